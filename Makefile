@@ -1,0 +1,69 @@
+# Needs python3 >= 3.11, pip and make; every target sets up the rest. `make help` lists the targets.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PY := .venv/bin/python
+PY2 := .venv-openai2/bin/python
+
+# Passed on to pytest, as in: make test PYTEST_ARGS="-k stream -x"
+PYTEST_ARGS ?=
+# The least line and branch coverage of chutes_core, in percent; 0 turns the limit off.
+COV_MIN ?= 98
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench record docs build constraints clean venv venv-openai2
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: venv ## answers, faults and fallbacks in front of your eyes; without a key, on embedded models
+	@$(PY) examples/demo.py
+
+test: ## the core on openai 2.x, then the whole suite on openai 3.x, with coverage
+	@$(MAKE) -s -j2 venv venv-openai2
+	@rm -f .coverage
+	@echo "tests/core on $$($(PY2) tools/versions.py openai)"
+	@$(PY2) -m pytest -q -p no:cacheprovider --cov --cov-report= $(PYTEST_ARGS) tests/core
+	@echo "the whole suite on $$($(PY) tools/versions.py openai)"
+	@$(PY) -m pytest -q --cov --cov-append --cov-report=term --cov-fail-under=$(COV_MIN) $(PYTEST_ARGS)
+
+check: venv ## lint, format, types, direction of imports, secrets, and the wheel in a clean environment
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) tools/check_secrets.py
+	@$(PY) tools/check_dist.py
+
+bench: venv ## measure against raw httpx, the SDK and the peers; writes docs/benchmarks.md
+	@test -f benchmarks/__main__.py || { echo "There is no benchmarks/__main__.py yet, so nothing to measure."; exit 1; }
+	@$(PY) -m benchmarks
+
+record: venv ## re-record the cassettes: live with a key, else against the embedded server
+	@test -f cassettes/record.py || { echo "There is no cassettes/record.py yet, so nothing to record."; exit 1; }
+	@$(PY) cassettes/record.py
+
+docs: venv ## see that every link in the documentation resolves and every snippet compiles or runs
+	@$(PY) tools/check_links.py
+	@$(PY) -m pytest -q tests/docs
+
+build: venv ## wheel and sdist into dist/
+	@rm -rf dist
+	@$(PY) -m build --no-isolation --outdir dist . >/dev/null
+	@ls dist
+
+constraints: ## resolve afresh and rewrite constraints.txt
+	@$(PYTHON) tools/environment.py .venv-resolve
+	@$(PYTHON) tools/environment.py --freeze .venv-resolve > constraints.txt
+	@rm -rf .venv-resolve
+
+clean: ## remove what the other targets made, except the environments
+	@rm -rf dist build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+
+venv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
+	@$(PYTHON) tools/environment.py .venv constraints.txt
+
+venv-openai2:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
+	@$(PYTHON) tools/environment.py .venv-openai2 constraints.txt constraints-openai2.txt

@@ -1,0 +1,181 @@
+"""Chutes for Python: a client whose answers are whole and correct, or honest errors.
+
+>>> from chutes_core import ChutesClient
+>>> client = ChutesClient("cpk_0123")  # or CHUTES_API_KEY in the environment
+>>> client.catalog.get("Qwen/Qwen3-32B-TEE").supports("tools")
+True
+
+A call is ``client.chat([{"role": "user", "content": "Hello"}], model="Qwen/Qwen3-32B-TEE").content``.
+
+Everything here is loaded on first use: importing the package alone imports neither an HTTP library nor the
+openai SDK.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chutes_core.auth import Credential, Secret
+    from chutes_core.catalog import Catalog
+    from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
+    from chutes_core.embeddings import Embeddings
+    from chutes_core.errors import (
+        AccountLimitError,
+        APIError,
+        AuthenticationError,
+        CapacityError,
+        ChutesError,
+        ChutesWarning,
+        ColdModelError,
+        ConfigurationError,
+        ConnectionFailedError,
+        ContextLengthError,
+        EmptyReplyError,
+        IncompleteAnswerError,
+        InvalidRequestError,
+        Kind,
+        MalformedReplyError,
+        MissingKeyError,
+        ModelNotFoundError,
+        PaymentRequiredError,
+        PermissionDeniedError,
+        RateLimitError,
+        RequestRefusedError,
+        Retry,
+        Scope,
+        StreamFailedError,
+        StreamInterruptedError,
+        StreamRestartedError,
+        TimeLimitError,
+        UnavailableError,
+        UnknownModelError,
+    )
+    from chutes_core.images import ImagePolicy
+    from chutes_core.model_info import ModelInfo, Traits
+    from chutes_core.request import ChatParams, ModelRef
+    from chutes_core.response import Choice, Delta, Reply, ReplyMeta, ToolCall, ToolCallDelta
+    from chutes_core.settings import Settings, TimeLimits
+    from chutes_core.usage import Ledger, Totals, Usage, cost
+
+    __version__: str
+
+_HOMES = {
+    "auth": ["Credential", "Secret"],
+    "catalog": ["Catalog"],
+    "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
+    "embeddings": ["Embeddings"],
+    "errors": [
+        "APIError",
+        "AccountLimitError",
+        "AuthenticationError",
+        "CapacityError",
+        "ChutesError",
+        "ChutesWarning",
+        "ColdModelError",
+        "ConfigurationError",
+        "ConnectionFailedError",
+        "ContextLengthError",
+        "EmptyReplyError",
+        "IncompleteAnswerError",
+        "InvalidRequestError",
+        "Kind",
+        "MalformedReplyError",
+        "MissingKeyError",
+        "ModelNotFoundError",
+        "PaymentRequiredError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "RequestRefusedError",
+        "Retry",
+        "Scope",
+        "StreamFailedError",
+        "StreamInterruptedError",
+        "StreamRestartedError",
+        "TimeLimitError",
+        "UnavailableError",
+        "UnknownModelError",
+    ],
+    "images": ["ImagePolicy"],
+    "model_info": ["ModelInfo", "Traits"],
+    "request": ["ChatParams", "ModelRef"],
+    "response": ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"],
+    "settings": ["Settings", "TimeLimits"],
+    "usage": ["Ledger", "Totals", "Usage", "cost"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "APIError",
+    "AccountLimitError",
+    "AsyncChutesClient",
+    "AsyncStream",
+    "AuthenticationError",
+    "CapacityError",
+    "Catalog",
+    "ChatParams",
+    "Choice",
+    "ChutesClient",
+    "ChutesError",
+    "ChutesWarning",
+    "ColdModelError",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ContextLengthError",
+    "Credential",
+    "Delta",
+    "Embeddings",
+    "EmptyReplyError",
+    "ImagePolicy",
+    "IncompleteAnswerError",
+    "InvalidRequestError",
+    "Kind",
+    "Ledger",
+    "MalformedReplyError",
+    "MissingKeyError",
+    "ModelInfo",
+    "ModelNotFoundError",
+    "ModelRef",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Reply",
+    "ReplyMeta",
+    "RequestRefusedError",
+    "Retry",
+    "Scope",
+    "Secret",
+    "Settings",
+    "Stream",
+    "StreamFailedError",
+    "StreamInterruptedError",
+    "StreamRestartedError",
+    "TimeLimitError",
+    "TimeLimits",
+    "ToolCall",
+    "ToolCallDelta",
+    "Totals",
+    "Traits",
+    "UnavailableError",
+    "UnknownModelError",
+    "Usage",
+    "__version__",
+    "cost",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("chutes-connect")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,181 @@
+"""Keys and tokens: where they come from, and that they are never shown.
+
+A key is looked for in the argument, then in ``CHUTES_OAUTH_TOKEN``, then in ``CHUTES_API_KEY``. It may be a
+text, anything with ``get_secret_value()`` (pydantic's ``SecretStr``), or a function that returns one, plain
+or async, which is asked anew for every call and so may refresh a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeAlias, cast, runtime_checkable
+
+from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
+
+__all__ = ["ApiKey", "Credential", "Secret", "SupportsSecret"]
+
+ENVIRONMENT = ("CHUTES_OAUTH_TOKEN", "CHUTES_API_KEY")
+_MISSING = (
+    "No Chutes key was given and none is in the environment, so nothing was sent (the service answers a request "
+    "without a key with a 429 that looks like overload). Pass api_key=..., or set CHUTES_API_KEY to a key "
+    "('cpk_…'), or CHUTES_OAUTH_TOKEN to a token ('cak_…')."
+)
+
+
+@runtime_checkable
+class SupportsSecret(Protocol):
+    """Anything that holds a secret as pydantic's SecretStr does."""
+
+    def get_secret_value(self) -> str:
+        """Return the plain text."""
+
+
+ApiKey: TypeAlias = "str | SupportsSecret | Callable[[], str] | Callable[[], Awaitable[str]]"
+"""What can be given as a key."""
+
+
+class Secret:
+    """A text that does not show itself: not in repr, str, format, pickles or tracebacks.
+
+    >>> secret = Secret("cpk_0123")
+    >>> secret, f"{secret}"
+    (Secret('cpk_****'), '****')
+    >>> secret.get_secret_value()
+    'cpk_0123'
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def get_secret_value(self) -> str:
+        """Return the plain text: for the header that is about to be sent."""
+        return self.__value
+
+    def __repr__(self) -> str:
+        prefix = self.__value[:4] if self.__value[:4] in ("cpk_", "cak_") else ""
+        return f"Secret('{prefix}****')"
+
+    def __str__(self) -> str:
+        return "****"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.__value == self.__value
+
+    def __hash__(self) -> int:
+        return hash(self.__value)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("A secret is not pickled; the other side finds its own key in the environment.")
+
+
+class Credential:
+    """The key of a client, from wherever it comes.
+
+    Pickled or sent to another process it leaves a literal key behind and looks in the environment there.
+
+    >>> credential = Credential("cpk_0123", env={})
+    >>> credential
+    Credential('cpk_****')
+    >>> credential.secret()
+    Secret('cpk_****')
+    """
+
+    def __init__(self, api_key: ApiKey | None = None, *, env: Mapping[str, str] | None = None) -> None:
+        self._env = env
+        self._source: Secret | Callable[[], object] | None = None
+        if api_key is None:
+            return
+        if callable(api_key):
+            self._source = cast("Callable[[], object]", api_key)
+        else:
+            self._source = _checked(api_key)
+            self._warn_of_shape(self._source)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether asking again may give another key."""
+        return callable(self._source)
+
+    def secret(self) -> Secret:
+        """Return the key of this moment.
+
+        Raises:
+            MissingKeyError: There is none; nothing should be sent.
+            ConfigurationError: The key is an async function, which needs the async client.
+        """
+        if not callable(self._source):
+            return self._source or self._from_environment()
+        value = self._source()
+        if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise ConfigurationError("api_key is an async function: use the async client, or give a plain function.")
+        return _checked(value)
+
+    async def asecret(self) -> Secret:
+        """Return the key of this moment; a plain function runs in a thread, so that it may block."""
+        if not callable(self._source):
+            return self._source or self._from_environment()
+        value = self._source() if inspect.iscoroutinefunction(self._source) else await asyncio.to_thread(self._source)
+        return _checked(await value if inspect.isawaitable(value) else value)
+
+    def _from_environment(self) -> Secret:
+        env = os.environ if self._env is None else self._env
+        for name in ENVIRONMENT:
+            if value := env.get(name, "").strip():
+                secret = _checked(value)
+                self._warn_of_shape(secret)
+                return secret
+        raise MissingKeyError(_MISSING)
+
+    @staticmethod
+    def _warn_of_shape(secret: Secret) -> None:
+        if not secret.get_secret_value().startswith(("cpk_", "cak_")):
+            warnings.warn(
+                "The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as it is.",
+                ChutesWarning,
+                stacklevel=4,
+            )
+
+    def __repr__(self) -> str:
+        if self._source is None:
+            return "Credential(from the environment)"
+        return "Credential(from a function)" if callable(self._source) else f"Credential{str(repr(self._source))[6:]}"
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_env": None, "_source": self._source if callable(self._source) else None}
+
+    def __copy__(self) -> Credential:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Credential:
+        return self
+
+
+def _checked(value: object) -> Secret:
+    """Take a key in any of its forms and refuse what could not be sent in a header, without showing it."""
+    if isinstance(value, Secret):
+        return value
+    text = value.get_secret_value() if isinstance(value, SupportsSecret) else value
+    if not isinstance(text, str):
+        raise ConfigurationError(f"The key must be a text, a SecretStr or a function, not {type(value).__name__}.")
+    text = text.strip()
+    if not text:
+        raise MissingKeyError(_MISSING)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ConfigurationError(
+            "The key has characters that no key has (spaces, line ends or non-ASCII): copy it anew."
+        )
+    return Secret(text)

@@ -1,0 +1,407 @@
+"""The clients: one call in, one whole answer or one honest error out.
+
+Both say what to send; :mod:`chutes_core.flows` decides what happens, and :mod:`chutes_core.wire` does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
+
+from chutes_core import account, pools
+from chutes_core.account import AccountPages, AsyncAccountPages, Endpoint, Utilization
+from chutes_core.client_base import ClientBase
+from chutes_core.conversation import Message
+from chutes_core.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
+from chutes_core.flows import StreamCall, WarmUpStatus, WholeCall
+from chutes_core.images import ainline_images, inline_images
+from chutes_core.model_info import ModelInfo
+from chutes_core.request import ChatParams
+from chutes_core.response import Delta, Reply
+from chutes_core.settings import TimeLimits
+from chutes_core.transport import asend_with_http, asend_with_sdk, send_with_http, send_with_sdk
+from chutes_core.wire import AsyncWire, Flow, SyncWire, adrive, arun, drive, run
+
+if TYPE_CHECKING:
+    import httpx
+    import openai
+
+__all__ = ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"]
+
+T = TypeVar("T")
+
+
+class Stream(Iterator[Delta]):
+    """A streamed answer: iterate over its deltas, then read :attr:`reply`.
+
+    Nothing is sent before the first delta is asked for. Leaving the ``with`` block, closing the stream or
+    dropping it gives its connection back.
+    """
+
+    def __init__(self, flow: Flow[Reply], call: StreamCall, wire: SyncWire) -> None:
+        self._call = call
+        self._outcome: list[Reply] = []
+        self._steps = cast("Generator[Delta, None, None]", drive(flow, wire, self._outcome))
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply once the stream has ended; before that, what has arrived."""
+        return self._outcome[0] if self._outcome else self._call.guard.reply
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Delta:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Stop, and give the connection back."""
+        self._steps.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncStream(AsyncIterator[Delta]):
+    """A streamed answer: ``async for`` over its deltas, then read :attr:`reply`."""
+
+    def __init__(self, flow: Flow[Reply], call: StreamCall, wire: AsyncWire) -> None:
+        self._call = call
+        self._outcome: list[Reply] = []
+        self._steps = cast("AsyncGenerator[Delta, None]", adrive(flow, wire, self._outcome))
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply once the stream has ended; before that, what has arrived."""
+        return self._outcome[0] if self._outcome else self._call.guard.reply
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        return await anext(self._steps)
+
+    async def aclose(self) -> None:
+        """Stop, and give the connection back."""
+        await self._steps.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ChutesClient(ClientBase):
+    """Chutes, blocking. Safe to share between threads.
+
+    Args:
+        api_key: A key or token, a SecretStr, or a function that returns one; without it
+            ``CHUTES_OAUTH_TOKEN`` and ``CHUTES_API_KEY`` are read.
+        base_url: The inference gateway.
+        embedding_base_url: The host for embeddings of every model; by default each model's own.
+        management_url: The host of the account and the catalogue.
+        timeout: Time limits, or seconds for the whole call.
+        max_retries: How often a failed call is tried again where that may help.
+        default_headers: Sent with every request.
+        http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
+        catalog: What is known of the models.
+        ledger: Where tokens and cost are added up.
+        inline_images: Fetch remote images here and send them along.
+        clock: For tests.
+
+    >>> client = ChutesClient("cpk_0123")
+    >>> client
+    ChutesClient(base_url='https://llm.chutes.ai/v1', api_key=Credential('cpk_****'))
+    """
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        model: str,
+        timeout: TimeLimits | float | None = None,
+        **params: Unpack[ChatParams],
+    ) -> Reply:
+        """Ask, and wait for the whole answer.
+
+        Raises:
+            ConfigurationError: Refused here, before anything was sent.
+            APIError: There is no whole answer; ``.partial`` has what there is of one.
+        """
+        policy = self._policy(timeout)
+        if self._images:
+            messages = inline_images(messages, self._images)
+        request = self._build(messages, model, params, stream=False)
+        call = WholeCall(self._chat_wire(request), policy, request)
+        return run(self._recording(call.run(), model), self._inference())
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        model: str,
+        timeout: TimeLimits | float | None = None,
+        **params: Unpack[ChatParams],
+    ) -> Stream:
+        """Ask, and take the answer as it comes.
+
+        A failure before the first delta is retried like that of :meth:`chat`; after it, it is raised.
+        """
+        policy = self._policy(timeout)
+        if self._images:
+            messages = inline_images(messages, self._images)
+        request = self._build(messages, model, params, stream=True)
+        call = StreamCall(self._chat_wire(request), policy, request)
+        return Stream(self._recording(call.run(), model), call, self._inference())
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        concurrency: int = CONCURRENCY,
+        timeout: TimeLimits | float | None = None,
+    ) -> Embeddings:
+        """Turn texts into vectors, in their order, some requests at a time."""
+        calls = self._embed_calls(texts, model, dimensions, batch_size, self._policy(timeout))
+
+        def one(call: EmbedCall) -> Embeddings:
+            return run(call.run(), self._inference())
+
+        if len(calls) <= 1:
+            return self._joined([one(call) for call in calls], model)
+        with ThreadPoolExecutor(max_workers=max(min(concurrency, len(calls)), 1)) as workers:
+            pending = [workers.submit(one, call) for call in calls]
+            try:
+                return self._joined([future.result() for future in pending], model)
+            except BaseException:
+                for future in pending:
+                    future.cancel()
+                raise
+
+    def models(self) -> list[ModelInfo]:
+        """Fetch the list of models, which changes within weeks, and remember it."""
+        return self._take_models(self._get(account.MODELS))
+
+    def refresh_catalog(self) -> None:
+        """Fetch the list of models, which of them are hot, and how fast they were of late."""
+        self.models()
+        self._take_chutes(self._get(account.CHUTES), self._get(account.stats_page(self._stats_since())))
+
+    def utilization(self) -> list[Utilization]:
+        """Return how loaded each model is."""
+        return self._get(account.UTILIZATION)
+
+    def stats(self, start_date: str) -> list[Mapping[str, object]]:
+        """Return the speed of every model on each day since a date such as ``"2026-08-01"``."""
+        return self._get(account.stats_page(start_date))
+
+    @property
+    def account(self) -> AccountPages:
+        """Your account: balance, quota, use."""
+        return AccountPages(self._get)
+
+    def warm_up(self, model: str, *, timeout: TimeLimits | float | None = None) -> Iterator[WarmUpStatus]:
+        """Wake a cold model and yield what the service says meanwhile, until it is hot.
+
+        Raises:
+            ColdModelError: The service gave up waiting.
+        """
+        call = self._warm_up(model, self._policy(timeout))
+        with self._http() as http:
+            yield from cast("Iterator[WarmUpStatus]", drive(call.run(), self._management(http), []))
+
+    def close(self) -> None:
+        """Close the client; a shared pool closes with the last client that uses it."""
+        if self._closed:
+            return
+        self._closed = True
+        pools.sync_pools().release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _inference(self) -> SyncWire:
+        if self._http_client is None:
+            sdk = pools.sync_pools().get(self)
+        else:
+            self._own_sdk = self._own_sdk or pools.sdk_client(self._http_client)
+            sdk = cast("openai.OpenAI", self._own_sdk)
+        return SyncWire(send_with_sdk(sdk), self._credential, clock=self._clock)
+
+    def _management(self, http: httpx.Client, *, public: bool = False) -> SyncWire:
+        return SyncWire(send_with_http(http), None if public else self._credential, clock=self._clock)
+
+    def _get(self, endpoint: Endpoint[T]) -> T:
+        flow = self._page(endpoint, self._policy(None))
+        with self._http() as http:
+            return run(flow, self._management(http, public=endpoint.public))
+
+    @contextmanager
+    def _http(self) -> Iterator[httpx.Client]:
+        if self._http_client is not None:
+            yield cast("httpx.Client", self._http_client)
+            return
+        import httpx
+
+        with httpx.Client(verify=pools.ssl_context()) as http:
+            yield http
+
+
+class AsyncChutesClient(ClientBase):
+    """Chutes on the event loop: the twin of :class:`ChutesClient`, with the same arguments.
+
+    One object serves any number of event loops, one after the other or at the same time.
+
+    >>> client = AsyncChutesClient("cpk_0123", timeout=30)
+    >>> client.limits.total
+    30
+    """
+
+    _is_async = True
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        model: str,
+        timeout: TimeLimits | float | None = None,
+        **params: Unpack[ChatParams],
+    ) -> Reply:
+        """Ask, and wait for the whole answer."""
+        policy = self._policy(timeout)
+        if self._images:
+            messages = await ainline_images(messages, self._images)
+        request = self._build(messages, model, params, stream=False)
+        call = WholeCall(self._chat_wire(request), policy, request)
+        return await arun(self._recording(call.run(), model), self._inference())
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        model: str,
+        timeout: TimeLimits | float | None = None,
+        **params: Unpack[ChatParams],
+    ) -> AsyncStream:
+        """Ask, and take the answer as it comes: ``async for delta in client.stream(...)``."""
+        policy = self._policy(timeout)
+        request = self._build(messages, model, params, stream=True)
+        call = StreamCall(self._chat_wire(request), policy, request)
+        return AsyncStream(self._recording(call.run(), model), call, self._inference())
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        concurrency: int = CONCURRENCY,
+        timeout: TimeLimits | float | None = None,
+    ) -> Embeddings:
+        """Turn texts into vectors, in their order, some requests at a time."""
+        calls = self._embed_calls(texts, model, dimensions, batch_size, self._policy(timeout))
+        places = asyncio.Semaphore(max(concurrency, 1))
+
+        async def one(call: EmbedCall) -> Embeddings:
+            async with places:
+                return await arun(call.run(), self._inference())
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(call)) for call in calls]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return self._joined([task.result() for task in tasks], model)
+
+    async def models(self) -> list[ModelInfo]:
+        """Fetch the list of models, which changes within weeks, and remember it."""
+        return self._take_models(await self._get(account.MODELS))
+
+    async def refresh_catalog(self) -> None:
+        """Fetch the list of models, which of them are hot, and how fast they were of late."""
+        await self.models()
+        chutes = await self._get(account.CHUTES)
+        self._take_chutes(chutes, await self._get(account.stats_page(self._stats_since())))
+
+    async def utilization(self) -> list[Utilization]:
+        """Return how loaded each model is."""
+        return await self._get(account.UTILIZATION)
+
+    async def stats(self, start_date: str) -> list[Mapping[str, object]]:
+        """Return the speed of every model on each day since a date such as ``"2026-08-01"``."""
+        return await self._get(account.stats_page(start_date))
+
+    @property
+    def account(self) -> AsyncAccountPages:
+        """Your account: balance, quota, use."""
+        return AsyncAccountPages(self._get)
+
+    async def warm_up(self, model: str, *, timeout: TimeLimits | float | None = None) -> AsyncIterator[WarmUpStatus]:
+        """Wake a cold model and yield what the service says meanwhile, until it is hot."""
+        call = self._warm_up(model, self._policy(timeout))
+        async with self._http() as http:
+            async for status in adrive(call.run(), self._management(http), []):
+                yield cast("WarmUpStatus", status)
+
+    async def aclose(self) -> None:
+        """Close the client; the pool of this event loop closes with the last client that uses it."""
+        if self._closed:
+            return
+        self._closed = True
+        await pools.async_pools().release(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _inference(self) -> AsyncWire:
+        return AsyncWire(asend_with_sdk(self._sdk), self._credential, clock=self._clock)
+
+    async def _sdk(self) -> openai.AsyncOpenAI:
+        if self._http_client is None:
+            return await pools.async_pools().get(self)
+        self._own_sdk = self._own_sdk or pools.async_sdk_client(self._http_client)
+        return cast("openai.AsyncOpenAI", self._own_sdk)
+
+    def _management(self, http: httpx.AsyncClient, *, public: bool = False) -> AsyncWire:
+        return AsyncWire(asend_with_http(http), None if public else self._credential, clock=self._clock)
+
+    async def _get(self, endpoint: Endpoint[T]) -> T:
+        flow = self._page(endpoint, self._policy(None))
+        async with self._http() as http:
+            return await arun(flow, self._management(http, public=endpoint.public))
+
+    @asynccontextmanager
+    async def _http(self) -> AsyncIterator[httpx.AsyncClient]:
+        if self._http_client is not None:
+            yield cast("httpx.AsyncClient", self._http_client)
+            return
+        import httpx
+
+        async with httpx.AsyncClient(verify=pools.ssl_context()) as http:
+            yield http

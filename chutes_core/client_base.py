@@ -1,0 +1,187 @@
+"""What the blocking and the async client share: their settings, and the planning of every call."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from chutes_core.account import Endpoint
+from chutes_core.auth import ApiKey, Credential
+from chutes_core.catalog import Catalog
+from chutes_core.clock import Clock, SystemClock
+from chutes_core.conversation import Message
+from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
+from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind
+from chutes_core.failures import failure
+from chutes_core.flows import CallPolicy, JsonCall, WarmUpCall
+from chutes_core.images import ImagePolicy
+from chutes_core.model_info import ModelInfo, traits_for
+from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request
+from chutes_core.response import Reply
+from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
+from chutes_core.usage import Ledger, Usage, cost
+from chutes_core.wire import Flow, WireRequest
+
+__all__ = ["ClientBase"]
+
+T = TypeVar("T")
+
+
+class ClientBase:
+    """What both clients know and plan; it does no I/O."""
+
+    _is_async = False
+
+    def __init__(
+        self,
+        api_key: ApiKey | None = None,
+        *,
+        base_url: str | None = None,
+        embedding_base_url: str | None = None,
+        management_url: str | None = None,
+        timeout: TimeLimits | float | None = None,
+        max_retries: int = 2,
+        default_headers: Mapping[str, str] | None = None,
+        http_client: object = None,
+        catalog: Catalog | None = None,
+        ledger: Ledger | None = None,
+        inline_images: bool | ImagePolicy = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = Settings.resolve(
+            base_url=base_url, embedding_base_url=embedding_base_url, management_url=management_url
+        )
+        self.limits = TimeLimits.of(timeout)
+        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+            raise ConfigurationError(f"max_retries must be 0 or a positive whole number, not {max_retries!r}.")
+        self.max_retries = max_retries
+        self.ledger = ledger if ledger is not None else Ledger()
+        self._credential = Credential(api_key)
+        self._headers = dict(default_headers or {})
+        self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
+        self._own_sdk: object = None
+        self._catalog = catalog
+        self._images = ImagePolicy() if inline_images is True else inline_images or None
+        self._clock: Clock = clock or SystemClock()
+        self._embed_steps: dict[str, int] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.settings.base_url!r}, api_key={self._credential!r})"
+
+    def __getstate__(self) -> dict[str, object]:
+        if self._http_client is not None:
+            raise TypeError("A client with its own http_client cannot be pickled: connections do not travel.")
+        return {**self.__dict__, "_own_sdk": None}
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is known of the models: given by you, fetched by :meth:`models`, or the newest at hand."""
+        if self._catalog is None:
+            self._catalog = Catalog.load()
+        return self._catalog
+
+    def _infos(self, model: str) -> list[ModelInfo]:
+        """What is known of each model that may answer; of an unknown one, what its family is known for."""
+        whole = self.catalog.get(model)
+        names = (model,) if whole is not None else ModelRef.parse(model).names
+        return [self.catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in names]
+
+    def _policy(self, timeout: TimeLimits | float | None) -> CallPolicy:
+        if self._closed:
+            raise ConfigurationError("This client is closed; make a new one.")
+        limits = self.limits if timeout is None else TimeLimits.of(timeout)
+        return CallPolicy(limits, self.max_retries, self._clock)
+
+    def _build(self, messages: Sequence[Message], model: str, params: ChatParams, *, stream: bool) -> ChatRequest:
+        request = build_chat_request(messages, model, params, stream=stream, infos=self._infos(model))
+        for note in request.notes:
+            warnings.warn(note, ChutesWarning, stacklevel=4)
+        return request
+
+    def _chat_wire(self, request: ChatRequest) -> WireRequest:
+        return WireRequest(f"{self.settings.base_url}/chat/completions", request.body, self._headers)
+
+    def _embed_calls(
+        self, texts: Sequence[str], model: str, dimensions: int | None, batch_size: int, policy: CallPolicy
+    ) -> list[EmbedCall]:
+        """Plan the requests for a list of texts."""
+        checked = check_texts(texts)
+        if dimensions is not None and (isinstance(dimensions, bool) or dimensions < 1):
+            raise ConfigurationError(f"dimensions must be a positive whole number, not {dimensions!r}.")
+        info = self.catalog.get(model)
+        name = info.id if info is not None else model
+        request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers)
+        return [
+            EmbedCall(request, policy, batch, model=name, dimensions=dimensions, known=self._embed_steps)
+            for batch in batches(checked, batch_size)
+        ]
+
+    def _embedding_host(self, info: ModelInfo | None) -> str:
+        """Choose the host: the one that was set, the model's own, or, where the gateway was replaced, that."""
+        if self.settings.embedding_base_url:
+            return self.settings.embedding_base_url
+        if self.settings.base_url != Settings().base_url:
+            return self.settings.base_url
+        return (info.host if info is not None else None) or EMBEDDING_BASE_URL
+
+    def _joined(self, parts: Sequence[Embeddings], model: str) -> Embeddings:
+        joined = Embeddings.join(parts, model)
+        self._record(joined.model or model, joined.usage)
+        return joined
+
+    def _record(self, model: str | None, usage: Usage | None) -> None:
+        if usage is not None:
+            info = self.catalog.get(model) if model else None
+            self.ledger.add(model or "unknown", usage, cost(usage, info) if info is not None else None)
+
+    def _recording(self, flow: Flow[Reply], model: str) -> Flow[Reply]:
+        """Put into the ledger what a call used, whether it succeeded or broke in the middle."""
+        try:
+            reply = yield from flow
+        except APIError as error:
+            if error.partial_reply is not None:
+                self._record(error.partial_reply.model or model, error.partial_reply.usage)
+            raise
+        self._record(reply.model or model, reply.usage)
+        return reply
+
+    def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
+        base = self.settings.base_url if endpoint.gateway else self.settings.management_url
+        request = WireRequest(f"{base}{endpoint.path}", None, self._headers, "GET", None, endpoint.params)
+        value = yield from JsonCall(request, policy).run()
+        try:
+            return endpoint.parse(value)
+        except ValueError as problem:
+            raise failure(Kind.MALFORMED, f"{endpoint.path}: {problem}") from None
+
+    def _warm_up(self, model: str, policy: CallPolicy) -> WarmUpCall:
+        info = self.catalog.get(model)
+        name = info.chute_id if info is not None and info.chute_id else model
+        request = WireRequest(f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers, "GET")
+        return WarmUpCall(request, policy, model=model)
+
+    def _take_models(self, rows: list[Mapping[str, object]]) -> list[ModelInfo]:
+        self._catalog = self.catalog.updated(rows, fetched_at=time.time())
+        self._catalog.save()
+        return list(self._catalog)
+
+    def _take_chutes(self, chutes: list[Mapping[str, object]], stats: list[Mapping[str, object]]) -> None:
+        self._catalog = self.catalog.with_chutes(chutes).with_stats(stats)
+
+    @staticmethod
+    def _stats_since() -> str:
+        return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86400))
+
+
+def _checked_http_client(http_client: object, *, wants_async: bool) -> object:
+    if http_client is None:
+        return None
+    if not hasattr(http_client, "send") or not hasattr(http_client, "build_request"):
+        raise ConfigurationError("http_client must be a client of httpx or httpx2.")
+    if hasattr(http_client, "aclose") != wants_async:
+        kind = "AsyncClient" if wants_async else "Client"
+        raise ConfigurationError(f"http_client must be an httpx.{kind} or httpx2.{kind} here.")
+    return http_client

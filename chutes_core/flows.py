@@ -1,0 +1,332 @@
+"""The decisions of a call, as generators: what to send, when to wait, try again or give up.
+
+A flow does no I/O. It yields an :class:`~chutes_core.wire.Effect` and is sent the result, yields the deltas
+of a stream, and returns the reply, so blocking and async calls run the very same code.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
+
+from chutes_core.assemble import parse_reply
+from chutes_core.auth import Secret
+from chutes_core.clock import Clock
+from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
+from chutes_core.failures import FACTS, error_from_response, failure, reported_error
+from chutes_core.request import ChatRequest
+from chutes_core.response import Reply, ReplyMeta
+from chutes_core.settings import TimeLimits
+from chutes_core.sse import EventDecoder
+from chutes_core.stream import StreamGuard
+from chutes_core.wire import Authorize, Flow, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
+
+__all__ = ["CallPolicy", "JsonCall", "StreamCall", "WarmUpCall", "WarmUpStatus", "WholeCall", "retry_pause"]
+
+T = TypeVar("T")
+
+MAX_RETRY_AFTER = 60.0
+_MAX_PAUSE = 30.0
+_LINGER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How patient a call is.
+
+    Attributes:
+        limits: The time limits.
+        max_retries: How often a failed call is tried again, where the failure table says that it helps.
+        clock: The clock.
+        chance: A random number between 0 and 1, to spread retries.
+    """
+
+    limits: TimeLimits
+    max_retries: int
+    clock: Clock
+    chance: Callable[[], float] = field(default=random.random)
+
+
+def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: float | None) -> float | None:
+    """Decide how long to wait before trying here again; None gives up.
+
+    The wait doubles with each try and is spread over its upper half. What the service asks for is kept,
+    unless it is so long that a caller would rather hear of it.
+
+    >>> from chutes_core.clock import SystemClock
+    >>> policy = CallPolicy(TimeLimits(), 2, SystemClock(), chance=lambda: 1.0)
+    >>> busy = failure(Kind.CAPACITY)
+    >>> [retry_pause(busy, tried, policy, remaining=None) for tried in (0, 1, 2)]
+    [4.0, 8.0, None]
+    """
+    if tried >= policy.max_retries or error.retry is not Retry.HERE:
+        return None
+    if error.retry_after is not None:
+        if error.retry_after > MAX_RETRY_AFTER:
+            return None
+        pause = error.retry_after * (1 + 0.1 * policy.chance())
+    else:
+        pause = min(FACTS[error.kind].wait * 2**tried, _MAX_PAUSE) * (0.5 + 0.5 * policy.chance())
+    return None if remaining is not None and pause >= remaining else pause
+
+
+class _Call:
+    """What every call to the service shares: the key, the time that is left, and the retries."""
+
+    late = Kind.TOTAL_TIMEOUT
+    """What it means that the reply's headers did not come in time."""
+
+    def __init__(self, request: WireRequest, policy: CallPolicy, *, model: str | None = None) -> None:
+        self._request = request
+        self._policy = policy
+        self._model = model
+        self._started = policy.clock.now()
+        self._total_is_next = False
+
+    def _left(self, limit: float | None, since: float) -> float | None:
+        """What is left of a limit that began to run at ``since``, within what is left of the whole call."""
+        now, total = self._policy.clock.now(), self._policy.limits.total
+        own = None if limit is None else max(limit - (now - since), 0.0)
+        whole = None if total is None else max(total - (now - self._started), 0.0)
+        self._total_is_next = whole is not None and (own is None or whole < own)
+        return whole if self._total_is_next else own
+
+    def _late(self, kind: Kind) -> Kind:
+        """Name the limit that has passed: the whole call's where that was the nearer one."""
+        return Kind.TOTAL_TIMEOUT if self._total_is_next else kind
+
+    def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
+        try:
+            headers = yield Open(replace(self._request, secret=secret), self._policy.limits.connect, within)
+        except StatusFailure as answer:
+            raise error_from_response(answer.status, answer.content, answer.headers, model=self._model) from None
+        except WireFailure as problem:
+            kind = _UNOPENED.get(problem.reason) or self._late(self.late)
+            raise failure(kind, problem.said, model=self._model) from None
+        return ReplyMeta.parse(cast("Mapping[str, str]", headers))
+
+    def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
+        """Run attempts until one succeeds or its failure is one to report."""
+        tried, renewed = 0, False
+        secret = cast("Secret | None", (yield Authorize()))
+        while True:
+            try:
+                return (yield from attempt(secret))
+            except APIError as error:
+                refused = secret
+                if isinstance(error, AuthenticationError) and not renewed:
+                    # A key that comes from a function may have been renewed since: ask once more.
+                    renewed, secret = True, cast("Secret | None", (yield Authorize()))
+                pause = 0.0
+                if secret == refused:
+                    left = self._left(None, self._started)
+                    wait = (
+                        retry_pause(error, tried, self._policy, remaining=left) if self._worth_retrying(error) else None
+                    )
+                    if wait is None:
+                        raise
+                    tried, pause = tried + 1, wait
+            if pause:
+                yield Sleep(pause)
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        """Whether this call may begin anew after this failure."""
+        return True
+
+
+class JsonCall(_Call):
+    """A request whose reply is one JSON value: embeddings, the catalogue, the account."""
+
+    def __init__(
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        *,
+        model: str | None = None,
+        give_up: frozenset[Kind] = frozenset(),
+    ) -> None:
+        super().__init__(request, policy, model=model)
+        self._give_up = give_up
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return error.kind not in self._give_up
+
+    def run(self) -> Flow[object]:
+        """Give the value."""
+        return (yield from self._retrying(self._value))
+
+    def _value(self, secret: Secret | None) -> Flow[object]:
+        value, _ = yield from self._exchange(secret)
+        return value
+
+    def _exchange(self, secret: Secret | None) -> Flow[tuple[object, ReplyMeta]]:
+        started = self._policy.clock.now()
+        meta = yield from self._open(secret, self._left(self._policy.limits.whole, started))
+        blocks: list[bytes] = []
+        try:
+            while (block := (yield Read(self._left(self._policy.limits.whole, started)))) is not None:
+                blocks.append(cast("bytes", block))
+        except WireFailure as problem:
+            kind = Kind.RESET if problem.reason == "broken" else Kind.TOTAL_TIMEOUT
+            raise failure(kind, problem.said, model=self._model) from None
+        try:
+            return json.loads(b"".join(blocks)), meta
+        except ValueError:
+            raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
+
+
+class WholeCall(JsonCall):
+    """A chat call whose reply comes in one piece."""
+
+    def __init__(self, request: WireRequest, policy: CallPolicy, chat: ChatRequest) -> None:
+        super().__init__(request, policy, model=chat.model)
+        self._chat = chat
+
+    def run(self) -> Flow[Reply]:
+        """Give the reply."""
+        return (yield from self._retrying(self._reply))
+
+    def _reply(self, secret: Secret | None) -> Flow[Reply]:
+        body, meta = yield from self._exchange(secret)
+        if not isinstance(body, dict):
+            raise failure(Kind.MALFORMED, "the reply is not an object", model=self._model)
+        if body.get("error") or (body.get("detail") and "choices" not in body):
+            raise reported_error(body, model=self._model, request_id=meta.invocation_id)
+        try:
+            reply = parse_reply(body, meta, starts_thinking=self._chat.starts_thinking)
+        except ValueError as problem:
+            raise failure(Kind.MALFORMED, str(problem), model=self._model) from None
+        unfinished = [choice for choice in reply.choices if choice.finish_reason is None]
+        if unfinished or len(reply.choices) < self._chat.choices:
+            raise failure(Kind.TRUNCATED, model=self._model, request_id=meta.invocation_id, partial_reply=reply)
+        if not self._chat.allow_empty and all(choice.empty for choice in reply.choices):
+            raise failure(Kind.EMPTY, model=self._model, request_id=meta.invocation_id, partial_reply=reply)
+        return reply
+
+
+class StreamCall(_Call):
+    """A chat call whose reply is streamed. It begins anew only while nothing has been seen of the answer."""
+
+    late = Kind.FIRST_TOKEN_TIMEOUT
+
+    def __init__(self, request: WireRequest, policy: CallPolicy, chat: ChatRequest) -> None:
+        super().__init__(request, policy, model=chat.model)
+        self._chat = chat
+        self.guard = self._new_guard()
+
+    def run(self) -> Flow[Reply]:
+        """Yield the deltas and give the whole reply."""
+        return (yield from self._retrying(self._reply))
+
+    def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
+        chat = self._chat
+        return StreamGuard(
+            model=chat.model,
+            choices=chat.choices,
+            allow_empty=chat.allow_empty,
+            starts_thinking=chat.starts_thinking,
+            meta=meta,
+        )
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return not self.guard.delivered
+
+    def _reply(self, secret: Secret | None) -> Flow[Reply]:
+        limits, clock = self._policy.limits, self._policy.clock
+        last = clock.now()
+        self.guard = guard = self._new_guard()
+        meta = yield from self._open(secret, self._left(limits.first_token, last))
+        self.guard = guard = self._new_guard(meta)
+        while not guard.done:
+            left = self._left(limits.gap if guard.delivered else limits.first_token, last)
+            try:
+                if left == 0.0:
+                    raise WireFailure("timeout", "the time limit passed")
+                block = yield Read(left)
+            except WireFailure as problem:
+                yield from guard.close(self._broken(problem), problem.said)
+                return guard.reply
+            if block is None:
+                break
+            before = guard.count
+            yield from guard.feed(cast("bytes", block))
+            if guard.count != before:
+                last = clock.now()  # only what adds to the answer counts as life, and the reader's own time does not
+        yield from guard.close()
+        yield from self._drain()
+        return guard.reply
+
+    def _broken(self, problem: WireFailure) -> Kind:
+        if problem.reason == "broken":
+            return Kind.RESET
+        return self._late(Kind.STALL if self.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT)
+
+    @staticmethod
+    def _drain() -> Flow[None]:
+        """Read on to the end of the HTTP reply, briefly, so that its connection can be used again."""
+        try:
+            while (yield Read(_LINGER)) is not None:
+                pass
+        except WireFailure:
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpStatus:
+    """What the service says while it wakes a model: ``status`` is ``cold`` or ``hot``."""
+
+    status: str
+    log: str = ""
+
+    @property
+    def hot(self) -> bool:
+        """Whether the model can be asked now."""
+        return self.status == "hot"
+
+
+class WarmUpCall(_Call):
+    """Wakes a model: the service answers with events until it is hot, or until it gives up after 600 s."""
+
+    def run(self) -> Flow[None]:
+        """Yield each status."""
+        yield from self._retrying(self._statuses)
+
+    def _statuses(self, secret: Secret | None) -> Flow[None]:
+        started = self._policy.clock.now()
+        yield from self._open(secret, self._left(self._policy.limits.whole, started))
+        decoder, ended = EventDecoder(), False
+        try:
+            while not ended:
+                block = yield Read(self._left(self._policy.limits.whole, started))
+                ended = block is None
+                for payload in decoder.close() if ended else decoder.feed(cast("bytes", block)):
+                    status = _warm_up_status(payload)
+                    yield status
+                    if status.hot:
+                        return
+        except WireFailure as problem:
+            kind = Kind.RESET if problem.reason == "broken" else Kind.TOTAL_TIMEOUT
+            raise failure(kind, problem.said, model=self._model) from None
+        raise failure(Kind.COLD, "the service stopped waiting for a machine", model=self._model)
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return error.kind is Kind.CONNECT
+
+
+def _warm_up_status(payload: bytes) -> WarmUpStatus:
+    try:
+        event = json.loads(payload)
+    except ValueError:
+        event = None
+    event = event if isinstance(event, dict) else {}
+    return WarmUpStatus(str(event.get("status", "unknown")), str(event.get("log", "")))
+
+
+_UNOPENED: Mapping[str, Kind] = {
+    "connect": Kind.CONNECT,
+    "broken": Kind.CONNECT,
+    "connect_timeout": Kind.CONNECT_TIMEOUT,
+}

@@ -1,0 +1,159 @@
+"""Remote images fetched here and put into the request, for hosts that refuse the gateway's own fetcher.
+
+A message may come from anywhere, so an address in it must not make this machine open doors inside its own
+network: only public addresses are connected to, the name is resolved once and that very address is used,
+and every redirect is checked like the first address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+from chutes_core.conversation import Message, media_url, remote_images
+from chutes_core.errors import RequestRefusedError
+
+__all__ = ["ImagePolicy", "ainline_images", "inline_images"]
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePolicy:
+    """What may be fetched, and how much of it.
+
+    Attributes:
+        max_count: Images and videos in one request.
+        max_bytes: The size of each.
+        max_redirects: How often an address may point to another.
+        timeout: Seconds for each, at every step.
+        allow_private: Connect to addresses inside networks too; for tests and trusted messages only.
+    """
+
+    max_count: int = 8
+    max_bytes: int = 20_000_000
+    max_redirects: int = 3
+    timeout: float = 30.0
+    allow_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A request to a checked address: the host's name stays in the Host header and in TLS."""
+
+    url: str
+    headers: Mapping[str, str]
+    extensions: Mapping[str, object]
+
+
+def _target(url: str, addresses: Iterable[str], policy: ImagePolicy) -> _Target:
+    parts = urlsplit(url)
+    found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
+    if not found or (not policy.allow_private and not all(address.is_global for address in found)):
+        raise RequestRefusedError(f"The image at {parts.hostname} is not at a public address, so it is not fetched.")
+    literal = f"[{found[0]}]" if found[0].version == 6 else str(found[0])
+    netloc = literal + (f":{parts.port}" if parts.port else "")
+    return _Target(
+        parts._replace(netloc=netloc).geturl(), {"Host": parts.netloc}, {"sni_hostname": parts.hostname or ""}
+    )
+
+
+def _host_of(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise RequestRefusedError("An image's address is not valid.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise RequestRefusedError("An image must be at a plain http(s) address.")
+    return parts.hostname, port or (443 if parts.scheme == "https" else 80)
+
+
+def _data_uri(url: str, status: int, content_type: str, content: bytes) -> str:
+    host = urlsplit(url).hostname
+    if status != 200:
+        raise RequestRefusedError(f"The image at {host} cannot be fetched: {host} answered {status}.")
+    kind = content_type.partition(";")[0].strip().lower()
+    if not kind.startswith(("image/", "video/")):
+        raise RequestRefusedError(f"What {host} sent is {kind or 'of no stated type'}, not an image or a video.")
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _too_large(url: str, policy: ImagePolicy) -> RequestRefusedError:
+    return RequestRefusedError(f"The image at {urlsplit(url).hostname} is larger than {policy.max_bytes:,} bytes.")
+
+
+def _unreachable(url: str, error: Exception) -> RequestRefusedError:
+    return RequestRefusedError(f"The image at {urlsplit(url).hostname} cannot be fetched ({type(error).__name__}).")
+
+
+def _wanted(messages: Sequence[Message], policy: ImagePolicy) -> list[str]:
+    urls = list(dict.fromkeys(remote_images(messages)))
+    if len(urls) > policy.max_count:
+        raise RequestRefusedError(
+            f"The messages have {len(urls)} remote images; at most {policy.max_count} are fetched."
+        )
+    return urls
+
+
+def _replace(messages: Sequence[Message], inlined: Mapping[str, str]) -> list[Message]:
+    return [_replace_parts(message, inlined) for message in messages]
+
+
+def _replace_parts(message: Message, inlined: Mapping[str, str]) -> Message:
+    content = message.get("content")
+    if not isinstance(content, list | tuple):
+        return message
+    parts = []
+    for part in content:
+        url = media_url(part) if isinstance(part, Mapping) else None
+        if url is not None and url in inlined:
+            holder = part[part["type"]]
+            part = {**part, part["type"]: {**(holder if isinstance(holder, Mapping) else {}), "url": inlined[url]}}
+        parts.append(part)
+    return {**message, "content": parts}
+
+
+def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Message]:
+    """Return the messages with their remote images as data URIs."""
+    import httpx
+
+    def fetch(http: httpx.Client, url: str) -> str:
+        place = url
+        for _ in range(policy.max_redirects + 1):
+            host, port = _host_of(place)
+            addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+            target = _target(place, addresses, policy)
+            with http.stream("GET", target.url, headers=target.headers, extensions=dict(target.extensions)) as reply:
+                if reply.status_code in _REDIRECTS:
+                    place = urljoin(place, reply.headers.get("location", ""))
+                    continue
+                content = b""
+                for block in reply.iter_bytes():
+                    content += block
+                    if len(content) > policy.max_bytes:
+                        raise _too_large(url, policy)
+                return _data_uri(url, reply.status_code, reply.headers.get("content-type", ""), content)
+        raise RequestRefusedError(f"The image at {urlsplit(url).hostname} is behind too many redirects.")
+
+    urls = _wanted(messages, policy)
+    if not urls:
+        return list(messages)
+    inlined: dict[str, str] = {}
+    with httpx.Client(timeout=policy.timeout, trust_env=False) as http:
+        for url in urls:
+            try:
+                inlined[url] = fetch(http, url)
+            except (httpx.HTTPError, OSError) as error:
+                raise _unreachable(url, error) from None
+    return _replace(messages, inlined)
+
+
+async def ainline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Message]:
+    """Do the same without holding up the event loop."""
+    return await asyncio.to_thread(inline_images, messages, policy)

@@ -1,0 +1,158 @@
+"""One reply, whole or in pieces, as plain values: what :mod:`chutes_core.assemble` makes and callers read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chutes_core.usage import Usage
+
+__all__ = ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that the model asks for.
+
+    Attributes:
+        id: Its id; made up from the reply's id where the model gave none.
+        name: The tool's name.
+        arguments: The arguments as JSON text, as the model wrote them.
+        error: Why the call is not valid; None for a valid one.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    error: str | None = None
+
+    @property
+    def args(self) -> dict[str, object]:
+        """The arguments as a dict.
+
+        >>> ToolCall("call_1", "add", '{"a": 1}').args
+        {'a': 1}
+        """
+        parsed: dict[str, object] = json.loads(self.arguments)
+        return parsed
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """A piece of a tool call: the first of an index has id and name, each has some of the arguments."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one step of a stream adds; the last of a choice has its ``finish_reason``, the very last ``usage``."""
+
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: Sequence[ToolCallDelta] = ()
+    choice: int = 0
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers of a reply (there is one unless ``n`` asked for more)."""
+
+    index: int
+    content: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    invalid_tool_calls: tuple[ToolCall, ...]
+    finish_reason: str | None
+    logprobs: object = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it came to its natural end without a word, a thought or a tool call."""
+        said = self.content or self.reasoning or self.tool_calls or self.invalid_tool_calls
+        return self.finish_reason == "stop" and not said
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyMeta:
+    """What the reply's headers say.
+
+    >>> ReplyMeta.parse({"x-chutes-invocationid": "abc", "X-Chutes-Quota-Remaining": "7"}).quota_remaining
+    7
+    """
+
+    invocation_id: str | None = None
+    quota_total: int | None = None
+    quota_used: int | None = None
+    quota_remaining: int | None = None
+    rate_limit_user: str | None = None
+    rate_limit_model: str | None = None
+    invoice_billing: bool | None = None
+
+    @classmethod
+    def parse(cls, headers: Mapping[str, str]) -> ReplyMeta:
+        """Read the service's own headers; one that is absent or unreadable is None."""
+        found = {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-chutes-")}
+
+        def number(name: str) -> int | None:
+            value = found.get(name, "")
+            return int(value) if value.isdecimal() else None
+
+        return cls(
+            found.get("x-chutes-invocationid"),
+            number("x-chutes-quota-total"),
+            number("x-chutes-quota-used"),
+            number("x-chutes-quota-remaining"),
+            found.get("x-chutes-rl-user"),
+            found.get("x-chutes-rl-chute"),
+            found["x-chutes-invoice-billing"].lower() == "true" if "x-chutes-invoice-billing" in found else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply; the properties speak of its first choice, which is the only one unless ``n`` asked for more.
+
+    ``model`` is the model that answered: with a routing list that is one of its members. ``extra`` keeps
+    every field of the reply that this library does not know.
+    """
+
+    id: str | None
+    model: str | None
+    choices: tuple[Choice, ...]
+    usage: Usage | None = None
+    meta: ReplyMeta = field(default_factory=ReplyMeta)
+    created: int | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """The answer's text, without the reasoning."""
+        return self.choices[0].content if self.choices else ""
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought before it answered; empty when it did not say."""
+        return self.choices[0].reasoning if self.choices else ""
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The valid tool calls."""
+        return self.choices[0].tool_calls if self.choices else ()
+
+    @property
+    def invalid_tool_calls(self) -> tuple[ToolCall, ...]:
+        """Tool calls whose arguments are no JSON object or that name no tool; never to be run."""
+        return self.choices[0].invalid_tool_calls if self.choices else ()
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer ended: ``stop``, ``length`` or ``tool_calls``; None for a part of an answer."""
+        return self.choices[0].finish_reason if self.choices else None

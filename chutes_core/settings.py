@@ -1,0 +1,113 @@
+"""Where the service is, and how long to wait for it: resolved once, from arguments and environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from chutes_core.errors import ConfigurationError
+
+__all__ = ["Settings", "TimeLimits"]
+
+BASE_URL = "https://llm.chutes.ai/v1"
+EMBEDDING_BASE_URL = "https://embed.chutes.ai/v1"
+MANAGEMENT_URL = "https://api.chutes.ai"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long to wait, in seconds; None waits for ever.
+
+    Attributes:
+        connect: For a connection.
+        first_token: For the first visible part of a streamed answer. The gateway sends no headers before
+            it, and a model with a long prompt may be silent for minutes.
+        gap: Between two parts of a streamed answer, once it has begun.
+        total: For the whole call, retries and waits included. A reply that is not streamed comes in one
+            piece at its end; without a total it is waited for as long as the service's edge does, 600 s.
+
+    >>> TimeLimits(first_token=8, total=60)
+    TimeLimits(connect=10.0, first_token=8, gap=120.0, total=60)
+    """
+
+    connect: float | None = 10.0
+    first_token: float | None = 300.0
+    gap: float | None = 120.0
+    total: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "first_token", "gap", "total"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+                raise ConfigurationError(f"The time limit {name!r} must be a positive number of seconds or None.")
+
+    @classmethod
+    def of(cls, value: TimeLimits | float | None) -> TimeLimits:
+        """Read what a caller gave: a number is the limit for the whole call.
+
+        >>> TimeLimits.of(30).total
+        30
+        """
+        if isinstance(value, TimeLimits):
+            return value
+        return cls() if value is None else cls(total=value)
+
+    @property
+    def whole(self) -> float | None:
+        """How long a reply that is not streamed may take."""
+        return 600.0 if self.total is None else self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The addresses of the service.
+
+    Attributes:
+        base_url: The inference gateway.
+        embedding_base_url: The embedding host to use for every model, where one was chosen; None takes
+            each model's own host from the catalogue.
+        management_url: The host of catalogue, account and OAuth.
+    """
+
+    base_url: str = BASE_URL
+    embedding_base_url: str | None = None
+    management_url: str = MANAGEMENT_URL
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        base_url: str | None = None,
+        embedding_base_url: str | None = None,
+        management_url: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Take each address from its argument, else from the environment, else the service's own.
+
+        ``CHUTES_API_URL`` is not read: it means the management host to some programs and the gateway to
+        others.
+
+        >>> Settings.resolve(env={"CHUTES_BASE_URL": "http://127.0.0.1:8000/v1/"}).base_url
+        'http://127.0.0.1:8000/v1'
+        """
+        env = os.environ if env is None else env
+        chosen = {
+            "base_url": base_url or env.get("CHUTES_BASE_URL"),
+            "embedding_base_url": embedding_base_url or env.get("CHUTES_EMBEDDING_BASE_URL"),
+            "management_url": management_url or env.get("CHUTES_MANAGEMENT_URL"),
+        }
+        return replace(cls(), **{name: _url(name, value) for name, value in chosen.items() if value})
+
+
+def _url(name: str, value: str) -> str:
+    """Check an address and take off the slash at its end."""
+    parts = urlsplit(value.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"{name} must be an http(s) address such as {BASE_URL!r}, not {value!r}.")
+    if parts.username or parts.password:
+        raise ConfigurationError(f"{name} must not hold a user or password; give the key as api_key.")
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"{name} must end at its path: {parts.scheme}://{parts.netloc}{parts.path}")
+    return value.strip().rstrip("/")

@@ -1,0 +1,81 @@
+"""Server-sent events out of bytes, however the network cut them.
+
+:class:`EventDecoder` holds what is not yet complete and works on bytes, so a character or a line end
+split between two reads is no special case. A line that is no event field but looks like a body (JSON or
+HTML) is handed out as :class:`Stray`: the gateway reports a late failure as bare JSON on a line of its
+own, which an SSE reader by the book would pass over.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EventDecoder", "Stray"]
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = (b"\n", b"\r")
+
+
+class Stray(bytes):
+    """A line outside the event format that starts like a body."""
+
+
+class EventDecoder:
+    r"""Turn reads of any size into the payloads of whole events.
+
+    >>> decoder = EventDecoder()
+    >>> decoder.feed(b'data: {"a"'), decoder.feed(b": 1}\r"), decoder.feed(b"\n\r\n")
+    ([], [], [b'{"a": 1}'])
+    """
+
+    def __init__(self) -> None:
+        self._tail: list[bytes] = []
+        self._data: list[bytes] = []
+        self._skip_newline = False
+        self._started = False
+
+    def feed(self, block: bytes) -> list[bytes]:
+        """Take the next bytes and return the payloads that they complete."""
+        if self._skip_newline and block:
+            # The previous read ended in CR: an LF at the start belongs to that same line end.
+            self._skip_newline = False
+            block = block[1:] if block.startswith(b"\n") else block
+        if b"\n" not in block and b"\r" not in block:
+            if block:
+                self._tail.append(block)
+            return []
+        self._tail.append(block)
+        lines = self._take_tail().splitlines()
+        if not block.endswith(_LINE_ENDS):
+            self._tail.append(lines.pop())
+        self._skip_newline = block.endswith(b"\r")
+        payloads: list[bytes] = []
+        for line in lines:
+            self._line(line, payloads)
+        return payloads
+
+    def close(self) -> list[bytes]:
+        """Return what the end of the stream completes: a last event without its blank line, or a bare tail."""
+        payloads: list[bytes] = []
+        if rest := self._take_tail():
+            self._line(rest, payloads)
+        self._line(b"", payloads)
+        return payloads
+
+    def _take_tail(self) -> bytes:
+        tail = b"".join(self._tail)
+        self._tail.clear()
+        if not self._started and tail:
+            self._started = True
+            tail = tail.removeprefix(_BOM)
+        return tail
+
+    def _line(self, line: bytes, payloads: list[bytes]) -> None:
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b" ", 5) else line[5:])
+        elif not line:
+            if self._data:
+                payloads.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                self._data.clear()
+        elif line == b"data":
+            self._data.append(b"")
+        elif line.lstrip()[:1] in (b"{", b"[", b"<"):
+            payloads.append(Stray(line.strip()))

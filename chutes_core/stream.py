@@ -1,0 +1,298 @@
+"""The stream guard: the one place that decides whether a streamed answer is whole.
+
+:class:`StreamGuard` takes the bytes of a streamed reply and gives out deltas. It does no I/O and knows no
+clock. It raises the moment it sees that the answer cannot be whole any more, and :meth:`StreamGuard.close`
+raises when the stream ended too early; either way the failure carries all that had been delivered.
+
+An answer is whole when every choice has said its ``finish_reason``. On Chutes that is not a formality: a
+machine may die in the middle of a sentence, and then the gateway either begins the same answer again on
+another machine inside the same HTTP stream (a new chunk id, or a second opening role), or appends a bare
+``{"error": …}`` without the event format, or just closes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from chutes_core.assemble import ChoiceDraft, ReplyBuilder, ToolDraft, note_extra, reasoning_of
+from chutes_core.errors import APIError, Kind
+from chutes_core.failures import failure, reported_error
+from chutes_core.response import Delta, Reply, ReplyMeta, ToolCallDelta
+from chutes_core.sse import EventDecoder, Stray
+
+__all__ = ["StreamGuard"]
+
+
+class StreamGuard:
+    r"""Turn the bytes of one streamed reply into deltas, and vouch for the whole.
+
+    Args:
+        model: The model that was asked, for the messages of failures.
+        choices: How many answers were asked for (``n``).
+        allow_empty: Accept an answer without a word, as a stop sequence at its very start makes one.
+        starts_thinking: The model's output begins inside its reasoning, without an opening tag.
+        meta: What the reply's headers said.
+
+    >>> guard = StreamGuard()
+    >>> chunk = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+    >>> [delta.content for delta in guard.feed(chunk)]
+    ['Hi']
+    >>> [delta.finish_reason for delta in guard.close()], guard.reply.content
+    (['stop'], 'Hi')
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        choices: int = 1,
+        allow_empty: bool = False,
+        starts_thinking: bool = False,
+        meta: ReplyMeta | None = None,
+    ) -> None:
+        self._model = model
+        self._expected = choices
+        self._allow_empty = allow_empty
+        self._events = EventDecoder()
+        self._builder = ReplyBuilder(meta, starts_thinking=starts_thinking)
+        self._unopened: set[int] = set()
+        self._started = False
+        self.count = 0
+        """How many deltas have been given out."""
+        self.done = False
+        """Whether the end marker has come: nothing that follows belongs to the answer."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether anything of the answer has been given out: from then on a restart would be seen."""
+        return self.count > 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every expected choice has finished."""
+        drafts = self._builder.drafts
+        return len(drafts) >= self._expected and all(draft.finish_reason for draft in drafts.values())
+
+    @property
+    def reply(self) -> Reply:
+        """What has arrived so far: the whole reply after :meth:`close`, a part of one before."""
+        return self._builder.build()
+
+    def feed(self, block: bytes) -> Iterator[Delta]:
+        """Take the next bytes; yield what they add, and raise after it what they show to be wrong."""
+        for payload in self._events.feed(block):
+            yield from self._event(payload)
+
+    def close(self, broken: Kind | None = None, said: str = "") -> list[Delta]:
+        """Take note of the end and return the closing deltas: finish reasons, then the usage.
+
+        Args:
+            broken: How the transport failed, when the end was not a clean one.
+            said: The transport's own words for it.
+
+        Raises:
+            APIError: The answer is not whole.
+        """
+        closing = [] if self.done else self._tail()
+        if not self.whole:
+            if broken is not None:
+                raise self._failure(broken, said)
+            raise self._failure(Kind.TRUNCATED if self._started else Kind.EMPTY)
+        for index in sorted(self._builder.drafts):
+            closing += self._flush(self._builder.drafts[index])
+        reply = self.reply
+        if not self._allow_empty and all(choice.empty for choice in reply.choices):
+            raise self._failure(Kind.EMPTY)
+        closing += [Delta(choice=choice.index, finish_reason=choice.finish_reason) for choice in reply.choices]
+        closing[-1].usage = reply.usage
+        return closing
+
+    def _partial(self) -> Reply | None:
+        return self.reply if self._builder.drafts else None
+
+    def _failure(self, kind: Kind, said: str = "") -> APIError:
+        """Build the failure of this stream, with what had arrived."""
+        return failure(
+            kind,
+            said,
+            model=self._model or self._builder.model,
+            request_id=self._builder.meta.invocation_id,
+            partial_reply=self._partial(),
+        )
+
+    def _tail(self) -> list[Delta]:
+        """Read what the end of the stream completes; half an event is no reason of its own to fail."""
+        deltas: list[Delta] = []
+        for payload in self._events.close():
+            if not _is_json(payload):
+                # A bare error is written straight after whatever was there, which may be half an event.
+                _, bare, rest = payload.rpartition(b'{"error"')
+                if not bare or not _is_json(bare + rest):
+                    continue
+                payload = Stray(bare + rest)
+            deltas += self._event(payload)
+        return deltas
+
+    def _event(self, payload: bytes) -> Iterator[Delta]:
+        """Read one event."""
+        if self.done or not payload:
+            return
+        if payload.strip() == b"[DONE]":
+            self.done = True
+            return
+        try:
+            chunk = json.loads(payload.decode())
+        except ValueError:
+            if self.whole:
+                return
+            raise self._failure(Kind.MALFORMED, _excerpt(payload)) from None
+        if not isinstance(chunk, dict) or (type(payload) is Stray and "error" not in chunk and "detail" not in chunk):
+            if self.whole:
+                return
+            raise self._failure(Kind.MALFORMED, _excerpt(payload))
+        if chunk.get("error") or (chunk.get("detail") and "choices" not in chunk):
+            if self.whole:
+                return
+            raise self._reported(chunk)
+        self._started = True
+        yield from self._chunk(chunk)
+
+    def _reported(self, chunk: Mapping[str, object]) -> APIError:
+        return reported_error(
+            chunk,
+            model=self._model or self._builder.model,
+            request_id=self._builder.meta.invocation_id,
+            partial_reply=self._partial(),
+            delivered=self.delivered,
+        )
+
+    def _chunk(self, chunk: Mapping[str, object]) -> Iterator[Delta]:
+        choices = chunk.get("choices") or []
+        if not isinstance(choices, list):
+            raise self._failure(Kind.MALFORMED, "the choices of a chunk are not a list")
+        if choices:
+            chunk_id = chunk.get("id")
+            if isinstance(chunk_id, str) and chunk_id:
+                if self._builder.id is None:
+                    self._builder.id = chunk_id
+                elif self._builder.id != chunk_id:
+                    if self.whole:  # a machine that died after its last word: the answer stands
+                        self.done = True
+                        return
+                    raise self._failure(Kind.RESTARTED, "the chunk id changed")
+        self._builder.head(chunk)
+        for choice in choices:
+            delta = self._choice(choice)
+            if delta is not None:
+                self.count += 1
+                yield delta
+
+    def _choice(self, choice: object) -> Delta | None:
+        if not isinstance(choice, dict):
+            raise self._failure(Kind.MALFORMED, "a choice is not an object")
+        index = choice.get("index")
+        draft = self._builder.draft(index if isinstance(index, int) else 0)
+        delta = choice.get("delta")
+        step = self._delta(draft, delta) if isinstance(delta, dict) else None
+        if isinstance(logprobs := choice.get("logprobs"), dict):
+            draft.add_logprobs(logprobs)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            draft.finish_reason = reason
+        note_extra(draft, choice, delta if isinstance(delta, dict) else {})
+        return step
+
+    def _delta(self, draft: ChoiceDraft, delta: Mapping[str, object]) -> Delta | None:
+        reasoning, content, calls = reasoning_of(delta), delta.get("content") or "", delta.get("tool_calls") or []
+        if not isinstance(content, str) or not isinstance(calls, list):
+            raise self._failure(Kind.MALFORMED, "a delta is not of the known form")
+        self._check_opening(draft, delta, bool(calls))
+        if not (reasoning or content or calls):
+            return None
+        if draft.finish_reason:
+            raise self._failure(Kind.RESTARTED, "the answer went on after its finish_reason")
+        if reasoning:
+            # Reasoning has its own field here: a tag in the content is the answer's own text.
+            content = draft.splitter.stop() + content
+        elif content and not draft.splitter.passes:
+            reasoning, content = draft.splitter.feed(content)
+        if calls and not draft.splitter.passes:
+            content = content + draft.splitter.stop()
+        if reasoning:
+            draft.reasoning.append(reasoning)
+        if content:
+            draft.content.append(content)
+        steps = [step for call in calls if (step := self._tool(draft, call))]
+        if not (reasoning or content or steps):
+            return None
+        return Delta(content, reasoning, steps, draft.index)
+
+    def _check_opening(self, draft: ChoiceDraft, delta: Mapping[str, object], calls: bool) -> None:
+        """Notice a second opening: a role again, after deltas that had none.
+
+        Some engines name the role in every delta, or again beside a tool call; neither is an opening.
+        """
+        if not delta.get("role"):
+            self._unopened.add(draft.index)
+        elif draft.index in self._unopened and not draft.empty and not calls and not draft.finish_reason:
+            raise self._failure(Kind.RESTARTED, "the answer opened a second time")
+
+    def _tool(self, draft: ChoiceDraft, call: object) -> ToolCallDelta | None:
+        """Add a piece of a tool call to the call it belongs to."""
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(call, dict) or not isinstance(function, dict | None):
+            raise self._failure(Kind.MALFORMED, "a tool call is not of the known form")
+        function = function or {}
+        call_id, name, arguments = call.get("id") or None, function.get("name") or None, function.get("arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments)
+        index = self._tool_index(draft, call.get("index"), call_id)
+        tool = draft.tools.get(index)
+        if tool is None:
+            draft.tools[index] = ToolDraft(call_id, name or "", [arguments])
+            return ToolCallDelta(index, call_id, name, arguments)
+        if (call_id and tool.id and call_id != tool.id) or (name and tool.name and name != tool.name):
+            raise self._failure(Kind.RESTARTED, f"tool call {index} was opened a second time")
+        fresh_id, fresh_name = (None if tool.id else call_id), (None if tool.name else name)
+        tool.id, tool.name = tool.id or call_id, tool.name or name or ""
+        tool.arguments.append(arguments)
+        if not (fresh_id or fresh_name or arguments):
+            return None
+        return ToolCallDelta(index, fresh_id, fresh_name, arguments)
+
+    @staticmethod
+    def _tool_index(draft: ChoiceDraft, index: object, call_id: object) -> int:
+        """Say which call a piece belongs to, also where the engine leaves the index out."""
+        if isinstance(index, int):
+            return index
+        for known, tool in draft.tools.items():
+            if call_id is not None and tool.id == call_id:
+                return known
+        last = max(draft.tools, default=-1)
+        return last + 1 if call_id is not None or last < 0 else last
+
+    @staticmethod
+    def _flush(draft: ChoiceDraft) -> list[Delta]:
+        """Give out what was held back for a tag that never came."""
+        reasoning, content = draft.splitter.close()
+        if not (reasoning or content):
+            return []
+        draft.reasoning += filter(None, (reasoning,))
+        draft.content += filter(None, (content,))
+        return [Delta(content, reasoning, (), draft.index)]
+
+
+def _is_json(text: bytes) -> bool:
+    if text == b"[DONE]":
+        return True
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _excerpt(payload: bytes) -> str:
+    text = payload.decode("utf-8", "replace")
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,89 @@
+"""Reasoning that comes inside the content, between ``<think>`` and ``</think>``."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["ThinkSplitter", "split_whole"]
+
+_LONE_CLOSE = re.compile(r"(?:^|\n)[ \t]*</think>[ \t]*(?=\n|$)")
+
+
+class ThinkSplitter:
+    r"""Part ``<think>…</think>`` at the head of an answer from the answer itself, over any split of the text.
+
+    Only a tag at the very beginning counts: one inside the answer is the answer's own. With ``inside`` the
+    text begins as reasoning, whether or not the opening tag is there.
+
+    >>> splitter = ThinkSplitter()
+    >>> [splitter.feed(piece) for piece in ("<thi", "nk>so", " it is</th", "ink>\n\nYes")]
+    [('', ''), ('so', ''), (' it is', ''), ('', 'Yes')]
+    """
+
+    OPEN, CLOSE = "<think>", "</think>"
+
+    def __init__(self, *, inside: bool = False) -> None:
+        self._held = ""
+        self._state = "before"
+        self._untagged = "inside" if inside else "answer"
+
+    @property
+    def passes(self) -> bool:
+        """Whether all further text is the answer's."""
+        return self._state == "answer"
+
+    def stop(self) -> str:
+        """Give up looking for tags and return what was held back as part of the answer."""
+        self._state, held, self._held = "answer", self._held, ""
+        return held
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Take some content and return (reasoning, answer)."""
+        if self._state == "answer":
+            return "", text
+        self._held += text
+        if self._state == "before":
+            self._open()
+        reasoning = self._inside() if self._state == "inside" else ""
+        if self._state == "after":
+            self._held = self._held.lstrip()
+            self._state = "answer" if self._held else "after"
+        return reasoning, self.stop() if self._state == "answer" else ""
+
+    def close(self) -> tuple[str, str]:
+        """Return what was held back for a tag that never came."""
+        if self._state == "before":
+            self._state = self._untagged
+        inside, held = self._state == "inside", self.stop()
+        return (held, "") if inside else ("", held)
+
+    def _open(self) -> None:
+        head = self._held.lstrip()
+        if head.startswith(self.OPEN):
+            self._held, self._state = head[len(self.OPEN) :], "inside"
+        elif not self.OPEN.startswith(head):
+            self._state = self._untagged
+
+    def _inside(self) -> str:
+        thought, tag, rest = self._held.partition(self.CLOSE)
+        if tag:
+            self._held, self._state = rest, "after"
+            return thought
+        keep = next((n for n in range(len(self.CLOSE) - 1, 0, -1) if thought.endswith(self.CLOSE[:n])), 0)
+        self._held = thought[len(thought) - keep :]
+        return thought[: len(thought) - keep]
+
+
+def split_whole(content: str, *, inside: bool = False) -> tuple[str, str]:
+    r"""Split a content that came in one piece into (reasoning, answer).
+
+    A closing tag on a line of its own is enough here: the opening one may stand in the model's template.
+
+    >>> split_whole("Let me see.\n</think>\n\nYes")
+    ('Let me see.\n', 'Yes')
+    """
+    opened = content.lstrip().startswith(ThinkSplitter.OPEN)
+    splitter = ThinkSplitter(inside=inside or (not opened and _LONE_CLOSE.search(content) is not None))
+    thought, answer = splitter.feed(content)
+    rest_thought, rest_answer = splitter.close()
+    return thought + rest_thought, answer + rest_answer

@@ -1,0 +1,102 @@
+"""How a request is sent: through the openai SDK for inference, through httpx for everything else.
+
+The SDK is called through its public ``post`` with a plain dict and gives the raw response: its own retries
+are off and its parser is not used. What these functions raise is made harmless in :mod:`chutes_core.wire`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, cast
+
+from chutes_core.errors import RequestRefusedError
+from chutes_core.pools import response_type, user_agent
+from chutes_core.wire import Open, StatusFailure
+
+if TYPE_CHECKING:
+    import httpx
+    import openai
+
+__all__ = ["asend_with_http", "asend_with_sdk", "send_with_http", "send_with_sdk"]
+
+
+def _sdk_options(effect: Open) -> openai.RequestOptions:
+    import openai
+
+    wait = effect.headers_within
+    timeout = openai.Timeout(connect=effect.connect, read=wait, write=wait, pool=effect.connect)
+    return {"headers": effect.request.plain_headers(), "timeout": timeout}
+
+
+def _unserialisable(error: TypeError) -> RequestRefusedError:
+    return RequestRefusedError(f"The request cannot be written as JSON: {error}.")
+
+
+def send_with_sdk(sdk: openai.OpenAI) -> Callable[[Open], object]:
+    """Send inference requests, blocking."""
+
+    def send(effect: Open) -> object:
+        request = effect.request
+        try:
+            return sdk.post(
+                request.url, cast_to=response_type(), body=request.body, options=_sdk_options(effect), stream=True
+            )
+        except TypeError as error:
+            raise _unserialisable(error) from None
+
+    return send
+
+
+def asend_with_sdk(sdk: Callable[[], Awaitable[openai.AsyncOpenAI]]) -> Callable[[Open], Awaitable[object]]:
+    """Send inference requests on the event loop."""
+
+    async def send(effect: Open) -> object:
+        request, client = effect.request, await sdk()
+        try:
+            return await client.post(
+                request.url, cast_to=response_type(), body=request.body, options=_sdk_options(effect), stream=True
+            )
+        except TypeError as error:
+            raise _unserialisable(error) from None
+
+    return send
+
+
+def _http_request(http: httpx.Client | httpx.AsyncClient, effect: Open) -> httpx.Request:
+    request, wait = effect.request, effect.headers_within
+    return http.build_request(
+        request.method,
+        request.url,
+        params=dict(request.params) or None,
+        headers={"User-Agent": user_agent(), **request.plain_headers()},
+        json=request.body,
+        timeout=cast("httpx.Timeout", {"connect": effect.connect, "read": wait, "write": wait, "pool": effect.connect}),
+    )
+
+
+def send_with_http(http: httpx.Client) -> Callable[[Open], object]:
+    """Send management requests, blocking."""
+
+    def send(effect: Open) -> object:
+        response = http.send(_http_request(http, effect), stream=True)
+        if response.is_success:
+            return response
+        content = response.read()
+        response.close()
+        raise StatusFailure(response.status_code, dict(response.headers), content)
+
+    return send
+
+
+def asend_with_http(http: httpx.AsyncClient) -> Callable[[Open], Awaitable[object]]:
+    """Send management requests on the event loop."""
+
+    async def send(effect: Open) -> object:
+        response = await http.send(_http_request(http, effect), stream=True)
+        if response.is_success:
+            return response
+        content = await response.aread()
+        await response.aclose()
+        raise StatusFailure(response.status_code, dict(response.headers), content)
+
+    return send

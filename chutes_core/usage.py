@@ -1,0 +1,186 @@
+"""Tokens and money: what a call used, what it cost, and sums over many calls.
+
+>>> ledger = Ledger()
+>>> ledger.add("acme/one", Usage(1_000, 500, 1_500), cost=0.0003)
+>>> ledger.add("acme/two", Usage(10, 5, 15))
+>>> ledger
+<Ledger: 2 calls, 1,515 tokens, $0.0003 and 1 call of unknown price>
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chutes_core.model_info import ModelInfo
+
+__all__ = ["Ledger", "Totals", "Usage", "cost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one call. A count the service did not report is None.
+
+    >>> Usage.parse({"prompt_tokens": 9, "completion_tokens": 5, "reasoning_tokens": 2})
+    Usage(prompt_tokens=9, completion_tokens=5, total_tokens=14, reasoning_tokens=2, cached_tokens=None)
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, object] | None) -> Usage | None:
+        """Read a ``usage`` object in either engine's form; None when there is none to read.
+
+        Engines put ``reasoning_tokens`` at the top or under ``completion_tokens_details``, and
+        ``cached_tokens`` at the top or under ``prompt_tokens_details``.
+        """
+        if not isinstance(raw, Mapping):
+            return None
+        prompt, completion = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
+        if prompt is None and completion is None:
+            return None
+        prompt, completion = prompt or 0, completion or 0
+        total = _count(raw, "total_tokens")
+        return cls(
+            prompt,
+            completion,
+            prompt + completion if total is None else total,
+            _nested(raw, "completion_tokens_details", "reasoning_tokens"),
+            _nested(raw, "prompt_tokens_details", "cached_tokens"),
+        )
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add two calls up; a count that neither knows stays None."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+            _sum(self.reasoning_tokens, other.reasoning_tokens),
+            _sum(self.cached_tokens, other.cached_tokens),
+        )
+
+
+def cost(usage: Usage, info: ModelInfo) -> float | None:
+    """Return what a call cost in US dollars, from the model's prices per million tokens; None when unknown.
+
+    Prompt tokens that were cached cost ``price_cached``, or the full price where that is unknown. A call
+    without answer tokens, such as an embedding, needs no price for them.
+
+    >>> from chutes_core.model_info import ModelInfo
+    >>> info = ModelInfo(id="acme/one", price_in=0.4, price_out=3.0, price_cached=0.04)
+    >>> cost(Usage(1_000_000, 100_000, 1_100_000, cached_tokens=500_000), info)
+    0.52
+    >>> cost(Usage(10, 5, 15), ModelInfo(id="acme/two")) is None
+    True
+    """
+    if info.price_in is None or (info.price_out is None and usage.completion_tokens):
+        return None
+    # An engine that reports more cached tokens than there were must not make the rest negative.
+    cached = min(max(usage.cached_tokens or 0, 0), usage.prompt_tokens)
+    cached_price = info.price_in if info.price_cached is None else info.price_cached
+    fresh = (usage.prompt_tokens - cached) * info.price_in
+    return (fresh + cached * cached_price + usage.completion_tokens * (info.price_out or 0.0)) / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over calls.
+
+    Attributes:
+        calls: How many there were.
+        usage: Their tokens.
+        cost: US dollars, over the calls whose price is known.
+        unpriced_calls: How many calls are missing from ``cost``; unless this is 0, it is a lower bound.
+    """
+
+    calls: int = 0
+    usage: Usage = Usage(0, 0, 0)
+    cost: float = 0.0
+    unpriced_calls: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        """Add two sums up."""
+        return Totals(
+            self.calls + other.calls,
+            self.usage + other.usage,
+            self.cost + other.cost,
+            self.unpriced_calls + other.unpriced_calls,
+        )
+
+
+class Ledger:
+    """Adds up what calls used and cost, by model. Any number of threads may share one.
+
+    >>> ledger = Ledger()
+    >>> ledger.add("acme/one", Usage(10, 5, 15), cost=0.25)
+    >>> ledger.add("acme/one", Usage(20, 5, 25), cost=0.5)
+    >>> ledger.totals("acme/one").cost, ledger.totals().usage.total_tokens
+    (0.75, 40)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: dict[str, Totals] = {}
+
+    def add(self, model: str, usage: Usage | None, cost: float | None = None) -> None:
+        """Enter one call; None is a usage that was not reported, or a cost that is not known."""
+        entry = Totals(1, usage or Usage(0, 0, 0), cost or 0.0, int(cost is None))
+        with self._lock:
+            self._totals[model] = self._totals.get(model, Totals()) + entry
+
+    def totals(self, model: str | None = None) -> Totals:
+        """Return the sums of one model, or of all together."""
+        entries = self.by_model()
+        if model is not None:
+            return entries.get(model, Totals())
+        return sum(entries.values(), Totals())
+
+    def by_model(self) -> dict[str, Totals]:
+        """Return the sums of each model, as they are now."""
+        with self._lock:
+            return dict(self._totals)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._totals.clear()
+
+    def __repr__(self) -> str:
+        total = self.totals()
+        unpriced = f" and {_calls(total.unpriced_calls)} of unknown price" if total.unpriced_calls else ""
+        tokens = f"{total.usage.total_tokens:,} tokens"
+        return f"<Ledger: {_calls(total.calls)}, {tokens}, ${total.cost:.6g}{unpriced}>"
+
+    def __getstate__(self) -> dict[str, Totals]:
+        # A lock belongs to one process.
+        return self.by_model()
+
+    def __setstate__(self, state: dict[str, Totals]) -> None:
+        self._lock = threading.Lock()
+        self._totals = dict(state)
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} call{'' if number == 1 else 's'}"
+
+
+def _count(raw: Mapping[str, object], key: str) -> int | None:
+    value = raw.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _nested(raw: Mapping[str, object], group: str, key: str) -> int | None:
+    details = raw.get(group)
+    found = _count(details, key) if isinstance(details, Mapping) else None
+    return _count(raw, key) if found is None else found
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    return None if left is None and right is None else (left or 0) + (right or 0)

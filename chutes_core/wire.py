@@ -1,0 +1,410 @@
+"""What a call asks of the outside world, and the two hands that do it.
+
+A flow (:mod:`chutes_core.flows`) is a generator that decides; it yields :class:`Effect` values, and what it
+has for the caller, such as deltas. :class:`SyncWire` and :class:`AsyncWire` carry the effects out, each in its
+own way to wait, and :func:`drive` and :func:`adrive` run a flow on one. Everything that could hold a key stays
+inside the few lines that send a request: what is raised from here carries neither the SDK's exceptions nor
+their frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket as sockets
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar, cast
+
+from chutes_core.auth import Credential, Secret
+from chutes_core.clock import Clock
+from chutes_core.errors import redact
+from chutes_core.watchdog import Watch, watchdog
+
+__all__ = [
+    "AsyncWire",
+    "Authorize",
+    "Effect",
+    "Flow",
+    "Open",
+    "Read",
+    "Sleep",
+    "StatusFailure",
+    "SyncWire",
+    "WireFailure",
+    "WireRequest",
+    "adrive",
+    "arun",
+    "drive",
+    "run",
+]
+
+T = TypeVar("T")
+Reason = Literal["connect", "connect_timeout", "timeout", "broken"]
+
+
+class WireFailure(Exception):
+    """The transport failed: which way, and in which words."""
+
+    def __init__(self, reason: Reason, said: str) -> None:
+        super().__init__(said)
+        self.reason = reason
+        self.said = said
+
+
+class StatusFailure(Exception):
+    """The service answered with a status that is not a success."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+        self.content = content
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """One HTTP request. The key is kept apart, masked, until the moment of sending."""
+
+    url: str
+    body: Mapping[str, object] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    secret: Secret | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def plain_headers(self) -> dict[str, str]:
+        """The headers as they are sent, key included."""
+        key = {"Authorization": f"Bearer {self.secret.get_secret_value()}"} if self.secret else {}
+        return {**self.headers, **key}
+
+
+class Effect:
+    """Something that a flow wants done. Whatever else it yields is for the caller."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Effect):
+    """Send a request and wait for the reply's headers. Gives the headers."""
+
+    request: WireRequest
+    connect: float | None
+    headers_within: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Effect):
+    """Wait for the next bytes of the reply. Gives None at its end."""
+
+    within: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep(Effect):
+    """Wait."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Authorize(Effect):
+    """Find the key. Gives a :class:`~chutes_core.auth.Secret`."""
+
+
+Flow = Generator[object, object, T]
+
+
+class _Body(Protocol):
+    """What is used of a response, httpx's or httpx2's, blocking or async."""
+
+    headers: Mapping[str, str]
+    extensions: Mapping[str, object]
+    request: _Sent
+
+    def iter_bytes(self) -> Iterator[bytes]: ...
+    def aiter_bytes(self) -> AsyncIterator[bytes]: ...
+    def close(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class _Sent(Protocol):
+    extensions: Mapping[str, object]
+
+
+class _NetworkStream(Protocol):
+    def get_extra_info(self, info: str) -> object: ...
+
+
+def _problem(error: Exception) -> WireFailure | StatusFailure | None:
+    """Say in our own words what the SDK or the HTTP client raised; None for what is neither's."""
+    if isinstance(error, StatusFailure):
+        return error
+    if type(error).__module__.partition(".")[0] not in ("openai", "httpx", "httpx2"):
+        return None
+    response = getattr(error, "response", None)
+    if response is not None and hasattr(error, "status_code"):
+        return StatusFailure(response.status_code, dict(response.headers), response.content)
+    cause = error.__cause__ if type(error).__module__.startswith("openai") and error.__cause__ else error
+    name = type(cause).__name__
+    said = redact(f"{name}: {cause}" if str(cause) else name)
+    if name in ("ConnectTimeout", "PoolTimeout"):
+        return WireFailure("connect_timeout", said)
+    return WireFailure("timeout" if "Timeout" in name else "connect", said)
+
+
+def _transport_errors(response: object) -> tuple[type[Exception], ...]:
+    """The exceptions that reading this response may raise: those of the package it comes from."""
+    package = sys.modules[type(response).__module__.partition(".")[0]]
+    return (package.HTTPError, package.StreamError)
+
+
+def _read_failure(error: Exception, late: bool) -> WireFailure:
+    name = type(error).__name__
+    said = redact(f"{name}: {error}" if str(error) else name)
+    return WireFailure("timeout" if late or "Timeout" in name else "broken", said)
+
+
+def _take_limits(response: object) -> dict[str, object]:
+    """Leave the time limits of the body to us, and return the place to announce each to a test's transport.
+
+    The HTTP client reads its own limit once, when the body begins; it was meant for the headers.
+    """
+    limits = cast("_Body", response).request.extensions.get("timeout")
+    if not isinstance(limits, dict):
+        return {}
+    limits["read"] = None
+    return limits
+
+
+class SyncWire:
+    """Carries out the effects of one call, blocking."""
+
+    def __init__(self, send: Callable[[Open], object], credential: Credential | None = None, *, clock: Clock) -> None:
+        self._send = send
+        self._credential = credential
+        self._clock = clock
+        self._response: object = None
+        self._blocks: Iterator[bytes] = iter(())
+        self._watch: Watch | None = None
+        self._errors: tuple[type[Exception], ...] = ()
+        self._limits: dict[str, object] = {}
+
+    def perform(self, effect: Effect) -> object:
+        """Do what a flow asks."""
+        match effect:
+            case Read(within):
+                return self._read(within)
+            case Open():
+                return self._open(effect)
+            case Sleep(seconds):
+                self._clock.sleep(seconds)
+                return None
+            case _:
+                return self._credential.secret() if self._credential else None
+
+    def close(self) -> None:
+        """Give the connection back, or close it when the reply was not read to its end."""
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
+        response, self._response = self._response, None
+        if response is not None:
+            cast("_Body", response).close()
+
+    def _open(self, effect: Open) -> Mapping[str, str]:
+        self.close()
+        started = self._clock.now()
+        problem: Exception | None = None
+        try:
+            response = self._send(effect)
+        except Exception as error:
+            if (problem := _problem(error)) is None:
+                raise
+        if problem is not None:
+            raise problem
+        self._response = response
+        self._errors = _transport_errors(response)
+        self._blocks = cast("_Body", response).iter_bytes()
+        self._limits = _take_limits(response)
+        self._watch = _watch(response)
+        _check_late(self._clock.now() - started, effect.headers_within)
+        return cast("_Body", response).headers
+
+    def _read(self, within: float | None) -> bytes | None:
+        started, watch = self._clock.now(), self._watch
+        self._limits["wait"] = within
+        if watch is not None and within is not None:
+            watch.arm(max(within, 0.0))
+        problem: Exception | None = None
+        try:
+            block = next(self._blocks, None)
+        except self._errors as error:
+            problem = _read_failure(error, late=watch is not None and watch.fired)
+        if problem is not None:
+            raise problem
+        if watch is not None:
+            watch.disarm()
+            if watch.fired:  # a body without a stated length seems to end when its socket is shut
+                raise WireFailure("timeout", "the time limit passed")
+        _check_late(self._clock.now() - started, within)
+        return block
+
+
+def _watch(response: object) -> Watch | None:
+    """Watch over a reply's socket, where there is one of its own."""
+    stream = cast("_Body", response).extensions.get("network_stream")
+    socket = cast("_NetworkStream", stream).get_extra_info("socket") if stream is not None else None
+    if socket is None or cast("_Body", response).extensions.get("http_version") == b"HTTP/2":
+        return None
+
+    def abort() -> None:
+        # The plain socket's own shutdown: a TLS socket's would pull the session from under the reader.
+        with contextlib.suppress(OSError):  # it may just have closed by itself
+            sockets.socket.shutdown(cast("sockets.socket", socket), sockets.SHUT_RDWR)
+
+    return watchdog().watch(abort)
+
+
+def _check_late(took: float, within: float | None) -> None:
+    """Hold a limit also where nothing could interrupt the wait."""
+    if within is not None and took > within:
+        raise WireFailure("timeout", "the time limit passed")
+
+
+class AsyncWire:
+    """Carries out the effects of one call on the event loop."""
+
+    def __init__(
+        self, send: Callable[[Open], Awaitable[object]], credential: Credential | None = None, *, clock: Clock
+    ) -> None:
+        self._send = send
+        self._credential = credential
+        self._clock = clock
+        self._response: object = None
+        self._blocks: AsyncIterator[bytes] | None = None
+        self._errors: tuple[type[Exception], ...] = ()
+        self._limits: dict[str, object] = {}
+
+    async def perform(self, effect: Effect) -> object:
+        """Do what a flow asks."""
+        match effect:
+            case Read(within):
+                return await self._read(within)
+            case Open():
+                return await self._open(effect)
+            case Sleep(seconds):
+                await self._clock.asleep(seconds)
+                return None
+            case _:
+                return await self._credential.asecret() if self._credential else None
+
+    async def close(self) -> None:
+        """Give the connection back, or close it when the reply was not read to its end."""
+        response, self._response = self._response, None
+        if response is not None:
+            await cast("_Body", response).aclose()
+
+    async def _open(self, effect: Open) -> Mapping[str, str]:
+        await self.close()
+        started = self._clock.now()
+        problem: Exception | None = None
+        try:
+            async with asyncio.timeout(_sum(effect.connect, effect.headers_within)):
+                response = await self._send(effect)
+        except TimeoutError:
+            problem = WireFailure("timeout", "the time limit passed")
+        except Exception as error:
+            if (problem := _problem(error)) is None:
+                raise
+        if problem is not None:
+            raise problem
+        self._response = response
+        self._errors = _transport_errors(response)
+        self._blocks = cast("_Body", response).aiter_bytes()
+        self._limits = _take_limits(response)
+        _check_late(self._clock.now() - started, effect.headers_within)
+        return cast("_Body", response).headers
+
+    async def _read(self, within: float | None) -> bytes | None:
+        assert self._blocks is not None, "a flow opens before it reads"
+        started = self._clock.now()
+        self._limits["wait"] = within
+        problem: Exception | None = None
+        try:
+            async with asyncio.timeout(within):
+                block = await anext(self._blocks, None)
+        except TimeoutError:
+            problem = WireFailure("timeout", "the time limit passed")
+        except self._errors as error:
+            problem = _read_failure(error, late=False)
+        if problem is not None:
+            raise problem
+        _check_late(self._clock.now() - started, within)
+        return block
+
+
+def _sum(*parts: float | None) -> float | None:
+    return None if None in parts else sum(part for part in parts if part is not None)
+
+
+def drive(flow: Flow[T], wire: SyncWire, outcome: list[T]) -> Generator[object, None, None]:
+    """Run a flow, blocking; what it returns is put into ``outcome``."""
+    try:
+        step = next(flow)
+        while True:
+            if not isinstance(step, Effect):
+                yield step
+                step = next(flow)
+                continue
+            try:
+                value = wire.perform(step)
+            except (WireFailure, StatusFailure) as failure:
+                step = flow.throw(failure)
+            else:
+                step = flow.send(value)
+    except StopIteration as end:
+        outcome.append(end.value)
+    finally:
+        flow.close()
+        wire.close()
+
+
+async def adrive(flow: Flow[T], wire: AsyncWire, outcome: list[T]) -> AsyncGenerator[object, None]:
+    """Run a flow on the event loop; what it returns is put into ``outcome``."""
+    try:
+        step = next(flow)
+        while True:
+            if not isinstance(step, Effect):
+                yield step
+                step = next(flow)
+                continue
+            try:
+                value = await wire.perform(step)
+            except (WireFailure, StatusFailure) as failure:
+                step = flow.throw(failure)
+            else:
+                step = flow.send(value)
+    except StopIteration as end:
+        outcome.append(end.value)
+    finally:
+        flow.close()
+        await wire.close()
+
+
+def run(flow: Flow[T], wire: SyncWire) -> T:
+    """Run a flow to its end and return what it returns."""
+    outcome: list[T] = []
+    for _ in drive(flow, wire, outcome):
+        pass
+    return outcome[0]
+
+
+async def arun(flow: Flow[T], wire: AsyncWire) -> T:
+    """Run a flow to its end and return what it returns."""
+    outcome: list[T] = []
+    async for _ in adrive(flow, wire, outcome):
+        pass
+    return outcome[0]

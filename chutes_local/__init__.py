@@ -1,0 +1,41 @@
+"""The embedded Chutes: a server on your machine that speaks like Chutes and fails on demand.
+
+It is for rehearsal and tests: the answers come from a 135M model on your CPU, or from an echo that is none,
+never from the service.
+
+>>> from chutes_local import serve
+>>> with serve(backend="echo", faults=["Qwen/Qwen3-32B-TEE=capacity x2"]) as chutes:
+...     chutes.faults.describe()
+['Qwen/Qwen3-32B-TEE=capacity (2 left)']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chutes_local.accounts import API_KEY
+    from chutes_local.faults import Fault, FaultPlan
+    from chutes_local.journal import Entry, Journal
+    from chutes_local.server import LocalChutes, serve
+
+__all__ = ["API_KEY", "Entry", "Fault", "FaultPlan", "Journal", "LocalChutes", "serve"]
+
+_HOMES = {
+    "API_KEY": "accounts",
+    "Entry": "journal",
+    "Fault": "faults",
+    "FaultPlan": "faults",
+    "Journal": "journal",
+    "LocalChutes": "server",
+    "serve": "server",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use: the model's own process imports this package too, and needs no web server."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,105 @@
+"""``python -m chutes_local``: run the embedded Chutes until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from chutes_local.backend import BackendError
+from chutes_local.faults import FaultPlan
+from chutes_local.kinds import KINDS
+from chutes_local.server import LocalChutes
+
+DEFAULT_PORT = 8765
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m chutes_local",
+        description="Run the embedded Chutes: the service's interface here, a small model behind it.",
+        epilog="Example: --model-fault 'Qwen/Qwen3-32B-TEE=capacity:0.3' --model-fault '*=cold x1'",
+    )
+    made.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    made.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    made.add_argument(
+        "--backend",
+        choices=("auto", "llama", "echo"),
+        default="auto",
+        help="what answers (default: %(default)s)",
+    )
+    made.add_argument(
+        "--model-fault",
+        action="append",
+        default=[],
+        metavar="TARGET=KIND",
+        help="let a model (or path) fail; may be given several times",
+    )
+    made.add_argument("--seed", type=int, default=0, help="fixes the probabilities (default: %(default)s)")
+    made.add_argument("--strict-keys", action="store_true", help="refuse keys that do not look like Chutes' own")
+    made.add_argument("--list-faults", action="store_true", help="list the kinds of faults, and end")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parser().parse_args(argv)
+    if options.list_faults:
+        width = max(map(len, KINDS))
+        print("\n".join(f"{name:{width}}  {kind.summary}" for name, kind in KINDS.items()))
+        return 0
+    try:
+        FaultPlan(*options.model_fault)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    server = LocalChutes(
+        backend=options.backend,
+        host=options.host,
+        port=options.port,
+        faults=options.model_fault,
+        seed=options.seed,
+        strict_keys=options.strict_keys,
+    )
+    return run(server)
+
+
+def run(server: LocalChutes) -> int:
+    """Start ``server``, say where it is, and stop it on Ctrl-C or SIGTERM."""
+    over = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        over.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with server:
+            print(greeting(server), flush=True)
+            # In slices: a wait without end would not let Windows deliver Ctrl-C.
+            while not over.wait(1.0):
+                pass
+    except (BackendError, OSError) as error:
+        print(f"The embedded Chutes cannot start: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def greeting(server: LocalChutes) -> str:
+    """Say where the server is, and how to point a program at it."""
+    lines = [f"The embedded Chutes runs on {server.world.backend.name}. It is not the service.", ""]
+    lines += [f"export {name}={value}" for name, value in server.env.items()]
+    lines += ["", f"models    {', '.join(chute.name for chute in server.fleet)}"]
+    lines += [f"fault     {rule}" for rule in server.faults.describe()]
+    lines += [f"controls  {server.url}/local", "stop      Ctrl-C"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

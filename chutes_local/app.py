@@ -1,0 +1,109 @@
+"""The whole server as one ASGI application.
+
+>>> from chutes_local.backend import choose_backend
+>>> app = create_app(World(choose_backend("echo")))
+>>> sorted(app.sites)
+['api', 'chute', 'embed', 'llm', 'local']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from chutes_local import account, chat, control, errors, models, oauth_routes
+from chutes_local.embeddings import embed
+from chutes_local.errors import Answer
+from chutes_local.faults import Fault
+from chutes_local.fleet import Chute
+from chutes_local.gate import Gate
+from chutes_local.inference import Call, Handler, infer
+from chutes_local.reply import plain
+from chutes_local.state import World
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+CORDS: dict[str, dict[str, Handler]] = {
+    "vllm": {"/v1/chat/completions": chat.chat, "/v1/completions": chat.text},
+    "embedding": {"/v1/embeddings": embed},
+}
+
+
+def create_app(world: World) -> Gate:
+    """Build the application around ``world``."""
+    return Gate(
+        world,
+        {
+            "llm": _application([_models(world), *_cords(world, "vllm")]),
+            "embed": _application(_cords(world, "embedding")),
+            "chute": _application(_own_host(world)),
+            "api": _application([*account.routes(world), *models.routes(world), *oauth_routes.routes(world), _ping()]),
+            "local": _application(control.routes(world)),
+        },
+    )
+
+
+def _application(routes: list[Route]) -> Starlette:
+    return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_path})
+
+
+async def _no_such_path(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return plain(errors.detail(status, errors.NOT_FOUND if status == 404 else "Method Not Allowed"))
+
+
+def _models(world: World) -> Route:
+    async def listing(request: Request) -> Response:
+        only = request.query_params.get("or", "").lower() == "true"
+        return JSONResponse(models.listed(world, openrouter_only=only))
+
+    return Route("/v1/models", listing, methods=["GET"])
+
+
+def _cords(world: World, template: str) -> list[Route]:
+    """The paths of a gateway; a POST to any other finds its model first, and then no cord."""
+
+    def endpoint(handler: Handler) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            return await infer(request, world, handler, template, None)
+
+        return answer
+
+    known = [Route(path, endpoint(handler), methods=["POST"]) for path, handler in CORDS[template].items()]
+    return [*known, Route("/{path:path}", endpoint(_no_cord), methods=["POST"])]
+
+
+def _own_host(world: World) -> list[Route]:
+    """One model's own host: the same cords, without what the gateway adds."""
+
+    async def answer(request: Request) -> Response:
+        chute = world.fleet.at(request.scope["state"]["site"].slug)
+        if chute is None:
+            return plain(errors.detail(404, errors.NO_CHUTE))
+        path = request.scope["path"].removeprefix(request.scope["root_path"])
+        if request.method == "GET" and path == "/v1/models":
+            return JSONResponse({"object": "list", "data": [models.row(chute, world.fleet, int(world.clock()))]})
+        handler = CORDS[chute.template].get(path, _no_cord) if request.method == "POST" else _no_cord
+        if handler is _no_cord:
+            return plain(_NO_CORD)
+        return await infer(request, world, handler, chute.template, chute)
+
+    return [Route("/{path:path}", answer, methods=["GET", "POST", "PUT", "DELETE", "PATCH"])]
+
+
+_NO_CORD: Answer = errors.detail(404, errors.NO_CORD)
+
+
+async def _no_cord(call: Call, chute: Chute, fault: Fault | None) -> Response:
+    return plain(_NO_CORD)
+
+
+def _ping() -> Route:
+    async def pong(request: Request) -> Response:
+        return PlainTextResponse("pong")
+
+    return Route("/ping", pong, methods=["GET"])

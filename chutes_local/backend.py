@@ -1,0 +1,130 @@
+"""What answers behind the gateway: a real small model, or an echo that says it is none.
+
+The gateway speaks Chutes; a backend only turns flattened messages into text and texts into vectors.
+Tool calling, reasoning shapes, chunk formats, ``n`` and the placing of usage are the gateway's: to force a
+tool call it asks for an answer constrained to :func:`chutes_local.schema.tool_schema`.
+
+>>> import asyncio
+>>> async def ask(backend: Backend) -> str:
+...     await backend.start()
+...     try:
+...         request = ChatRequest(messages=({"role": "user", "content": "ping"},))
+...         return "".join([delta.content async for delta in backend.chat(request)])
+...     finally:
+...         await backend.stop()
+>>> asyncio.run(ask(choose_backend("echo")))
+'This is the echo backend, not a model. You said: ping'
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+BackendKind = Literal["auto", "llama", "echo"]
+
+EMBEDDING_DIMENSIONS = 384
+"""Length of every vector a backend returns (that of all-MiniLM-L6-v2)."""
+
+
+class BackendError(RuntimeError):
+    """The backend cannot start or did not answer; the text says what to do about it."""
+
+
+class ContextOverflowError(BackendError):
+    """The prompt is longer than the model's window."""
+
+    def __init__(self, prompt_tokens: int, context_size: int) -> None:
+        super().__init__(f"The prompt has {prompt_tokens} tokens, the model's window {context_size}.")
+        self.prompt_tokens = prompt_tokens
+        self.context_size = context_size
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One completion to make: plain text messages and the sampling settings that were asked for.
+
+    ``None`` means not asked for. With ``json_schema`` the answer is text that is valid under that schema (any
+    schema: the backend bounds it), unless ``max_tokens`` cuts it.
+
+    >>> ChatRequest(messages=({"role": "user", "content": "hi"},), max_tokens=8).temperature is None
+    True
+    """
+
+    messages: Sequence[Mapping[str, str]]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    json_schema: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDelta:
+    """One step of an answer: some text, or the end with its reason (``stop`` or ``length``) and usage.
+
+    ``completion_tokens`` counts from the start of the answer, never per delta. ``prompt_tokens`` is known
+    on every delta where the engine tells it, and always on the last one.
+    """
+
+    content: str = ""
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """One vector per text, in order, and the number of tokens they cost."""
+
+    vectors: list[list[float]]
+    prompt_tokens: int
+
+
+class Backend(Protocol):
+    """What the gateway needs of a model. One instance belongs to one event loop."""
+
+    name: str  # "SmolLM2-135M-Instruct (llama.cpp)", "echo (not a model)"
+    is_model: bool
+
+    async def start(self) -> None:
+        """Fetch weights if needed, start, warm up; returns when the first request can be answered."""
+
+    async def stop(self) -> None:
+        """Stop and leave nothing behind; safe to call twice, or without a start."""
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[EngineDelta, None]:
+        """Stream one answer: deltas with content, then exactly one with ``finish_reason`` and usage.
+
+        Raises ``ContextOverflowError`` for a prompt that is too long, and ``SchemaError`` for a schema that
+        cannot constrain an answer, both before the first delta; ``BackendError`` when the engine fails.
+        Closing the iterator cancels the generation.
+        """
+
+    async def embed(self, texts: list[str]) -> EmbedResult:
+        """Embed every text."""
+
+
+def choose_backend(kind: BackendKind = "auto") -> Backend:
+    """Make the backend to run: ``llama``, ``echo``, or with ``auto`` llama where its wheel is installed.
+
+    >>> choose_backend("echo").is_model
+    False
+    """
+    from chutes_local.echo import EchoBackend
+    from chutes_local.llama import XLlamaCppBackend
+
+    if kind not in get_args(BackendKind):
+        raise ValueError(f"There is no backend {kind!r}; there are {', '.join(get_args(BackendKind))}.")
+    installed = importlib.util.find_spec("xllamacpp") is not None
+    if kind == "llama" and not installed:
+        raise BackendError(
+            "xllamacpp is not installed, so there is no model to run."
+            ' `pip install "chutes-connect[local]"` brings it where a wheel for this machine exists;'
+            " the echo backend runs everywhere, and says that it is not a model."
+        )
+    return XLlamaCppBackend() if kind == "llama" or (kind == "auto" and installed) else EchoBackend()

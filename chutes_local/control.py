@@ -1,0 +1,144 @@
+"""The server's own controls under ``/local``: faults, journal, models, account and clock, by HTTP.
+
+They are no part of Chutes, need no key, and do not appear in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chutes_local import errors
+from chutes_local.errors import Refused
+from chutes_local.faults import Fault, FaultPlan
+from chutes_local.kinds import KINDS
+from chutes_local.pages import Endpoint, guarded, json_object
+from chutes_local.state import World
+
+Json = dict[str, object]
+_FAULT_FIELDS = ("after", "seconds", "value")
+
+
+def routes(world: World) -> list[Route]:
+    """All controls."""
+    table: dict[tuple[str, str], Callable[[Request, World], Awaitable[Response]]] = {
+        ("GET", "/local"): _overview,
+        ("POST", "/local/reset"): _reset,
+        ("GET", "/local/faults"): _faults,
+        ("POST", "/local/faults"): _add_faults,
+        ("DELETE", "/local/faults"): _clear_faults,
+        ("GET", "/local/journal"): _journal,
+        ("DELETE", "/local/journal"): _clear_journal,
+        ("PATCH", "/local/models/{name:path}"): _change_model,
+        ("PATCH", "/local/account"): _change_account,
+        ("POST", "/local/clock"): _advance,
+    }
+    return [Route(path, _bound(endpoint, world), methods=[method]) for (method, path), endpoint in table.items()]
+
+
+def _bound(endpoint: Callable[[Request, World], Awaitable[Response]], world: World) -> Endpoint:
+    async def call(request: Request) -> Response:
+        try:
+            return await endpoint(request, world)
+        except (TypeError, ValueError) as error:
+            # What a Python caller reads in the exception, an HTTP caller reads here.
+            raise Refused(errors.detail(400, str(error))) from error
+
+    return guarded(call)
+
+
+async def _overview(request: Request, world: World) -> Response:
+    return JSONResponse(
+        {
+            "what": "the embedded Chutes: a small model on this machine, not the service",
+            "backend": world.backend.name,
+            "is_model": world.backend.is_model,
+            "models": [chute.name for chute in world.fleet],
+            "faults": world.faults.describe(),
+            "fault_kinds": {name: kind.summary for name, kind in KINDS.items()},
+        }
+    )
+
+
+async def _reset(request: Request, world: World) -> Response:
+    world.reset()
+    return Response(status_code=204)
+
+
+async def _faults(request: Request, world: World) -> Response:
+    return JSONResponse({"seed": world.faults.seed, "faults": world.faults.describe()})
+
+
+async def _add_faults(request: Request, world: World) -> Response:
+    add_from_json(world.faults, await json_object(request))
+    return JSONResponse({"seed": world.faults.seed, "faults": world.faults.describe()}, 201)
+
+
+async def _clear_faults(request: Request, world: World) -> Response:
+    world.faults.clear()
+    return Response(status_code=204)
+
+
+async def _journal(request: Request, world: World) -> Response:
+    model = request.query_params.get("model")
+    entries = [entry.as_json() for entry in world.journal if model in (None, entry.model)]
+    billed = world.journal.billed(model)
+    totals = {"prompt_tokens": billed.prompt, "completion_tokens": billed.completion}
+    return JSONResponse({"entries": entries, "billed": totals})
+
+
+async def _clear_journal(request: Request, world: World) -> Response:
+    world.journal.clear()
+    return Response(status_code=204)
+
+
+async def _change_model(request: Request, world: World) -> Response:
+    chute = world.fleet.change(request.path_params["name"], **await json_object(request))
+    return JSONResponse({"model": chute.name, "machines": chute.machines, "busy": chute.busy})
+
+
+async def _change_account(request: Request, world: World) -> Response:
+    account = world.accounts.default
+    for name, value in (await json_object(request)).items():
+        if name not in ("balance", "quota", "used") or not isinstance(value, int | float):
+            raise ValueError(f"{name}: balance, quota and used can be set, each to a number.")
+        setattr(account, name, value)
+    return JSONResponse({"balance": account.balance, "quota": account.quota, "used": account.used})
+
+
+async def _advance(request: Request, world: World) -> Response:
+    seconds = (await json_object(request)).get("advance")
+    if not isinstance(seconds, int | float):
+        raise ValueError('Send {"advance": SECONDS}.')
+    world.clock.advance(seconds)
+    return JSONResponse({"now": world.clock()})
+
+
+def add_from_json(plan: FaultPlan, body: Json) -> None:
+    """Add what ``POST /local/faults`` was sent: rules as text, or one rule in fields.
+
+    >>> plan = FaultPlan()
+    >>> add_from_json(plan, {"rules": ["*=capacity x2"]})
+    >>> add_from_json(plan, {"target": "m", "kind": "stall", "seconds": 1, "probability": 0.5})
+    >>> plan.describe()
+    ['*=capacity (2 left)', 'm=stall:0.5']
+    """
+    if isinstance(body.get("seed"), int):
+        plan.seed = int(str(body["seed"]))
+    rules = body.get("rules")
+    if isinstance(rules, list):
+        plan.parse(*map(str, rules))
+        return
+    target, kind, script = body.get("target"), body.get("kind"), body.get("script")
+    if not isinstance(target, str) or not (isinstance(kind, str) or isinstance(script, list)):
+        raise ValueError('Send {"rules": ["TARGET=KIND"]}, or a "target" with a "kind" or a "script".')
+    if isinstance(script, list):
+        plan.script(target, [None if step is None else str(step) for step in script])
+        return
+    options = {name: body[name] for name in _FAULT_FIELDS if name in body}
+    fault = Fault(str(kind), **options)  # type: ignore[arg-type]
+    probability, times = body.get("probability", 1.0), body.get("times")
+    plan.add(target, fault, probability=float(str(probability)), times=times if isinstance(times, int) else None)

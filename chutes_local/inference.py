@@ -1,0 +1,184 @@
+"""What chat, text completion and embeddings share: admission, routing, failover, faults, the bill."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chutes_local import access, errors
+from chutes_local.accounts import Account
+from chutes_local.errors import Refused
+from chutes_local.faults import Fault
+from chutes_local.fleet import Chute
+from chutes_local.journal import Attempt, Entry, Tokens
+from chutes_local.kinds import KINDS, Phase, Target
+from chutes_local.reply import ClientLeft, Nothing, ServerStopped, attached, pause, plain, reset
+from chutes_local.request import parse_json
+from chutes_local.routing import FAILOVER, rename, resolve, split_thinking
+from chutes_local.state import World
+
+Json = dict[str, object]
+
+
+@dataclass(slots=True)
+class Call:
+    """One inference request on its way: who asks, what for, and where it is noted."""
+
+    world: World
+    request: Request
+    body: Json
+    account: Account
+    entry: Entry
+    gateway: bool
+    thinking: bool = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers as they came."""
+        return self.request.headers
+
+    def reply_headers(self) -> dict[str, str]:
+        """The headers of a good answer, and which backend is behind it."""
+        return {
+            "X-Chutes-InvocationID": str(uuid.uuid4()),
+            **self.account.headers(),
+            "X-Local-Backend": self.world.backend.name,
+        }
+
+    def bill(self, chute: Chute, prompt: int, completion: int) -> None:
+        """Note what an answer cost."""
+        self.entry.billed = Tokens(prompt, completion)
+        self.account.bill(prompt, completion, chute.price)
+        chute.requests += 1
+        chute.input_tokens += prompt
+        chute.output_tokens += completion
+
+
+Handler = Callable[[Call, Chute, Fault | None], Awaitable[Response]]
+
+
+async def infer(request: Request, world: World, handler: Handler, template: str, chute: Chute | None) -> Response:
+    """Answer one inference request: of ``chute`` on its own host, else of whatever ``model`` leads to."""
+    try:
+        call = await _admit(request, world, gateway=chute is None)
+        members = [chute] if chute else _members(call, template)
+        refusal = call.account.refusal(world.clock())
+        if refusal:
+            raise Refused(refusal)
+        call.account.count()
+        return await _first_good(call, members, handler)
+    except Refused as refused:
+        entry: Entry = request.scope["state"]["entry"]
+        entry.fault = entry.fault or refused.fault
+        return plain(refused.answer, {"connection": "close"} if refused.answer.status == 413 else None)
+    except ClientLeft:
+        request.scope["state"]["entry"].ended = "client left"
+        return Nothing()
+    except ServerStopped:
+        request.scope["state"]["entry"].ended = "server stopped"
+        reset(request.scope)
+        return Nothing()
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body that must not be too large."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise Refused(errors.detail(413, errors.TOO_LARGE))
+    raw = await request.body()
+    if len(raw) > limit:
+        raise Refused(errors.detail(413, errors.TOO_LARGE))
+    return raw
+
+
+async def _admit(request: Request, world: World, *, gateway: bool) -> Call:
+    raw = await read_body(request, world.max_body)
+    account = access.caller(request.headers, world)
+    entry: Entry = request.scope["state"]["entry"]
+    body = parse_json(raw)
+    entry.body = dict(body)
+    return Call(world, request, body, account, entry, gateway)
+
+
+def _members(call: Call, template: str) -> list[Chute]:
+    """Apply what the gateway does to ``model``, and list the chutes it leads to."""
+    model = call.body.get("model")
+    name, suffixed = split_thinking(model if isinstance(model, str) else "")
+    call.thinking = suffixed or call.headers.get("x-enable-thinking", "").lower() == "true"
+    world = call.world
+    members = resolve(rename(name, world.fleet), world.fleet, world.aliases, template)
+    if not members:
+        raise Refused(errors.not_found(model))
+    return members
+
+
+async def _first_good(call: Call, members: list[Chute], handler: Handler) -> Response:
+    """Try one chute after the other; only 429 and 503 lead on, and at the end the first error stands."""
+    first: Refused | None = None
+    for chute in members:
+        attempt = Attempt(chute.name)
+        call.entry.attempts.append(attempt)
+        call.entry.model = chute.name
+        try:
+            response = await _try(call, chute, attempt, handler)
+        except Refused as refused:
+            attempt.status = refused.answer.status
+            if refused.answer.status not in FAILOVER:
+                raise
+            first = first or refused
+            continue
+        attempt.status = response.status_code
+        return response
+    assert first is not None  # members is never empty
+    call.entry.fault = first.fault
+    raise first
+
+
+async def _try(call: Call, chute: Chute, attempt: Attempt, handler: Handler) -> Response:
+    fault = call.world.faults.draw(chute.name)
+    if fault:
+        attempt.fault = call.entry.fault = fault.kind
+        early = await strike(fault, chute, call.request, call.world)
+        if early:
+            return early
+    else:
+        call.entry.fault = None
+    _check_available(call, chute)
+    return await handler(call, chute, fault)
+
+
+def _check_available(call: Call, chute: Chute) -> None:
+    if call.headers.get("x-tee-only", "").lower() == "true" and not chute.tee:
+        raise Refused(errors.detail(426, errors.NOT_TEE))
+    if chute.disabled:
+        raise Refused(errors.detail(503, errors.DISABLED))
+    if chute.machines <= 0:
+        raise Refused(errors.cold(chute.chute_id))
+    if chute.busy:
+        raise Refused(errors.detail(429, errors.CAPACITY))
+
+
+async def strike(fault: Fault, chute: Chute | None, request: Request, world: World) -> Response | None:
+    """Let a fault strike that comes before an answer, or instead of one; ``None`` lets the answer follow."""
+    kind = KINDS[fault.kind]
+    if kind.answer:
+        target = chute.target if chute else Target()
+        raise Refused(kind.answer(fault, target), fault.kind)
+    if kind.phase is not Phase.BEFORE:
+        return None
+    if fault.kind == "refused":
+        reset(request.scope)
+        world.refuse(fault.duration)
+        request.scope["state"]["entry"].ended = "cut"
+        return Nothing()
+    if chute:
+        async with attached(request.receive):
+            await pause(fault.duration, world.stopping)
+    else:
+        # Whoever answers next still has to read the body, so it must not be read here.
+        await pause(fault.duration, world.stopping)
+    return plain(errors.nginx(504)) if fault.kind == "hang" else None

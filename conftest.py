@@ -1,0 +1,43 @@
+"""What holds for every test and every doctest: no stranger's environment, no network, no live call unasked.
+
+This file stands beside the packages, not in tests/, because their doctests run under the same rules.
+Connections are limited to this machine by pytest-socket's `--allow-hosts` in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# The samples in tests/typing are for mypy alone.
+collect_ignore = ["tests/typing"]
+
+SCRUBBED_PREFIXES = ("CHUTES_", "OPENAI_", "LANGCHAIN_", "LANGSMITH_")
+PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"})
+
+
+def is_scrubbed(name: str) -> bool:
+    """Tell whether an environment variable could change what a test sees."""
+    return name.startswith(SCRUBBED_PREFIXES) or name.lower() in PROXY_VARIABLES
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hide keys, endpoints and proxies of the developer's shell; a live test keeps them, as it needs them."""
+    # Its own MonkeyPatch and not the fixture: Hypothesis objects to function-scoped fixtures it can see.
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("live") is None:
+            for name in filter(is_scrubbed, list(os.environ)):
+                patch.delenv(name)
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip live tests without a key, and open the network for those that run."""
+    for item in items:
+        if item.get_closest_marker("live") is not None:
+            item.add_marker(pytest.mark.enable_socket)
+            if not os.environ.get("CHUTES_API_KEY"):
+                item.add_marker(pytest.mark.skip(reason="a live test: set CHUTES_API_KEY to run it"))

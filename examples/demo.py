@@ -1,0 +1,156 @@
+"""From nothing to answers: a streamed one, a tool call, a structured one, one with its source, and an honest error.
+
+    make demo        or        python examples/demo.py [--backend echo]
+
+Nothing leaves this machine and no key is needed: the embedded Chutes speaks the service's interface, with a
+135M model behind it. The first run fetches that model, every later one starts in seconds, also without a network.
+What is shown is that the pipe is whole. How well a large model answers is another matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from chutes_core import ChutesClient, IncompleteAnswerError
+from chutes_local import LocalChutes, serve
+from chutes_local.backend import BackendError
+
+MODEL = "google/gemma-4-31B-turbo-TEE"
+EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
+
+WEATHER: Mapping[str, object] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+MULTIPLY: Mapping[str, object] = {
+    "type": "function",
+    "function": {
+        "name": "multiply",
+        "description": "Multiply two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
+            "required": ["a", "b"],
+        },
+    },
+}
+PERSON: Mapping[str, object] = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "born_in": {"type": "string"}, "year": {"type": "integer"}},
+    "required": ["name", "born_in", "year"],
+    "additionalProperties": False,
+}
+LIBRARY: Mapping[str, str] = {
+    "bridges.txt": "The bridge over the Alder river was built in 1931 and is painted red.",
+    "bakery.txt": "The bakery on Mill Street opens at six in the morning and sells rye bread.",
+    "library.txt": "The town library lends books for four weeks and is closed on Mondays.",
+    "station.txt": "Trains to the coast leave from platform two every half an hour.",
+}
+
+
+def user(text: str) -> list[Mapping[str, object]]:
+    return [{"role": "user", "content": text}]
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Print a heading, and how long what follows took."""
+    began = time.perf_counter()
+    print(f"\n== {title}", flush=True)
+    yield
+    print(f"   ({time.perf_counter() - began:.1f} s)", flush=True)
+
+
+def streamed_answer(client: ChutesClient) -> None:
+    question = "What is the capital of France?"
+    print(f"   {question}\n   ", end="", flush=True)
+    with client.stream(user(question), model=MODEL, temperature=0, max_tokens=80) as stream:
+        for delta in stream:
+            print(delta.content, end="", flush=True)
+    usage = stream.reply.usage
+    print(f"\n   finish_reason={stream.reply.finish_reason}, {usage.total_tokens if usage else '?'} tokens")
+
+
+def tool_call(client: ChutesClient) -> None:
+    question = "What is the weather in Paris?"
+    reply = client.chat(user(question), model=MODEL, tools=[WEATHER, MULTIPLY], tool_choice="required")
+    print(f"   {question}")
+    for call in reply.tool_calls:
+        print(f"   {call.name}({', '.join(f'{key}={value!r}' for key, value in call.args.items())})")
+
+
+def structured_answer(client: ChutesClient) -> None:
+    question = "Marie Curie was born in Warsaw in 1867. Write this as JSON."
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+    reply = client.chat(user(question), model=MODEL, temperature=0, response_format=form)
+    print(f"   {question}\n   {json.loads(reply.content)}")
+
+
+def answer_with_source(client: ChutesClient) -> None:
+    question = "When was the bridge built?"
+    asked, *shelf = client.embed([question, *LIBRARY.values()], model=EMBEDDING_MODEL).vectors
+    nearness = [sum(a * b for a, b in zip(asked, vector, strict=True)) for vector in shelf]
+    source, passage = list(LIBRARY.items())[nearness.index(max(nearness))]
+    prompt = f"{passage}\n\n{question} Answer in one sentence."
+    reply = client.chat(user(prompt), model=MODEL, temperature=0, max_tokens=60)
+    print(f"   {question}\n   {reply.content.strip()}\n   [source: {source}, likeness {max(nearness):.2f}]")
+
+
+def honest_error(client: ChutesClient, chutes: LocalChutes) -> None:
+    chutes.faults.parse(f"{MODEL}=error_line x1")
+    print("   A machine dies in the middle of an answer, which many clients take for its end. Here:\n   ", end="")
+    try:
+        with client.stream(user("Tell a long story."), model=MODEL, max_tokens=60) as stream:
+            for delta in stream:
+                print(delta.content, end="", flush=True)
+    except IncompleteAnswerError as error:
+        print(f"\n   {type(error).__name__}: {error}")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--backend", choices=("auto", "llama", "echo"), default="auto")
+    backend = options.parse_args().backend
+    began = time.perf_counter()
+    try:
+        with step("Starting the embedded Chutes"):
+            chutes = serve(backend=backend)
+            print(f"   {chutes.base_url}, on {chutes.world.backend.name}")
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return 1
+    with chutes, ChutesClient(
+        chutes.api_key,
+        base_url=chutes.base_url,
+        embedding_base_url=chutes.embedding_base_url,
+        management_url=chutes.management_url,
+    ) as client:
+        with step("A streamed answer"):
+            streamed_answer(client)
+        with step("A tool call"):
+            tool_call(client)
+        with step("A structured answer"):
+            structured_answer(client)
+        with step("An answer with its source"):
+            answer_with_source(client)
+        with step("An honest error"):
+            honest_error(client, chutes)
+    print(f"\nAll of it took {time.perf_counter() - began:.1f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

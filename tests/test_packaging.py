@@ -1,0 +1,106 @@
+"""What is installed is what was promised: names, versions, type markers, and nothing heavy on import."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DISTRIBUTION = "chutes-connect"
+PACKAGES = ["chutes_core", "chutes_local", "langchain_chutes", "llama_index_chutes"]
+# Implicit-namespace doors: a user of `llama_index` finds the integration where it is looked for.
+DOORS = [
+    ".".join(path.relative_to(ROOT).parent.parts) for path in sorted(ROOT.glob("llama_index/*/*/__init__.py"))
+]
+# Left in a module's namespace by the way it is written, not by what it offers.
+SCAFFOLDING = {"annotations", "TYPE_CHECKING"}
+HEAVY = {"openai", "httpx", "httpx2", "pydantic", "numpy", "langchain_core", "llama_index", "chutes_local"}
+
+
+def public_names(module: ModuleType) -> set[str]:
+    """Return the names a reader would take for the module's offer: no underscore, not a submodule."""
+    names = {name for name in {*dir(module), *vars(module)} if not name.startswith("_")}
+    return {name for name in names - SCAFFOLDING if not isinstance(getattr(module, name), ModuleType)}
+
+
+@pytest.mark.parametrize("package", PACKAGES + DOORS)
+def test_all_is_exactly_what_is_importable(package: str) -> None:
+    """`__all__` names every public name of a package and nothing else."""
+    module = importlib.import_module(package)
+    declared = list(module.__all__)
+    assert len(declared) == len(set(declared))
+    assert set(declared) - {"__version__"} == public_names(module)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_version_is_the_distributions(package: str) -> None:
+    """Each package's `__version__` is the version of the distribution that brought it."""
+    assert importlib.import_module(package).__version__ == version(DISTRIBUTION)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_version_is_exported(package: str) -> None:
+    """`__version__` is part of each package's declared interface."""
+    assert "__version__" in importlib.import_module(package).__all__
+
+
+@pytest.fixture(scope="module")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Build the wheel and return the names of the files in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.mark.parametrize("package", PACKAGES + DOORS)
+def test_type_marker_is_shipped(package: str, wheel_names: set[str]) -> None:
+    """Each package carries `py.typed`, so that type checkers read its annotations."""
+    assert f"{package.replace('.', '/')}/py.typed" in wheel_names
+
+
+def test_namespace_packages_stay_namespaces(wheel_names: set[str]) -> None:
+    """The wheel puts no `__init__.py` where it would hide LlamaIndex's own packages."""
+    shared = {"llama_index", "llama_index/llms", "llama_index/embeddings"}
+    assert not {f"{folder}/__init__.py" for folder in shared} & wheel_names
+
+
+def test_wheel_holds_only_the_packages(wheel_names: set[str]) -> None:
+    """Tests, tools and examples stay out of site-packages."""
+    roots = {name.split("/")[0] for name in wheel_names if ".dist-info/" not in name}
+    assert roots <= {*PACKAGES, "llama_index"}
+
+
+def test_importing_the_core_is_light() -> None:
+    """`import chutes_core` in a fresh interpreter loads no SDK, no HTTP client and no framework."""
+    code = "import json, sys, chutes_core; print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert not HEAVY & set(json.loads(process.stdout))
+
+
+@pytest.mark.parametrize(
+    ("package", "framework", "extra"),
+    [
+        ("langchain_chutes", "langchain_core", "langchain"),
+        ("llama_index_chutes", "llama_index.core", "llama-index"),
+    ],
+)
+def test_missing_extra_names_its_remedy(package: str, framework: str, extra: str) -> None:
+    """Without its framework a package refuses with the pip command that installs it."""
+    code = f"import sys; sys.modules[{framework!r}] = None; import {package}"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("ImportError: ")
+    assert f"pip install 'chutes-connect[{extra}]'" in process.stderr

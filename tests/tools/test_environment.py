@@ -1,0 +1,69 @@
+"""An environment is rebuilt when what decides its contents has changed, and only then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environment
+import pytest
+
+PROJECT = """\
+[build-system]
+requires = ["hatchling"]
+[project]
+name = "x"
+dependencies = ["{dependency}"]
+[tool.ruff]
+line-length = {length}
+"""
+
+
+def test_later_constraints_override_earlier_ones(tmp_path: Path) -> None:
+    """A distribution pinned twice, however its name is spelt, keeps the last pin."""
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("# tested\nopenai==3.0\nllama_index-core==1.0\nhttpx==0.28.1\n")
+    second.write_text("openai==2.0\nllama-index-core==2.0\n")
+    assert environment.merged([first, second]) == "openai==2.0\nllama-index-core==2.0\nhttpx==0.28.1\n"
+
+
+def test_built_once_and_again_when_dependencies_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tool settings do not touch the environment; a dependency or a constraint does."""
+    built: list[str] = []
+
+    def build(venv: Path, constraints: str) -> None:
+        venv.mkdir(exist_ok=True)
+        built.append(constraints)
+
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "build", build)
+    pins, project = tmp_path / "constraints.txt", tmp_path / "pyproject.toml"
+    pins.write_text("a==1\n")
+
+    def ensure(dependency: str, length: int) -> int:
+        project.write_text(PROJECT.format(dependency=dependency, length=length))
+        environment.ensure(tmp_path / ".venv", [pins])
+        return len(built)
+
+    assert ensure("a", 100) == 1
+    assert ensure("a", 110) == 1
+    assert ensure("b", 110) == 2
+    pins.write_text("a==2\n")
+    assert ensure("b", 110) == 3
+    assert built == ["a==1\n", "a==1\n", "a==2\n"]
+
+
+def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was interrupted half-way is not taken for complete the next time."""
+
+    def build(venv: Path, constraints: str) -> None:
+        venv.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "build", build)
+    (tmp_path / "pyproject.toml").write_text(PROJECT.format(dependency="a", length=1))
+    with pytest.raises(KeyboardInterrupt):
+        environment.ensure(tmp_path / ".venv", [])
+    assert not (tmp_path / ".venv/stamp").exists()

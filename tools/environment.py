@@ -1,0 +1,117 @@
+"""Make, or reuse, a virtual environment with this project installed in it.
+
+python tools/environment.py DIRECTORY [CONSTRAINTS ...]     later constraint files override earlier ones
+python tools/environment.py --freeze DIRECTORY              print what is installed there, as constraints
+
+An environment is reused as long as nothing that decides its contents has changed: the dependencies in
+pyproject.toml, the constraints, the interpreter, and the folder it stands in. Standard library only, because
+this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ".[all,dev]"
+HEADER = "# The versions the suite was tested with. Rewritten by `make constraints`."
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==\S+$")
+
+
+def merged(files: Sequence[Path]) -> str:
+    """Return one constraints text; a distribution pinned twice keeps its last pin."""
+    pins: dict[str, str] = {}
+    for file in files:
+        for line in file.read_text().splitlines():
+            if match := PIN.match(line.strip()):
+                pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = line.strip()
+    return "".join(f"{pin}\n" for pin in pins.values())
+
+
+def key(constraints: str) -> str:
+    """Return a digest of everything that decides what is installed."""
+    import tomllib  # not at the top: an older interpreter shall reach the message in `main`
+
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    parts = [config["build-system"], config["project"], constraints, sys.version, str(ROOT), EXTRAS]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(venv: Path) -> Iterator[None]:
+    """Let one process at a time build an environment."""
+    with venv.with_name(venv.name + ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def pip(venv: Path, *arguments: str) -> None:
+    """Run the environment's pip, silent unless it fails."""
+    options = ("-qq", "--no-input", "--disable-pip-version-check")
+    command = [str(venv / "bin/python"), "-m", "pip", *options, *arguments]
+    subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+
+
+def build(venv: Path, constraints: str) -> None:
+    """Make the environment from nothing and install the project in it, editable."""
+    subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+    pins = venv / "constraints.txt"
+    pins.write_text(constraints)
+    # The build backend first, pinned like the rest, so that nothing is fetched behind the constraints' back.
+    pip(venv, "install", "--no-compile", "-c", str(pins), "hatchling")
+    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", "-e", EXTRAS)
+
+
+def ensure(venv: Path, files: Sequence[Path]) -> None:
+    """Build the environment unless the one that is there is the one that is wanted."""
+    constraints = merged(files)
+    wanted = key(constraints)
+    stamp = venv / "stamp"
+    with locked(venv):
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return
+        print(f"Setting up {venv.name} (once; reused until the dependencies change) …", flush=True)
+        build(venv, constraints)
+        stamp.write_text(wanted)
+
+
+def freeze(venv: Path) -> str:
+    """Return the installed versions as constraints, without the project itself and without addresses."""
+    command = [str(venv / "bin/python"), "-m", "pip", "freeze", "--exclude-editable"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return "\n".join([HEADER, *(line for line in lines if PIN.match(line)), ""])
+
+
+def main(arguments: Sequence[str]) -> int:
+    if sys.version_info < (3, 11):  # noqa: UP036  # this file is the one that meets an older interpreter
+        print(f"Python 3.11 or later is needed; {sys.executable} is {sys.version.split()[0]}.")
+        return 1
+    if not arguments:
+        print(__doc__)
+        return 2
+    # A foreign PYTHONPATH or an active environment must not leak into the one being built.
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        os.environ.pop(name, None)
+    if arguments[0] == "--freeze":
+        print(freeze(ROOT / arguments[1]), end="")
+        return 0
+    venv, *files = (ROOT / argument for argument in arguments)
+    try:
+        ensure(venv, files)
+    except subprocess.CalledProcessError as error:
+        print(f"Setting up {venv.name} failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
