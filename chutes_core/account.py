@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
+from urllib.parse import quote
 
 __all__ = [
     "AccountPages",
@@ -132,6 +133,8 @@ def _number(value: object) -> float | None:
 
 
 def _integer(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -258,7 +261,7 @@ def stats_page(start_date: str) -> Endpoint[list[Mapping[str, object]]]:
 
 def quota_usage_page(model: str) -> Endpoint[QuotaUsage]:
     """Today's use of the quota of one model, by its chute id, or of ``*``."""
-    return Endpoint(f"/users/me/quota_usage/{model}", parse_quota_usage)
+    return Endpoint(f"/users/me/quota_usage/{quote(model, safe='*')}", parse_quota_usage)
 
 
 def usage_page(page: int, limit: int) -> Endpoint[list[UsageBucket]]:

@@ -99,9 +99,11 @@ class Credential:
             return
         if callable(api_key):
             self._source = cast("Callable[[], object]", api_key)
-        else:
-            self._source = _checked(api_key)
-            self._warn_of_shape(self._source)
+            return
+        found = _read(api_key)
+        del api_key
+        self._source = _usable(found)
+        _warn_of_shape(self._source)
 
     @property
     def renewable(self) -> bool:
@@ -122,32 +124,24 @@ class Credential:
             if inspect.iscoroutine(value):
                 value.close()
             raise ConfigurationError("api_key is an async function: use the async client, or give a plain function.")
-        return _checked(value)
+        found = _read(value)
+        del value
+        return _usable(found)
 
     async def asecret(self) -> Secret:
         """Return the key of this moment; a plain function runs in a thread, so that it may block."""
         if not callable(self._source):
             return self._source or self._from_environment()
         value = self._source() if inspect.iscoroutinefunction(self._source) else await asyncio.to_thread(self._source)
-        return _checked(await value if inspect.isawaitable(value) else value)
+        found = _read(await value if inspect.isawaitable(value) else value)
+        del value
+        return _usable(found)
 
     def _from_environment(self) -> Secret:
-        env = os.environ if self._env is None else self._env
-        for name in ENVIRONMENT:
-            if value := env.get(name, "").strip():
-                secret = _checked(value)
-                self._warn_of_shape(secret)
-                return secret
-        raise MissingKeyError(_MISSING)
-
-    @staticmethod
-    def _warn_of_shape(secret: Secret) -> None:
-        if not secret.get_secret_value().startswith(("cpk_", "cak_")):
-            warnings.warn(
-                "The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as it is.",
-                ChutesWarning,
-                stacklevel=4,
-            )
+        found = [_from_variable(name, self._env) for name in ENVIRONMENT]
+        secret = _usable(next((each for each in found if each is not None), MissingKeyError(_MISSING)))
+        _warn_of_shape(secret)
+        return secret
 
     def __repr__(self) -> str:
         if self._source is None:
@@ -164,18 +158,42 @@ class Credential:
         return self
 
 
-def _checked(value: object) -> Secret:
-    """Take a key in any of its forms and refuse what could not be sent in a header, without showing it."""
+# A traceback may show the variables of every frame it passes. So what reads a key gives its objection back
+# instead of raising it, and who raises it has let go of the key.
+
+
+def _read(value: object) -> Secret | ConfigurationError:
+    """Take a key in any of its forms; object to what could not be sent in a header, without showing it."""
     if isinstance(value, Secret):
         return value
     text = value.get_secret_value() if isinstance(value, SupportsSecret) else value
     if not isinstance(text, str):
-        raise ConfigurationError(f"The key must be a text, a SecretStr or a function, not {type(value).__name__}.")
+        return ConfigurationError(f"The key must be a text, a SecretStr or a function, not {type(value).__name__}.")
     text = text.strip()
     if not text:
-        raise MissingKeyError(_MISSING)
+        return MissingKeyError(_MISSING)
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigurationError(
+        return ConfigurationError(
             "The key has characters that no key has (spaces, line ends or non-ASCII): copy it anew."
         )
     return Secret(text)
+
+
+def _from_variable(name: str, env: Mapping[str, str] | None) -> Secret | ConfigurationError | None:
+    value = (os.environ if env is None else env).get(name, "")
+    return _read(value) if value.strip() else None
+
+
+def _usable(found: Secret | ConfigurationError) -> Secret:
+    if isinstance(found, ConfigurationError):
+        raise found
+    return found
+
+
+def _warn_of_shape(secret: Secret) -> None:
+    if not secret.get_secret_value().startswith(("cpk_", "cak_")):
+        warnings.warn(
+            "The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as it is.",
+            ChutesWarning,
+            stacklevel=4,
+        )

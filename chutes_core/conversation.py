@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from chutes_core.errors import RequestRefusedError
 
@@ -55,7 +54,7 @@ def remote_images(messages: Iterable[Message]) -> Iterable[str]:
     for message in messages:
         for part in _parts(message):
             url = media_url(part)
-            if url is not None and not url.startswith("data:"):
+            if url is not None and _scheme(url) != "data":
                 yield url
 
 
@@ -67,6 +66,11 @@ def media_url(part: Mapping[str, object]) -> str | None:
     holder = part.get(str(kind))
     url = holder.get("url") if isinstance(holder, Mapping) else holder
     return url if isinstance(url, str) else None
+
+
+def _scheme(url: str) -> str:
+    # Not urlsplit: it copies a data: URI of megabytes several times, and keeps it.
+    return url[:10].partition(":")[0].lower()
 
 
 def prompt_bytes(messages: Iterable[Message]) -> int:
@@ -85,7 +89,7 @@ def _fit(message: object, position: int) -> dict[str, object]:
         raise RequestRefusedError(f"Message {position} is a {type(message).__name__}, not a mapping with a role.")
     fitted = dict(message)
     role = fitted.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise RequestRefusedError(
             f"Message {position} has the role {role!r}; the service knows system, user, assistant and tool."
         )
@@ -116,7 +120,7 @@ def _fit_part(part: object, position: int) -> dict[str, object]:
     if kind not in _MEDIA:
         return dict(part)
     url = media_url(part)
-    if url is None or urlsplit(url).scheme not in ("http", "https", "data"):
+    if url is None or _scheme(url) not in ("http", "https", "data"):
         raise RequestRefusedError(f"Message {position}: an {kind} part needs an http(s) address or a data: URI.")
     holder = part[str(kind)]
     # The bare-string form is taken for https on port 443 only, the dict form for http and https.
@@ -133,18 +137,22 @@ def _fit_call(call: object, position: int) -> dict[str, object]:
     if not isinstance(call, Mapping) or not isinstance(function, Mapping):
         raise RequestRefusedError(f"A tool call of message {position} has no function.")
     arguments = function.get("arguments")
-    text = arguments if isinstance(arguments, str) else json.dumps({} if arguments is None else arguments)
-    text = text.strip() or "{}"
-    if fenced := _FENCED.match(text):
-        text = fenced[1]
     try:
-        json.loads(text)
-    except ValueError as problem:
+        text = arguments if isinstance(arguments, str) else json.dumps({} if arguments is None else arguments)
+        text = text.strip() or "{}"
+        if fenced := _FENCED.match(text):
+            text = fenced[1]
+        json.loads(text, parse_constant=_no_constant)
+    except (TypeError, ValueError) as problem:
         raise RequestRefusedError(
             f"Message {position} replays a call of the tool {function.get('name')!r} whose arguments are not "
             f"valid JSON ({problem}). A call that was cut must not be sent back: leave it out, or ask the model again."
         ) from None
     return {**call, "function": {**function, "arguments": text}}
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _one_system(messages: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -161,8 +169,8 @@ def _one_system(messages: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{"role": "system", "content": joined}, *(message for message in messages if message["role"] != "system")]
 
 
-def _parts(message: Message) -> list[Mapping[str, object]]:
-    content = message.get("content")
+def _parts(message: object) -> list[Mapping[str, object]]:
+    content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list | tuple) else []

@@ -290,24 +290,27 @@ class InvalidRequestError(APIError):
 class ContextLengthError(InvalidRequestError):
     """Prompt and answer together do not fit the model's window."""
 
-    def _number(self, pattern: str) -> int | None:
-        match = re.search(pattern, str(self), re.IGNORECASE)
-        return int(match[1].replace(",", "")) if match else None
+    def _number(self, *patterns: str) -> int | None:
+        """Read the number after the first of these phrases that is there."""
+        found = (re.search(pattern, str(self), re.IGNORECASE) for pattern in patterns)
+        return next((int(match[1].replace(",", "")) for match in found if match), None)
 
     @property
     def limit(self) -> int | None:
         """The model's window in tokens, where the message says it."""
-        return self._number(r"(?:maximum (?:context|model) length(?: is| of)?|context length \(?) ?([\d,]+)")
+        return self._number(r"(?:maximum (?:context|model) length(?: is| of)?|context length \(?) ?(\d[\d,]*)")
 
     @property
     def requested(self) -> int | None:
         """The tokens that were asked for in total, where the message says it."""
-        return self._number(r"requested(?: a total of)? ([\d,]+) (?:output )?tokens")
+        return self._number(r"total of (?:at least )?(\d[\d,]*)", r"requested (\d[\d,]*) tokens")
 
     @property
     def prompt_tokens(self) -> int | None:
         """The tokens of the prompt alone, where the message says it."""
-        return self._number(r"([\d,]+) (?:tokens from the input|in the messages|input tokens)")
+        return self._number(
+            r"(\d[\d,]*) (?:tokens from the input|in the messages|input tokens)", r"input \((\d[\d,]*) tokens"
+        )
 
 
 class ModelNotFoundError(APIError):

@@ -65,6 +65,7 @@ RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     ((426,), "", Kind.NOT_CONFIDENTIAL),
     ((413,), "", Kind.TOO_LARGE),
     ((400,), "content-length must be", Kind.TOO_LARGE),
+    ((400,), "body is too large", Kind.TOO_LARGE),
     ((400, 422), "context length", Kind.CONTEXT_LENGTH),
     ((400, 422), "maximum model length", Kind.CONTEXT_LENGTH),
     ((400, 422), "context window", Kind.CONTEXT_LENGTH),
@@ -270,7 +271,7 @@ def message_of(body: object) -> str:
     if isinstance(body, str):
         return _unwrap_text(body)
     if isinstance(body, Mapping):
-        for key in ("detail", "error", "message", "error_description", "msg"):
+        for key in ("detail", "error_description", "error", "message", "msg"):
             if body.get(key):
                 return message_of(body[key])
         return ""
@@ -313,7 +314,7 @@ def parse_retry_after(value: str | None, *, now: float | None = None) -> float |
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = max(seconds, 0.0)
     return seconds if 0 <= seconds < float("inf") else None
@@ -404,7 +405,7 @@ def reported_error(
     >>> reported_error({"error": {"message": "exhausted all available targets", "code": 500}}).kind
     <Kind.EXHAUSTED: 'exhausted'>
     """
-    inner = body.get("error")
+    inner = body.get("error") or body.get("detail")
     code = inner.get("code") if isinstance(inner, Mapping) else body.get("code")
     status = code if isinstance(code, int) and 400 <= code <= 599 else None
     said = message_of(body)

@@ -102,11 +102,13 @@ class _Call:
         try:
             headers = yield Open(replace(self._request, secret=secret), self._policy.limits.connect, within)
         except StatusFailure as answer:
-            raise error_from_response(answer.status, answer.content, answer.headers, model=self._model) from None
+            error = error_from_response(answer.status, answer.content, answer.headers, model=self._model)
         except WireFailure as problem:
             kind = _UNOPENED.get(problem.reason) or self._late(self.late)
-            raise failure(kind, problem.said, model=self._model) from None
-        return ReplyMeta.parse(cast("Mapping[str, str]", headers))
+            error = failure(kind, problem.said, model=self._model)
+        else:
+            return ReplyMeta.parse(cast("Mapping[str, str]", headers))
+        raise error  # out here it has no context, and so nothing of the raw reply
 
     def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
         """Run attempts until one succeeds or its failure is one to report."""

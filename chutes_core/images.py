@@ -11,6 +11,7 @@ import asyncio
 import base64
 import ipaddress
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -21,6 +22,7 @@ from chutes_core.errors import RequestRefusedError
 __all__ = ["ImagePolicy", "ainline_images", "inline_images"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class ImagePolicy:
         max_count: Images and videos in one request.
         max_bytes: The size of each.
         max_redirects: How often an address may point to another.
-        timeout: Seconds for each, at every step.
+        timeout: Seconds for each, and for every step on the way to it.
         allow_private: Connect to addresses inside networks too; for tests and trusted messages only.
     """
 
@@ -54,13 +56,30 @@ class _Target:
 def _target(url: str, addresses: Iterable[str], policy: ImagePolicy) -> _Target:
     parts = urlsplit(url)
     found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
-    if not found or (not policy.allow_private and not all(address.is_global for address in found)):
+    if not found or (not policy.allow_private and not all(_public(address) for address in found)):
         raise RequestRefusedError(f"The image at {parts.hostname} is not at a public address, so it is not fetched.")
-    literal = f"[{found[0]}]" if found[0].version == 6 else str(found[0])
-    netloc = literal + (f":{parts.port}" if parts.port else "")
+    port = f":{parts.port}" if parts.port else ""
+    host = (parts.hostname or "").encode("idna").decode()
     return _Target(
-        parts._replace(netloc=netloc).geturl(), {"Host": parts.netloc}, {"sni_hostname": parts.hostname or ""}
+        parts._replace(netloc=_literal(str(found[0])) + port).geturl(),
+        {"Host": _literal(host) + port},
+        {"sni_hostname": host},
     )
+
+
+def _literal(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Tell whether an address is one of the open internet's, also what an IPv6 address carries inside."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if address.is_site_local or (inner is not None and not _public(inner)):
+            return False
+    return address.is_global and not address.is_multicast
 
 
 def _host_of(url: str) -> tuple[str, int]:
@@ -69,23 +88,27 @@ def _host_of(url: str) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         raise RequestRefusedError("An image's address is not valid.") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise RequestRefusedError("An image must be at a plain http(s) address.")
     return parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
-def _data_uri(url: str, status: int, content_type: str, content: bytes) -> str:
+def _kind(url: str, status: int, content_type: str) -> str:
     host = urlsplit(url).hostname
     if status != 200:
         raise RequestRefusedError(f"The image at {host} cannot be fetched: {host} answered {status}.")
     kind = content_type.partition(";")[0].strip().lower()
     if not kind.startswith(("image/", "video/")):
         raise RequestRefusedError(f"What {host} sent is {kind or 'of no stated type'}, not an image or a video.")
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return kind
 
 
 def _too_large(url: str, policy: ImagePolicy) -> RequestRefusedError:
     return RequestRefusedError(f"The image at {urlsplit(url).hostname} is larger than {policy.max_bytes:,} bytes.")
+
+
+def _too_slow(url: str, policy: ImagePolicy) -> RequestRefusedError:
+    return RequestRefusedError(f"The image at {urlsplit(url).hostname} did not come within {policy.timeout:g} seconds.")
 
 
 def _unreachable(url: str, error: Exception) -> RequestRefusedError:
@@ -106,7 +129,7 @@ def _replace(messages: Sequence[Message], inlined: Mapping[str, str]) -> list[Me
 
 
 def _replace_parts(message: Message, inlined: Mapping[str, str]) -> Message:
-    content = message.get("content")
+    content = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, list | tuple):
         return message
     parts = []
@@ -124,7 +147,7 @@ def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Mess
     import httpx
 
     def fetch(http: httpx.Client, url: str) -> str:
-        place = url
+        place, until = url, time.monotonic() + policy.timeout
         for _ in range(policy.max_redirects + 1):
             host, port = _host_of(place)
             addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
@@ -133,12 +156,15 @@ def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Mess
                 if reply.status_code in _REDIRECTS:
                     place = urljoin(place, reply.headers.get("location", ""))
                     continue
-                content = b""
+                kind = _kind(url, reply.status_code, reply.headers.get("content-type", ""))
+                content = bytearray()
                 for block in reply.iter_bytes():
                     content += block
                     if len(content) > policy.max_bytes:
                         raise _too_large(url, policy)
-                return _data_uri(url, reply.status_code, reply.headers.get("content-type", ""), content)
+                    if time.monotonic() > until:  # a trickle never exceeds the time for a step
+                        raise _too_slow(url, policy)
+                return f"data:{kind};base64,{base64.b64encode(content).decode()}"
         raise RequestRefusedError(f"The image at {urlsplit(url).hostname} is behind too many redirects.")
 
     urls = _wanted(messages, policy)
@@ -149,7 +175,7 @@ def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Mess
         for url in urls:
             try:
                 inlined[url] = fetch(http, url)
-            except (httpx.HTTPError, OSError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
                 raise _unreachable(url, error) from None
     return _replace(messages, inlined)
 

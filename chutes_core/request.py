@@ -6,6 +6,7 @@ both frameworks. Nothing is invented: a parameter that was not given is not sent
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -202,7 +203,7 @@ def build_chat_request(
         body.setdefault("stream_options", {"include_usage": True})
     else:
         body.pop("stream_options", None)
-    body.update({key: value for key, value in extra.items() if key != "stream"})
+    _add(body, extra)
     return ChatRequest(
         ref.wire,
         body,
@@ -213,36 +214,49 @@ def build_chat_request(
     )
 
 
+def _add(body: dict[str, object], extra: Mapping[str, object]) -> None:
+    """Add the caller's own fields. Switches of the template are added to those chosen, not put in their place."""
+    for key, value in extra.items():
+        chosen = body.get(key) if key == "chat_template_kwargs" else None
+        if isinstance(chosen, Mapping) and isinstance(value, Mapping):
+            body[key] = {**chosen, **value}
+        elif key != "stream":
+            body[key] = value
+
+
 def _refuse_unknown(params: Mapping[str, object]) -> None:
     for name in params:
         if name in _KNOWN:
             continue
         if name in ("stream", "model", "messages"):
             raise RequestRefusedError(f"{name!r} is not a parameter here: the method you call decides it.")
+        if name == "guided_regex":
+            raise RequestRefusedError(_REGEX)
         close = get_close_matches(name, _KNOWN, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"To send it all the same: extra_body={{{name!r}: ...}}."
-        raise RequestRefusedError(f"Unknown parameter {name!r}. {hint}")
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise RequestRefusedError(
+            f"Unknown parameter {name!r}. {hint}To send it all the same: extra_body={{{name!r}: ...}}."
+        )
 
 
 def _thinking(given: dict[str, object], ref: ModelRef) -> None:
     """Turn every way to ask for reasoning into the one the service reads on all its hosts."""
-    wish = given.pop("reasoning", None)
-    effort = given.pop("reasoning_effort", None)
-    if wish is None:
-        wish = effort if effort is not None else (True if ref.thinking else None)
-    elif effort is not None and effort != wish and wish is not True:
-        raise RequestRefusedError(f"reasoning={wish!r} and reasoning_effort={effort!r} disagree: give one.")
-    if wish is None:
-        return
-    if not isinstance(wish, bool) and wish not in _EFFORTS:
+    wish, effort = given.pop("reasoning", None), given.pop("reasoning_effort", None)
+    if wish is not None and not isinstance(wish, bool) and wish not in _EFFORTS:
         raise RequestRefusedError(f"reasoning must be True, False or one of {', '.join(_EFFORTS)}, not {wish!r}.")
-    on = wish is not False and wish != "none"
-    kwargs: dict[str, object] = {"thinking": on, "enable_thinking": on}
-    level = effort if wish is True else wish
-    if on and isinstance(level, str):
-        kwargs["reasoning_effort"] = level
-    chosen = given.get("chat_template_kwargs")
-    given["chat_template_kwargs"] = {**kwargs, **(chosen if isinstance(chosen, Mapping) else {})}
+    if effort is not None and effort not in _EFFORTS:
+        raise RequestRefusedError(f"reasoning_effort must be one of {', '.join(_EFFORTS)}, not {effort!r}.")
+    if None not in (wish, effort) and wish not in (effort, effort != "none"):
+        raise RequestRefusedError(f"reasoning={wish!r} and reasoning_effort={effort!r} disagree: give one.")
+    chosen = given.get("chat_template_kwargs", {})
+    if not isinstance(chosen, Mapping):
+        raise RequestRefusedError("chat_template_kwargs must be a mapping of what the model's template reads.")
+    wish = effort or wish
+    if wish is None and not ref.thinking:
+        return
+    on = wish not in (False, "none")
+    level = {"reasoning_effort": wish} if on and isinstance(wish, str) else {}
+    given["chat_template_kwargs"] = {"thinking": on, "enable_thinking": on, **level, **chosen}
 
 
 def _max_tokens(
@@ -258,7 +272,8 @@ def _max_tokens(
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
         raise RequestRefusedError(f"max_tokens must be a positive whole number, not {wanted!r}.")
     # Three bytes a token is a high guess for the prompt in most languages, so what remains surely fits.
-    prompt = prompt_bytes(messages) // 3 + 8 * len(messages)
+    tools = json.dumps(given["tools"], default=str) if given.get("tools") else ""
+    prompt = (prompt_bytes(messages) + len(tools)) // 3 + 8 * len(messages)
     limits = [info.max_output for info in infos if info.max_output]
     limits += [info.context_length - prompt for info in infos if info.context_length and info.context_length > prompt]
     if limits and wanted > min(limits):

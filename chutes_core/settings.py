@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from chutes_core.errors import ConfigurationError
+from chutes_core.errors import ConfigurationError, redact
 
 __all__ = ["Settings", "TimeLimits"]
 
@@ -40,8 +42,14 @@ class TimeLimits:
     def __post_init__(self) -> None:
         for name in ("connect", "first_token", "gap", "total"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-                raise ConfigurationError(f"The time limit {name!r} must be a positive number of seconds or None.")
+            if value is None:
+                continue
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not value > 0 or math.isinf(value):
+                raise ConfigurationError(
+                    f"The time limit {name!r} must be a positive number of seconds, or None to wait for ever, "
+                    f"not {value!r}."
+                )
 
     @classmethod
     def of(cls, value: TimeLimits | float | None) -> TimeLimits:
@@ -103,10 +111,18 @@ class Settings:
 
 def _url(name: str, value: str) -> str:
     """Check an address and take off the slash at its end."""
-    parts = urlsplit(value.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"{name} must be an http(s) address such as {BASE_URL!r}, not {value!r}.")
-    if parts.username or parts.password:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a text such as {BASE_URL!r}, not {type(value).__name__}.")
+    try:
+        parts = urlsplit(value.strip())
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        # What stands here by mistake may be a key, or have a password in it.
+        shown = re.sub(r"[^/\s]*@", "****@", redact(value))
+        raise ConfigurationError(f"{name} must be an http(s) address such as {BASE_URL!r}, not {shown!r}.")
+    if parts.username is not None:
         raise ConfigurationError(f"{name} must not hold a user or password; give the key as api_key.")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{name} must end at its path: {parts.scheme}://{parts.netloc}{parts.path}")

@@ -7,7 +7,7 @@ are off and its parser is not used. What these functions raise is made harmless 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from chutes_core.errors import RequestRefusedError
 from chutes_core.pools import response_type, user_agent
@@ -70,7 +70,8 @@ def _http_request(http: httpx.Client | httpx.AsyncClient, effect: Open) -> httpx
         params=dict(request.params) or None,
         headers={"User-Agent": user_agent(), **request.plain_headers()},
         json=request.body,
-        timeout=cast("httpx.Timeout", {"connect": effect.connect, "read": wait, "write": wait, "pool": effect.connect}),
+        # As an extension the limits are plain numbers, and so the same for httpx and httpx2.
+        extensions={"timeout": {"connect": effect.connect, "read": wait, "write": wait, "pool": effect.connect}},
     )
 
 

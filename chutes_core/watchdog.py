@@ -9,6 +9,7 @@ when the earliest limit it knows of comes up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -96,15 +97,16 @@ class Watchdog:
     def check(self) -> float:
         """Abort what is late and return when to look again."""
         with self._wake:
+            self._next = _NEVER  # before looking: a limit that is set meanwhile then waits for the lock
             now = self.now()
-            late = [watch for watch in self._watches if watch.deadline <= now]
-            for watch in late:
+            for watch in [watch for watch in self._watches if watch.deadline <= now]:
                 watch.fired = True
                 watch.deadline = _NEVER
+                # Under the lock, so that nobody ends the watch and hands the connection on in between.
+                with contextlib.suppress(Exception):  # one that cannot be aborted is no reason to forget the others
+                    watch.abort()
             self._next = min((watch.deadline for watch in self._watches), default=_NEVER)
-        for watch in late:
-            watch.abort()
-        return self._next
+            return self._next
 
     def _run(self) -> None:
         while True:

@@ -359,12 +359,12 @@ def drive(flow: Flow[T], wire: SyncWire, outcome: list[T]) -> Generator[object, 
                 yield step
                 step = next(flow)
                 continue
+            failed: WireFailure | StatusFailure | None = None
             try:
                 value = wire.perform(step)
             except (WireFailure, StatusFailure) as failure:
-                step = flow.throw(failure)
-            else:
-                step = flow.send(value)
+                failed = failure
+            step = flow.send(value) if failed is None else flow.throw(failed)
     except StopIteration as end:
         outcome.append(end.value)
     finally:
@@ -381,12 +381,12 @@ async def adrive(flow: Flow[T], wire: AsyncWire, outcome: list[T]) -> AsyncGener
                 yield step
                 step = next(flow)
                 continue
+            failed: WireFailure | StatusFailure | None = None
             try:
                 value = await wire.perform(step)
             except (WireFailure, StatusFailure) as failure:
-                step = flow.throw(failure)
-            else:
-                step = flow.send(value)
+                failed = failure
+            step = flow.send(value) if failed is None else flow.throw(failed)
     except StopIteration as end:
         outcome.append(end.value)
     finally:

@@ -124,7 +124,7 @@ def add_from_json(plan: FaultPlan, body: Json) -> None:
     >>> add_from_json(plan, {"rules": ["*=capacity x2"]})
     >>> add_from_json(plan, {"target": "m", "kind": "stall", "seconds": 1, "probability": 0.5})
     >>> plan.describe()
-    ['*=capacity (2 left)', 'm=stall:0.5']
+    ['*=capacity (2 left)', 'm=stall(seconds=1):0.5']
     """
     if isinstance(body.get("seed"), int):
         plan.seed = int(str(body["seed"]))

@@ -49,7 +49,9 @@ def pip_download(requirement: str, folder: Path, received: Callable[[int], None]
         if code != 0:
             log.seek(0)
             said = log.read().decode(errors="replace").strip()
-            raise PipError("cancelled" if code is None else f"pip ended with {code}: {said[-1500:]}")
+            # Before its errors pip may have told of every retry.
+            errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR")) or said
+            raise PipError("cancelled" if code is None else f"pip ended with {code}: {errors[-1500:]}")
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:

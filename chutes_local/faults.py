@@ -71,8 +71,11 @@ class Fault:
         return DEFAULT_SECONDS.get(self.kind, 0.0) if self.seconds is None else self.seconds
 
     def __str__(self) -> str:
-        """Write it as it may be read back, without the details."""
-        return self.kind
+        """Write it so that it can be read back."""
+        options = [f"after={self.after}"] if self.after != 2 else []
+        options += [f"seconds={self.seconds:g}"] if self.seconds is not None else []
+        options += [f"value={self.value}"] if self.value else []
+        return f"{self.kind}({', '.join(options)})" if options else self.kind
 
 
 Step = Fault | None

@@ -48,7 +48,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Entry:
-    """One request and its answer; complete once ``ended`` is set."""
+    """One request and its answer; complete once it is ``over``."""
 
     number: int
     method: str
@@ -65,6 +65,7 @@ class Entry:
     deltas: list[str] = field(default_factory=list)
     billed: Tokens = field(default_factory=Tokens)
     ended: Ending | None = None
+    over: bool = False
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic, repr=False)
 
@@ -104,6 +105,7 @@ class Journal:
             entry.status = status
             entry.ended = entry.ended or ended
             entry.seconds = time.monotonic() - entry.started
+            entry.over = True
             self._changed.notify_all()
 
     @property
@@ -154,7 +156,7 @@ class Journal:
         return len(self._entries)
 
     def _done(self) -> list[Entry]:
-        return [entry for entry in self._entries if entry.ended]
+        return [entry for entry in self._entries if entry.over]
 
 
 def _key_kind(headers: Mapping[str, str]) -> str | None:

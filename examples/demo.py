@@ -49,8 +49,8 @@ MULTIPLY: Mapping[str, object] = {
 }
 PERSON: Mapping[str, object] = {
     "type": "object",
-    "properties": {"name": {"type": "string"}, "born_in": {"type": "string"}, "year": {"type": "integer"}},
-    "required": ["name", "born_in", "year"],
+    "properties": {"name": {"type": "string"}, "city": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "city", "age"],
     "additionalProperties": False,
 }
 LIBRARY: Mapping[str, str] = {
@@ -93,7 +93,7 @@ def tool_call(client: ChutesClient) -> None:
 
 
 def structured_answer(client: ChutesClient) -> None:
-    question = "Marie Curie was born in Warsaw in 1867. Write this as JSON."
+    question = "Extract as JSON: Ada Lovelace lives in London and is 36 years old."
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
     reply = client.chat(user(question), model=MODEL, temperature=0, response_format=form)
     print(f"   {question}\n   {json.loads(reply.content)}")
@@ -132,12 +132,15 @@ def main() -> int:
     except BackendError as error:
         print(error, file=sys.stderr)
         return 1
-    with chutes, ChutesClient(
-        chutes.api_key,
-        base_url=chutes.base_url,
-        embedding_base_url=chutes.embedding_base_url,
-        management_url=chutes.management_url,
-    ) as client:
+    with (
+        chutes,
+        ChutesClient(
+            chutes.api_key,
+            base_url=chutes.base_url,
+            embedding_base_url=chutes.embedding_base_url,
+            management_url=chutes.management_url,
+        ) as client,
+    ):
         with step("A streamed answer"):
             streamed_answer(client)
         with step("A tool call"):

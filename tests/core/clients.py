@@ -48,6 +48,7 @@ def scripted(
     *,
     sync: bool = True,
     package: Any = None,
+    key: Any = KEY,
     **options: Any,
 ) -> Outcome:
     """A client over a script."""
@@ -56,7 +57,7 @@ def scripted(
     transport = FaultyTransport(script, clock=clock)
     http = package.Client(transport=transport) if sync else package.AsyncClient(transport=transport)
     kind = ChutesClient if sync else AsyncChutesClient
-    return Outcome(transport, clock, kind(KEY, http_client=http, clock=clock, **options))
+    return Outcome(transport, clock, kind(key, http_client=http, clock=clock, **options))
 
 
 def call(

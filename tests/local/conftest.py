@@ -42,7 +42,9 @@ Ask = Callable[..., httpx.Response]
 def ask(http: httpx.Client) -> Ask:
     """Send one chat request: ``ask("hi", stream=True, headers={…}, temperature=0)``."""
 
-    def post(text: str = "hi", *, path: str = "/v1/chat/completions", headers: Any = None, **body: Any) -> httpx.Response:
+    def post(
+        text: str = "hi", *, path: str = "/v1/chat/completions", headers: Any = None, **body: Any
+    ) -> httpx.Response:
         whole = {"model": MODEL, "messages": [{"role": "user", "content": text}], **body}
         return http.post(path, json=whole, headers=headers)
 

@@ -124,3 +124,9 @@ def test_threads_share_a_count_exactly() -> None:
         thread.join()
     assert hits.count("cold") == 500
     assert hits.count(None) == 300
+
+
+@pytest.mark.parametrize("text", ["capacity", "stall(after=3, seconds=0.5)", "retry_after(value=300)"])
+def test_a_fault_can_be_read_back_from_its_text(text: str) -> None:
+    """What a plan lists can be given to another plan."""
+    assert str(as_fault(text)) == text

@@ -35,7 +35,7 @@ def refusal(error: pytest.ExceptionInfo[Refused]) -> tuple[int, str]:
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff"])
 def test_a_body_must_be_a_json_object(raw: bytes) -> None:
     """Anything else is a 400 that says so."""
-    with pytest.raises(Refused, match="400.*Invalid request JSON"):
+    with pytest.raises(Refused, match=r"400.*Invalid request JSON"):
         parse_json(raw)
 
 
@@ -44,7 +44,7 @@ def test_stream_must_be_a_boolean(value: object) -> None:
     """For any other value, null included, the service finds no cord."""
     assert wants_stream({"stream": True}) is True
     assert wants_stream({}) is False
-    with pytest.raises(Refused, match="404.*No matching cord found!"):
+    with pytest.raises(Refused, match=r"404.*No matching cord found!"):
         wants_stream({"stream": value})
 
 

@@ -66,8 +66,10 @@ async def test_without_a_fault_everything_comes() -> None:
         ("half_close", Cut("half_close")),
         ("done_only", DONE),
         ("no_finish", None),
-        ("error_line", b'{"error":"Unhandled exception during response stream: '
-                       b'exhausted all available targets to no avail"}'),
+        (
+            "error_line",
+            b'{"error":"Unhandled exception during response stream: exhausted all available targets to no avail"}',
+        ),
     ],
 )
 async def test_ends_in_the_middle(kind: str, last: Step | None) -> None:
@@ -104,8 +106,11 @@ async def test_a_restart_repeats_with_another_id() -> None:
 async def test_a_restart_repeats_tool_json_too() -> None:
     """The fragments of a call are repeated under a new call id."""
     sent = await steps(Fault("restart", after=2), CALL)
-    calls = [c["choices"][0]["delta"]["tool_calls"][0] for c in chunks(sent) if c["choices"] and
-             c["choices"][0]["delta"]["tool_calls"]]
+    calls = [
+        c["choices"][0]["delta"]["tool_calls"][0]
+        for c in chunks(sent)
+        if c["choices"] and c["choices"][0]["delta"]["tool_calls"]
+    ]
     assert "".join(call["function"]["arguments"] for call in calls) == '{"amount"{"amount": 10}'
     assert len({call["id"] for call in calls if call["id"]}) == 2
 
