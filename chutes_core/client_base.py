@@ -165,7 +165,8 @@ class ClientBase:
 
     def _take_models(self, rows: list[Mapping[str, object]]) -> list[ModelInfo]:
         self._catalog = self.catalog.updated(rows, fetched_at=time.time())
-        self._catalog.save()
+        if self.settings.base_url == Settings().base_url:
+            self._catalog.save()  # the list of another gateway is nobody else's business
         return list(self._catalog)
 
     def _take_chutes(self, chutes: list[Mapping[str, object]], stats: list[Mapping[str, object]]) -> None:

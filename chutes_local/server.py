@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, cast
-
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
+from typing import Any
 
 from chutes_local.accounts import API_KEY, Accounts, Trouble
 from chutes_local.app import create_app
@@ -27,19 +21,11 @@ from chutes_local.backend import Backend, BackendKind, choose_backend
 from chutes_local.faults import FaultPlan
 from chutes_local.fleet import Chute, Fleet
 from chutes_local.journal import Journal
+from chutes_local.listener import Listener
 from chutes_local.oauth import OAuthStore
 from chutes_local.state import Clock, World
 
 STOP_SECONDS = 10.0
-KEEP_ALIVE_SECONDS = 60
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's connection, whose requests can reach the socket: faults are made there."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.app_state = {**self.app_state, "transport": transport}
-        super().connection_made(transport)
 
 
 class LocalChutes:
@@ -71,10 +57,10 @@ class LocalChutes:
         redirect_uris: Iterable[str] = (),
     ) -> None:
         chosen = choose_backend(backend) if isinstance(backend, str) else backend
-        self._first_rules = tuple(faults)
         self.world = World(
             chosen,
-            faults=FaultPlan(*self._first_rules, seed=seed),
+            faults=FaultPlan(seed=seed),
+            first_rules=tuple(faults),
             accounts=Accounts(strict=strict_keys, keys=dict(keys or {})),
             redirect_uris=tuple(redirect_uris),
         )
@@ -84,8 +70,7 @@ class LocalChutes:
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._listener: asyncio.Server | None = None
-        self._state = ServerState()
+        self._listener: Listener | None = None
 
     # ------------------------------------------------------------------ life
 
@@ -218,21 +203,22 @@ class LocalChutes:
     def reset(self) -> None:
         """Back to how it started: the first faults, an empty journal, everyone's quota as at first."""
         self.world.reset()
-        self.world.faults.parse(*self._first_rules)
+        if self.running:
+            self._in_loop(self._set_listening(True))
 
     @property
     def connections(self) -> int:
         """How many connections are open now, kept-alive ones included."""
-        return len(self._state.connections)
+        return self._listener.connections if self._listener else 0
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
         """Refuse new connections inside, and break off those that are open, as a host that is down."""
-        self._in_loop(self._close_listener())
+        self._in_loop(self._set_listening(False))
         try:
             yield
         finally:
-            self._in_loop(self._open_listener())
+            self._in_loop(self._set_listening(True))
 
     # ---------------------------------------------------------------- inside
 
@@ -241,6 +227,15 @@ class LocalChutes:
             work.close()
             raise RuntimeError("The server is not running.")
         asyncio.run_coroutine_threadsafe(work, self._loop).result(STOP_SECONDS)
+
+    async def _set_listening(self, wanted: bool) -> None:
+        assert self._listener is not None  # it runs
+        if wanted:
+            await self._listener.open()
+        else:
+            self._listener.close()
+            # One turn of the loop, in which the connections are really lost.
+            await asyncio.sleep(0)
 
     def _run(self) -> None:
         try:
@@ -253,70 +248,19 @@ class LocalChutes:
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.world.stopping = asyncio.Event()
-        self.world.refuse = self._refuse
+        self._listener = listener = Listener(create_app(self.world), self._host, self._port)
+        self.world.refuse = listener.close_for
         try:
             await self.world.backend.start()
-            await self._open_listener()
+            await listener.open()
+            self._port = listener.port
             self._ready.set()
             await self._stop.wait()
         finally:
-            await self._wind_down()
+            self.world.stopping.set()
+            await asyncio.sleep(0)  # what waits may say goodbye
+            await listener.end()
             await self.world.backend.stop()
-
-    async def _open_listener(self) -> None:
-        if self._listener is not None:
-            return
-        # uvicorn's logging would speak on the terminal of whoever embeds this.
-        config = Config(
-            create_app(self.world),
-            http=_Protocol,
-            lifespan="off",
-            log_config=None,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        config.load()
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        self._listener = await asyncio.get_running_loop().create_server(
-            lambda: _Protocol(config=config, server_state=self._state, app_state={}),
-            self._host,
-            self._port,
-            family=family,
-            backlog=512,
-        )
-        self._port = cast(int, self._listener.sockets[0].getsockname()[1])
-
-    async def _close_listener(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
-        for connection in list(self._state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-
-    def _refuse(self, seconds: float) -> None:
-        """Go deaf for a while; called inside the loop by the fault ``refused``."""
-
-        async def pause() -> None:
-            await self._close_listener()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.world.stopping.wait(), seconds)
-                return
-            await self._open_listener()
-
-        task = asyncio.get_running_loop().create_task(pause())
-        self._state.tasks.add(cast(Any, task))
-        task.add_done_callback(cast(Any, self._state.tasks.discard))
-
-    async def _wind_down(self) -> None:
-        self.world.stopping.set()
-        await asyncio.sleep(0)
-        await self._close_listener()
-        tasks = list(self._state.tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS / 2)
 
 
 def serve(

@@ -60,6 +60,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     alias_times: dict[str, str] = field(default_factory=dict)
+    first_rules: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
     max_body: int = MAX_BODY
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,12 +68,14 @@ class World:
     oauth: OAuthStore = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let the sign-in go by this world's clock."""
+        """Let the sign-in go by this world's clock, and set the first faults."""
+        self.faults.parse(*self.first_rules)
         self.oauth = OAuthStore(self.clock, self.redirect_uris)
 
     def reset(self) -> None:
-        """Back to how it started: no faults, empty journal, everyone's quota and tokens as at first."""
+        """Back to how it started: the first faults, an empty journal, everyone's quota and tokens as at first."""
         self.faults.clear()
+        self.faults.parse(*self.first_rules)
         self.journal.clear()
         self.fleet.reset()
         self.accounts.reset()

@@ -19,6 +19,7 @@ __all__ = ["chutes_faults", "chutes_local"]
 MODEL = "Qwen/Qwen3-32B-TEE"
 OTHER = "google/gemma-4-31B-turbo-TEE"
 EMBEDDER = "Qwen/Qwen3-Embedding-8B-TEE"
+CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
@@ -42,9 +43,7 @@ Ask = Callable[..., httpx.Response]
 def ask(http: httpx.Client) -> Ask:
     """Send one chat request: ``ask("hi", stream=True, headers={…}, temperature=0)``."""
 
-    def post(
-        text: str = "hi", *, path: str = "/v1/chat/completions", headers: Any = None, **body: Any
-    ) -> httpx.Response:
+    def post(text: str = "hi", *, path: str = CHAT, headers: Any = None, **body: Any) -> httpx.Response:
         whole = {"model": MODEL, "messages": [{"role": "user", "content": text}], **body}
         return http.post(path, json=whole, headers=headers)
 
@@ -99,7 +98,7 @@ class Raw:
 def raw(server: LocalChutes) -> Callable[..., Raw]:
     """Send one chat request over a bare socket and read until the end, whatever the end is."""
 
-    def talk(text: str = "hi", path: str = "/v1/chat/completions", **body: Any) -> Raw:
+    def talk(text: str = "hi", path: str = CHAT, **body: Any) -> Raw:
         payload = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": text}], **body}).encode()
         port = int(server.url.rpartition(":")[2])
         head = (

@@ -54,9 +54,8 @@ def test_base64_holds_the_same_numbers(http: httpx.Client) -> None:
 
 def test_dimensions_are_honoured(http: httpx.Client) -> None:
     """Shorter vectors are the heads of the long ones, at length one."""
-    short = post(http, input="The quick brown fox jumps over the lazy dog. " * 3, dimensions=64).json()["data"][0][
-        "embedding"
-    ]
+    text = "The quick brown fox jumps over the lazy dog. " * 3
+    short = post(http, input=text, dimensions=64).json()["data"][0]["embedding"]
     assert len(short) == 64
     assert math.sqrt(sum(number**2 for number in short)) == pytest.approx(1.0)
 

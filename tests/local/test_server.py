@@ -125,6 +125,17 @@ def test_refusing_connections() -> None:
         assert client.get(f"{server.base_url}/models").status_code == 200
 
 
+def test_reset_ends_a_refusal() -> None:
+    """The fault ``refused`` closes the door for everyone, until its time is over or the server is reset."""
+    with serve(backend="echo", faults=["*=refused(seconds=600) x1"]) as server:
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{server.base_url}/chat/completions", json=BODY, headers={"Authorization": "x"})
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.base_url}/models")
+        server.reset()
+        assert httpx.get(f"{server.base_url}/models").status_code == 200
+
+
 def test_refusing_needs_a_running_server() -> None:
     """A stopped server cannot refuse."""
     with pytest.raises(RuntimeError, match="not running"), LocalChutes(backend="echo").refusing():

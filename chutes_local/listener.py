@@ -1,0 +1,98 @@
+"""The server's ear: a listening socket that can be closed and opened again while everything else runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import suppress
+from typing import Any, cast
+
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+KEEP_ALIVE_SECONDS = 60
+WIND_DOWN_SECONDS = 5.0
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's connection, whose requests can reach the socket: faults are made there."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # A program that embeds this server may run a uvicorn of its own: its loggers are not ours.
+        self.logger = logging.getLogger("chutes_local")
+        self.access_log = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
+
+
+class Listener:
+    """Takes connections for ``app``; belongs to one event loop."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        """Prepare to listen at ``port``; 0 takes a free one at the first opening, and keeps it."""
+        self.host, self.port = host, port
+        self._config = Config(
+            app, http=_Protocol, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
+        )
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._opening = asyncio.Lock()
+        self._over = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._state.connections)
+
+    async def open(self) -> None:
+        """Listen; nothing happens if it does already, or after the end."""
+        async with self._opening:
+            if self._server is None and not self._over:
+                self._server = await self._listen()
+                self.port = cast(int, self._server.sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        """Refuse new connections and break off the open ones."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+
+    def close_for(self, seconds: float) -> None:
+        """Close at once, and open again later."""
+        self.close()
+
+        async def come_back() -> None:
+            await asyncio.sleep(seconds)
+            await self.open()
+
+        task = asyncio.get_running_loop().create_task(come_back())
+        self._state.tasks.add(cast(Any, task))
+        task.add_done_callback(cast(Any, self._state.tasks.discard))
+
+    async def end(self) -> None:
+        """Close for good, and wait until nothing runs any more."""
+        self._over = True
+        self.close()
+        tasks = list(self._state.tasks)
+        for task in tasks:
+            task.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), WIND_DOWN_SECONDS)
+
+    async def _listen(self) -> asyncio.Server:
+        self._config.load()
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Protocol(config=self._config, server_state=self._state, app_state={}),
+            self.host,
+            self.port,
+            family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
+            backlog=512,
+        )
