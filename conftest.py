@@ -10,6 +10,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("repository", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("repository")
 
 # The samples in tests/typing are for mypy alone.
 collect_ignore = ["tests/typing"]

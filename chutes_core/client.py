@@ -18,7 +18,6 @@ from chutes_core.client_base import ClientBase
 from chutes_core.conversation import Message
 from chutes_core.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
 from chutes_core.flows import StreamCall, WarmUpStatus, WholeCall
-from chutes_core.images import ainline_images, inline_images
 from chutes_core.model_info import ModelInfo
 from chutes_core.request import ChatParams
 from chutes_core.response import Delta, Reply
@@ -141,10 +140,8 @@ class ChutesClient(ClientBase):
             APIError: There is no whole answer; ``.partial`` has what there is of one.
         """
         policy = self._policy(timeout)
-        if self._images:
-            messages = inline_images(messages, self._images)
         request = self._build(messages, model, params, stream=False)
-        call = WholeCall(self._chat_wire(request), policy, request)
+        call = WholeCall(self._chat_wire(request), policy, request, self._images)
         return run(self._recording(call.run(), model), self._inference())
 
     def stream(
@@ -160,10 +157,8 @@ class ChutesClient(ClientBase):
         A failure before the first delta is retried like that of :meth:`chat`; after it, it is raised.
         """
         policy = self._policy(timeout)
-        if self._images:
-            messages = inline_images(messages, self._images)
         request = self._build(messages, model, params, stream=True)
-        call = StreamCall(self._chat_wire(request), policy, request)
+        call = StreamCall(self._chat_wire(request), policy, request, self._images)
         return Stream(self._recording(call.run(), model), call, self._inference())
 
     def embed(
@@ -289,10 +284,8 @@ class AsyncChutesClient(ClientBase):
     ) -> Reply:
         """Ask, and wait for the whole answer."""
         policy = self._policy(timeout)
-        if self._images:
-            messages = await ainline_images(messages, self._images)
         request = self._build(messages, model, params, stream=False)
-        call = WholeCall(self._chat_wire(request), policy, request)
+        call = WholeCall(self._chat_wire(request), policy, request, self._images)
         return await arun(self._recording(call.run(), model), self._inference())
 
     def stream(
@@ -306,7 +299,7 @@ class AsyncChutesClient(ClientBase):
         """Ask, and take the answer as it comes: ``async for delta in client.stream(...)``."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
-        call = StreamCall(self._chat_wire(request), policy, request)
+        call = StreamCall(self._chat_wire(request), policy, request, self._images)
         return AsyncStream(self._recording(call.run(), model), call, self._inference())
 
     async def embed(

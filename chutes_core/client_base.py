@@ -96,7 +96,9 @@ class ClientBase:
         return CallPolicy(limits, self.max_retries, self._clock)
 
     def _build(self, messages: Sequence[Message], model: str, params: ChatParams, *, stream: bool) -> ChatRequest:
-        request = build_chat_request(messages, model, params, stream=stream, infos=self._infos(model))
+        request = build_chat_request(
+            messages, model, params, stream=stream, infos=self._infos(model), inline=self._images is not None
+        )
         for note in request.notes:
             warnings.warn(note, ChutesWarning, stacklevel=4)
         return request

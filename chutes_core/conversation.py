@@ -23,12 +23,15 @@ _MEDIA = ("image_url", "video_url", "image", "video")
 _FENCED = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 
 
-def fit_messages(messages: Sequence[Message], *, single_system: bool = False) -> list[dict[str, object]]:
+def fit_messages(
+    messages: Sequence[Message], *, single_system: bool = False, inline: bool = False
+) -> list[dict[str, object]]:
     """Return the messages as the gateway takes them.
 
     Args:
         messages: The conversation; it is not changed.
         single_system: The model's template takes one system message, at the start.
+        inline: Remote images will be fetched here, so the gateway's limit on them does not hold.
 
     Raises:
         RequestRefusedError: A message could only be refused, or would lose something.
@@ -41,7 +44,7 @@ def fit_messages(messages: Sequence[Message], *, single_system: bool = False) ->
     fitted = [_fit(message, position) for position, message in enumerate(messages)]
     if not fitted:
         raise RequestRefusedError("messages is empty: a conversation needs at least one message.")
-    if len(list(remote_images(fitted))) > MAX_REMOTE_IMAGES:
+    if not inline and len(list(remote_images(fitted))) > MAX_REMOTE_IMAGES:
         raise RequestRefusedError(
             f"The gateway fetches at most {MAX_REMOTE_IMAGES} remote images or videos per request: send fewer, or "
             "let the client inline them (inline_images=True)."

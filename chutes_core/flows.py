@@ -15,14 +15,16 @@ from typing import TypeVar, cast
 from chutes_core.assemble import parse_reply
 from chutes_core.auth import Secret
 from chutes_core.clock import Clock
+from chutes_core.conversation import Message
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures import FACTS, error_from_response, failure, reported_error
+from chutes_core.images import ImagePolicy
 from chutes_core.request import ChatRequest
 from chutes_core.response import Reply, ReplyMeta
 from chutes_core.settings import TimeLimits
 from chutes_core.sse import EventDecoder
 from chutes_core.stream import StreamGuard
-from chutes_core.wire import Authorize, Flow, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
+from chutes_core.wire import Authorize, Flow, Inline, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
 
 __all__ = ["CallPolicy", "JsonCall", "StreamCall", "WarmUpCall", "WarmUpStatus", "WholeCall", "retry_pause"]
 
@@ -183,12 +185,16 @@ class JsonCall(_Call):
 class WholeCall(JsonCall):
     """A chat call whose reply comes in one piece."""
 
-    def __init__(self, request: WireRequest, policy: CallPolicy, chat: ChatRequest) -> None:
+    def __init__(
+        self, request: WireRequest, policy: CallPolicy, chat: ChatRequest, images: ImagePolicy | None = None
+    ) -> None:
         super().__init__(request, policy, model=chat.model)
         self._chat = chat
+        self._images = images
 
     def run(self) -> Flow[Reply]:
         """Give the reply."""
+        self._request = yield from _with_images(self._request, self._images)
         return (yield from self._retrying(self._reply))
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
@@ -209,18 +215,30 @@ class WholeCall(JsonCall):
         return reply
 
 
+def _with_images(request: WireRequest, policy: ImagePolicy | None) -> Flow[WireRequest]:
+    """Put remote images into a request, where that is wanted."""
+    if policy is None or request.body is None:
+        return request
+    messages = yield Inline(cast("list[Message]", request.body["messages"]), policy)
+    return replace(request, body={**request.body, "messages": messages})
+
+
 class StreamCall(_Call):
     """A chat call whose reply is streamed. It begins anew only while nothing has been seen of the answer."""
 
     late = Kind.FIRST_TOKEN_TIMEOUT
 
-    def __init__(self, request: WireRequest, policy: CallPolicy, chat: ChatRequest) -> None:
+    def __init__(
+        self, request: WireRequest, policy: CallPolicy, chat: ChatRequest, images: ImagePolicy | None = None
+    ) -> None:
         super().__init__(request, policy, model=chat.model)
         self._chat = chat
+        self._images = images
         self.guard = self._new_guard()
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and give the whole reply."""
+        self._request = yield from _with_images(self._request, self._images)
         return (yield from self._retrying(self._reply))
 
     def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:

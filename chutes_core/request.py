@@ -165,6 +165,7 @@ def build_chat_request(
     *,
     stream: bool = False,
     infos: Sequence[ModelInfo] = (),
+    inline: bool = False,
 ) -> ChatRequest:
     """Build the request for a chat call.
 
@@ -174,6 +175,7 @@ def build_chat_request(
         params: The parameters that were given; unknown ones are refused.
         stream: Whether to ask for a stream.
         infos: What the catalogue knows of the models that may answer.
+        inline: Remote images will be fetched here, so the gateway's limit on them does not hold.
 
     >>> request = build_chat_request([{"role": "user", "content": "Hi"}], "acme/one", {"max_completion_tokens": 9})
     >>> request.body
@@ -184,7 +186,7 @@ def build_chat_request(
     ref = ModelRef((model,)) if any(info.id == model for info in infos) else ModelRef.parse(model)
     notes: list[str] = []
     single_system = any(info.traits.single_system for info in infos)
-    fitted = fit_messages(messages, single_system=single_system)
+    fitted = fit_messages(messages, single_system=single_system, inline=inline)
     body: dict[str, object] = {"model": ref.wire, "messages": fitted}
     extra = given.pop("extra_body", {})
     if not isinstance(extra, Mapping):

@@ -13,13 +13,15 @@ import asyncio
 import contextlib
 import socket as sockets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar, cast
 
 from chutes_core.auth import Credential, Secret
 from chutes_core.clock import Clock
+from chutes_core.conversation import Message
 from chutes_core.errors import redact
+from chutes_core.images import ImagePolicy, ainline_images, inline_images
 from chutes_core.watchdog import Watch, watchdog
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Authorize",
     "Effect",
     "Flow",
+    "Inline",
     "Open",
     "Read",
     "Sleep",
@@ -107,6 +110,14 @@ class Sleep(Effect):
     """Wait."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inline(Effect):
+    """Fetch the remote images of messages. Gives the messages with the images in them."""
+
+    messages: Sequence[Message]
+    policy: ImagePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,8 @@ class SyncWire:
             case Sleep(seconds):
                 self._clock.sleep(seconds)
                 return None
+            case Inline(messages, policy):
+                return inline_images(messages, policy)
             case _:
                 return self._credential.secret() if self._credential else None
 
@@ -298,6 +311,8 @@ class AsyncWire:
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
                 return None
+            case Inline(messages, policy):
+                return await ainline_images(messages, policy)
             case _:
                 return await self._credential.asecret() if self._credential else None
 

@@ -40,6 +40,7 @@ class Listener:
         self._config = Config(
             app, http=_Protocol, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
         )
+        self._config.load()
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         self._opening = asyncio.Lock()
@@ -88,7 +89,6 @@ class Listener:
             await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), WIND_DOWN_SECONDS)
 
     async def _listen(self) -> asyncio.Server:
-        self._config.load()
         return await asyncio.get_running_loop().create_server(
             lambda: _Protocol(config=self._config, server_state=self._state, app_state={}),
             self.host,

@@ -148,7 +148,7 @@ def reset(scope: Scope) -> None:
     """Close the connection with a TCP reset instead of a goodbye."""
     transport = transport_of(scope)
     connection = transport.get_extra_info("socket")
-    if connection is not None:
+    if connection is not None and not transport.is_closing():
         # Linger on, for zero seconds: the kernel drops what is unsent and answers RST.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

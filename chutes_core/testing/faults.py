@@ -45,11 +45,10 @@ class Fault:
         if not value:
             return cls(kind)
         try:
-            return cls(kind, seconds=float(value), value=value)
-        except ValueError as problem:
-            if kind not in FAULTS:
-                raise problem from None
+            seconds = float(value)
+        except ValueError:
             return cls(kind, value=value)
+        return cls(kind, seconds=seconds, value=value)
 
 
 _Maker = Callable[[Fault, Answer, SentRequest], Play]

@@ -654,8 +654,22 @@ def test_images_are_inlined_on_request() -> None:
         url = server.base_url.replace("/v1", "/pixel.png")
         messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
         client.chat(messages, model=MODEL)
-        sent = server.requests[-1].body["messages"][0]["content"][0]["image_url"]["url"]
-        assert sent == "data:image/png;base64,iVBORw0K"
+        with pytest.raises(APIError):  # the reply is no stream
+            list(client.stream(messages, model=MODEL))
+
+        async def waiting() -> None:
+            options = {"base_url": server.base_url, "inline_images": ImagePolicy(allow_private=True), "max_retries": 0}
+            async with AsyncChutesClient(KEY, **options) as other:
+                await other.chat(messages, model=MODEL)
+                with pytest.raises(APIError):
+                    await anext(other.stream(messages, model=MODEL))
+
+        asyncio.run(waiting())
+        posts = [request for request in server.requests if request.line.startswith("POST")]
+        assert len(posts) == 4
+        for post in posts:
+            sent = post.body["messages"][0]["content"][0]["image_url"]["url"]
+            assert sent == "data:image/png;base64,iVBORw0K"
         assert messages[0]["content"][0]["image_url"]["url"] == url  # type: ignore[index]
 
 
