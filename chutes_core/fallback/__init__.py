@@ -1,0 +1,27 @@
+"""The fallback engine: when a model fails, the next one takes over.
+
+:class:`Call` decides, :class:`Health` remembers, :class:`FallbackPolicy` bounds. Frameworks bring the members
+and drive it with :mod:`chutes_core.fallback.drivers`.
+"""
+
+from __future__ import annotations
+
+from chutes_core.fallback.call import Call, GiveUp, Try, Wait
+from chutes_core.fallback.health import Health, Vitals
+from chutes_core.fallback.members import Member, Needs
+from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.fallback.trace import Attempt, FallbackError
+
+__all__ = [
+    "Attempt",
+    "Call",
+    "FallbackError",
+    "FallbackPolicy",
+    "GiveUp",
+    "Health",
+    "Member",
+    "Needs",
+    "Try",
+    "Vitals",
+    "Wait",
+]

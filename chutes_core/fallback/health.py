@@ -1,0 +1,203 @@
+"""What is known of how well members are: passive, shareable, thread-safe.
+
+Nothing is ever probed. Outcomes of calls are recorded, and from them alone it follows which members come last
+for a while. Health demotes, it never excludes: when everybody is unwell, the least unwell is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from chutes_core.errors import Kind
+
+__all__ = ["Health", "Vitals"]
+
+# Seconds for which one failure of a kind puts a member behind the others; it doubles with each in a row.
+COOLDOWN: Mapping[Kind, float] = {
+    Kind.CAPACITY: 5.0,
+    Kind.RATE_LIMIT: 5.0,
+    Kind.ENDPOINT_LIMIT: 20.0,
+    Kind.COLD: 30.0,
+    Kind.DISABLED: 300.0,
+    Kind.MODEL_NOT_FOUND: 300.0,
+    Kind.OWNER_PAYMENT: 300.0,
+    Kind.NOT_INCLUDED: 300.0,
+    Kind.NOT_CONFIDENTIAL: 300.0,
+    Kind.GATEWAY_TIMEOUT: 30.0,
+    Kind.FIRST_TOKEN_TIMEOUT: 15.0,
+    Kind.STALL: 15.0,
+    Kind.TOTAL_TIMEOUT: 15.0,
+    Kind.AUTHENTICATION: 60.0,
+    Kind.PERMISSION: 60.0,
+    Kind.PAYMENT: 60.0,
+    Kind.ACCOUNT_LIMIT: 60.0,
+    Kind.EDGE_LIMIT: 30.0,
+}
+_COOLDOWN = 5.0
+_LONGEST = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What has been recorded of one target or account."""
+
+    successes: int = 0
+    failures: int = 0
+    in_a_row: int = 0
+    last_failure: float | None = None
+    last_kind: Kind | None = None
+    unwell_until: float = 0.0
+    ttft: float | None = None
+    lacks: frozenset[str] = frozenset()
+
+
+class Health:
+    """The recorded health of members, by target, and of accounts.
+
+    Args:
+        now: The clock, in seconds.
+
+    >>> clock = [0.0]
+    >>> health = Health(now=lambda: clock[0])
+    >>> health.failed("a", Kind.CAPACITY); health.unwell("a")
+    True
+    >>> clock[0] = 6.0; health.unwell("a")
+    False
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._vitals: dict[str, Vitals] = {}
+        self._budget: float | None = None
+
+    def succeeded(self, key: str, *, ttft: float | None = None) -> None:
+        """Record a whole answer, and how long its first part took."""
+        with self._lock:
+            before = self._vitals.get(key, Vitals())
+            mean = before.ttft
+            if ttft is not None:
+                mean = ttft if mean is None else 0.8 * mean + 0.2 * ttft
+            self._vitals[key] = replace(before, successes=before.successes + 1, in_a_row=0, unwell_until=0.0, ttft=mean)
+
+    def failed(self, key: str, kind: Kind, *, retry_after: float | None = None) -> None:
+        """Record a failure: the member comes last for a while, longer with each in a row."""
+        with self._lock:
+            before, now = self._vitals.get(key, Vitals()), self._now()
+            pause = min(COOLDOWN.get(kind, _COOLDOWN) * 2**before.in_a_row, _LONGEST)
+            self._vitals[key] = replace(
+                before,
+                failures=before.failures + 1,
+                in_a_row=min(before.in_a_row + 1, 10),
+                last_failure=now,
+                last_kind=kind,
+                unwell_until=now + max(pause, min(retry_after or 0.0, _LONGEST)),
+            )
+
+    def lacking(self, key: str, feature: str) -> None:
+        """Record that a member has refused a capability."""
+        with self._lock:
+            before = self._vitals.get(key, Vitals())
+            self._vitals[key] = replace(before, lacks=before.lacks | {feature})
+
+    def vitals(self, key: str) -> Vitals:
+        """What has been recorded."""
+        with self._lock:
+            return self._vitals.get(key, Vitals())
+
+    def unwell(self, key: str) -> bool:
+        """Whether a member should come last just now."""
+        return self.vitals(key).unwell_until > self._now()
+
+    def earn(self, tokens: float, most: float) -> None:
+        """Put a call's share into the retry budget, which begins full."""
+        with self._lock:
+            held = most if self._budget is None else self._budget
+            self._budget = min(held + tokens, most)
+
+    def spend(self) -> bool:
+        """Take one attempt out of the retry budget; False when there is none left."""
+        with self._lock:
+            if self._budget is not None and self._budget < 1:
+                return False
+            if self._budget is not None:
+                self._budget -= 1
+            return True
+
+    def snapshot(self) -> dict[str, object]:
+        """Give all of it as plain data, with times relative to now."""
+        with self._lock:
+            now = self._now()
+            return {"budget": self._budget, "members": {key: _tell(each, now) for key, each in self._vitals.items()}}
+
+    def restore(self, data: Mapping[str, object]) -> None:
+        """Take over what :meth:`snapshot` gave, here or in another process."""
+        members = data.get("members")
+        budget = data.get("budget")
+        with self._lock:
+            now = self._now()
+            self._budget = float(budget) if isinstance(budget, int | float) else None
+            self._vitals = {
+                str(key): _read(each, now)
+                for key, each in (members.items() if isinstance(members, Mapping) else ())
+                if isinstance(each, Mapping)
+            }
+
+    def __repr__(self) -> str:
+        return f"Health({len(self._vitals)} members)"
+
+    def __str__(self) -> str:
+        """A table for a person."""
+        with self._lock:
+            now, rows = self._now(), sorted(self._vitals.items())
+        lines = [f"{'member':40} {'whole':>6} {'failed':>6} {'first token':>11}  now"]
+        for key, each in rows:
+            wait = each.unwell_until - now
+            state = f"last for {wait:.0f} s ({each.last_kind})" if wait > 0 else "well"
+            ttft = "" if each.ttft is None else f"{each.ttft:.2f} s"
+            lines.append(f"{key.lstrip('|'):40} {each.successes:>6} {each.failures:>6} {ttft:>11}  {state}")
+        return "\n".join(lines)
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.snapshot()
+
+    def __setstate__(self, state: Mapping[str, object]) -> None:
+        Health.__init__(self)
+        self.restore(state)
+
+    def __deepcopy__(self, memo: object) -> Health:
+        return self  # shared on purpose: a copied model has the same health
+
+
+def _tell(vitals: Vitals, now: float) -> dict[str, object]:
+    return {
+        "successes": vitals.successes,
+        "failures": vitals.failures,
+        "in_a_row": vitals.in_a_row,
+        "failed_ago": None if vitals.last_failure is None else now - vitals.last_failure,
+        "last_kind": None if vitals.last_kind is None else vitals.last_kind.value,
+        "unwell_for": max(vitals.unwell_until - now, 0.0),
+        "ttft": vitals.ttft,
+        "lacks": sorted(vitals.lacks),
+    }
+
+
+def _read(data: Mapping[str, object], now: float) -> Vitals:
+    def number(name: str) -> float | None:
+        value = data.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+    kind, ago, lacks = data.get("last_kind"), number("failed_ago"), data.get("lacks")
+    return Vitals(
+        int(number("successes") or 0),
+        int(number("failures") or 0),
+        int(number("in_a_row") or 0),
+        None if ago is None else now - ago,
+        Kind(kind) if isinstance(kind, str) and kind in Kind._value2member_map_ else None,
+        now + (number("unwell_for") or 0.0),
+        number("ttft"),
+        frozenset(str(each) for each in lacks) if isinstance(lacks, list) else frozenset(),
+    )

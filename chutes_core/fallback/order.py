@@ -1,0 +1,79 @@
+"""Which member comes first, among those that are well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
+from chutes_core.fallback.health import Health
+from chutes_core.fallback.members import Member
+from chutes_core.fallback.policy import FallbackPolicy
+
+__all__ = ["ordered"]
+
+_RECENT = 30.0
+_LAST = float("inf")
+
+
+def ordered(
+    members: Sequence[Member], policy: FallbackPolicy, health: Health, *, now: float, chance: Callable[[], float]
+) -> list[Member]:
+    """Sort members as the policy says; what is not known sorts last.
+
+    >>> from chutes_core.model_info import ModelInfo
+    >>> dear, cheap = (Member(n, info=ModelInfo(id=n, price_in=p, price_out=p)) for n, p in [("dear", 9), ("cheap", 1)])
+    >>> [each.name for each in ordered([dear, cheap], FallbackPolicy(order="price"), Health(), now=0, chance=lambda: 0)]
+    ['cheap', 'dear']
+    """
+    if callable(policy.order):
+        return list(policy.order(members))
+    if policy.order == "price":
+        return sorted(members, key=_price)
+    if policy.order == "latency":
+        return sorted(members, key=lambda member: _latency(member, health))
+    if policy.order == "throughput":
+        return sorted(members, key=_slowness)
+    if policy.order == "balanced":
+        return _balanced(members, health, now, chance)
+    return list(members)
+
+
+def _price(member: Member) -> float:
+    info = member.info
+    if info is None or info.price_in is None or info.price_out is None:
+        return _LAST
+    return info.price_in + info.price_out
+
+
+def _latency(member: Member, health: Health) -> float:
+    seen = health.vitals(member.target).ttft
+    if seen is not None:
+        return seen
+    return _LAST if member.info is None or member.info.ttft is None else member.info.ttft
+
+
+def _slowness(member: Member) -> float:
+    return _LAST if member.info is None or not member.info.tps else 1 / member.info.tps
+
+
+def _balanced(members: Sequence[Member], health: Health, now: float, chance: Callable[[], float]) -> list[Member]:
+    """Draw members one after the other, weighted by the inverse square of the price.
+
+    Whoever failed of late comes behind those who did not, so load moves away from trouble at once.
+    """
+
+    def failed_of_late(member: Member) -> bool:
+        last = health.vitals(member.target).last_failure
+        return last is not None and now - last < _RECENT
+
+    known = [price for price in map(_price, members) if price != _LAST]
+    dearest = max(known, default=1.0) or 1.0
+    drawn: list[Member] = []
+    for group in (False, True):
+        left = [member for member in members if failed_of_late(member) is group]
+        while left:
+            weights = [1 / max(min(_price(member), dearest), 1e-6) ** 2 for member in left]
+            mark = chance() * sum(weights)
+            reached = [position for position, total in enumerate(accumulate(weights)) if total > mark]
+            drawn.append(left.pop(reached[0] if reached else -1))
+    return drawn

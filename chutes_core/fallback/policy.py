@@ -1,0 +1,147 @@
+"""How a fallback behaves: one frozen value with bounded defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Literal, cast
+
+from chutes_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from chutes_core.fallback.members import Member
+
+__all__ = ["FallbackPolicy", "Order"]
+
+Order = Literal["given", "price", "latency", "throughput", "balanced"]
+_ORDERS = ("given", "price", "latency", "throughput", "balanced")
+_SECONDS = ("first_token", "gap", "attempt", "deadline", "backoff", "backoff_max", "retry_after_max")
+_LIMITS = {"first_token": 20.0, "gap": 20.0}  # a shorter deadline shortens these in silence
+_OPTIONAL = ("first_token", "gap", "attempt", "deadline", "max_price")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackPolicy:
+    """When the next model takes over, and in which order.
+
+    Attributes:
+        first_token: Seconds that a member has for the first visible part of its answer.
+        gap: Seconds between two parts.
+        attempt: Seconds for one member's whole attempt.
+        deadline: Seconds for the whole call, waits included.
+        max_attempts: Attempts in one call, over all members.
+        after_commit: What to do when an answer breaks after a part of it has been given out: ``"raise"`` the
+            failure with that part, or ``"restart"`` with another member behind a reset marker.
+        order: Which member comes first among those that are well: as ``"given"``, by ``"price"``, by live
+            ``"latency"`` or ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the
+            price), or a function that sorts members.
+        backoff: Seconds before a second round over the members; it doubles with each round, and the wait is
+            drawn between nothing and it.
+        backoff_max: The longest such wait.
+        retry_after_max: How long a member's Retry-After is waited for, when all others have failed too.
+        budget: Attempts beyond the first, per call, in the long run; keeps a broken service from being asked
+            many times over.
+        burst: Attempts beyond the first that may be saved up.
+        confidential: True takes only members with confidential compute, False any. None, the default, never
+            falls from a Chutes model with it to one without; a model of another provider that you listed
+            yourself is taken at your word.
+        max_price: US dollars for a million tokens of answer at most; members of unknown price stay.
+        only: Names of the members to use.
+        ignore: Names of the members to leave out.
+        quantizations: Formats of the weights to accept; members of unknown format stay.
+
+    >>> FallbackPolicy(first_token=8, deadline=60).max_attempts
+    8
+    """
+
+    first_token: float | None = _LIMITS["first_token"]
+    gap: float | None = _LIMITS["gap"]
+    attempt: float | None = None
+    deadline: float | None = 120.0
+    max_attempts: int = 8
+    after_commit: Literal["raise", "restart"] = "raise"
+    order: Order | Callable[[Sequence[Member]], Sequence[Member]] = "given"
+    backoff: float = 0.5
+    backoff_max: float = 8.0
+    retry_after_max: float = 10.0
+    budget: float = 2.0
+    burst: float = 20.0
+    confidential: bool | None = None
+    max_price: float | None = None
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    quantizations: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("only", "ignore", "quantizations"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ConfigurationError(f"{name} is a list of names, not one text: {name}=[{value!r}].")
+            object.__setattr__(self, name, tuple(value))
+        for name in (*_SECONDS, "max_price", "budget", "burst"):
+            _check_number(name, getattr(self, name))
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise ConfigurationError(f"max_attempts must be a whole number from 1, not {self.max_attempts!r}.")
+        if self.after_commit not in ("raise", "restart"):
+            raise ConfigurationError(f"after_commit must be 'raise' or 'restart', not {self.after_commit!r}.")
+        if not callable(self.order) and self.order not in _ORDERS:
+            raise ConfigurationError(f"order must be one of {', '.join(_ORDERS)} or a function, not {self.order!r}.")
+        self._refuse_self_defeat()
+
+    def _refuse_self_defeat(self) -> None:
+        for name in ("first_token", "gap", "attempt"):
+            limit = getattr(self, name)
+            chosen = limit is not None and limit != _LIMITS.get(name)
+            if chosen and self.deadline is not None and limit > self.deadline:
+                raise ConfigurationError(
+                    f"{name}={limit:g} is longer than deadline={self.deadline:g}: one slow member would use up the "
+                    "whole call, and no other would take over."
+                )
+        if self.attempt is not None and self.first_token is not None and self.first_token > self.attempt:
+            raise ConfigurationError(
+                f"first_token={self.first_token:g} is longer than attempt={self.attempt:g}, so it could never pass."
+            )
+        if self.backoff > self.backoff_max:
+            raise ConfigurationError(f"backoff={self.backoff:g} is longer than backoff_max={self.backoff_max:g}.")
+        if both := set(self.only) & set(self.ignore):
+            raise ConfigurationError(f"{sorted(both)[0]!r} is in only and in ignore.")
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the settings that differ from the defaults, as plain data.
+
+        >>> FallbackPolicy(deadline=60).to_dict()
+        {'deadline': 60}
+        """
+        if callable(self.order):
+            raise ConfigurationError("A policy whose order is a function cannot be written as data.")
+        default = asdict(_DEFAULT)
+        told = {name: value for name, value in asdict(self).items() if value != default[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, object]) -> FallbackPolicy:
+        """Read what :meth:`to_dict` gave, or a table of a configuration file.
+
+        >>> FallbackPolicy.from_dict({"deadline": 60}) == FallbackPolicy(deadline=60)
+        True
+        """
+        known = {each.name for each in fields(cls)}
+        for name in raw:
+            if name not in known:
+                from difflib import get_close_matches
+
+                close = get_close_matches(str(name), known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(sorted(known))}."
+                raise ConfigurationError(f"A fallback policy has no {name!r}.{hint}")
+        return cls(**cast("dict[str, float]", dict(raw)))  # type: ignore[arg-type]
+
+
+def _check_number(name: str, value: object) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    positive = name in _OPTIONAL
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 if positive else value >= 0):
+        raise ConfigurationError(f"{name} must be a {'positive ' if positive else ''}number, not {value!r}.")
+
+
+_DEFAULT = FallbackPolicy()

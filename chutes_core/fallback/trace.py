@@ -1,0 +1,110 @@
+"""What happened in a call: every attempt, and the error that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from chutes_core.errors import APIError, ChutesError, Kind, Retry, Scope
+from chutes_core.usage import Usage
+
+__all__ = ["Attempt", "FallbackError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One member's part in a call.
+
+    Attributes:
+        model: The member's name.
+        outcome: ``"answered"``, ``"failed"``, ``"cancelled"`` by the caller, or ``"skipped"`` before anything
+            was sent.
+        kind: How it failed.
+        status_code: The HTTP status, where there was one.
+        elapsed: Seconds from sending to the end.
+        detail: Why, in words.
+        usage: The tokens it used, as far as is known, also for a part of an answer.
+        cost: Their price in US dollars, where it is known.
+    """
+
+    model: str
+    outcome: Literal["answered", "failed", "cancelled", "skipped"]
+    kind: Kind | None = None
+    status_code: int | None = None
+    elapsed: float = 0.0
+    detail: str = ""
+    usage: Usage | None = None
+    cost: float | None = None
+
+    def __str__(self) -> str:
+        how = {"failed": str(self.kind), "skipped": f"skipped, {self.detail}"}.get(self.outcome, self.outcome)
+        status = f" {self.status_code}" if self.status_code else ""
+        return f"{self.model}: {how}{status}" + (f" after {self.elapsed:.1f} s" if self.outcome != "skipped" else "")
+
+
+class FallbackError(ChutesError, ExceptionGroup[APIError]):
+    """No member gave a whole answer. ``exceptions`` has each failure, ``attempts`` what happened, in order.
+
+    >>> from chutes_core.failures import failure
+    >>> busy = failure(Kind.CAPACITY, model="acme/one", status_code=429)
+    >>> error = FallbackError.of([busy], [Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5)])
+    >>> print(error.message)
+    No model gave a whole answer (1 attempt). acme/one: capacity 429 after 0.5 s. Wait some seconds, or let \
+another model take over with a fallback.
+    """
+
+    attempts: tuple[Attempt, ...] = ()
+
+    @classmethod
+    def of(cls, failures: Sequence[APIError], attempts: Sequence[Attempt], *, because: str = "") -> Self:
+        """Make one of the failures of a call (there is at least one)."""
+        from chutes_core.failures import FACTS
+
+        told = "; ".join(map(str, attempts))
+        made = sum(attempt.outcome != "skipped" for attempt in attempts)
+        count = f"{made} attempt{'' if made == 1 else 's'}" + (f", {because}" if because else "")
+        advice = FACTS[failures[-1].kind].remedy
+        error = cls(f"No model gave a whole answer ({count}). {told}. {advice}", list(failures))
+        error.attempts = tuple(attempts)
+        return error
+
+    def derive(self, failures: Sequence[APIError]) -> FallbackError:  # type: ignore[override]
+        """Keep the attempts when ``except*`` takes a group apart."""
+        part = FallbackError(self.message, failures)
+        part.attempts = self.attempts
+        return part
+
+    @property
+    def last(self) -> APIError:
+        """The failure of the last attempt."""
+        return self.exceptions[-1]  # type: ignore[return-value]
+
+    @property
+    def kind(self) -> Kind:
+        """How the last attempt failed."""
+        return self.last.kind
+
+    @property
+    def scope(self) -> Scope:
+        """Whom the last failure concerns."""
+        return self.last.scope
+
+    @property
+    def retry(self) -> Retry:
+        """Where trying again may help."""
+        return self.last.retry
+
+    @property
+    def partial(self) -> str:
+        """The longest part of an answer that arrived."""
+        return max((each.partial for each in self.exceptions if isinstance(each, APIError)), key=len, default="")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.message, list(self.exceptions), self.attempts)
+
+
+def _rebuild(message: str, failures: list[APIError], attempts: tuple[Attempt, ...]) -> FallbackError:
+    error = FallbackError(message, failures)
+    error.attempts = attempts
+    return error
