@@ -188,11 +188,11 @@ class Call:
 
     # --- what happened -----------------------------------------------------------------------------
 
-    def first_part(self) -> None:
-        """The first visible part of an answer has come."""
+    def first_part(self, *, given_out: bool = True) -> None:
+        """A visible part of an answer has come; ``given_out`` says that the caller gets to see it now."""
         if self._first is None:
             self._first = self._now() - self._since
-        self._committed = self._committed or self._visible
+        self._committed = self._committed or (self._visible and given_out)
 
     def succeeded(self, usage: Usage | None = None) -> None:
         """The member's answer is whole."""

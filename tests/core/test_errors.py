@@ -38,7 +38,7 @@ def drawn_tree() -> dict[str, str]:
 def test_the_tree_is_as_drawn() -> None:
     """The drawing in the docstring names every class, each under the class it derives from."""
     drawn = drawn_tree()
-    assert drawn == {kind.__name__: kind.__base__.__name__ for kind in CLASSES if kind is not ChutesError}
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in CLASSES if kind is not ChutesError}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: str(kind.__name__))
@@ -157,7 +157,7 @@ def test_when_the_quota_starts_anew(body: bytes, stamp: str | None, moment: date
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("key cpk_0a.1b.2C refused", "key **** refused".replace("****", "cpk_****")),
+        ("key cpk_0a.1b.2C refused", "key cpk_**** refused"),
         ("cak_12-34.abc", "cak_****"),
         ("refresh_token=crt_12.ab&client_secret=csc_99", "refresh_token=crt_****&client_secret=csc_****"),
         ("Authorization: Bearer abc.def-123456", "Authorization: Bearer ****"),
