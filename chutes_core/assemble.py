@@ -88,7 +88,7 @@ def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reas
         error = "the call names no tool"
     if finish_reason is None:
         error = "the answer was cut before the call was complete"
-    return ToolCall(call_id, draft.name, "".join(draft.arguments) if error else text, error)
+    return ToolCall(call_id, draft.name, "".join(draft.arguments) if error else text, error, index)
 
 
 class ReplyBuilder:

@@ -20,12 +20,14 @@ class ToolCall:
         name: The tool's name.
         arguments: The arguments as JSON text, as the model wrote them.
         error: Why the call is not valid; None for a valid one.
+        index: Its place in the answer, valid and invalid calls counted together.
     """
 
     id: str
     name: str
     arguments: str
     error: str | None = None
+    index: int = field(default=0, compare=False, repr=False)
 
     @property
     def args(self) -> dict[str, object]:

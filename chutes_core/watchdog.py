@@ -126,9 +126,9 @@ def watchdog() -> Watchdog:
     return _Shared.dog
 
 
-def _forget_after_fork() -> None:
+def _forget_after_fork() -> None:  # pragma: no cover (runs in the child alone)
     _Shared.dog = None  # its thread stayed in the parent
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch
     os.register_at_fork(after_in_child=_forget_after_fork)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from chutes_local.journal import Entry, Journal
     from chutes_local.server import LocalChutes, serve
 
-__all__ = ["API_KEY", "Entry", "Fault", "FaultPlan", "Journal", "LocalChutes", "serve"]
+    __version__: str
+
+__all__ = ["API_KEY", "Entry", "Fault", "FaultPlan", "Journal", "LocalChutes", "__version__", "serve"]
 
 _HOMES = {
     "API_KEY": "accounts",
@@ -34,8 +36,19 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Import on first use: the model's own process imports this package too, and needs no web server."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("chutes-connect")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"chutes_local needs {error.name}: pip install 'chutes-connect[local]'") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -29,6 +30,7 @@ Body = Mapping[str, object]
 DEFAULT_MAX_TOKENS = 512
 """What the engine takes when ``max_tokens`` is left out: enough for a small model, and it ends."""
 CHARACTERS_PER_TOKEN = 4
+_KEY = re.compile(r"""(?<!\w)([`'"])([A-Za-z_]\w*)\1""")
 _SCHEMA_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _SCHEMA_DATA = ("enum", "const", "default", "examples")
 
@@ -130,14 +132,15 @@ def chat_job(body: Body, chute: Chute, headers: Mapping[str, str], *, thinking: 
     shape = read_shape(chute, headers)
     asked = cast("Reasoning | None", headers.get("x-local-reasoning"))
     prompt_tokens = sum(estimate_tokens(message["content"]) + 4 for message in flat.messages)
-    schema = None if called else _answer_schema(body)
+    question = next((m["content"] for m in reversed(flat.messages) if m["role"] == "user"), "")
+    schema = None if called else _answer_schema(body, question)
     return Job(
         request=_engine_request(body, chute, flat.messages, prompt_tokens, schema),
         n=_number(body, "n", 1, 1, 128),
         tools=called,
         shape=shape,
         reasoning=form_of(chute, asked, thinking or thinking_wanted(body)),
-        question=next((m["content"] for m in reversed(flat.messages) if m["role"] == "user"), ""),
+        question=question,
         preface="" if schema else _preface(flat),
         prompt_tokens=prompt_tokens,
     )
@@ -153,6 +156,18 @@ def text_job(body: Body, chute: Chute) -> Job:
     tokens = estimate_tokens(prompt)
     request = _engine_request(body, chute, [{"role": "user", "content": prompt}], tokens, None)
     return Job(request, n=_number(body, "n", 1, 1, 128), prompt_tokens=tokens)
+
+
+def named_keys(question: str) -> Body | None:
+    """Take the keys that JSON mode is asked for, in quotes: a small model would not find them by itself.
+
+    >>> named_keys("Return JSON with `name` and 'age' keys")["required"]
+    ['name', 'age']
+    """
+    names = list(dict.fromkeys(key for _, key in _KEY.findall(question)))
+    if not names:
+        return None
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": names}
 
 
 def estimate_tokens(text: str) -> int:
@@ -191,13 +206,13 @@ def _engine_request(
     )
 
 
-def _answer_schema(body: Body) -> Body | None:
+def _answer_schema(body: Body, question: str) -> Body | None:
     form = body.get("response_format")
     kind = form.get("type") if isinstance(form, Mapping) else None
     if kind in (None, "text"):
         return None
     if kind == "json_object":
-        return JSON_OBJECT
+        return named_keys(question) or JSON_OBJECT
     schema = _schema_of(body)
     if kind != "json_schema" or not isinstance(schema, Mapping):
         raise Refused(errors.engine_400("response_format: json_object, or json_schema with a schema, is required"))

@@ -1,4 +1,9 @@
-"""Chutes for LlamaIndex."""
+"""Chutes for LlamaIndex: the chat models as ``Chutes``, the embeddings as ``ChutesEmbedding``.
+
+>>> from llama_index_chutes import Chutes
+>>> Chutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123").metadata.context_window
+40960
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,11 @@ from importlib.metadata import version as _version
 try:
     import llama_index.core as _framework  # noqa: F401
 except ImportError:
-    raise ImportError(
-        "llama_index_chutes needs llama-index-core: pip install 'chutes-connect[llama-index]'"
-    ) from None
+    raise ImportError("llama_index_chutes needs llama-index-core: pip install 'chutes-connect[llama-index]'") from None
+
+from llama_index_chutes.embeddings import ChutesEmbedding
+from llama_index_chutes.llms import Chutes
 
 __version__ = _version("chutes-connect")
 
-__all__ = ["__version__"]
+__all__ = ["Chutes", "ChutesEmbedding", "__version__"]

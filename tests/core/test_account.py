@@ -23,7 +23,7 @@ from chutes_core.account import (
     Window,
 )
 
-ME = {
+ME: dict[str, object] = {
     "username": "anna",
     "user_id": "u1",
     "logo_id": None,
@@ -211,7 +211,12 @@ def test_a_name_in_a_path_stays_one_part_of_it(model: str) -> None:
 
 def test_public_pages_need_no_key() -> None:
     """The catalogue, the load and the speed of models are there for everybody; the first is the gateway's."""
-    public = [account.UTILIZATION, account.MODELS, account.CHUTES, account.stats_page("2026-08-01")]
+    public: list[Endpoint[Any]] = [
+        account.UTILIZATION,
+        account.MODELS,
+        account.CHUTES,
+        account.stats_page("2026-08-01"),
+    ]
     assert all(endpoint.public for endpoint in public)
     assert [endpoint.gateway for endpoint in public] == [False, True, False, False]
     assert account.stats_page("2026-08-01").params == {"start_date": "2026-08-01"}

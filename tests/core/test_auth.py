@@ -43,7 +43,7 @@ def plain(credential: Credential) -> str:
         lambda secret: repr([secret]),
         lambda secret: repr(Holder(secret)),
         lambda secret: repr(asdict(Holder(secret))),
-        lambda secret: repr(copy.copy(Holder(secret))),
+        lambda secret: repr([copy.copy(secret), copy.copy(Holder(secret))]),
         lambda secret: repr(copy.deepcopy({"key": secret})),
         lambda secret: repr(getattr(secret, "__dict__", {})),
     ],
@@ -256,7 +256,7 @@ async def test_another_kind_of_awaitable() -> None:
     """What can only be awaited is refused by the blocking client, a coroutine or not."""
     future = asyncio.get_running_loop().create_future()
     future.set_result(TOKEN)
-    credential = Credential(lambda: future, env={})  # type: ignore[arg-type, return-value]
+    credential = Credential(lambda: future, env={})
     with pytest.raises(ConfigurationError, match="use the async client"):
         credential.secret()
 

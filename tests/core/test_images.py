@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import httpx
 import pytest
 
-from chutes_core import images
 from chutes_core.errors import RequestRefusedError
 from chutes_core.images import ImagePolicy, ainline_images, inline_images
 
@@ -183,7 +183,8 @@ def test_without_remote_images_nothing_is_done(messages: Any, internet: Any) -> 
 def test_no_message_is_mixed_up_with_images(server: Server) -> None:
     """Something that is no message passes through beside one with an image."""
     messages: list[Any] = ["no message", *message(server.url("/image"))]
-    assert inline_images(messages, PRIVATE)[0] == "no message"
+    inlined: list[Any] = inline_images(messages, PRIVATE)
+    assert inlined[0] == "no message"
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -247,7 +248,7 @@ def test_a_trickle_is_cut_off(internet: Any, monkeypatch: pytest.MonkeyPatch) ->
                 yield b"."
 
     internet(lambda request: httpx.Response(200, headers={"content-type": "image/png"}, stream=Trickle()))
-    monkeypatch.setattr(images.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with pytest.raises(RequestRefusedError, match="did not come within 30 seconds"):
         inline_images(message("http://1.1.1.1/a.png"), ImagePolicy())
     assert now[0] == 36

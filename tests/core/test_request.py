@@ -24,7 +24,7 @@ def build(model: str = "acme/one", *, stream: bool = False, infos: Any = (), **p
     return build_chat_request(HELLO, model, params, stream=stream, infos=infos)
 
 
-def sent(model: str = "acme/one", **params: Any) -> dict[str, object]:
+def sent(model: str = "acme/one", **params: Any) -> dict[str, Any]:
     """What the body has beyond the bare minimum."""
     body = build(model, **params).body
     return {key: value for key, value in body.items() if key not in ("model", "messages", "stream")}
@@ -105,13 +105,16 @@ def test_the_least_request() -> None:
     }
 
 
+UNSET: dict[str, Any] = dict.fromkeys(ChatParams.__annotations__)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_none_is_unset(stream: bool) -> None:
     """A parameter that is None is not sent, whichever it is."""
-    assert build(stream=stream, **dict.fromkeys(ChatParams.__annotations__)).body == build(stream=stream).body
+    assert build(stream=stream, **UNSET).body == build(stream=stream).body
 
 
-PASSED = {
+PASSED: dict[str, Any] = {
     "temperature": 0.0,
     "top_p": 0.5,
     "top_k": 40,
@@ -147,9 +150,10 @@ PASSED = {
 
 
 @pytest.mark.parametrize(("name", "value"), PASSED.items())
-def test_what_is_given_is_sent_as_it_is(name: str, value: object) -> None:
+def test_what_is_given_is_sent_as_it_is(name: str, value: Any) -> None:
     """Zero and False are values, and a tool's schema keeps its patterns."""
-    assert sent(**{name: copy.deepcopy(value)}) == {name: value}
+    params: dict[str, Any] = {name: copy.deepcopy(value)}
+    assert sent(**params) == {name: value}
 
 
 def test_a_tuple_of_stops_is_a_list() -> None:
@@ -210,7 +214,7 @@ def test_extra_body_does_not_undo_a_thinking_switch() -> None:
         ({"n": True}, "n must be a positive"),
     ],
 )
-def test_values_that_make_no_sense(params: dict[str, object], words: str) -> None:
+def test_values_that_make_no_sense(params: dict[str, Any], words: str) -> None:
     """They are refused by name."""
     with pytest.raises(RequestRefusedError, match=words):
         build(**params)
@@ -218,7 +222,8 @@ def test_values_that_make_no_sense(params: dict[str, object], words: str) -> Non
 
 def test_logprobs_are_warned_of() -> None:
     """The gateway drops them silently; the caller is told, and they are sent all the same."""
-    for params in ({"logprobs": True}, {"logprobs": True, "top_logprobs": 3}, {"top_logprobs": 3}):
+    wishes: list[dict[str, Any]] = [{"logprobs": True}, {"logprobs": True, "top_logprobs": 3}, {"top_logprobs": 3}]
+    for params in wishes:
         request = build(**params)
         assert ["logprobs" in note for note in request.notes] == [True]
         assert sent(**params) == params
@@ -238,10 +243,10 @@ def test_the_modern_name_becomes_the_one_the_gateway_reads() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "5"])
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_a_number_of_tokens_must_be_one(name: str, value: object) -> None:
+def test_a_number_of_tokens_must_be_one(name: str, value: Any) -> None:
     """Anything but a positive whole number is refused."""
     with pytest.raises(RequestRefusedError, match="max_tokens must be a positive whole number"):
-        build(**{name: value})
+        build_chat_request(HELLO, "acme/one", {name: value})
 
 
 @pytest.mark.parametrize(
@@ -284,7 +289,7 @@ def test_the_window_holds_prompt_and_answer(length: int, tools: object) -> None:
 # ------------------------------------------------------------------------------------------------ thinking
 
 
-def switches(on: bool, **more: object) -> dict[str, object]:
+def switches(on: bool, **more: object) -> dict[str, Any]:
     return {"chat_template_kwargs": {"thinking": on, "enable_thinking": on, **more}}
 
 
@@ -314,7 +319,7 @@ def switches(on: bool, **more: object) -> dict[str, object]:
         ("a", {"chat_template_kwargs": {"thinking": True}}, {"chat_template_kwargs": {"thinking": True}}),
     ],
 )
-def test_thinking(model: str, params: dict[str, object], expected: dict[str, object]) -> None:
+def test_thinking(model: str, params: dict[str, Any], expected: dict[str, Any]) -> None:
     """Every way to ask becomes the switches that all models read; the caller's own template switches win."""
     assert sent(model, **params) == expected
 
@@ -331,7 +336,7 @@ def test_thinking(model: str, params: dict[str, object], expected: dict[str, obj
         ({"reasoning": "low", "reasoning_effort": "high"}, "disagree"),
     ],
 )
-def test_thinking_that_cannot_be_meant(params: dict[str, object], words: str) -> None:
+def test_thinking_that_cannot_be_meant(params: dict[str, Any], words: str) -> None:
     """Unknown and contradicting wishes are refused."""
     with pytest.raises(RequestRefusedError, match=words):
         build(**params)
@@ -350,7 +355,7 @@ def test_thinking_that_cannot_be_meant(params: dict[str, object], words: str) ->
     ],
 )
 def test_answers_that_begin_inside_the_reasoning(
-    traits: list[bool | None], params: dict[str, object], starts: bool
+    traits: list[bool | None], params: dict[str, Any], starts: bool
 ) -> None:
     """Only if every model that may answer begins so, and the form of the answer is free, is text read as reasoning."""
     infos = [ModelInfo(id=f"m{number}", traits=Traits(starts_thinking=trait)) for number, trait in enumerate(traits)]
@@ -371,7 +376,7 @@ def test_answers_that_begin_inside_the_reasoning(
         ({"structured_outputs": {"json": SCHEMA}}, {"structured_outputs": {"json": CLEAN}}),
     ],
 )
-def test_patterns_are_taken_out_of_schemas(params: dict[str, object], expected: dict[str, object]) -> None:
+def test_patterns_are_taken_out_of_schemas(params: dict[str, Any], expected: dict[str, Any]) -> None:
     """The gateway would answer 400; the caller's schema stays as it is, and a note tells."""
     before = copy.deepcopy(params)
     request = build(**params)
@@ -396,6 +401,15 @@ def test_an_answer_by_regular_expression_is_refused() -> None:
 # ------------------------------------------------------------------------------------------------ messages and the rest
 
 
+def test_many_images_are_the_gateways_concern_alone() -> None:
+    """Its limit on remote images does not hold for those that are fetched here."""
+    parts = [{"type": "image_url", "image_url": {"url": f"https://pictures.test/{number}"}} for number in range(9)]
+    messages = [{"role": "user", "content": parts}]
+    with pytest.raises(RequestRefusedError, match="at most 8 remote images"):
+        build_chat_request(messages, "a", {})
+    assert build_chat_request(messages, "a", {}, inline=True).body["messages"] == messages
+
+
 def test_one_strict_template_is_enough() -> None:
     """System messages are joined when any of the models that may answer needs it, and only then."""
     messages = [{"role": "system", "content": "One."}, {"role": "system", "content": "Two."}, *HELLO]
@@ -417,7 +431,7 @@ def test_one_strict_template_is_enough() -> None:
         ({"extra_body": {"stop": "END"}}, 1, True),
     ],
 )
-def test_what_the_answer_may_be(params: dict[str, object], choices: int, allow_empty: bool) -> None:
+def test_what_the_answer_may_be(params: dict[str, Any], choices: int, allow_empty: bool) -> None:
     """How many answers to expect, and whether an empty one is whole, follow from what is sent."""
     request = build(**params)
     assert (request.choices, request.allow_empty) == (choices, allow_empty)
@@ -429,7 +443,7 @@ def test_what_the_answer_may_be(params: dict[str, object], choices: int, allow_e
     st.booleans(),
     st.sampled_from(["acme/one", "a,b:latency", "a:THINKING"]),
 )
-def test_the_callers_values_are_never_changed(params: dict[str, object], stream: bool, model: str) -> None:
+def test_the_callers_values_are_never_changed(params: dict[str, Any], stream: bool, model: str) -> None:
     """A request is JSON, and building it leaves parameters and messages as they were."""
     before = copy.deepcopy((HELLO, params))
     body = build_chat_request(HELLO, model, params, stream=stream).body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncGenerator
 
 import httpx
@@ -16,6 +18,7 @@ from chutes_local.backend import (
     EmbedResult,
     EngineDelta,
 )
+from chutes_local.echo import EchoBackend
 from chutes_local.fleet import Shape
 from chutes_local.request import Job
 from tests.local.conftest import EMBEDDER, MODEL, events, spoken
@@ -104,3 +107,28 @@ async def test_usage_grows_over_choices() -> None:
     assert totals == sorted(totals)
     last = frames[-1].usage
     assert (last.prompt, last.completion - last.reasoning) == (2, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_stops_the_model(stream: bool) -> None:
+    """Whoever hangs up while the model works ends its work, streamed or not, before or after the first word."""
+
+    class Endless(EchoBackend):
+        closed = threading.Event()
+
+        async def chat(self, request: ChatRequest) -> AsyncGenerator[EngineDelta, None]:
+            try:
+                yield EngineDelta("word", prompt_tokens=1, completion_tokens=1)
+                await asyncio.Event().wait()
+            finally:
+                self.closed.set()
+
+    backend = Endless()
+    backend.closed.clear()
+    with serve(backend=backend) as server, httpx.Client(timeout=0.1) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(f"{server.base_url}/chat/completions", json={**BODY, "stream": stream}, headers=KEY)
+        assert backend.closed.wait(5)
+        entry = server.journal.wait(1)[0]
+        assert entry.ended == "client left"
+        assert entry.billed.completion == 1

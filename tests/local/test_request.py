@@ -133,6 +133,10 @@ def test_structured_output_becomes_a_schema() -> None:
     asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert job(response_format=asked).request.json_schema == schema
     assert job(response_format={"type": "json_object"}).request.json_schema == {"type": "object"}
+    keys = job(
+        messages=[{"role": "user", "content": "JSON with a `name`, please"}], response_format={"type": "json_object"}
+    )
+    assert keys.request.json_schema["required"] == ["name"]
     assert job(response_format={"type": "text"}).request.json_schema is None
 
 

@@ -1,0 +1,156 @@
+"""Every failure of a call as an exception that is ours and LangChain's at once.
+
+``except chutes_core.CapacityError`` and ``except langchain_core.exceptions.ModelRateLimitError`` catch the same
+object, and LangChain's retry and fallback middleware reads its ``is_retryable``. Releases of langchain-core
+without the ``ModelError`` family (before 1.6) have its root ``LangChainException`` in each of these places.
+
+>>> from langchain_core.exceptions import LangChainException
+>>> issubclass(CapacityError, LangChainException) and issubclass(CapacityError, core.CapacityError)
+True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from chutes_core import errors as core
+
+if TYPE_CHECKING:
+    from langchain_core.exceptions import (
+        ContextOverflowError,
+        ModelAPIError,
+        ModelAuthenticationError,
+        ModelConnectionError,
+        ModelError,
+        ModelInvalidRequestError,
+        ModelPermissionDeniedError,
+        ModelRateLimitError,
+        ModelTimeoutError,
+    )
+    from langchain_core.exceptions import ModelNotFoundError as _NotFound
+else:
+    from langchain_core import exceptions as _lc
+
+    def _known(name: str) -> type[Exception]:
+        return getattr(_lc, name, _lc.LangChainException)
+
+    ContextOverflowError = _known("ContextOverflowError")
+    ModelAPIError = _known("ModelAPIError")
+    ModelAuthenticationError = _known("ModelAuthenticationError")
+    ModelConnectionError = _known("ModelConnectionError")
+    ModelError = _known("ModelError")
+    ModelInvalidRequestError = _known("ModelInvalidRequestError")
+    ModelPermissionDeniedError = _known("ModelPermissionDeniedError")
+    ModelRateLimitError = _known("ModelRateLimitError")
+    ModelTimeoutError = _known("ModelTimeoutError")
+    _NotFound = _known("ModelNotFoundError")
+
+__all__ = ["as_langchain", "retryable"]
+
+E = TypeVar("E", bound=core.ChutesError)
+
+
+class MissingKeyError(core.MissingKeyError, ModelAuthenticationError): ...  # noqa: D101
+
+
+class UnknownModelError(core.UnknownModelError, _NotFound): ...  # noqa: D101
+
+
+class RequestRefusedError(core.RequestRefusedError, ModelInvalidRequestError): ...  # noqa: D101
+
+
+class APIError(core.APIError, ModelError): ...  # noqa: D101
+
+
+class AuthenticationError(core.AuthenticationError, ModelAuthenticationError): ...  # noqa: D101
+
+
+class PermissionDeniedError(core.PermissionDeniedError, ModelPermissionDeniedError): ...  # noqa: D101
+
+
+class PaymentRequiredError(core.PaymentRequiredError, ModelError): ...  # noqa: D101
+
+
+class InvalidRequestError(core.InvalidRequestError, ModelInvalidRequestError): ...  # noqa: D101
+
+
+class ContextLengthError(core.ContextLengthError, ContextOverflowError): ...  # noqa: D101
+
+
+class ModelNotFoundError(core.ModelNotFoundError, _NotFound): ...  # noqa: D101
+
+
+class RateLimitError(core.RateLimitError, ModelRateLimitError): ...  # noqa: D101
+
+
+class CapacityError(core.CapacityError, ModelRateLimitError): ...  # noqa: D101
+
+
+class AccountLimitError(core.AccountLimitError, ModelRateLimitError): ...  # noqa: D101
+
+
+class UnavailableError(core.UnavailableError, ModelAPIError): ...  # noqa: D101
+
+
+class ColdModelError(core.ColdModelError, ModelAPIError): ...  # noqa: D101
+
+
+class ConnectionFailedError(core.ConnectionFailedError, ModelConnectionError): ...  # noqa: D101
+
+
+class TimeLimitError(core.TimeLimitError, ModelTimeoutError): ...  # noqa: D101
+
+
+class IncompleteAnswerError(core.IncompleteAnswerError, ModelAPIError): ...  # noqa: D101
+
+
+class StreamInterruptedError(core.StreamInterruptedError, ModelAPIError): ...  # noqa: D101
+
+
+class StreamRestartedError(core.StreamRestartedError, ModelAPIError): ...  # noqa: D101
+
+
+class StreamFailedError(core.StreamFailedError, ModelAPIError): ...  # noqa: D101
+
+
+class MalformedReplyError(core.MalformedReplyError, ModelAPIError): ...  # noqa: D101
+
+
+class EmptyReplyError(core.EmptyReplyError, ModelAPIError): ...  # noqa: D101
+
+
+_TWINS: dict[type[core.ChutesError], type[core.ChutesError]] = {
+    twin.__bases__[0]: twin
+    for twin in list(globals().values())
+    if isinstance(twin, type) and twin.__module__ == __name__ and issubclass(twin, core.ChutesError)
+}
+
+
+def retryable(error: core.ChutesError) -> bool:
+    """Tell whether the same request to the same model may succeed when it is made again.
+
+    It may after a time limit too, although the core then prefers another model.
+    """
+    if not isinstance(error, core.APIError):
+        return False
+    return error.retry is core.Retry.HERE or isinstance(error, core.TimeLimitError)
+
+
+def as_langchain(error: E) -> E:
+    """Return the error as one that is LangChain's too, with the same facts, cause and traceback.
+
+    >>> from chutes_core.failures import failure
+    >>> error = as_langchain(failure(core.Kind.CAPACITY, "busy", model="acme/one"))
+    >>> type(error).__mro__[1:3], error.kind, error.is_retryable
+    ((<class 'chutes_core.errors.CapacityError'>, ...), <Kind.CAPACITY: 'capacity'>, True)
+    """
+    twin = _TWINS.get(type(error))
+    if twin is None:
+        return error
+    made = twin.__new__(twin, *error.args)
+    made.args = error.args
+    made.__dict__.update(error.__dict__)
+    made.is_retryable = retryable(error)  # type: ignore[attr-defined]
+    made.__cause__ = error.__cause__
+    made.__suppress_context__ = True
+    return made.with_traceback(error.__traceback__)  # type: ignore[return-value]

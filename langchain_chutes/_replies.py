@@ -1,0 +1,203 @@
+"""Replies and the steps of a stream as LangChain's results and chunks. Pure.
+
+The chunks of text are made without validation, which would cost more than everything else together: what goes
+into them is known to be right, and a test compares them with validated ones. Usage, metadata and
+``chunk_position="last"`` come on the very last chunk, and only of a whole answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import BaseModel
+
+from langchain_chutes._tool_pieces import ToolPieces
+
+if TYPE_CHECKING:
+    from chutes_core.response import Choice, Delta, Reply
+    from chutes_core.usage import Usage
+
+__all__ = ["PROVIDER", "ChunkMaker", "chat_result", "response_metadata", "usage_metadata"]
+
+PROVIDER = "chutes"
+M = TypeVar("M", bound=BaseModel)
+
+# A fingerprint of the prompt, in a place whose content travels to tracing services.
+_PRIVATE = frozenset({"prompt_sha256"})
+_META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model")
+
+
+def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
+    """Translate the token counts; what the service did not say is left out.
+
+    >>> from chutes_core import Usage
+    >>> usage_metadata(Usage(9, 5, 14, cached_tokens=4))
+    {'input_tokens': 9, 'output_tokens': 5, 'total_tokens': 14, 'input_token_details': {'cache_read': 4}}
+    """
+    if usage is None:
+        return None
+    made = UsageMetadata(
+        input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, total_tokens=usage.total_tokens
+    )
+    if usage.cached_tokens is not None:
+        made["input_token_details"] = {"cache_read": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        made["output_token_details"] = {"reasoning": usage.reasoning_tokens}
+    return made
+
+
+def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[str, Any]:
+    """Everything a reply says beside the answer: who answered, why it ended, quota, cost, unknown fields."""
+    told: dict[str, Any] = {
+        **reply.extra,
+        **choice.extra,
+        "model_provider": PROVIDER,
+        "model_name": reply.model,
+        "finish_reason": choice.finish_reason,
+        "id": reply.id,
+        "created": reply.created,
+        "logprobs": choice.logprobs,
+        "cost": cost,
+    }
+    told.update((name, getattr(reply.meta, name)) for name in _META)
+    return {name: value for name, value in told.items() if value is not None and name not in _PRIVATE}
+
+
+def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
+    """Translate a whole reply; the usage is that of all its choices, and stands with the first."""
+    usage = usage_metadata(reply.usage)
+    generations = [
+        ChatGeneration(message=_message(reply, choice, usage if position == 0 else None, cost))
+        for position, choice in enumerate(reply.choices)
+    ]
+    return ChatResult(generations=generations)
+
+
+def _message(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost: float | None) -> AIMessage:
+    return AIMessage(
+        content=choice.content,
+        additional_kwargs={"reasoning_content": choice.reasoning} if choice.reasoning else {},
+        response_metadata=response_metadata(reply, choice, cost),
+        tool_calls=[{"name": call.name, "args": call.args, "id": call.id} for call in choice.tool_calls],
+        invalid_tool_calls=[
+            {"name": call.name, "args": call.arguments, "id": call.id, "error": call.error}
+            for call in choice.invalid_tool_calls
+        ],
+        usage_metadata=usage,
+    )
+
+
+class ChunkMaker:
+    """Turns the steps of one stream into chunks.
+
+    Args:
+        blocks: Make standard content blocks (``output_version="v1"``), numbered so that they merge rightly.
+    """
+
+    def __init__(self, *, blocks: bool = False) -> None:
+        self._blocks = blocks
+        self._kind = ""
+        self._number = -1
+        self._tools = ToolPieces()
+        # It goes with the first chunk, where the event protocol looks for it.
+        self._metadata: dict[str, Any] = {"model_provider": PROVIDER}
+
+    def step(self, delta: Delta) -> list[ChatGenerationChunk]:
+        """Make the chunks of one step: one, or none for a step that only ends the answer."""
+        if delta.tool_calls:
+            said = [self._said(delta)] if delta.content or delta.reasoning else []
+            return [*said, *(self._called(piece) for piece in self._tools.step(delta.tool_calls))]
+        if delta.content or delta.reasoning:
+            return [self._said(delta)]
+        return []
+
+    def end(self, reply: Reply, cost: float | None = None) -> Iterator[ChatGenerationChunk]:
+        """Make the closing chunks of an answer that is whole."""
+        choice = reply.choices[0]
+        for piece in self._tools.end(choice):
+            yield self._called(piece)
+        metadata = {**self._metadata, **response_metadata(reply, choice, cost)}
+        if choice.invalid_tool_calls:
+            metadata["tool_call_errors"] = {call.id: call.error for call in choice.invalid_tool_calls}
+        if self._blocks:
+            metadata["output_version"] = "v1"
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=[] if self._blocks else "",
+                response_metadata=metadata,
+                usage_metadata=usage_metadata(reply.usage),
+                chunk_position="last",
+            )
+        )
+
+    def _said(self, delta: Delta) -> ChatGenerationChunk:
+        kept = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
+        content: Any = delta.content
+        if self._blocks:
+            content = [self._block("reasoning", delta.reasoning)] if delta.reasoning else []
+            content += [self._block("text", delta.content)] if delta.content else []
+        metadata = self._first_metadata()
+        message = _fast(
+            AIMessageChunk, {"content": content, "additional_kwargs": kept, "response_metadata": metadata}
+        )
+        return _fast(ChatGenerationChunk, {"text": delta.content, "message": message})
+
+    def _block(self, kind: str, text: str) -> dict[str, Any]:
+        return {"type": kind, kind: text, "index": f"lc_{self._position(kind)}"}
+
+    def _position(self, kind: str) -> int:
+        """Number the blocks: another kind begins another block."""
+        if kind != self._kind:
+            self._kind, self._number = kind, self._number + 1
+        return self._number
+
+    def _called(self, piece: Mapping[str, Any]) -> ChatGenerationChunk:
+        chunk = tool_call_chunk(**piece)
+        content: Any = ""
+        if self._blocks:
+            index = f"lc_tool_{piece['index']}"
+            content = [{**chunk, "index": index}]
+            self._kind = index
+        return ChatGenerationChunk(
+            message=AIMessageChunk(content=content, tool_call_chunks=[chunk], response_metadata=self._first_metadata())
+        )
+
+    def _first_metadata(self) -> dict[str, Any]:
+        metadata, self._metadata = self._metadata, {}
+        if self._blocks:
+            metadata["output_version"] = "v1"
+        return metadata
+
+
+class _Template:
+    """The defaults of a model's fields: those that may be shared, and the makers of those that may not."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        fields = model.model_fields.items()
+        self.plain = {name: field.default for name, field in fields if field.default_factory is None}
+        self.makers = [(name, field.default_factory) for name, field in fields if field.default_factory is not None]
+        self.extra = model.model_config.get("extra") == "allow"
+
+
+_TEMPLATES = {model: _Template(model) for model in (AIMessageChunk, ChatGenerationChunk)}
+_set = object.__setattr__
+
+
+def _fast(model: type[M], given: dict[str, Any]) -> M:
+    """Make an object of values that need no validation, with the defaults for the others."""
+    template = _TEMPLATES[model]  # type: ignore[index]
+    values = template.plain.copy()
+    for name, make in template.makers:
+        values[name] = make()  # type: ignore[call-arg]
+    values.update(given)
+    made = model.__new__(model)
+    _set(made, "__dict__", values)
+    _set(made, "__pydantic_fields_set__", set(given))
+    _set(made, "__pydantic_extra__", {} if template.extra else None)
+    _set(made, "__pydantic_private__", None)
+    return made

@@ -1,0 +1,193 @@
+"""What the model and the embedding share: where Chutes is, who asks, and the two clients that do the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from llama_index.core.bridge.pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_serializer,
+    field_validator,
+)
+from llama_index.core.schema import BaseComponent
+
+from chutes_core import ConfigurationError, Ledger, ModelInfo, ModelRef, TimeLimits
+from chutes_core.errors import redact
+from chutes_core.model_info import traits_for
+
+if TYPE_CHECKING:
+    from chutes_core import AsyncChutesClient, Catalog, ChutesClient
+
+__all__ = ["ChutesComponent", "models_behind"]
+
+# Neither a key nor a connection travels to another process: the other side has its own.
+_STAYS_HERE = ("api_key", "http_client", "async_http_client", "clock")
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
+
+
+def _hidden(key: object) -> object:
+    """Wrap a plain key, so that no repr, traceback or dump shows it."""
+    if isinstance(key, str):
+        return SecretStr(key)
+    if key is None or callable(key) or hasattr(key, "get_secret_value"):
+        return key
+    raise ValueError("api_key must be a key, a SecretStr, or a function that returns one")
+
+
+class _Clients:
+    """The clients of one component; a copy or a pickle of it begins without any."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, tuple[object, Any]] = {}
+
+    def __deepcopy__(self, memo: object) -> _Clients:
+        return _Clients()
+
+    def __reduce__(self) -> tuple[type[_Clients], tuple[()]]:
+        return _Clients, ()
+
+
+class ChutesComponent(BaseComponent):
+    """The connection's settings as fields, and the clients made of them on first use.
+
+    The settings may be changed at any time; the next call uses them.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        protected_namespaces=("pydantic_model_",),
+    )
+
+    api_key: Annotated[Any, BeforeValidator(_hidden)] = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="A key or token, a SecretStr, or a function that returns one; None looks in the environment.",
+    )
+    api_base: str | None = Field(default=None, description="The address of the service, where it is not the usual one.")
+    timeout: TimeLimits | float | None = Field(
+        default=None, description="Time limits, or seconds for the whole call, retries included."
+    )
+    max_retries: int = Field(default=2, ge=0, description="How often a failed call is tried again where that may help.")
+    default_headers: dict[str, str] | None = Field(
+        default=None, repr=False, description="Sent with every request; secret ones are not serialized."
+    )
+    http_client: Any = Field(default=None, exclude=True, repr=False, description="Your own httpx or httpx2 Client.")
+    async_http_client: Any = Field(
+        default=None, exclude=True, repr=False, description="Your own httpx or httpx2 AsyncClient."
+    )
+    catalog: Any = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="What is known of the models; None takes the newest at hand.",
+    )
+    ledger: Any = Field(
+        default_factory=Ledger, exclude=True, repr=False, description="Where tokens and cost are added up."
+    )
+
+    clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a clock that you move.")
+
+    _clients: _Clients = PrivateAttr(default_factory=_Clients)
+    _hints: ClassVar[Mapping[str, str]] = {}
+
+    if not TYPE_CHECKING:  # type checkers know the fields better than this signature does
+
+        def __init__(self, **data: Any) -> None:
+            _refuse_unknown(type(self), data)
+            super().__init__(**data)
+
+    @field_validator("timeout", mode="after")
+    @classmethod
+    def _usable_limits(cls, value: TimeLimits | float | None) -> TimeLimits | float | None:
+        TimeLimits.of(value)
+        return value
+
+    @field_serializer("default_headers")
+    def _public_headers(self, headers: dict[str, str] | None) -> dict[str, str] | None:
+        if headers is None:
+            return None
+        return {
+            name: value
+            for name, value in headers.items()
+            if name.lower() not in _SECRET_HEADERS and redact(value) == value
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The framework's own __getstate__ takes what it cannot pickle out of the living object: give it a copy.
+        copy = self.model_copy(update=dict.fromkeys(_STAYS_HERE))
+        copy.default_headers = self._public_headers(self.default_headers)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return BaseComponent.__getstate__(copy)
+
+    def _own_settings(self) -> dict[str, Any]:
+        """Return the client's settings that differ between the model and the embedding."""
+        return {"base_url": self.api_base}
+
+    def _client(self) -> ChutesClient:
+        return self._made("blocking", self.http_client, self.catalog)  # type: ignore[no-any-return]
+
+    def _async_client(self) -> AsyncChutesClient:
+        return self._made("async", self.async_http_client, self._known_models())  # type: ignore[no-any-return]
+
+    def _known_models(self) -> Catalog:
+        """Return the catalogue that was given, or the newest one at hand, read once."""
+        return self._client().catalog if self.catalog is None else self.catalog
+
+    def _made(self, kind: str, http_client: object, catalog: object) -> Any:
+        """Return the client of a kind, made anew when what it is made of has changed."""
+        settings = {
+            "timeout": self.timeout,
+            "max_retries": self.max_retries,
+            "default_headers": self.default_headers,
+            "ledger": self.ledger,
+            "clock": self.clock,
+            "http_client": http_client,
+            "catalog": catalog,
+            **self._own_settings(),
+        }
+        wanted = (self.api_key, settings)
+        known = self._clients.made.get(kind)
+        if known is not None and known[0] == wanted:
+            return known[1]
+        from chutes_core import AsyncChutesClient, ChutesClient
+
+        # A change of what is inside the headers must be seen too, so a copy of them is remembered.
+        headers = dict(self.default_headers or {})
+        wanted = (self.api_key, {**settings, "default_headers": headers} if headers else settings)
+        client = (AsyncChutesClient if kind == "async" else ChutesClient)(self.api_key, **settings)
+        self._clients.made[kind] = (wanted, client)
+        return client
+
+
+def _refuse_unknown(cls: type[ChutesComponent], data: Mapping[str, object]) -> None:
+    """Refuse a keyword that is no field, and say which one was probably meant."""
+    fields: Mapping[str, object] = cls.model_fields
+    for name in data:
+        if name in fields:
+            continue
+        hint = cls._hints.get(name, "")
+        if not hint and (close := get_close_matches(name, fields, n=1, cutoff=0.7)):
+            hint = f"Did you mean {close[0]!r}?"
+        raise ConfigurationError(f"{cls.__name__} has no argument {name!r}. {hint}".rstrip())
+
+
+def models_behind(model: str, catalog: Catalog) -> list[ModelInfo]:
+    """Return what is known of each model that may answer; of an unknown one, what its family is known for.
+
+    >>> from chutes_core import Catalog
+    >>> models_behind("Qwen/Qwen3-32B-TEE, acme/one", Catalog.bundled())
+    [<ModelInfo Qwen/Qwen3-32B-TEE: ...>, <ModelInfo acme/one: chat>]
+    """
+    whole = catalog.get(model)
+    if whole is not None:
+        return [whole]
+    return [catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in ModelRef.parse(model).names]

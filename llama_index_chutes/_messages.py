@@ -1,0 +1,264 @@
+"""Messages both ways, as pure functions: LlamaIndex's blocks to the service's form, and a reply to blocks."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CachePoint,
+    ChatMessage,
+    ChatResponse,
+    CitableBlock,
+    CitationBlock,
+    CompletionResponse,
+    ContentBlock,
+    DocumentBlock,
+    ImageBlock,
+    LogProb,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+
+from chutes_core import Choice, Reply, RequestRefusedError, ToolCall, Usage
+
+__all__ = ["chat_response", "completion_response", "reply_message", "wire_messages"]
+
+_ROLES = {
+    MessageRole.DEVELOPER: "system",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.FUNCTION: "tool",
+}
+
+# ------------------------------------------------------------------------------------------------ to the service
+
+
+def wire_messages(messages: Iterable[ChatMessage], *, echo_reasoning: bool = False) -> list[dict[str, Any]]:
+    """Return a conversation as the service takes it; the messages themselves are not touched.
+
+    Args:
+        messages: The conversation.
+        echo_reasoning: Send the reasoning of earlier answers back, for models that lose their thread without it.
+
+    >>> wire_messages([ChatMessage("Hello")])
+    [{'role': 'user', 'content': 'Hello'}]
+    """
+    return [_wire_message(message, echo_reasoning) for message in messages]
+
+
+def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
+    role = _ROLES.get(message.role, message.role.value)
+    blocks = list(_flat(message.blocks))
+    wire: dict[str, Any] = {"role": role, "content": _content(blocks)}
+    if isinstance(name := message.additional_kwargs.get("name"), str):
+        wire["name"] = name
+    if role == "tool":
+        wire["tool_call_id"] = message.additional_kwargs.get("tool_call_id") or ""
+    calls = [block for block in blocks if isinstance(block, ToolCallBlock)]
+    if role != "assistant":
+        if calls:
+            raise RequestRefusedError(f"A message of the role {role!r} has a tool call; only the assistant's may.")
+        return wire
+    wire_calls = [_wire_call(call, number) for number, call in enumerate(calls)]
+    if not calls:
+        wire_calls = [_plain(call) for call in message.additional_kwargs.get("tool_calls") or ()]
+    if wire_calls:
+        wire["tool_calls"] = wire_calls
+        wire["content"] = wire["content"] or None
+    if echo_reasoning:
+        thoughts = [block.content for block in blocks if isinstance(block, ThinkingBlock) and block.content]
+        if thoughts:
+            wire["reasoning_content"] = "".join(thoughts)
+    return wire
+
+
+def _flat(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Yield the blocks, those inside of a citation too."""
+    for block in blocks:
+        if isinstance(block, CitableBlock | CitationBlock):
+            yield from _flat(block.nested_blocks)
+        else:
+            yield block
+
+
+def _content(blocks: Sequence[Any]) -> str | list[dict[str, Any]]:
+    """Give plain text where there is only text, as every template takes it; else a list of parts."""
+    said = [block for block in blocks if not isinstance(block, CachePoint | ThinkingBlock | ToolCallBlock)]
+    if all(isinstance(block, TextBlock) for block in said):
+        return "\n".join(block.text for block in said)
+    return [_part(block) for block in said]
+
+
+def _part(block: object) -> dict[str, Any]:
+    if isinstance(block, TextBlock):
+        return {"type": "text", "text": block.text}
+    if isinstance(block, ImageBlock):
+        address = (
+            str(block.url) if block.url else _data_uri(block.resolve_image().read(), block.image_mimetype, "image")
+        )
+        return {
+            "type": "image_url",
+            "image_url": {"url": address, **({"detail": block.detail} if block.detail else {})},
+        }
+    if isinstance(block, VideoBlock):
+        if block.fps is not None:
+            raise RequestRefusedError(
+                "A VideoBlock's fps has no place in a message on Chutes: leave it out, or tell the engine with "
+                f"extra_body={{'mm_processor_kwargs': {{'fps': {block.fps}}}}}."
+            )
+        address = (
+            str(block.url) if block.url else _data_uri(block.resolve_video().read(), block.video_mimetype, "video")
+        )
+        return {
+            "type": "video_url",
+            "video_url": {"url": address, **({"detail": block.detail} if block.detail else {})},
+        }
+    if isinstance(block, AudioBlock):
+        if block.url:
+            return {"type": "audio_url", "audio_url": {"url": str(block.url)}}
+        data = base64.b64encode(block.resolve_audio().read()).decode()
+        return {"type": "input_audio", "input_audio": {"data": data, "format": block.format or "wav"}}
+    if isinstance(block, DocumentBlock):
+        raise RequestRefusedError(
+            f"The document {block.title!r} cannot be sent: Chutes takes no files. Send its text as a TextBlock, or "
+            "its pages as ImageBlocks."
+        )
+    raise RequestRefusedError(f"A {type(block).__name__} cannot be sent to Chutes.")
+
+
+def _data_uri(data: Any, mimetype: str | None, kind: str) -> str:
+    """Put a file into an address. Its kind is read from its first bytes where nobody said it."""
+    if not mimetype:
+        import filetype  # type: ignore[import-untyped]
+
+        mimetype = getattr(filetype.guess(data), "mime", None)
+    if not mimetype or not mimetype.startswith(f"{kind}/"):
+        raise RequestRefusedError(
+            f"An {kind} block's data is not known to be one ({mimetype or 'nobody said what it is'}): "
+            f"give {kind}_mimetype, such as '{kind}/{'png' if kind == 'image' else 'mp4'}'."
+        )
+    return f"data:{mimetype};base64,{base64.b64encode(data).decode()}"
+
+
+def _wire_call(block: ToolCallBlock, number: int) -> dict[str, Any]:
+    given = block.tool_kwargs
+    arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    return _call_dict(block.tool_call_id or f"call_{number}", block.tool_name, arguments)
+
+
+def _call_dict(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _plain(call: Any) -> Any:
+    """Give a tool call of another integration's message as plain data."""
+    return call.model_dump() if hasattr(call, "model_dump") else call
+
+
+# -------------------------------------------------------------------------------------------- from the service
+
+
+def reply_message(reply: Reply) -> ChatMessage:
+    """Return a whole reply as a message: reasoning, text, tool calls.
+
+    Calls that are not valid are kept apart, in ``additional_kwargs["invalid_tool_calls"]``: nobody may run them.
+    """
+    blocks: list[ContentBlock] = []
+    if reply.reasoning:
+        tokens = reply.usage.reasoning_tokens if reply.usage else None
+        blocks.append(ThinkingBlock(content=reply.reasoning, num_tokens=tokens))
+    if reply.content or not (reply.reasoning or reply.tool_calls):
+        blocks.append(TextBlock(text=reply.content))
+    blocks += [
+        ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=call.args) for call in reply.tool_calls
+    ]
+    extra: dict[str, Any] = {}
+    if reply.tool_calls:
+        # Where the framework itself looks for them, in programs that stream structured answers.
+        extra["tool_calls"] = [_raw_call(call) for call in reply.tool_calls]
+    if reply.invalid_tool_calls:
+        extra["invalid_tool_calls"] = [{**_raw_call(call), "error": call.error} for call in reply.invalid_tool_calls]
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
+
+
+def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
+    """Return a whole reply; with ``delta`` as the last step of a stream."""
+    return ChatResponse(message=reply_message(reply), raw=_raw(reply), delta=delta, logprobs=_logprobs(reply))
+
+
+def completion_response(reply: Reply, delta: str | None = None) -> CompletionResponse:
+    """Return a whole reply as a completion; what is not text is beside it."""
+    extra: dict[str, Any] = {"thinking": reply.reasoning} if reply.reasoning else {}
+    extra |= reply_message(reply).additional_kwargs
+    return CompletionResponse(
+        text=reply.content, raw=_raw(reply), delta=delta, logprobs=_logprobs(reply), additional_kwargs=extra
+    )
+
+
+def _raw(reply: Reply) -> dict[str, Any]:
+    """Give everything that came, in the service's own form, with ``usage`` where token counters look for it."""
+    meta = {name: value for name, value in asdict(reply.meta).items() if value is not None}
+    return {
+        **reply.extra,
+        "id": reply.id,
+        "created": reply.created,
+        "model": reply.model,
+        "choices": [_raw_choice(choice) for choice in reply.choices],
+        "usage": _raw_usage(reply.usage),
+        **({"chutes": meta} if meta else {}),
+    }
+
+
+def _raw_choice(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.tool_calls or choice.invalid_tool_calls:
+        message["tool_calls"] = [_raw_call(call) for call in (*choice.tool_calls, *choice.invalid_tool_calls)]
+    return {
+        **choice.extra,
+        "index": choice.index,
+        "message": message,
+        "finish_reason": choice.finish_reason,
+        "logprobs": choice.logprobs,
+    }
+
+
+def _raw_call(call: ToolCall) -> dict[str, Any]:
+    return _call_dict(call.id, call.name, call.arguments)
+
+
+def _raw_usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    raw: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.reasoning_tokens is not None:
+        raw["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if usage.cached_tokens is not None:
+        raw["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return raw
+
+
+def _logprobs(reply: Reply) -> list[list[LogProb]] | None:
+    """Read the log probabilities of each token: of the one that came, or of the likeliest where those were asked."""
+    told = reply.choices[0].logprobs if reply.choices else None
+    tokens = told.get("content") if isinstance(told, Mapping) else None
+    if not isinstance(tokens, list):
+        return None
+    return [[_logprob(entry) for entry in token.get("top_logprobs") or [token]] for token in tokens]
+
+
+def _logprob(entry: Mapping[str, Any]) -> LogProb:
+    return LogProb(token=entry.get("token", ""), logprob=entry.get("logprob", 0.0), bytes=entry.get("bytes") or [])

@@ -1,0 +1,191 @@
+"""Structured answers: how each model is asked for one, and how its answer is read.
+
+A model that follows a JSON schema is given one; another is made to call a tool whose arguments are the
+answer; one that can do neither is told in words.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.bridge.pydantic import BaseModel, ValidationError
+from llama_index.core.program.utils import FlexibleModel, create_flexible_model
+from pydantic_core import from_json
+
+from chutes_core import APIError, Kind
+from chutes_core.failures import failure
+
+__all__ = ["Mode", "Plan", "found_json"]
+
+M = TypeVar("M", bound=BaseModel)
+
+_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_FENCED = re.compile(r"```(?:json|JSON)?\s*(.*?)\s*```", re.DOTALL)
+_NOT_OURS = ("tool_choice", "tool_required", "allow_parallel_tool_calls", "response_format", "tools")
+_IN_WORDS = (
+    "Answer with one JSON object that conforms to this JSON schema, and with nothing else. Give values, "
+    "do not repeat the schema.\n"
+)
+
+
+class Mode(StrEnum):
+    """How a model is asked for a structured answer."""
+
+    SCHEMA = "schema"
+    TOOL = "tool"
+    WORDS = "words"
+
+
+@dataclass(frozen=True)
+class Plan(Generic[M]):
+    """One structured question.
+
+    Attributes:
+        output_cls: What the answer must be.
+        mode: How it is asked for.
+        messages: What to send.
+        params: With which parameters.
+        model: Who is asked, for the messages of failures.
+    """
+
+    output_cls: type[M]
+    mode: Mode
+    messages: Sequence[ChatMessage]
+    params: Mapping[str, Any]
+    model: str
+    _flexible: list[type[FlexibleModel]] = field(default_factory=list)
+
+    @classmethod
+    def make(
+        cls,
+        output_cls: type[M],
+        mode: Mode,
+        messages: Sequence[ChatMessage],
+        params: Mapping[str, Any] | None,
+        *,
+        model: str,
+        json_mode: bool = False,
+    ) -> Plan[M]:
+        """Plan a question.
+
+        Args:
+            output_cls: What the answer must be.
+            mode: How to ask.
+            messages: The question.
+            params: The caller's own parameters; those that the mode decides are left out.
+            model: Who is asked.
+            json_mode: Where the model is told in words: it can be held to JSON, if not to a schema.
+        """
+        given = {name: value for name, value in (params or {}).items() if name not in _NOT_OURS}
+        schema = output_cls.model_json_schema()
+        name = _NAME.sub("_", output_cls.__name__)[:64]
+        if mode is Mode.SCHEMA:
+            form = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+            return cls(output_cls, mode, messages, {**given, "response_format": form}, model)
+        if mode is Mode.TOOL:
+            description = schema.get("description") or f"Give the answer as a {name}."
+            function = {"name": name, "description": description, "parameters": schema}
+            tool = {"type": "function", "function": function}
+            return cls(output_cls, mode, messages, {**given, "tools": [tool], "tool_choice": "required"}, model)
+        if json_mode:
+            given["response_format"] = {"type": "json_object"}
+        told = TextBlock(text=_IN_WORDS + json.dumps(schema, ensure_ascii=False))
+        return cls(output_cls, mode, _with_last(messages, told), given, model)
+
+    def read(self, response: ChatResponse) -> M:
+        """Return the answer.
+
+        Raises:
+            MalformedReplyError: It is none, or not of the form that was asked for.
+        """
+        text = self._text(response)
+        try:
+            return self.output_cls.model_validate_json(found_json(text))
+        except ValidationError as problem:
+            faults = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in problem.errors()
+            )
+            raise self._failure(f"it is not a {self.output_cls.__name__}: {faults}", response) from problem
+        except ValueError as problem:
+            raise self._failure(str(problem), response) from None
+
+    def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
+        """Return as much of the answer as can be read of a chunk, or None."""
+        text = self._text(response)
+        start = text.find("{")
+        if start < 0:
+            return None
+        try:
+            value = from_json(text[start:].encode(), allow_partial="trailing-strings")
+        except ValueError:
+            return None
+        try:
+            return self.output_cls.model_validate(value)
+        except ValidationError:
+            if not self._flexible:
+                self._flexible.append(create_flexible_model(self.output_cls))
+            try:
+                return self._flexible[0].model_validate(value)
+            except ValidationError:
+                return None
+
+    @staticmethod
+    def _text(response: ChatResponse) -> str:
+        """Find the answer: the arguments of the first tool call, or, as some models do, the text."""
+        for block in response.message.blocks:
+            if isinstance(block, ToolCallBlock):
+                given = block.tool_kwargs
+                return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        return response.message.content or ""
+
+    def _failure(self, what: str, response: ChatResponse) -> APIError:
+        raw = response.raw if isinstance(response.raw, Mapping) else {}
+        reasons = [choice.get("finish_reason") for choice in raw.get("choices") or ()]
+        cut = " The answer was cut at max_tokens." if "length" in reasons else ""
+        return failure(Kind.MALFORMED, f"the structured answer cannot be used: {what}.{cut}", model=self.model)
+
+
+def _with_last(messages: Sequence[ChatMessage], block: TextBlock) -> list[ChatMessage]:
+    """Return the messages with a block added to the last one of the user; the caller's are not touched."""
+    copied = list(messages)
+    for position in reversed(range(len(copied))):
+        if copied[position].role == MessageRole.USER:
+            copied[position] = copied[position].model_copy(update={"blocks": [*copied[position].blocks, block]})
+            return copied
+    return [*copied, ChatMessage(role=MessageRole.USER, blocks=[block])]
+
+
+def found_json(text: str) -> str:
+    r"""Find the JSON value in an answer: alone, fenced, or behind a thought or a polite sentence.
+
+    >>> found_json('<think>hm</think>\nHere you are:\n```json\n{"a": 1}\n```')
+    '{"a": 1}'
+
+    Raises:
+        ValueError: There is none.
+    """
+    text = text.rpartition("</think>")[2].strip()
+    for candidate in (text, *_FENCED.findall(text)):
+        if _loads(candidate):
+            return str(candidate)
+    for match in re.finditer(r"[{\[]", text):
+        try:
+            _, length = json.JSONDecoder().raw_decode(text[match.start() :])
+        except ValueError:
+            continue
+        return text[match.start() : match.start() + length]
+    raise ValueError(f"there is no JSON in {text[:200]!r}" if text else "it is empty")
+
+
+def _loads(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

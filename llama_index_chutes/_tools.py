@@ -1,0 +1,62 @@
+"""Tools both ways: LlamaIndex's tools as the service takes them, and its calls as LlamaIndex takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+from llama_index.core.llms.llm import ToolSelection
+
+from chutes_core import RequestRefusedError
+
+if TYPE_CHECKING:
+    from llama_index.core.tools.types import BaseTool
+
+__all__ = ["chosen_tool", "selections_in", "tool_specs"]
+
+_CHOICES = ("auto", "none", "required")
+
+
+def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Describe tools; what is a description already stays as it is."""
+    return [
+        tool if isinstance(tool, Mapping) else tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools
+    ]
+
+
+def chosen_tool(
+    choice: str | Mapping[str, Any] | None, *, required: bool, specs: Sequence[Mapping[str, Any]]
+) -> str | Mapping[str, Any] | None:
+    """Turn a choice into what the service takes: a mode, or one tool by its name.
+
+    >>> chosen_tool("add", required=False, specs=[{"type": "function", "function": {"name": "add"}}])
+    {'type': 'function', 'function': {'name': 'add'}}
+    >>> chosen_tool(None, required=True, specs=[])
+    'required'
+    """
+    if choice is None:
+        return "required" if required else None
+    if isinstance(choice, Mapping) or choice in _CHOICES:
+        return choice
+    if choice == "any":
+        return "required"
+    names = [spec["function"]["name"] for spec in specs]
+    if choice not in names:
+        raise RequestRefusedError(
+            f"tool_choice={choice!r} is neither one of {', '.join(_CHOICES)} nor a tool that was given "
+            f"({', '.join(names) or 'none was'})."
+        )
+    return {"type": "function", "function": {"name": choice}}
+
+
+def selections_in(message: ChatMessage) -> list[ToolSelection]:
+    """Return the complete tool calls of a message.
+
+    Arguments that are still text belong to a call that is being streamed: nobody may run it yet.
+    """
+    return [
+        ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=dict(block.tool_kwargs))
+        for block in message.blocks
+        if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
+    ]

@@ -1,0 +1,148 @@
+"""Health: a model of it in plain words, kept in step under any outcomes; shared, written, restored."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from chutes_core import Kind
+from chutes_core.fallback import Health
+
+KEYS = st.sampled_from(["a", "b"])
+
+
+class HealthModel(RuleBasedStateMachine):
+    """Health beside a naive account of the same outcomes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.health = Health(now=lambda: self.now)
+        self.told: dict[str, list[Kind | None]] = {}
+
+    @rule(key=KEYS)
+    def succeed(self, key: str) -> None:
+        self.health.succeeded(key, ttft=1.0)
+        self.told.setdefault(key, []).append(None)
+        assert not self.health.unwell(key)
+
+    @rule(key=KEYS, kind=st.sampled_from(list(Kind)))
+    def fail(self, key: str, kind: Kind) -> None:
+        self.health.failed(key, kind)
+        self.told.setdefault(key, []).append(kind)
+        assert self.health.unwell(key)
+
+    @rule(seconds=st.floats(0, 400))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        if seconds >= 300:
+            assert not any(self.health.unwell(key) for key in ("a", "b"))
+
+    @rule()
+    def travel(self) -> None:
+        there = Health(now=lambda: 1000.0)
+        there.restore(self.health.snapshot())
+        for key in ("a", "b"):
+            assert there.unwell(key) == self.health.unwell(key)
+        back = Health(now=lambda: self.now)
+        back.restore(there.snapshot())
+        self.health = back
+
+    @invariant()
+    def counts_are_the_outcomes(self) -> None:
+        for key in ("a", "b"):
+            told, vitals = self.told.get(key, []), self.health.vitals(key)
+            assert vitals.successes == told.count(None)
+            assert vitals.failures == len(told) - told.count(None)
+            assert vitals.last_kind == next((kind for kind in reversed(told) if kind is not None), None)
+
+
+HealthModel.TestCase.__doc__ = "Counts, unwellness and travel agree with a naive account under any outcomes."
+HealthModel.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
+TestHealthModel = HealthModel.TestCase
+
+
+def test_failures_in_a_row_count_for_longer() -> None:
+    """Each failure in a row doubles the time, up to a bound; a success ends it."""
+    health = Health(now=lambda: 0.0)
+    until = []
+    for _ in range(9):
+        health.failed("a", Kind.CAPACITY)
+        until.append(health.vitals("a").unwell_until)
+    assert until == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    health.succeeded("a")
+    health.failed("a", Kind.CAPACITY)
+    assert health.vitals("a").unwell_until == 5
+
+
+def test_a_retry_after_is_kept_in_mind() -> None:
+    """A member that asks for more time than usual gets it, up to the bound."""
+    health = Health(now=lambda: 0.0)
+    health.failed("a", Kind.CAPACITY, retry_after=60)
+    assert health.vitals("a").unwell_until == 60
+    health.failed("b", Kind.CAPACITY, retry_after=9999)
+    assert health.vitals("b").unwell_until == 300
+
+
+def test_latency_is_a_moving_mean() -> None:
+    """Each success moves the mean by a fifth."""
+    health = Health()
+    health.succeeded("a", ttft=1.0)
+    health.succeeded("a", ttft=2.0)
+    assert health.vitals("a").ttft == pytest.approx(1.2)
+
+
+def test_the_budget_is_earned_and_spent() -> None:
+    """It begins full, is capped, and an empty one refuses."""
+    health = Health()
+    health.earn(0.5, 2)
+    assert [health.spend() for _ in range(3)] == [True, True, False]
+    health.earn(0.5, 2)
+    health.earn(0.5, 2)
+    assert health.spend()
+    assert Health().spend(), "without a policy there is no limit"
+
+
+def test_threads_may_share_it() -> None:
+    """Outcomes from many threads are all counted."""
+    health = Health()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: health.succeeded("a") if n % 2 else health.failed("a", Kind.RESET), range(2000)))
+    assert (health.vitals("a").successes, health.vitals("a").failures) == (1000, 1000)
+
+
+def test_it_travels_in_pickles_and_is_shared_by_copies() -> None:
+    """A pickle carries it to another process; a deep copy of a model keeps the same health."""
+    health = Health()
+    health.failed("a", Kind.COLD)
+    health.lacking("a", "image")
+    other = pickle.loads(pickle.dumps(health))
+    assert other.unwell("a")
+    assert other.vitals("a").lacks == {"image"}
+    assert copy.deepcopy(health) is health
+
+
+def test_a_table_for_a_person() -> None:
+    """str shows who is well and who is not; repr is short."""
+    health = Health(now=lambda: 0.0)
+    health.succeeded("|acme/one", ttft=0.5)
+    health.failed("|acme/two", Kind.COLD)
+    lines = str(health).splitlines()
+    assert lines[1].split() == ["acme/one", "1", "0", "0.50", "s", "well"]
+    assert lines[2].endswith("last for 30 s (cold)")
+    assert repr(health) == "Health(2 members)"
+
+
+def test_nonsense_is_not_restored() -> None:
+    """Data of another form restores to nothing and raises nothing."""
+    health = Health(now=lambda: 0.0)
+    health.restore({"members": {"a": 7, "b": {"last_kind": "unheard of", "lacks": "x"}}, "budget": "lots"})
+    assert health.vitals("b").last_kind is None
+    health.restore({"members": None})
+    assert repr(health) == "Health(0 members)"
