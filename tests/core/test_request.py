@@ -47,6 +47,7 @@ def sent(model: str = "acme/one", **params: Any) -> dict[str, Any]:
         ("a:THINKING", ("a",), None, True, "a"),
         ("a,b:THINKING", ("a", "b"), None, True, "a,b"),
         ("a:THINKING,b:THINKING", ("a", "b"), None, True, "a,b"),
+        ("a:THINKING,", ("a",), None, True, "a"),
         ("a:THINKING,b:THINKING:latency", ("a", "b"), "latency", True, "a,b:latency"),
         ("a:THINKING:latency", ("a",), "latency", True, "a:latency"),
         ("a:latency:THINKING", ("a",), "latency", True, "a:latency"),

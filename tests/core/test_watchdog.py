@@ -15,14 +15,11 @@ NEVER = float("inf")
 
 
 class Time:
-    """A clock that stands until it is moved; something may happen each time it is read."""
+    """A clock that stands until it is moved."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.meanwhile: Callable[[], None] = lambda: None
+    seconds = 0.0
 
     def __call__(self) -> float:
-        self.meanwhile()
         return self.seconds
 
 
@@ -109,26 +106,43 @@ def test_an_ended_watch_does_not_abort_whoever_has_its_connection_next(dog: Watc
     assert order == ["aborted", "ended"]
 
 
-def test_a_limit_set_while_the_dog_looks_is_not_missed(dog: Watchdog, time: Time) -> None:
-    """Another thread may set a limit at the very moment of a check; the dog still wakes for it."""
-    first, second = dog.watch(lambda: None), dog.watch(lambda: None)
-    first.arm(5)
-    time.seconds = 5
-    setting = threading.Thread(target=lambda: second.arm(1))
+class Moment(float):
+    """A time at whose comparison with another something happens, once."""
 
-    def meanwhile() -> None:
-        time.meanwhile = lambda: None
+    meanwhile: Callable[[], None] | None = None
+
+    def _compared(self) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+    def __lt__(self, other: float) -> bool:
+        self._compared()
+        return super().__lt__(other)
+
+    def __gt__(self, other: float) -> bool:
+        self._compared()
+        return super().__gt__(other)
+
+
+def test_a_limit_set_while_the_dog_looks_is_not_missed(dog: Watchdog) -> None:
+    """Another thread may set a limit at the very moment of a check; the dog still wakes for it."""
+    ended, second, far = (dog.watch(lambda: None) for _ in range(3))
+    ended.arm(5)
+    ended.end()
+    setting = threading.Thread(target=lambda: second.arm(7))
+
+    def set_limit() -> None:
         setting.start()
         while second.deadline == NEVER:  # until the limit is written down
             pass
-        setting.join(0.05)
+        setting.join(0.05)  # it may have to wait for the check
 
-    time.meanwhile = meanwhile
-    dog.check()
+    far.deadline = moment = Moment(100)
+    moment.meanwhile = set_limit
+    assert dog.check() == 100, "the check had seen the limits already"
     setting.join()
-    time.seconds = 6
-    dog.check()
-    assert second.fired
+    assert dog._next == 7
 
 
 def test_the_thread_wakes_for_the_earliest_limit() -> None:

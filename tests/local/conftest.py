@@ -94,19 +94,24 @@ class Raw:
         return joined
 
 
+def request_over_socket(server: LocalChutes, text: str = "hi", path: str = CHAT, **body: Any) -> socket.socket:
+    """Send one chat request over a bare socket, which is the caller's to read and close."""
+    payload = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": text}], **body}).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.api_key}\r\n"
+        f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+    )
+    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10)
+    connection.sendall(head.encode() + payload)
+    return connection
+
+
 @pytest.fixture
 def raw(server: LocalChutes) -> Callable[..., Raw]:
     """Send one chat request over a bare socket and read until the end, whatever the end is."""
 
-    def talk(text: str = "hi", path: str = CHAT, **body: Any) -> Raw:
-        payload = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": text}], **body}).encode()
-        port = int(server.url.rpartition(":")[2])
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.api_key}\r\n"
-            f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
-        )
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-            connection.sendall(head.encode() + payload)
+    def talk(**body: Any) -> Raw:
+        with request_over_socket(server, **body) as connection:
             return _read(connection)
 
     return talk

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 
 import httpx
 import pytest
 
 from chutes_local import LocalChutes
-from tests.local.conftest import MODEL, Ask, Raw
+from tests.local.conftest import MODEL, Ask, Raw, request_over_socket
 
 Talk = Callable[..., Raw]
 
@@ -41,10 +40,7 @@ def test_broken_connections(raw: Talk, server: LocalChutes, fault: str, end: str
 def test_a_half_close_leaves_the_other_half_open(server: LocalChutes) -> None:
     """The server sends FIN and keeps the connection until the client closes it too."""
     server.faults.parse("*=half_close(after=1)")
-    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True})
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as connection:
-        connection.sendall((head + body).encode())
+    with request_over_socket(server, stream=True) as connection:
         while connection.recv(65536):
             pass
         entry = server.journal.last
@@ -74,28 +70,19 @@ def test_an_empty_stream_is_200_and_nothing(raw: Talk, server: LocalChutes) -> N
 def test_headers_come_before_the_silence(server: LocalChutes) -> None:
     """hang_after_headers sends the status and then nothing; the client leaves, and the server notices."""
     server.faults.parse("*=hang_after_headers(seconds=60)")
-    with httpx.Client(timeout=httpx.Timeout(10, read=0.2)) as client:
-        request = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
-        url = f"{server.base_url}/chat/completions"
-        with client.stream("POST", url, json=request, headers={"Authorization": "x"}) as response:
-            assert response.status_code == 200
-            with pytest.raises(httpx.ReadTimeout):
-                next(response.iter_bytes())
-    assert server.journal.wait(1)[0].ended == "client left"
+    with request_over_socket(server, stream=True) as connection:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    entry = server.journal.wait(1)[0]
+    assert (entry.status, entry.ended, entry.text) == (200, "client left", "")
 
 
 def test_a_client_that_leaves_ends_the_answer(server: LocalChutes) -> None:
     """Closing a stream stops it; what was said until then is billed."""
     server.faults.parse("*=stall(after=1, seconds=60)")
-    request = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    with (
-        httpx.Client(timeout=10) as client,
-        client.stream(
-            "POST", f"{server.base_url}/chat/completions", json=request, headers={"Authorization": "x"}
-        ) as response,
-    ):
-        first = next(response.iter_text())
-        assert "chat.completion.chunk" in first
+    with request_over_socket(server, stream=True) as connection:
+        data = b""
+        while b'"content":"This"' not in data:
+            data += connection.recv(65536)
     entry = server.journal.wait(1)[0]
     assert entry.ended == "client left"
     assert entry.text == "This"

@@ -1,0 +1,102 @@
+"""What LangChain wants to know of a model, from the catalogue. Unknown is left out, never guessed.
+
+>>> from chutes_core import Catalog
+>>> profile = model_profile(model_infos(Catalog.bundled(), "Qwen/Qwen3-32B-TEE"))
+>>> profile["max_input_tokens"], profile["tool_calling"], profile["image_inputs"]
+(40960, True, False)
+>>> model_profile(model_infos(Catalog.bundled(), "acme/brand-new")) is None
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chutes_core.model_info import ModelInfo, traits_for
+from chutes_core.request import ModelRef
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import ModelProfile
+
+    from chutes_core.catalog import Catalog
+
+__all__ = ["default_method", "echoes_reasoning", "model_infos", "model_profile"]
+
+_EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
+    """Return what is known of each model that may answer; of an unknown one, what its family is known for."""
+    whole = catalog.get(model)
+    if whole is not None:
+        return [whole]
+    return [catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in ModelRef.parse(model).names]
+
+
+def echoes_reasoning(infos: Sequence[ModelInfo]) -> bool:
+    """Tell whether a model that may answer wants the reasoning of its earlier turns back."""
+    return any(info.traits.echo_reasoning is True for info in infos)
+
+
+def model_profile(infos: Sequence[ModelInfo]) -> ModelProfile | None:
+    """Describe a model, or what every member of a routing list can do; None where nothing is known."""
+    told: dict[str, Any] = {
+        "max_input_tokens": _least(infos, lambda info: info.context_length),
+        "max_output_tokens": _least(infos, lambda info: info.max_output),
+        "tool_calling": _all(infos, lambda info: info.supports("tools")),
+        "tool_choice": _all(infos, lambda info: info.supports("tools")),
+        "tool_call_streaming": _all(infos, lambda info: info.supports("tools")),
+        "structured_output": _all(infos, lambda info: info.supports("structured_outputs")),
+        "reasoning_output": _all(infos, lambda info: info.supports("reasoning")),
+        "text_inputs": _all(infos, lambda info: info.takes("text")),
+        "image_inputs": _all(infos, lambda info: info.takes("image")),
+        "image_url_inputs": _all(infos, lambda info: info.takes("image")),
+        "image_tool_message": _all(infos, lambda info: info.takes("image")),
+        "video_inputs": _all(infos, lambda info: info.takes("video")),
+        "audio_inputs": _all(infos, lambda info: info.takes("audio")),
+        "temperature": _all(infos, lambda info: _samples(info, "temperature")),
+    }
+    known = {name: value for name, value in told.items() if value is not None}
+    if not known:
+        return None
+    if len(infos) == 1:
+        known["name"] = infos[0].id
+    if known.get("reasoning_output"):
+        known["reasoning_effort_levels"] = list(_EFFORTS)
+    # What the gateway says of itself, whichever model answers.
+    fixed = {"text_outputs": True, "open_weights": True, "pdf_inputs": False, "pdf_tool_message": False}
+    return {**fixed, **known}  # type: ignore[typeddict-item, return-value]
+
+
+def default_method(infos: Sequence[ModelInfo]) -> str:
+    """Choose how to ask for an answer of a given form: the surest way that every model that may answer has.
+
+    The engines behind all models can hold an answer to a schema, so it is tried where nothing is known.
+    """
+    for feature, method in (
+        ("structured_outputs", "json_schema"),
+        ("tools", "function_calling"),
+        ("json_mode", "json_mode"),
+    ):
+        if all(info.supports(feature) is True for info in infos):
+            return method
+    unknown = any(info.features is None for info in infos)
+    return "json_schema" if unknown else "function_calling"
+
+
+def _least(infos: Sequence[ModelInfo], value: Callable[[ModelInfo], int | None]) -> int | None:
+    numbers = [value(info) for info in infos]
+    known = [number for number in numbers if number is not None]
+    return min(known) if known and len(known) == len(numbers) else None
+
+
+def _all(infos: Sequence[ModelInfo], holds: Callable[[ModelInfo], bool | None]) -> bool | None:
+    answers = [holds(info) for info in infos]
+    if False in answers:
+        return False
+    return None if None in answers else True
+
+
+def _samples(info: ModelInfo, name: str) -> bool | None:
+    return None if info.sampling_parameters is None else name in info.sampling_parameters

@@ -1,0 +1,63 @@
+"""Tools and the choice among them, in the form of a request. Pure.
+
+>>> tool_choice_param("any", ["add"]), tool_choice_param("add", ["add"])
+('required', {'type': 'function', 'function': {'name': 'add'}})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from chutes_core.errors import RequestRefusedError
+
+__all__ = ["Tool", "tool_choice_param", "tool_params"]
+
+Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
+
+
+def tool_params(tools: Sequence[Tool], *, strict: bool | None = None) -> list[dict[str, Any]]:
+    """Translate tools of every kind that LangChain knows; ``strict`` is sent only where it is given."""
+    return [_tool(tool, strict) for tool in tools]
+
+
+def _tool(tool: Tool, strict: bool | None) -> dict[str, Any]:
+    if isinstance(tool, Mapping) and tool.get("type") == "function" and strict is None:
+        return dict(tool)
+    return convert_to_openai_tool(tool, strict=strict)  # type: ignore[arg-type]
+
+
+def tool_choice_param(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> object:
+    """Translate a choice: a word of the service, LangChain's "any", the name of a tool, or a dict.
+
+    Raises:
+        RequestRefusedError: There is no such tool.
+    """
+    if choice is None or choice is False:
+        return None
+    if choice is True or choice == "any":
+        return "required"
+    if isinstance(choice, Mapping):
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
+        # Anthropic's forms are in people's hands too.
+        if choice.get("type") in ("auto", "none", "any", "required"):
+            return tool_choice_param(str(choice["type"]), names)
+        if not isinstance(name, str):
+            return dict(choice)
+        return _named(name, names)
+    if choice in ("auto", "none", "required"):
+        return choice
+    return _named(choice, names)
+
+
+def _named(name: str, names: Sequence[str]) -> dict[str, Any]:
+    if name not in names:
+        close = get_close_matches(name, names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"The tools are {', '.join(map(repr, names)) or 'none'}."
+        raise RequestRefusedError(f"tool_choice names the tool {name!r}, which is not among those given. {hint}")
+    return {"type": "function", "function": {"name": name}}
