@@ -10,7 +10,7 @@
     └── APIError                      a request was made; carries status_code, body, request_id, model, partial
         ├── AuthenticationError       401: the key is not accepted
         ├── PermissionDeniedError     403: the key or token may not do this
-        ├── PaymentRequiredError      402: quota and balance are used up, or the model's owner cannot pay
+        ├── PaymentRequiredError      402: quota and balance are used up, or this model is not paid for
         ├── InvalidRequestError       400, 413, 422: the request itself is wrong
         │   └── ContextLengthError    prompt and answer do not fit the model's window
         ├── ModelNotFoundError        404, 426: not there, gone cold, or not confidential
@@ -265,7 +265,7 @@ class PermissionDeniedError(APIError):
 
 
 class PaymentRequiredError(APIError):
-    """Quota and balance are used up, or the model's owner cannot pay."""
+    """Quota and balance are used up, your plan does not include this model, or its owner cannot pay."""
 
     @property
     def quota_reset_timestamp(self) -> str | None:

@@ -133,7 +133,7 @@ FACTS: Mapping[Kind, Facts] = {
         e.RateLimitError, _TARGET, _HERE, "too many requests at once", "Slow down, or ask another model.", wait=2.0,
     ),
     Kind.NOT_INCLUDED: Facts(
-        e.AccountLimitError, _TARGET, _ELSEWHERE, "your plan does not include this model",
+        e.PaymentRequiredError, _TARGET, _ELSEWHERE, "your plan does not include this model",
         "Choose a model that it includes, or add balance.",
     ),
     Kind.COLD: Facts(

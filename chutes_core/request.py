@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -150,7 +150,6 @@ class ChatRequest:
     choices: int = 1
     allow_empty: bool = False
     starts_thinking: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stream(self) -> bool:
@@ -195,6 +194,10 @@ def build_chat_request(
     _thinking(given, ref)
     _max_tokens(given, fitted, infos, notes)
     _schemas(given, notes)
+    if "tools" in given and not given["tools"]:
+        # Engines refuse an empty list, and a choice or parallel calls without tools.
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            given.pop(name, None)
     if given.get("logprobs") or given.get("top_logprobs"):
         notes.append("The gateway leaves logprobs out of its answers; a model's own host may send them.")
     body.update(given)

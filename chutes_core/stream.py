@@ -125,7 +125,7 @@ class StreamGuard:
         """Read what the end of the stream completes; half an event is no reason of its own to fail."""
         deltas: list[Delta] = []
         for payload in self._events.close():
-            if not _is_json(payload):
+            if not _is_json(payload) and not payload.startswith(b"<"):
                 # A bare error is written straight after whatever was there, which may be half an event.
                 _, bare, rest = payload.rpartition(b'{"error"')
                 if not bare or not _is_json(bare + rest):
@@ -218,7 +218,9 @@ class StreamGuard:
         elif content and not draft.splitter.passes:
             reasoning, content = draft.splitter.feed(content)
         if calls and not draft.splitter.passes:
-            content = content + draft.splitter.stop()
+            # No tag comes after the first tool call: what was held back belongs to what it was part of.
+            thought, rest = draft.splitter.close()
+            reasoning, content = reasoning + thought, content + rest
         if reasoning:
             draft.reasoning.append(reasoning)
         if content:

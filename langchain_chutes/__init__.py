@@ -1,4 +1,10 @@
-"""Chutes for LangChain."""
+"""Chutes for LangChain.
+
+>>> from langchain_chutes import ChatChutes
+>>> model = ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123")
+
+``model.invoke("Hello").content`` is an answer. `ChutesEmbeddings` makes vectors.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +13,10 @@ from importlib.metadata import version as _version
 try:
     import langchain_core as _framework  # noqa: F401
 except ImportError:
-    raise ImportError(
-        "langchain_chutes needs langchain-core: pip install 'chutes-connect[langchain]'"
-    ) from None
+    raise ImportError("langchain_chutes needs langchain-core: pip install 'chutes-connect[langchain]'") from None
 
 __version__ = _version("chutes-connect")
 
-__all__ = ["__version__"]
+from langchain_chutes.chat_models import ChatChutes
+
+__all__ = ["ChatChutes", "__version__"]

@@ -142,9 +142,7 @@ class ChunkMaker:
             content = [self._block("reasoning", delta.reasoning)] if delta.reasoning else []
             content += [self._block("text", delta.content)] if delta.content else []
         metadata = self._first_metadata()
-        message = _fast(
-            AIMessageChunk, {"content": content, "additional_kwargs": kept, "response_metadata": metadata}
-        )
+        message = _fast(AIMessageChunk, {"content": content, "additional_kwargs": kept, "response_metadata": metadata})
         return _fast(ChatGenerationChunk, {"text": delta.content, "message": message})
 
     def _block(self, kind: str, text: str) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class ChutesSettings(BaseModel):
     _client: Any = PrivateAttr(default=None)
     _async_client: Any = PrivateAttr(default=None)
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Let every class in the line do its part."""
+        super().model_post_init(context)
+
     @model_validator(mode="before")
     @classmethod
     def _known_arguments(cls, given: Any) -> Any:

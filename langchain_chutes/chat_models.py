@@ -1,10 +1,15 @@
-"""Chutes as a chat model of LangChain."""
+"""Chutes as a chat model of LangChain.
+
+Everything that decides something is in the modules beside this one and in the core; here the two meet. What a
+method does before and after it waits is shared between its blocking and its async form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -12,22 +17,20 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.tools import BaseTool
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chutes_core.errors import ConfigurationError, RequestRefusedError
+from chutes_core.request import Effort
 from chutes_core.usage import cost
 from langchain_chutes._messages import request_messages
 from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
 from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
 from langchain_chutes._settings import ChutesSettings, translated_errors
-from langchain_chutes._structured import check_method, json_parser, response_format, tools_parser
+from langchain_chutes._structured import Schema, check_method, json_parser, response_format, tools_parser
 from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
-from langchain_chutes._tools import tool_choice_param, tool_params
+from langchain_chutes._tools import Tool, tool_choice_param, tool_params
 
 if TYPE_CHECKING:
-    from chutes_core.images import ImagePolicy
-    from chutes_core.request import Effort
     from chutes_core.response import Reply
 
 __all__ = ["ChatChutes"]
@@ -36,5 +39,338 @@ __all__ = ["ChatChutes"]
 _PARAMETERS = (
     "temperature", "max_tokens", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
     "repetition_penalty", "stop", "seed", "n", "logit_bias", "logprobs", "top_logprobs", "user", "reasoning",
-    "reasoning_effort", "extra_body",
+    "reasoning_effort",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a call sends: the conversation, and the arguments of the core's ``chat`` and ``stream``."""
+
+    messages: list[dict[str, Any]]
+    arguments: dict[str, Any]
+
+
+class ChatChutes(ChutesSettings, BaseChatModel):
+    """A model on Chutes.
+
+    An answer is whole and correct, or an error is raised that says what happened; the error is one of
+    :mod:`chutes_core.errors` and of LangChain's ``ModelError`` family at once. A parameter that is not given is
+    not sent.
+
+    >>> from langchain_chutes import ChatChutes
+    >>> model = ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123", temperature=0)
+    >>> model.profile["max_input_tokens"]
+    40960
+    >>> ChatChutes(model="Qwen/Qwen3-32B-TEE", temprature=0)
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: ...
+      Value error, ChatChutes has no argument 'temprature'. Did you mean 'temperature'? ...
+
+    ``model.invoke("Hello").content`` asks; ``stream``, ``batch``, ``bind_tools``, ``with_structured_output`` and
+    their async forms are LangChain's.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+    model: str = Field(min_length=1)
+    """A model's name, a list of names that the gateway works through (`"a,b:latency"`), or an alias of yours."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    """Of the answer, reasoning included. Also as `max_completion_tokens`."""
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: str | list[str] | None = None
+    """Where the answer ends. Also as `stop_sequences`."""
+    seed: int | None = None
+    n: int | None = None
+    """How many answers; more than one only without streaming."""
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
+    reasoning: bool | Effort | None = None
+    """Think, or do not, or how hard. What is thought is in `additional_kwargs["reasoning_content"]` and in
+    `content_blocks`."""
+    reasoning_effort: Effort | None = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further parameters of `chutes_core.ChatParams`, such as `guided_choice`."""
+    extra_body: dict[str, Any] | None = None
+    """Fields to add to the request as they are."""
+
+    streaming: bool = False
+    """Stream under `invoke` too, for callbacks that want tokens."""
+    inline_images: Any = False
+    """Fetch remote images here and send them along, for hosts that refuse the gateway: True, or an `ImagePolicy`."""
+
+    # ------------------------------------------------------------------------------------------ arguments
+
+    @classmethod
+    def _other_names(cls) -> Mapping[str, str]:
+        return {
+            **super()._other_names(),
+            "model_name": "model",
+            "max_completion_tokens": "max_tokens",
+            "stop_sequences": "stop",
+        }
+
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        """Look at the arguments that pydantic cannot judge."""
+        for name in self.model_kwargs:
+            if name in _PARAMETERS:
+                raise ConfigurationError(f"{name!r} is an argument of its own: give it outside of model_kwargs.")
+        return self
+
+    @model_validator(mode="after")
+    def _set_chutes_version(self) -> Self:
+        from langchain_chutes import __version__
+
+        if hasattr(self, "_add_version"):  # langchain-core 1.4 and later
+            self._add_version("chutes-connect", __version__)
+        return self
+
+    def _client_options(self) -> dict[str, Any]:
+        return {**super()._client_options(), "inline_images": self.inline_images}
+
+    def _given(self) -> dict[str, Any]:
+        """The parameters that were given, under the service's names."""
+        values = self.__dict__
+        given = {name: values[name] for name in _PARAMETERS if values[name] is not None}
+        return {**given, **self.model_kwargs} if self.model_kwargs else given
+
+    # ------------------------------------------------------------------------------------------ the call
+
+    def _call(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any], *, stream: bool
+    ) -> _Call:
+        """Make what is sent of what was asked: the one function behind all four ways to call."""
+        arguments = {**self._given(), **options}
+        arguments.pop("stream", None)
+        model = arguments.setdefault("model", arguments.pop("model_name", None) or self.model)
+        if stop is not None:
+            arguments["stop"] = stop
+        if not arguments.get("stop", True):
+            del arguments["stop"]
+        if tools := arguments.get("tools"):
+            arguments["tools"] = tool_params(tools)
+        if isinstance(form := arguments.get("response_format"), type):
+            arguments["response_format"] = response_format(form)
+        if self.extra_body or "extra_body" in arguments:
+            arguments["extra_body"] = {**(self.extra_body or {}), **(arguments.get("extra_body") or {})}
+        if stream and (arguments.get("n") or 1) > 1:
+            raise RequestRefusedError("A stream carries one answer: ask for n > 1 with invoke, or leave n out.")
+        echo = echoes_reasoning(model_infos(self._known_models(), model))
+        return _Call(request_messages(messages, echo_reasoning=echo), arguments)
+
+    def _cost(self, reply: Reply) -> float | None:
+        """What the reply cost in US dollars, where its model's prices and its tokens are known."""
+        info = self._known_models().get(reply.model) if reply.model and reply.usage else None
+        return cost(reply.usage, info) if info is not None and reply.usage is not None else None
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with translated_errors:
+            call = self._call(messages, stop, kwargs, stream=False)
+            reply = self.client.chat(call.messages, **call.arguments)
+            return chat_result(reply, self._cost(reply))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with translated_errors:
+            call = self._call(messages, stop, kwargs, stream=False)
+            reply = await self.async_client.chat(call.messages, **call.arguments)
+            return chat_result(reply, self._cost(reply))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with translated_errors:
+            call = self._call(messages, stop, kwargs, stream=True)
+            maker = ChunkMaker(blocks=self.output_version == "v1")
+            with self.client.stream(call.messages, **call.arguments) as deltas:
+                for delta in deltas:
+                    for chunk in maker.step(delta):
+                        if run_manager is not None:
+                            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+                reply = deltas.reply
+            yield from maker.end(reply, self._cost(reply))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        with translated_errors:
+            call = self._call(messages, stop, kwargs, stream=True)
+            maker = ChunkMaker(blocks=self.output_version == "v1")
+            async with self.async_client.stream(call.messages, **call.arguments) as deltas:
+                async for delta in deltas:
+                    for chunk in maker.step(delta):
+                        if run_manager is not None:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+                reply = deltas.reply
+            for chunk in maker.end(reply, self._cost(reply)):
+                yield chunk
+
+    # ------------------------------------------------------------------------------- tools and structure
+
+    def bind_tools(
+        self,
+        tools: Sequence[Tool],
+        *,
+        tool_choice: str | bool | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Give the model tools that it may ask to call.
+
+        Args:
+            tools: Functions, tools, pydantic models, TypedDicts, or descriptions as dicts.
+            tool_choice: "auto", "none", "any" (or "required", or True), or the name of a tool.
+            parallel_tool_calls: Whether several may be called at once.
+            strict: Whether the arguments must follow the schema; sent only where it is given.
+            **kwargs: Further parameters of the calls.
+        """
+        with translated_errors:
+            described = tool_params(tools, strict=strict)
+            names = [str(tool.get("function", tool).get("name")) for tool in described]
+            choice = tool_choice_param(tool_choice, names)
+        bound = {"tools": described, "tool_choice": choice, "parallel_tool_calls": parallel_tool_calls, **kwargs}
+        return self.bind(**{name: value for name, value in bound.items() if value is not None})
+
+    def with_structured_output(
+        self,
+        schema: Schema | None = None,
+        *,
+        method: Literal["json_schema", "function_calling", "json_mode"] | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Get answers of a given form.
+
+        Args:
+            schema: A pydantic model (answers are its objects), a TypedDict or a JSON schema (answers are dicts).
+                Only ``method="json_mode"`` does without.
+            method: How to ask for it; by default the surest way that the model has, as the catalogue says.
+            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` and raise nothing
+                that concerns the form.
+            strict: Sent along where it is given.
+            tools: Further tools for the model, with ``method="json_schema"``.
+            **kwargs: Further parameters of the calls.
+        """
+        with translated_errors:
+            chosen = method or default_method(model_infos(self._known_models(), self.model))
+            check_method(chosen)
+            if schema is None and chosen != "json_mode":
+                raise RequestRefusedError(f"method={chosen!r} needs a schema; only method='json_mode' does without.")
+            if strict is not None and chosen == "json_mode":
+                raise RequestRefusedError("strict needs a schema to be strict about: it does not go with 'json_mode'.")
+            if tools and chosen != "json_schema":
+                raise RequestRefusedError("tools beside an answer of a given form go with method='json_schema' only.")
+        traced = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
+        if schema is not None:
+            kwargs["ls_structured_output_format"] = traced
+        parser: Runnable[Any, Any]
+        if chosen == "function_calling":
+            assert schema is not None
+            parser = tools_parser(schema)
+            asked = self.bind_tools([schema], tool_choice="any", strict=strict, **kwargs)
+        else:
+            parser = json_parser(schema)
+            form = response_format(schema, strict=strict) if chosen == "json_schema" and schema else _JSON_MODE
+            asked = (
+                self.bind_tools(tools, response_format=form, **kwargs)
+                if tools
+                else self.bind(response_format=form, **kwargs)
+            )
+        if not include_raw:
+            return asked | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    # ----------------------------------------------------------------------- what LangChain asks about us
+
+    @property
+    def model_name(self) -> str:
+        """The same as :attr:`model`, under the name that other integrations have for it."""
+        return self.model
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return model_profile(model_infos(self._known_models(), self.model))
+
+    def get_num_tokens(self, text: str) -> int:
+        """Count the tokens of a text: with ``custom_get_token_ids`` where it was given, else an estimate."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return estimate_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Count the tokens of a conversation and the descriptions of its tools, likewise."""
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(messages, tools)
+        return estimate_message_tokens(messages, tools)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Cut a text into tokens, with the tokenizer that was given as ``custom_get_token_ids``."""
+        if self.custom_get_token_ids is None:
+            raise ConfigurationError(
+                "The tokens themselves need the model's tokenizer: give it as custom_get_token_ids=. "
+                "get_num_tokens estimates their number without one."
+            )
+        return self.custom_get_token_ids(text)
+
+    @property
+    def _llm_type(self) -> str:
+        return "chutes-chat"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        told = {"model": self.model, "base_url": self.base_url, **self._given(), "extra_body": self.extra_body}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        ends = stop or kwargs.get("stop") or self.stop
+        if ends:
+            params["ls_stop"] = [ends] if isinstance(ends, str) else list(ends)
+        return params
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return {"model_name": self.model}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is: secrets are written as references to the environment."""
+        return True
+
+
+_JSON_MODE = {"type": "json_object"}

@@ -154,6 +154,14 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
     ),
     (
         402,
+        "This model requires a higher subscription tier or positive balance.",
+        e.PaymentRequiredError,
+        Kind.NOT_INCLUDED,
+        Scope.TARGET,
+        Retry.ELSEWHERE,
+    ),
+    (
+        402,
         "Chute unavailable because the creator of this chute {chute.user_id=} has zero balance.",
         e.PaymentRequiredError,
         Kind.OWNER_PAYMENT,
@@ -199,7 +207,7 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
     (
         429,
         "Invalid free model, please select from the updated list of current chutes free models",
-        e.AccountLimitError,
+        e.PaymentRequiredError,
         Kind.NOT_INCLUDED,
         TARGET,
         ELSEWHERE,

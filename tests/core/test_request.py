@@ -450,3 +450,13 @@ def test_the_callers_values_are_never_changed(params: dict[str, Any], stream: bo
     body = build_chat_request(HELLO, model, params, stream=stream).body
     assert (HELLO, params) == before
     assert json.loads(json.dumps(body)) == body
+
+
+def test_an_empty_list_of_tools_is_not_sent() -> None:
+    """Engines refuse an empty list: it means no tools, and so no choice among them."""
+    body = build_chat_request(
+        [{"role": "user", "content": "Hi"}],
+        "acme/one",
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
+    ).body
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(body)

@@ -303,6 +303,13 @@ def test_a_tool_call_ends_the_search_for_tags() -> None:
     assert (text(deltas), reply.content, reply.reasoning) == ("<th", "<th", "")
 
 
+def test_a_tool_call_inside_reasoning_leaves_the_reasoning_whole() -> None:
+    """What was held back inside an unclosed thought stays part of the thought."""
+    data = sse(chunk({"content": "<think>hm</thi"}), chunk({"tool_calls": [_call(0, "a", "pay", "{}")]}, "tool_calls"))
+    _, reply = play(data)
+    assert (reply.reasoning, reply.content) == ("hm</thi", "")
+
+
 def test_reasoning_without_its_opening_tag() -> None:
     """A model whose template opens the tag begins inside its reasoning."""
     data = sse(chunk({"content": "hm</thi"}), chunk({"content": "nk>\n\nYes"}, "stop"))
