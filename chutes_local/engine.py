@@ -72,7 +72,7 @@ class Engine:
         except TimeoutError:
             raise self.failure(f"The model engine was not ready after {START_SECONDS:.0f} s") from None
         if not line:
-            raise self.failure("The model engine did not start")
+            raise await self._broken("The model engine did not start")
         self._addresses = json.loads(line)
 
     async def post(self, model: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:

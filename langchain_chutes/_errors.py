@@ -50,73 +50,73 @@ __all__ = ["as_langchain", "retryable"]
 E = TypeVar("E", bound=core.ChutesError)
 
 
-class MissingKeyError(core.MissingKeyError, ModelAuthenticationError): ...  # noqa: D101
+class MissingKeyError(core.MissingKeyError, ModelAuthenticationError): ...
 
 
-class UnknownModelError(core.UnknownModelError, _NotFound): ...  # noqa: D101
+class UnknownModelError(core.UnknownModelError, _NotFound): ...
 
 
-class RequestRefusedError(core.RequestRefusedError, ModelInvalidRequestError): ...  # noqa: D101
+class RequestRefusedError(core.RequestRefusedError, ModelInvalidRequestError): ...
 
 
-class APIError(core.APIError, ModelError): ...  # noqa: D101
+class APIError(core.APIError, ModelError): ...
 
 
-class AuthenticationError(core.AuthenticationError, ModelAuthenticationError): ...  # noqa: D101
+class AuthenticationError(core.AuthenticationError, ModelAuthenticationError): ...
 
 
-class PermissionDeniedError(core.PermissionDeniedError, ModelPermissionDeniedError): ...  # noqa: D101
+class PermissionDeniedError(core.PermissionDeniedError, ModelPermissionDeniedError): ...
 
 
-class PaymentRequiredError(core.PaymentRequiredError, ModelError): ...  # noqa: D101
+class PaymentRequiredError(core.PaymentRequiredError, ModelError): ...
 
 
-class InvalidRequestError(core.InvalidRequestError, ModelInvalidRequestError): ...  # noqa: D101
+class InvalidRequestError(core.InvalidRequestError, ModelInvalidRequestError): ...
 
 
-class ContextLengthError(core.ContextLengthError, ContextOverflowError): ...  # noqa: D101
+class ContextLengthError(core.ContextLengthError, ContextOverflowError): ...
 
 
-class ModelNotFoundError(core.ModelNotFoundError, _NotFound): ...  # noqa: D101
+class ModelNotFoundError(core.ModelNotFoundError, _NotFound): ...
 
 
-class RateLimitError(core.RateLimitError, ModelRateLimitError): ...  # noqa: D101
+class RateLimitError(core.RateLimitError, ModelRateLimitError): ...
 
 
-class CapacityError(core.CapacityError, ModelRateLimitError): ...  # noqa: D101
+class CapacityError(core.CapacityError, ModelRateLimitError): ...
 
 
-class AccountLimitError(core.AccountLimitError, ModelRateLimitError): ...  # noqa: D101
+class AccountLimitError(core.AccountLimitError, ModelRateLimitError): ...
 
 
-class UnavailableError(core.UnavailableError, ModelAPIError): ...  # noqa: D101
+class UnavailableError(core.UnavailableError, ModelAPIError): ...
 
 
-class ColdModelError(core.ColdModelError, ModelAPIError): ...  # noqa: D101
+class ColdModelError(core.ColdModelError, ModelAPIError): ...
 
 
-class ConnectionFailedError(core.ConnectionFailedError, ModelConnectionError): ...  # noqa: D101
+class ConnectionFailedError(core.ConnectionFailedError, ModelConnectionError): ...
 
 
-class TimeLimitError(core.TimeLimitError, ModelTimeoutError): ...  # noqa: D101
+class TimeLimitError(core.TimeLimitError, ModelTimeoutError): ...
 
 
-class IncompleteAnswerError(core.IncompleteAnswerError, ModelAPIError): ...  # noqa: D101
+class IncompleteAnswerError(core.IncompleteAnswerError, ModelAPIError): ...
 
 
-class StreamInterruptedError(core.StreamInterruptedError, ModelAPIError): ...  # noqa: D101
+class StreamInterruptedError(core.StreamInterruptedError, ModelAPIError): ...
 
 
-class StreamRestartedError(core.StreamRestartedError, ModelAPIError): ...  # noqa: D101
+class StreamRestartedError(core.StreamRestartedError, ModelAPIError): ...
 
 
-class StreamFailedError(core.StreamFailedError, ModelAPIError): ...  # noqa: D101
+class StreamFailedError(core.StreamFailedError, ModelAPIError): ...
 
 
-class MalformedReplyError(core.MalformedReplyError, ModelAPIError): ...  # noqa: D101
+class MalformedReplyError(core.MalformedReplyError, ModelAPIError): ...
 
 
-class EmptyReplyError(core.EmptyReplyError, ModelAPIError): ...  # noqa: D101
+class EmptyReplyError(core.EmptyReplyError, ModelAPIError): ...
 
 
 _TWINS: dict[type[core.ChutesError], type[core.ChutesError]] = {

@@ -11,7 +11,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from chutes_core.model_info import ModelInfo, traits_for
 from chutes_core.request import ModelRef
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from chutes_core.catalog import Catalog
 
 __all__ = ["default_method", "echoes_reasoning", "model_infos", "model_profile"]
-
-_EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
@@ -62,11 +60,8 @@ def model_profile(infos: Sequence[ModelInfo]) -> ModelProfile | None:
         return None
     if len(infos) == 1:
         known["name"] = infos[0].id
-    if known.get("reasoning_output"):
-        known["reasoning_effort_levels"] = list(_EFFORTS)
-    # What the gateway says of itself, whichever model answers.
-    fixed = {"text_outputs": True, "open_weights": True, "pdf_inputs": False, "pdf_tool_message": False}
-    return {**fixed, **known}  # type: ignore[typeddict-item, return-value]
+    # The gateway takes no files, whichever model answers.
+    return cast("ModelProfile", {**known, "text_outputs": True, "pdf_inputs": False, "pdf_tool_message": False})
 
 
 def default_method(infos: Sequence[ModelInfo]) -> str:

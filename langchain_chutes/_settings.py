@@ -135,9 +135,11 @@ class ChutesSettings(BaseModel):
         }
 
     def _known_models(self) -> Catalog:
+        """The newest catalogue: a client that fetched the list of models has a newer one than it was given."""
         if self.catalog is None:
             self.catalog = Catalog.load()
-        return self.catalog
+        known = [self.catalog, *(made.catalog for made in (self._client, self._async_client) if made is not None)]
+        return max(known, key=lambda catalog: catalog.fetched_at)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy; a copy with other arguments gets clients of its own."""

@@ -15,8 +15,11 @@ from typing import Any
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import BaseGenerationOutputParser, BaseLLMOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    JsonOutputToolsParser,
+    PydanticToolsParser,
+)
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -59,9 +62,9 @@ def _is_json_schema(schema: Schema) -> bool:
 
 
 def read_json(text: str) -> Any:
-    """Read a whole answer as JSON, also behind a thought or inside a fence; nothing is completed.
+    r"""Read a whole answer as JSON, also behind a thought or inside a fence; nothing is completed.
 
-    >>> read_json('<think>Hm.</think>Here it is: ```json\\n{"a": 1}\\n```')
+    >>> read_json('<think>Hm.</think>Here it is: ```json\n{"a": 1}\n```')
     {'a': 1}
 
     Raises:
@@ -93,7 +96,7 @@ class StrictJsonParser(JsonOutputParser):
             ) from problem
 
 
-class StrictPydanticParser(PydanticOutputParser, StrictJsonParser):  # type: ignore[type-arg]
+class StrictPydanticParser(PydanticOutputParser[Any], StrictJsonParser):
     """The same, as an object of a pydantic model."""
 
 
@@ -141,14 +144,14 @@ def _message(result: list[Generation]) -> BaseMessage | None:
     return result[0].message if isinstance(result[0], ChatGeneration) else None
 
 
-def json_parser(schema: Schema | None) -> BaseLLMOutputParser[Any]:
+def json_parser(schema: Schema | None) -> JsonOutputParser:
     """Make the parser for an answer in JSON."""
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         return StrictPydanticParser(pydantic_object=schema)
     return StrictJsonParser()
 
 
-def tools_parser(schema: Schema) -> BaseGenerationOutputParser[Any]:
+def tools_parser(schema: Schema) -> JsonOutputToolsParser:
     """Make the parser for an answer in a tool call."""
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         return StrictPydanticToolsParser(tools=[schema], first_tool_only=True)
