@@ -6,7 +6,7 @@ Both say what to send; :mod:`chutes_core.flows` decides what happens, and :mod:`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
@@ -170,12 +170,19 @@ class ChutesClient(ClientBase):
         batch_size: int = BATCH_SIZE,
         concurrency: int = CONCURRENCY,
         timeout: TimeLimits | float | None = None,
+        on_batch: Callable[[int], object] | None = None,
     ) -> Embeddings:
-        """Turn texts into vectors, in their order, some requests at a time."""
+        """Turn texts into vectors, in their order, some requests at a time.
+
+        ``on_batch`` is called with the number of texts of every request that succeeded, from its thread.
+        """
         calls = self._embed_calls(texts, model, dimensions, batch_size, self._policy(timeout))
 
         def one(call: EmbedCall) -> Embeddings:
-            return run(call.run(), self._inference())
+            part = run(call.run(), self._inference())
+            if on_batch is not None:
+                on_batch(len(part.vectors))
+            return part
 
         if len(calls) <= 1:
             return self._joined([one(call) for call in calls], model)
@@ -311,6 +318,7 @@ class AsyncChutesClient(ClientBase):
         batch_size: int = BATCH_SIZE,
         concurrency: int = CONCURRENCY,
         timeout: TimeLimits | float | None = None,
+        on_batch: Callable[[int], object] | None = None,
     ) -> Embeddings:
         """Turn texts into vectors, in their order, some requests at a time."""
         calls = self._embed_calls(texts, model, dimensions, batch_size, self._policy(timeout))
@@ -318,7 +326,10 @@ class AsyncChutesClient(ClientBase):
 
         async def one(call: EmbedCall) -> Embeddings:
             async with places:
-                return await arun(call.run(), self._inference())
+                part = await arun(call.run(), self._inference())
+            if on_batch is not None:
+                on_batch(len(part.vectors))
+            return part
 
         try:
             async with asyncio.TaskGroup() as group:

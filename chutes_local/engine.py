@@ -17,7 +17,7 @@ from chutes_local import process
 from chutes_local.backend import BackendError, ContextOverflowError
 
 START_SECONDS = 60.0
-DYING_SECONDS = 1.0
+DYING_SECONDS = 5.0
 LOG_TAIL = 2000
 
 

@@ -18,5 +18,6 @@ except ImportError:
 __version__ = _version("chutes-connect")
 
 from langchain_chutes.chat_models import ChatChutes
+from langchain_chutes.embeddings import ChutesEmbeddings
 
-__all__ = ["ChatChutes", "__version__"]
+__all__ = ["ChatChutes", "ChutesEmbeddings", "__version__"]

@@ -100,7 +100,7 @@ def _content(content: str | list[str | dict[Any, Any]]) -> str | list[Wire]:
     parts = content_parts(content)
     if not parts:
         return ""
-    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts  # type: ignore[no-any-return]
+    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
 def _assistant(message: AIMessage, answered: set[str], *, echo_reasoning: bool) -> Wire:

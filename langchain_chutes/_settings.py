@@ -138,7 +138,10 @@ class ChutesSettings(BaseModel):
         """The newest catalogue: a client that fetched the list of models has a newer one than it was given."""
         if self.catalog is None:
             self.catalog = Catalog.load()
-        known = [self.catalog, *(made.catalog for made in (self._client, self._async_client) if made is not None)]
+        known: list[Catalog] = [
+            self.catalog,
+            *(made.catalog for made in (self._client, self._async_client) if made is not None),
+        ]
         return max(known, key=lambda catalog: catalog.fetched_at)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

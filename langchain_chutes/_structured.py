@@ -22,7 +22,7 @@ from langchain_core.output_parsers.openai_tools import (
 )
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from langchain_core.utils.pydantic import is_basemodel_subclass
+from langchain_core.utils.pydantic import TBaseModel, is_basemodel_subclass
 
 from chutes_core.errors import RequestRefusedError
 
@@ -96,7 +96,7 @@ class StrictJsonParser(JsonOutputParser):
             ) from problem
 
 
-class StrictPydanticParser(PydanticOutputParser[Any], StrictJsonParser):
+class StrictPydanticParser(PydanticOutputParser[TBaseModel], StrictJsonParser):
     """The same, as an object of a pydantic model."""
 
 
@@ -155,7 +155,7 @@ def tools_parser(schema: Schema) -> JsonOutputToolsParser:
     """Make the parser for an answer in a tool call."""
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         return StrictPydanticToolsParser(tools=[schema], first_tool_only=True)
-    name = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]
+    name = convert_to_openai_tool(schema)["function"]["name"]
     return StrictKeyToolsParser(key_name=name, first_tool_only=True)
 
 

@@ -28,7 +28,7 @@ def tool_params(tools: Sequence[Tool], *, strict: bool | None = None) -> list[di
 def _tool(tool: Tool, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Mapping) and tool.get("type") == "function" and strict is None:
         return dict(tool)
-    return convert_to_openai_tool(tool, strict=strict)  # type: ignore[arg-type]
+    return convert_to_openai_tool(tool, strict=strict)
 
 
 def tool_choice_param(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> object:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop, Semaphore
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from llama_index.core.bridge.pydantic import (
     BeforeValidator,
@@ -41,10 +43,11 @@ def _hidden(key: object) -> object:
 
 
 class _Clients:
-    """The clients of one component; a copy or a pickle of it begins without any."""
+    """What belongs to one component in one process; a copy or a pickle of it begins without."""
 
     def __init__(self) -> None:
         self.made: dict[str, tuple[object, Any]] = {}
+        self.places: WeakKeyDictionary[AbstractEventLoop, tuple[int, Semaphore]] = WeakKeyDictionary()
 
     def __deepcopy__(self, memo: object) -> _Clients:
         return _Clients()

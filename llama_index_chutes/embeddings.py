@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, ClassVar, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, field_validator
 
 from chutes_core.model_info import traits_for
 from llama_index_chutes._base import ChutesComponent
@@ -49,7 +51,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
 
     model_name: str = Field(default=DEFAULT_EMBEDDING_MODEL, description="The embedding model.")
     embed_batch_size: int = Field(default=100, gt=0, le=2048, description="How many texts go into one request.")
-    num_workers: int | None = Field(default=3, description="How many requests the async methods make at a time.")
+    num_workers: int | None = Field(default=3, gt=0, description="How many requests the async methods make at a time.")
     dimensions: int | None = Field(default=None, gt=0, description="How many numbers a vector should have.")
     query_instruction: str | None = Field(
         default=None, description="What stands around a query, with {query}; None is the model's own, '' is nothing."
@@ -57,6 +59,13 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
     task: str = Field(default=DEFAULT_TASK, description="What a query is for.")
 
     _hints: ClassVar[Mapping[str, str]] = _HINTS
+
+    @field_validator("query_instruction")
+    @classmethod
+    def _has_a_place_for_the_query(cls, value: str | None) -> str | None:
+        if value and "{query}" not in value:
+            raise ValueError("query_instruction must say where the query goes: '... {query}'")
+        return value
 
     @classmethod
     def class_name(cls) -> str:
@@ -112,4 +121,15 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
         return self._client().embed(**self._request(texts)).vectors
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return (await self._async_client().embed(**self._request(texts))).vectors
+        async with self._place():
+            return (await self._async_client().embed(**self._request(texts))).vectors
+
+    def _place(self) -> AbstractAsyncContextManager[object]:
+        """Wait for one of the ``num_workers`` places; the framework itself takes 1 for no limit."""
+        workers, loop = self.num_workers, asyncio.get_running_loop()
+        if workers is None:
+            return nullcontext()
+        known = self._clients.places.get(loop)
+        if known is None or known[0] != workers:
+            known = self._clients.places[loop] = (workers, asyncio.Semaphore(workers))
+        return known[1]

@@ -366,7 +366,7 @@ def test_a_long_reason_is_cut_and_put_on_one_line() -> None:
 
 def test_no_key_gets_into_an_error() -> None:
     """A key that the service sends back is masked in the message and everywhere in the body."""
-    key = "cpk_0123456789abcdef.fedcba9876543210.ABCdef"
+    key = "cpk_fake0123456789.fedcba9876543210.ABCdef"
     detail = {"message": f"bad key {key}", "seen": [{"header": f"Bearer {key}"}], "count": 1}
     error = error_from_response(401, json.dumps({"detail": detail}).encode())
     assert key[4:] not in f"{error} {error!r} {error.body}"

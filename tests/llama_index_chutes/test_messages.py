@@ -128,7 +128,9 @@ def test_tool_calls_and_results() -> None:
     assert wired(CALL, role="assistant") == {
         "role": "assistant",
         "content": None,
-        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}],
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
+        ],
     }
     assert wired(TextBlock(text="3"), role="tool", tool_call_id="call_1") == {
         "role": "tool",
@@ -247,3 +249,11 @@ def test_a_completion_keeps_what_is_not_text() -> None:
     assert answer.text == "Yes"
     assert answer.additional_kwargs["thinking"] == "hm"
     assert answer.additional_kwargs["tool_calls"][0]["id"] == "c1"
+
+
+def test_further_answers_are_in_raw() -> None:
+    """With ``n`` above one the message is the first answer, and no other is lost."""
+    choices = tuple(Choice(n, text, "", (), (), "stop") for n, text in enumerate(("one", "two")))
+    response = chat_response(Reply("r1", "acme/one", choices))
+    assert response.message.content == "one"
+    assert [choice["message"]["content"] for choice in response.raw["choices"]] == ["one", "two"]

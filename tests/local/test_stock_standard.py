@@ -1,47 +1,85 @@
+"""LangChain's standard tests, on stock ChatOpenAI against the embedded Chutes with the real model behind it.
+
+What they find wrong is what a stock client gets wrong on Chutes; each such test is marked, with the reason.
+"""
+
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
-pytest.importorskip("langchain_openai")
-pytest.importorskip("langchain_tests")
-
-from langchain_core.language_models import BaseChatModel
-from langchain_openai import ChatOpenAI
-from langchain_tests.integration_tests import ChatModelIntegrationTests
-
 from chutes_local import LocalChutes, serve
+from chutes_local.backend import choose_backend
+from tests.local.conftest import MODEL, OTHER
 
-pytestmark = pytest.mark.local
+stock: Any = pytest.importorskip("langchain_openai")
+standard: Any = pytest.importorskip("langchain_tests.integration_tests")
+
+pytestmark = [
+    pytest.mark.local,
+    # These two are between ChatOpenAI, the openai client and pydantic, whatever server there is.
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning"),
+]
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[LocalChutes]:
+    if not choose_backend("auto").is_model:
+        pytest.skip("no wheel of the engine for this machine")
     with serve(backend="auto") as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def _here(real, monkeypatch):
+def _here(real: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead the client to the server, and keep the tests of pictures from fetching theirs from a network."""
     monkeypatch.setenv("OPENAI_API_BASE", real.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", real.api_key)
+    monkeypatch.setattr(httpx, "get", lambda url, **settings: httpx.Response(200, content=PIXEL))
 
 
-class TestStock(ChatModelIntegrationTests):
+class TestStockChatOpenAI(standard.ChatModelIntegrationTests):  # type: ignore[misc]
+    """All of the suite that the service has a counterpart for: no files and no sound."""
+
     @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatOpenAI
+    def chat_model_class(self) -> Any:
+        return stock.ChatOpenAI
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": "google/gemma-4-31B-turbo-TEE", "temperature": 0, "max_tokens": 64, "max_retries": 0}
+        # Each test has an event loop of its own, and ChatOpenAI one asynchronous client for all of them: a
+        # connection that is kept would belong to a loop that is closed.
+        headers = {"Connection": "close"}
+        return {"model": OTHER, "temperature": 0, "max_tokens": 128, "max_retries": 0, "default_headers": headers}
 
     @property
     def supports_json_mode(self) -> bool:
         return True
 
     @property
+    def supports_image_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_image_urls(self) -> bool:
+        return True
+
+    @property
     def model_override_value(self) -> str:
-        return "Qwen/Qwen3-32B-TEE"
+        return MODEL
+
+    @pytest.mark.xfail(
+        raises=AssertionError,
+        reason="Chutes counts the usage so far on every chunk; ChatOpenAI adds all of them up",
+    )
+    def test_usage_metadata_streaming(self, model: Any) -> None:
+        super().test_usage_metadata_streaming(model)

@@ -1,0 +1,41 @@
+"""The embedded Chutes behind the LangChain tests: an echo, or the real models where a test is marked ``local``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from chutes_local import LocalChutes, serve
+from chutes_local.pytest_plugin import chutes_faults, chutes_local
+
+__all__ = ["chutes_faults", "chutes_local"]
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture
+def server(chutes_local: LocalChutes, chutes_faults: object) -> LocalChutes:
+    """The session's server with an echo, as new."""
+    return chutes_local
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[LocalChutes]:
+    """A server with the real models behind it."""
+    with serve(backend="llama") as running:
+        yield running
+
+
+@pytest.fixture
+def offline_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LangChain's tests fetch their picture from the web; here they get one without it."""
+
+    def get(url: str, **options: object) -> httpx.Response:
+        return httpx.Response(200, content=PIXEL, request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", get)
