@@ -16,6 +16,7 @@ from chutes_core import account, pools
 from chutes_core.account import AccountPages, AsyncAccountPages, Endpoint, Utilization
 from chutes_core.client_base import ClientBase
 from chutes_core.conversation import Message
+from chutes_core.effects import Flow, adrive, arun, drive, run
 from chutes_core.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
 from chutes_core.flows import StreamCall, WarmUpStatus, WholeCall
 from chutes_core.model_info import ModelInfo
@@ -23,7 +24,7 @@ from chutes_core.request import ChatParams
 from chutes_core.response import Delta, Reply
 from chutes_core.settings import TimeLimits
 from chutes_core.transport import asend_with_http, asend_with_sdk, send_with_http, send_with_sdk
-from chutes_core.wire import AsyncWire, Flow, SyncWire, adrive, arun, drive, run
+from chutes_core.wire import AsyncWire, SyncWire
 
 if TYPE_CHECKING:
     import httpx

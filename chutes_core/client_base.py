@@ -12,6 +12,7 @@ from chutes_core.auth import ApiKey, Credential
 from chutes_core.catalog import Catalog
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
+from chutes_core.effects import Flow, WireRequest
 from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind
 from chutes_core.failures import failure
@@ -22,7 +23,6 @@ from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_re
 from chutes_core.response import Reply
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
 from chutes_core.usage import Ledger, Usage, cost
-from chutes_core.wire import Flow, WireRequest
 
 __all__ = ["ClientBase"]
 

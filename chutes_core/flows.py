@@ -1,6 +1,6 @@
 """The decisions of a call, as generators: what to send, when to wait, try again or give up.
 
-A flow does no I/O. It yields an :class:`~chutes_core.wire.Effect` and is sent the result, yields the deltas
+A flow does no I/O. It yields an :class:`~chutes_core.effects.Effect` and is sent the result, yields the deltas
 of a stream, and returns the reply, so blocking and async calls run the very same code.
 """
 
@@ -16,6 +16,7 @@ from chutes_core.assemble import parse_reply
 from chutes_core.auth import Secret
 from chutes_core.clock import Clock
 from chutes_core.conversation import Message
+from chutes_core.effects import Authorize, Flow, Inline, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures import FACTS, error_from_response, failure, reported_error
 from chutes_core.images import ImagePolicy
@@ -24,7 +25,6 @@ from chutes_core.response import Reply, ReplyMeta
 from chutes_core.settings import TimeLimits
 from chutes_core.sse import EventDecoder
 from chutes_core.stream import StreamGuard
-from chutes_core.wire import Authorize, Flow, Inline, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
 
 __all__ = ["CallPolicy", "JsonCall", "StreamCall", "WarmUpCall", "WarmUpStatus", "WholeCall", "retry_pause"]
 

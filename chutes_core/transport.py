@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from chutes_core.effects import Open, StatusFailure
 from chutes_core.errors import RequestRefusedError
 from chutes_core.pools import response_type, user_agent
-from chutes_core.wire import Open, StatusFailure
 
 if TYPE_CHECKING:
     import httpx

@@ -1,10 +1,7 @@
-"""What a call asks of the outside world, and the two hands that do it.
+"""The two hands that do what a call asks: :class:`SyncWire` blocks, :class:`AsyncWire` awaits.
 
-A flow (:mod:`chutes_core.flows`) is a generator that decides; it yields :class:`Effect` values, and what it
-has for the caller, such as deltas. :class:`SyncWire` and :class:`AsyncWire` carry the effects out, each in its
-own way to wait, and :func:`drive` and :func:`adrive` run a flow on one. Everything that could hold a key stays
-inside the few lines that send a request: what is raised from here carries neither the SDK's exceptions nor
-their frames.
+Everything that could hold a key stays inside the few lines that send a request: what is raised from here
+carries neither the SDK's exceptions nor their frames.
 """
 
 from __future__ import annotations
@@ -13,119 +10,17 @@ import asyncio
 import contextlib
 import socket as sockets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Protocol, cast
 
-from chutes_core.auth import Credential, Secret
+from chutes_core.auth import Credential
 from chutes_core.clock import Clock
-from chutes_core.conversation import Message
+from chutes_core.effects import Effect, Inline, Open, Read, Sleep, StatusFailure, WireFailure
 from chutes_core.errors import redact
-from chutes_core.images import ImagePolicy, ainline_images, inline_images
+from chutes_core.images import ainline_images, inline_images
 from chutes_core.watchdog import Watch, watchdog
 
-__all__ = [
-    "AsyncWire",
-    "Authorize",
-    "Effect",
-    "Flow",
-    "Inline",
-    "Open",
-    "Read",
-    "Sleep",
-    "StatusFailure",
-    "SyncWire",
-    "WireFailure",
-    "WireRequest",
-    "adrive",
-    "arun",
-    "drive",
-    "run",
-]
-
-T = TypeVar("T")
-Reason = Literal["connect", "connect_timeout", "timeout", "broken"]
-
-
-class WireFailure(Exception):
-    """The transport failed: which way, and in which words."""
-
-    def __init__(self, reason: Reason, said: str) -> None:
-        super().__init__(said)
-        self.reason = reason
-        self.said = said
-
-
-class StatusFailure(Exception):
-    """The service answered with a status that is not a success."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
-        super().__init__(status)
-        self.status = status
-        self.headers = headers
-        self.content = content
-
-
-@dataclass(frozen=True, slots=True)
-class WireRequest:
-    """One HTTP request. The key is kept apart, masked, until the moment of sending."""
-
-    url: str
-    body: Mapping[str, object] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    method: str = "POST"
-    secret: Secret | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-
-    def plain_headers(self) -> dict[str, str]:
-        """The headers as they are sent, key included."""
-        key = {"Authorization": f"Bearer {self.secret.get_secret_value()}"} if self.secret else {}
-        return {**self.headers, **key}
-
-
-class Effect:
-    """Something that a flow wants done. Whatever else it yields is for the caller."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Open(Effect):
-    """Send a request and wait for the reply's headers. Gives the headers."""
-
-    request: WireRequest
-    connect: float | None
-    headers_within: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Read(Effect):
-    """Wait for the next bytes of the reply. Gives None at its end."""
-
-    within: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep(Effect):
-    """Wait."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Inline(Effect):
-    """Fetch the remote images of messages. Gives the messages with the images in them."""
-
-    messages: Sequence[Message]
-    policy: ImagePolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Authorize(Effect):
-    """Find the key. Gives a :class:`~chutes_core.auth.Secret`."""
-
-
-Flow = Generator[object, object, T]
+__all__ = ["AsyncWire", "SyncWire"]
 
 
 class _Body(Protocol):
@@ -363,63 +258,3 @@ class AsyncWire:
 
 def _sum(*parts: float | None) -> float | None:
     return None if None in parts else sum(part for part in parts if part is not None)
-
-
-def drive(flow: Flow[T], wire: SyncWire, outcome: list[T]) -> Generator[object, None, None]:
-    """Run a flow, blocking; what it returns is put into ``outcome``."""
-    try:
-        step = next(flow)
-        while True:
-            if not isinstance(step, Effect):
-                yield step
-                step = next(flow)
-                continue
-            failed: WireFailure | StatusFailure | None = None
-            try:
-                value = wire.perform(step)
-            except (WireFailure, StatusFailure) as failure:
-                failed = failure
-            step = flow.send(value) if failed is None else flow.throw(failed)
-    except StopIteration as end:
-        outcome.append(end.value)
-    finally:
-        flow.close()
-        wire.close()
-
-
-async def adrive(flow: Flow[T], wire: AsyncWire, outcome: list[T]) -> AsyncGenerator[object, None]:
-    """Run a flow on the event loop; what it returns is put into ``outcome``."""
-    try:
-        step = next(flow)
-        while True:
-            if not isinstance(step, Effect):
-                yield step
-                step = next(flow)
-                continue
-            failed: WireFailure | StatusFailure | None = None
-            try:
-                value = await wire.perform(step)
-            except (WireFailure, StatusFailure) as failure:
-                failed = failure
-            step = flow.send(value) if failed is None else flow.throw(failed)
-    except StopIteration as end:
-        outcome.append(end.value)
-    finally:
-        flow.close()
-        await wire.close()
-
-
-def run(flow: Flow[T], wire: SyncWire) -> T:
-    """Run a flow to its end and return what it returns."""
-    outcome: list[T] = []
-    for _ in drive(flow, wire, outcome):
-        pass
-    return outcome[0]
-
-
-async def arun(flow: Flow[T], wire: AsyncWire) -> T:
-    """Run a flow to its end and return what it returns."""
-    outcome: list[T] = []
-    async for _ in adrive(flow, wire, outcome):
-        pass
-    return outcome[0]
