@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0 for success, 1 for a failure, 2 for a mistake in the words.
 
     >>> main(["models", "--tools", "--max-price", "0.3", "--offline"])
+    model                                       window  $ in/1M $ out/1M  features
     deepseek-ai/DeepSeek-V4-Flash-0731-TEE     1048576     0.14     0.28  json_mode,reasoning,structured_outputs,tools
     0
     """
@@ -27,9 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _local(words[1:])
     options = _parser().parse_args(words)
     try:
-        return _models(options)
+        status = _models(options)
+        sys.stdout.flush()
+        return status
     except ChutesError as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, `head` say, has enough; nothing more may be written at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -65,6 +72,7 @@ def _models(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([info.to_dict() for info in found], indent=2))
         return 0
+    print(f"{'model':40} {'window':>9} {'$ in/1M':>8} {'$ out/1M':>8}  features")
     for info in found:
         numbers = (info.context_length, info.price_in, info.price_out)
         window, price_in, price_out = ("?" if number is None else number for number in numbers)
@@ -80,3 +88,7 @@ def _local(words: Sequence[str]) -> int:
         print(f"The embedded Chutes is an extra ({error}): pip install 'chutes-connect[local]'", file=sys.stderr)
         return 1
     return run(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

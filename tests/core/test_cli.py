@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -31,7 +33,7 @@ def test_models_asks_the_service(capsys: pytest.CaptureFixture[str], monkeypatch
     with raw_server(answering(json_reply({"data": [{"id": "acme/new"}]}))) as server:
         monkeypatch.setenv("CHUTES_BASE_URL", server.base_url)
         assert main(["models"]) == 0
-    assert capsys.readouterr().out.split() == ["acme/new", "?", "?", "?", "?"]
+    assert capsys.readouterr().out.splitlines()[1].split() == ["acme/new", "?", "?", "?", "?"]
 
 
 def test_a_failure_is_one_line_and_status_1(
@@ -41,6 +43,18 @@ def test_a_failure_is_one_line_and_status_1(
     monkeypatch.setenv("CHUTES_BASE_URL", "http://127.0.0.1:9/v1")
     assert main(["models"]) == 1
     assert "no connection" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_failure_to_speak_of() -> None:
+    """Piped into a program that stops reading, the command ends without a traceback."""
+    reader = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE)
+    reader.wait()
+    words = [sys.executable, "-m", "chutes_core.cli", "models", "--offline"]
+    assert reader.stdin is not None
+    done = subprocess.run(words, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False)
+    with suppress(BrokenPipeError):
+        reader.stdin.close()
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_missing_extra_names_its_remedy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
