@@ -1,0 +1,126 @@
+"""Limits for any iterator: each passes under its own name, and what is late is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from chutes_core import Kind, TimeLimitError, TimeLimits
+from chutes_core.fallback.bounded import abounded, bounded
+
+Parts = Callable[[threading.Event], Iterator[str]]
+
+
+def shows(part: str) -> bool:
+    return bool(part)
+
+
+def silent(over: threading.Event) -> Iterator[str]:
+    over.wait(10)
+    yield "late"
+
+
+def empty_parts(over: threading.Event) -> Iterator[str]:
+    while not over.wait(0.01):
+        yield ""
+
+
+def stalling(over: threading.Event) -> Iterator[str]:
+    yield "a"
+    over.wait(10)
+
+
+def chatty(over: threading.Event) -> Iterator[str]:
+    while not over.wait(0.01):
+        yield "a"
+
+
+CASES: list[tuple[Parts, TimeLimits, Kind]] = [
+    (silent, TimeLimits(first_token=0.05), Kind.FIRST_TOKEN_TIMEOUT),
+    (empty_parts, TimeLimits(first_token=0.05), Kind.FIRST_TOKEN_TIMEOUT),
+    (stalling, TimeLimits(gap=0.05), Kind.STALL),
+    (chatty, TimeLimits(gap=10, total=0.1), Kind.TOTAL_TIMEOUT),
+    (silent, TimeLimits(first_token=None, total=0.05), Kind.TOTAL_TIMEOUT),
+]
+
+
+@pytest.mark.parametrize(("parts", "limits", "kind"), CASES)
+def test_a_late_part_is_a_failure(parts: Parts, limits: TimeLimits, kind: Kind) -> None:
+    """A blocking model that is late fails under the name of the limit, and its thread ends with its next part."""
+    over = threading.Event()
+    with pytest.raises(TimeLimitError) as caught:
+        list(bounded(lambda: parts(over), limits, shows=shows, model="other/model"))
+    assert caught.value.kind is kind
+    assert "other/model" in str(caught.value)
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name == "chutes-member":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("parts", "limits", "kind"), CASES)
+async def test_a_late_part_is_a_failure_on_the_event_loop(parts: Parts, limits: TimeLimits, kind: Kind) -> None:
+    """The same for async models, which are closed at once."""
+    closed = []
+
+    async def waiting() -> AsyncIterator[str]:
+        try:
+            if parts in (silent, stalling):
+                if parts is stalling:
+                    yield "a"
+                await asyncio.Event().wait()
+            while True:
+                await asyncio.sleep(0.01)
+                yield "" if parts is empty_parts else "a"
+        finally:
+            closed.append(True)
+
+    with pytest.raises(TimeLimitError) as caught:
+        async for _ in abounded(waiting, limits, shows=shows, model="other/model"):
+            pass
+    assert caught.value.kind is kind
+    assert closed == [True]
+
+
+async def test_without_limits_everything_passes() -> None:
+    """Parts and the model's own failures go through unchanged."""
+    limits = TimeLimits(first_token=None, gap=None)
+
+    def failing() -> Iterator[str]:
+        yield "a"
+        raise TimeoutError("the model's own")
+
+    async def afailing() -> AsyncIterator[str]:
+        for part in failing():
+            yield part
+
+    blocking = bounded(failing, limits, shows=shows, model="m")
+    assert next(blocking) == "a"
+    with pytest.raises(TimeoutError, match="own"):
+        next(blocking)
+    waiting = abounded(afailing, limits, shows=shows, model="m")
+    assert await anext(waiting) == "a"
+    with pytest.raises(TimeoutError, match="own"):
+        await anext(waiting)
+    assert list(bounded(lambda: iter("ab"), limits, shows=shows, model="m")) == ["a", "b"]
+
+
+def test_leaving_early_leaves_no_thread() -> None:
+    """A reader who stops lets the thread end with the next part, and the model's iterator is closed."""
+    closed = threading.Event()
+
+    def parts() -> Iterator[str]:
+        try:
+            while True:
+                yield "a"
+        finally:
+            closed.set()
+
+    stream = bounded(parts, TimeLimits(), shows=shows, model="m")
+    assert next(stream) == "a"
+    stream.close()
+    assert closed.wait(5)
