@@ -14,7 +14,19 @@ from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall
 from chutes_core.think import ThinkSplitter, split_whole
 from chutes_core.usage import Usage
 
-__all__ = ["ChoiceDraft", "ReplyBuilder", "ToolDraft", "note_extra", "parse_reply", "reasoning_of"]
+BROKEN_FINISHES = frozenset({"abort", "error"})
+"""Finish reasons by which an engine says that it did not finish: it was shut down, or it failed."""
+
+__all__ = [
+    "BROKEN_FINISHES",
+    "ChoiceDraft",
+    "ReplyBuilder",
+    "ToolDraft",
+    "note_extra",
+    "parse_reply",
+    "reasoning_of",
+    "tool_fields",
+]
 
 
 @dataclass(slots=True)
@@ -82,7 +94,7 @@ def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reas
             text, parsed = parsed, json.loads(parsed)
         if not isinstance(parsed, dict):
             error = "the arguments are not a JSON object"
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         error = f"the arguments are not valid JSON: {problem}"
     if not draft.name:
         error = "the call names no tool"
@@ -134,6 +146,20 @@ class ReplyBuilder:
 _KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
+def tool_fields(call: Mapping[str, object], function: Mapping[str, object]) -> tuple[str | None, str | None, str]:
+    """Read id, name and arguments of a tool call or a piece of one; what is no text counts as absent.
+
+    >>> tool_fields({"id": 5}, {"name": "pay", "arguments": {"amount": 1}})
+    (None, 'pay', '{"amount": 1}')
+    """
+    call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+    return (
+        call_id if isinstance(call_id, str) and call_id else None,
+        name if isinstance(name, str) and name else None,
+        arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments else "",
+    )
+
+
 def reasoning_of(message: Mapping[str, object]) -> str:
     """Find the reasoning of a message or delta under either engine's name for it."""
     for key in ("reasoning_content", "reasoning"):
@@ -183,15 +209,18 @@ def _read_message(
     thought, answer = ("", content or "") if reasoning else split_whole(content or "", inside=starts_thinking)
     draft.reasoning += filter(None, (reasoning, thought))
     draft.content += filter(None, (answer,))
-    for position, call in enumerate(message.get("tool_calls") or ()):  # type: ignore[arg-type, var-annotated]
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise ValueError("the tool calls are not a list")
+    for position, call in enumerate(calls):
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping):
             raise ValueError(f"tool call {position} has no function")
-        arguments = function.get("arguments")
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-        draft.tools[position] = ToolDraft(call.get("id"), str(function.get("name") or ""), [text])
+        call_id, name, text = tool_fields(call, function)
+        draft.tools[position] = ToolDraft(call_id, name or "", [text])
     reason = choice.get("finish_reason")
-    draft.finish_reason = reason if isinstance(reason, str) and reason else None
+    finished = isinstance(reason, str) and reason and reason not in BROKEN_FINISHES
+    draft.finish_reason = str(reason) if finished else None
     if isinstance(logprobs := choice.get("logprobs"), Mapping):
         draft.add_logprobs(logprobs)
     note_extra(draft, choice, message)

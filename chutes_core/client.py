@@ -142,8 +142,8 @@ class ChutesClient(ClientBase):
         """
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
-        call = WholeCall(self._chat_wire(request), policy, request, self._images)
-        return run(self._recording(call.run(), model), self._inference())
+        call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
+        return run(call.run(), self._inference())
 
     def stream(
         self,
@@ -159,8 +159,8 @@ class ChutesClient(ClientBase):
         """
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
-        call = StreamCall(self._chat_wire(request), policy, request, self._images)
-        return Stream(self._recording(call.run(), model), call, self._inference())
+        call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
+        return Stream(call.run(), call, self._inference())
 
     def embed(
         self,
@@ -186,11 +186,11 @@ class ChutesClient(ClientBase):
             return part
 
         if len(calls) <= 1:
-            return self._joined([one(call) for call in calls], model)
+            return Embeddings.join([one(call) for call in calls], model)
         with ThreadPoolExecutor(max_workers=max(min(concurrency, len(calls)), 1)) as workers:
             pending = [workers.submit(one, call) for call in calls]
             try:
-                return self._joined([future.result() for future in pending], model)
+                return Embeddings.join([future.result() for future in pending], model)
             except BaseException:
                 for future in pending:
                     future.cancel()
@@ -293,8 +293,8 @@ class AsyncChutesClient(ClientBase):
         """Ask, and wait for the whole answer."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
-        call = WholeCall(self._chat_wire(request), policy, request, self._images)
-        return await arun(self._recording(call.run(), model), self._inference())
+        call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
+        return await arun(call.run(), self._inference())
 
     def stream(
         self,
@@ -307,8 +307,8 @@ class AsyncChutesClient(ClientBase):
         """Ask, and take the answer as it comes: ``async for delta in client.stream(...)``."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
-        call = StreamCall(self._chat_wire(request), policy, request, self._images)
-        return AsyncStream(self._recording(call.run(), model), call, self._inference())
+        call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
+        return AsyncStream(call.run(), call, self._inference())
 
     async def embed(
         self,
@@ -337,7 +337,7 @@ class AsyncChutesClient(ClientBase):
                 tasks = [group.create_task(one(call)) for call in calls]
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return self._joined([task.result() for task in tasks], model)
+        return Embeddings.join([task.result() for task in tasks], model)
 
     async def models(self) -> list[ModelInfo]:
         """Fetch the list of models, which changes within weeks, and remember it."""

@@ -13,14 +13,13 @@ from chutes_core.catalog import Catalog
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
 from chutes_core.effects import Flow, WireRequest
-from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
-from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind
+from chutes_core.embeddings import EmbedCall, batches, check_texts
+from chutes_core.errors import ChutesWarning, ConfigurationError, Kind
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, WarmUpCall
 from chutes_core.images import ImagePolicy
 from chutes_core.model_info import ModelInfo, traits_for
 from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request
-from chutes_core.response import Reply
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
 from chutes_core.usage import Ledger, Usage, cost
 
@@ -117,7 +116,9 @@ class ClientBase:
         name = info.id if info is not None else model
         request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers)
         return [
-            EmbedCall(request, policy, batch, model=name, dimensions=dimensions, known=self._embed_steps)
+            EmbedCall(
+                request, policy, batch, model=name, dimensions=dimensions, known=self._embed_steps, ledger=self._record
+            )
             for batch in batches(checked, batch_size)
         ]
 
@@ -129,26 +130,11 @@ class ClientBase:
             return self.settings.base_url
         return (info.host if info is not None else None) or EMBEDDING_BASE_URL
 
-    def _joined(self, parts: Sequence[Embeddings], model: str) -> Embeddings:
-        joined = Embeddings.join(parts, model)
-        self._record(joined.model or model, joined.usage)
-        return joined
-
     def _record(self, model: str | None, usage: Usage | None) -> None:
-        if usage is not None:
-            info = self.catalog.get(model) if model else None
-            self.ledger.add(model or "unknown", usage, cost(usage, info) if info is not None else None)
-
-    def _recording(self, flow: Flow[Reply], model: str) -> Flow[Reply]:
-        """Put into the ledger what a call used, whether it succeeded or broke in the middle."""
-        try:
-            reply = yield from flow
-        except APIError as error:
-            if error.partial_reply is not None:
-                self._record(error.partial_reply.model or model, error.partial_reply.usage)
-            raise
-        self._record(reply.model or model, reply.usage)
-        return reply
+        """Put into the ledger what an attempt used, whether it succeeded or broke in the middle."""
+        info = self.catalog.get(model) if model else None
+        priced = cost(usage, info) if usage is not None and info is not None else None
+        self.ledger.add(model or "unknown", usage, priced)
 
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
         base = self.settings.base_url if endpoint.gateway else self.settings.management_url

@@ -57,6 +57,15 @@ class StatusFailure(Exception):
         self.content = content
 
 
+class _Bearer(str):
+    """A header that does not show itself where frames are shown with their variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'Bearer ****'"
+
+
 @dataclass(frozen=True, slots=True)
 class WireRequest:
     """One HTTP request. The key is kept apart, masked, until the moment of sending."""
@@ -70,7 +79,7 @@ class WireRequest:
 
     def plain_headers(self) -> dict[str, str]:
         """The headers as they are sent, key included."""
-        key = {"Authorization": f"Bearer {self.secret.get_secret_value()}"} if self.secret else {}
+        key = {"Authorization": _Bearer(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
         return {**self.headers, **key}
 
 

@@ -20,7 +20,7 @@ from typing import cast
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.errors import APIError, InvalidRequestError, Kind, RequestRefusedError
 from chutes_core.failures import failure, reported_error
-from chutes_core.flows import CallPolicy, JsonCall
+from chutes_core.flows import Accounting, CallPolicy, JsonCall
 from chutes_core.usage import Usage
 
 __all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "decode_vectors"]
@@ -152,6 +152,7 @@ class EmbedCall:
         model: The model.
         dimensions: How many dimensions the vectors should have; None leaves them as they are.
         known: What earlier batches learned of this model's machines; shared between calls.
+        ledger: Is told what each request used.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class EmbedCall:
         model: str,
         dimensions: int | None = None,
         known: MutableMapping[str, int] | None = None,
+        ledger: Accounting | None = None,
     ) -> None:
         self._request = request
         self._policy = policy
@@ -170,6 +172,7 @@ class EmbedCall:
         self._model = model
         self._dimensions = dimensions
         self._known = {} if known is None else known
+        self._ledger = ledger
 
     def run(self) -> Flow[Embeddings]:
         """Give the vectors."""
@@ -201,11 +204,14 @@ class EmbedCall:
         fields = cast("Mapping[str, object]", reply)
         model = fields.get("model")
         usage = fields.get("usage")
-        return Embeddings(
+        result = Embeddings(
             vectors,
             model if isinstance(model, str) else None,
             Usage.parse(usage if isinstance(usage, Mapping) else None),
         )
+        if self._ledger is not None:
+            self._ledger(result.model or self._model, result.usage)
+        return result
 
 
 def _options(dimensions: int | None) -> list[dict[str, object]]:

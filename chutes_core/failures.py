@@ -160,7 +160,7 @@ def error_from_response(
     text = content.decode("utf-8", "replace")
     try:
         body: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = text
     html = isinstance(body, str) and (body.lstrip().startswith("<") or not body.strip())
     said = "" if html else message_of(body)

@@ -25,10 +25,12 @@ from chutes_core.response import Reply, ReplyMeta
 from chutes_core.settings import TimeLimits
 from chutes_core.sse import EventDecoder
 from chutes_core.stream import StreamGuard
+from chutes_core.usage import Usage
 
 __all__ = ["CallPolicy", "JsonCall", "StreamCall", "WarmUpCall", "WarmUpStatus", "WholeCall", "retry_pause"]
 
 T = TypeVar("T")
+Accounting = Callable[[str | None, Usage | None], None]
 
 MAX_RETRY_AFTER = 60.0
 _MAX_PAUSE = 30.0
@@ -81,7 +83,10 @@ class _Call:
     late = Kind.TOTAL_TIMEOUT
     """What it means that the reply's headers did not come in time."""
 
-    def __init__(self, request: WireRequest, policy: CallPolicy, *, model: str | None = None) -> None:
+    def __init__(
+        self, request: WireRequest, policy: CallPolicy, *, model: str | None = None, ledger: Accounting | None = None
+    ) -> None:
+        self._ledger = ledger
         self._request = request
         self._policy = policy
         self._model = model
@@ -101,6 +106,8 @@ class _Call:
         return Kind.TOTAL_TIMEOUT if self._total_is_next else kind
 
     def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
+        if within == 0.0:
+            raise failure(self._late(self.late), model=self._model)
         try:
             headers = yield Open(replace(self._request, secret=secret), self._policy.limits.connect, within)
         except StatusFailure as answer:
@@ -118,8 +125,13 @@ class _Call:
         secret = cast("Secret | None", (yield Authorize()))
         while True:
             try:
-                return (yield from attempt(secret))
+                result = yield from attempt(secret)
+            except GeneratorExit:
+                self._account(*self._partly())  # left in the middle: what was used until then is billed
+                raise
             except APIError as error:
+                if error.partial_reply is not None and error.partial_reply.usage is not None:
+                    self._account(error.partial_reply.model, error.partial_reply.usage)
                 refused = secret
                 if isinstance(error, AuthenticationError) and not renewed:
                     # A key that comes from a function may have been renewed since: ask once more.
@@ -133,8 +145,20 @@ class _Call:
                     if wait is None:
                         raise
                     tried, pause = tried + 1, wait
+            else:
+                if isinstance(result, Reply):
+                    self._account(result.model, result.usage)
+                return result
             if pause:
                 yield Sleep(pause)
+
+    def _account(self, model: str | None, usage: Usage | None) -> None:
+        if self._ledger is not None and (model or usage):
+            self._ledger(model or self._model, usage)
+
+    def _partly(self) -> tuple[str | None, Usage | None]:
+        """What an attempt that is under way has used."""
+        return None, None
 
     def _worth_retrying(self, error: APIError) -> bool:
         """Whether this call may begin anew after this failure."""
@@ -151,8 +175,9 @@ class JsonCall(_Call):
         *,
         model: str | None = None,
         give_up: frozenset[Kind] = frozenset(),
+        ledger: Accounting | None = None,
     ) -> None:
-        super().__init__(request, policy, model=model)
+        super().__init__(request, policy, model=model, ledger=ledger)
         self._give_up = give_up
 
     def _worth_retrying(self, error: APIError) -> bool:
@@ -178,7 +203,7 @@ class JsonCall(_Call):
             raise failure(kind, problem.said, model=self._model) from None
         try:
             return json.loads(b"".join(blocks)), meta
-        except ValueError:
+        except (ValueError, RecursionError):
             raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
 
 
@@ -186,9 +211,14 @@ class WholeCall(JsonCall):
     """A chat call whose reply comes in one piece."""
 
     def __init__(
-        self, request: WireRequest, policy: CallPolicy, chat: ChatRequest, images: ImagePolicy | None = None
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        chat: ChatRequest,
+        images: ImagePolicy | None = None,
+        ledger: Accounting | None = None,
     ) -> None:
-        super().__init__(request, policy, model=chat.model)
+        super().__init__(request, policy, model=chat.model, ledger=ledger)
         self._chat = chat
         self._images = images
 
@@ -229,9 +259,14 @@ class StreamCall(_Call):
     late = Kind.FIRST_TOKEN_TIMEOUT
 
     def __init__(
-        self, request: WireRequest, policy: CallPolicy, chat: ChatRequest, images: ImagePolicy | None = None
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        chat: ChatRequest,
+        images: ImagePolicy | None = None,
+        ledger: Accounting | None = None,
     ) -> None:
-        super().__init__(request, policy, model=chat.model)
+        super().__init__(request, policy, model=chat.model, ledger=ledger)
         self._chat = chat
         self._images = images
         self.guard = self._new_guard()
@@ -253,6 +288,10 @@ class StreamCall(_Call):
 
     def _worth_retrying(self, error: APIError) -> bool:
         return not self.guard.delivered
+
+    def _partly(self) -> tuple[str | None, Usage | None]:
+        reply = self.guard.reply
+        return reply.model, reply.usage
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
         limits, clock = self._policy.limits, self._policy.clock
@@ -284,12 +323,13 @@ class StreamCall(_Call):
             return Kind.RESET
         return self._late(Kind.STALL if self.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT)
 
-    @staticmethod
-    def _drain() -> Flow[None]:
+    def _drain(self) -> Flow[None]:
         """Read on to the end of the HTTP reply, briefly, so that its connection can be used again."""
+        since = self._policy.clock.now()
         try:
-            while (yield Read(_LINGER)) is not None:
-                pass
+            while left := self._left(_LINGER, since):
+                if (yield Read(left)) is None:
+                    return
         except WireFailure:
             pass
 
@@ -339,7 +379,7 @@ class WarmUpCall(_Call):
 def _warm_up_status(payload: bytes) -> WarmUpStatus:
     try:
         event = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         event = None
     event = event if isinstance(event, dict) else {}
     return WarmUpStatus(str(event.get("status", "unknown")), str(event.get("log", "")))

@@ -147,7 +147,8 @@ class AsyncPools:
 
     def __init__(self) -> None:
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._by_loop: dict[asyncio.AbstractEventLoop, _Kept] = {}
 
     async def get(self, user: object) -> openai.AsyncOpenAI:
         """Return the shared transport of the running loop."""
@@ -157,16 +158,20 @@ class AsyncPools:
         if kept is None:
             import openai
 
-            kept = self._by_loop[loop] = _Kept(
-                async_sdk_client(openai.DefaultAsyncHttpxClient(**_http_options()))  # type: ignore[arg-type]
-            )
+            sdk = async_sdk_client(openai.DefaultAsyncHttpxClient(**_http_options()))  # type: ignore[arg-type]
+            with self._lock:
+                # A transport refers to its loop: without this no loop that has ended would ever be let go of.
+                for ended in [each for each in self._by_loop if each.is_closed()]:
+                    del self._by_loop[ended]
+                kept = self._by_loop[loop] = _Kept(sdk)
             await kept.begin()
         return kept.sdk
 
     async def release(self, user: object) -> None:
         """Note that a client is closed."""
         self._users.discard(user)
-        kept = None if self._users else self._by_loop.pop(asyncio.get_running_loop(), None)
+        with self._lock:
+            kept = None if self._users else self._by_loop.pop(asyncio.get_running_loop(), None)
         if kept is not None:
             await kept.end()
 
@@ -218,8 +223,12 @@ def async_pools() -> AsyncPools:
     return _Shared.by_loop
 
 
+_abandoned: list[object] = []
+
+
 def _forget_after_fork() -> None:
-    # The parent's sockets must not be shared: leave them alone, and begin anew.
+    # The parent's sockets must not be shared: leave them alone, not even closed, and begin anew.
+    _abandoned.append((_Shared.sync, _Shared.by_loop))
     _Shared.sync, _Shared.by_loop = SyncPools(), AsyncPools()
 
 

@@ -15,7 +15,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from chutes_core.assemble import ChoiceDraft, ReplyBuilder, ToolDraft, note_extra, reasoning_of
+from chutes_core.assemble import (
+    BROKEN_FINISHES,
+    ChoiceDraft,
+    ReplyBuilder,
+    ToolDraft,
+    note_extra,
+    reasoning_of,
+    tool_fields,
+)
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures import failure, reported_error
 from chutes_core.response import Delta, Reply, ReplyMeta, ToolCallDelta
@@ -55,13 +63,19 @@ class StreamGuard:
         self._expected = choices
         self._allow_empty = allow_empty
         self._events = EventDecoder()
-        self._builder = ReplyBuilder(meta, starts_thinking=starts_thinking)
-        self._unopened: set[int] = set()
+        self._meta = meta
+        self._starts_thinking = starts_thinking
+        self._begin()
         self._started = False
         self.count = 0
         """How many deltas have been given out."""
         self.done = False
         """Whether the end marker has come: nothing that follows belongs to the answer."""
+
+    def _begin(self, chunk_id: str | None = None) -> None:
+        self._builder = ReplyBuilder(self._meta, starts_thinking=self._starts_thinking)
+        self._builder.id = chunk_id
+        self._unopened: set[int] = set()
 
     @property
     def delivered(self) -> bool:
@@ -143,7 +157,7 @@ class StreamGuard:
             return
         try:
             chunk = json.loads(payload.decode())
-        except ValueError:
+        except (ValueError, RecursionError):
             if self.whole:
                 return
             raise self._failure(Kind.MALFORMED, _excerpt(payload)) from None
@@ -180,13 +194,17 @@ class StreamGuard:
                     if self.whole:  # a machine that died after its last word: the answer stands
                         self.done = True
                         return
-                    raise self._failure(Kind.RESTARTED, "the chunk id changed")
+                    if self.delivered or any(draft.finish_reason for draft in self._builder.drafts.values()):
+                        raise self._failure(Kind.RESTARTED, "the chunk id changed")
+                    self._begin(chunk_id)  # nobody has seen anything of the first machine's answer
         self._builder.head(chunk)
         for choice in choices:
             delta = self._choice(choice)
             if delta is not None:
                 self.count += 1
                 yield delta
+            if choice.get("finish_reason") in BROKEN_FINISHES:
+                raise self._failure(Kind.STREAM_ERROR, f"finish_reason {choice['finish_reason']!r}")
 
     def _choice(self, choice: object) -> Delta | None:
         if not isinstance(choice, dict):
@@ -198,9 +216,9 @@ class StreamGuard:
         if isinstance(logprobs := choice.get("logprobs"), dict):
             draft.add_logprobs(logprobs)
         reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
-            draft.finish_reason = reason
         note_extra(draft, choice, delta if isinstance(delta, dict) else {})
+        if isinstance(reason, str) and reason and reason not in BROKEN_FINISHES:
+            draft.finish_reason = reason
         return step
 
     def _delta(self, draft: ChoiceDraft, delta: Mapping[str, object]) -> Delta | None:
@@ -245,11 +263,8 @@ class StreamGuard:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(call, dict) or not isinstance(function, dict | None):
             raise self._failure(Kind.MALFORMED, "a tool call is not of the known form")
-        function = function or {}
-        call_id, name, arguments = call.get("id") or None, function.get("name") or None, function.get("arguments") or ""
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments)
-        index = self._tool_index(draft, call.get("index"), call_id)
+        call_id, name, arguments = tool_fields(call, function or {})
+        index = self._tool_index(draft, call.get("index"), call_id, name)
         tool = draft.tools.get(index)
         if tool is None:
             draft.tools[index] = ToolDraft(call_id, name or "", [arguments])
@@ -264,7 +279,7 @@ class StreamGuard:
         return ToolCallDelta(index, fresh_id, fresh_name, arguments)
 
     @staticmethod
-    def _tool_index(draft: ChoiceDraft, index: object, call_id: object) -> int:
+    def _tool_index(draft: ChoiceDraft, index: object, call_id: str | None, name: str | None) -> int:
         """Say which call a piece belongs to, also where the engine leaves the index out."""
         if isinstance(index, int):
             return index
@@ -272,7 +287,8 @@ class StreamGuard:
             if call_id is not None and tool.id == call_id:
                 return known
         last = max(draft.tools, default=-1)
-        return last + 1 if call_id is not None or last < 0 else last
+        opens = call_id is not None or last < 0 or (name is not None and bool(draft.tools[last].name))
+        return last + 1 if opens else last
 
     @staticmethod
     def _flush(draft: ChoiceDraft) -> list[Delta]:
@@ -290,7 +306,7 @@ def _is_json(text: bytes) -> bool:
         return True
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -23,9 +23,14 @@ __all__ = ["asend_with_http", "asend_with_sdk", "send_with_http", "send_with_sdk
 def _sdk_options(effect: Open) -> openai.RequestOptions:
     import openai
 
+    return {"headers": effect.request.plain_headers(), "timeout": openai.Timeout(**_limits(effect))}
+
+
+def _limits(effect: Open) -> dict[str, float | None]:
+    """The limits of the HTTP client: to connect may take no longer than what is left for the headers."""
     wait = effect.headers_within
-    timeout = openai.Timeout(connect=effect.connect, read=wait, write=wait, pool=effect.connect)
-    return {"headers": effect.request.plain_headers(), "timeout": timeout}
+    connect = min((limit for limit in (effect.connect, wait) if limit is not None), default=None)
+    return {"connect": connect, "read": wait, "write": wait, "pool": connect}
 
 
 def _unserialisable(error: TypeError) -> RequestRefusedError:
@@ -63,7 +68,7 @@ def asend_with_sdk(sdk: Callable[[], Awaitable[openai.AsyncOpenAI]]) -> Callable
 
 
 def _http_request(http: httpx.Client | httpx.AsyncClient, effect: Open) -> httpx.Request:
-    request, wait = effect.request, effect.headers_within
+    request = effect.request
     return http.build_request(
         request.method,
         request.url,
@@ -71,7 +76,7 @@ def _http_request(http: httpx.Client | httpx.AsyncClient, effect: Open) -> httpx
         headers={"User-Agent": user_agent(), **request.plain_headers()},
         json=request.body,
         # As an extension the limits are plain numbers, and so the same for httpx and httpx2.
-        extensions={"timeout": {"connect": effect.connect, "read": wait, "write": wait, "pool": effect.connect}},
+        extensions={"timeout": _limits(effect)},
     )
 
 

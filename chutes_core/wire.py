@@ -144,7 +144,10 @@ class SyncWire:
     def _read(self, within: float | None) -> bytes | None:
         started, watch = self._clock.now(), self._watch
         self._limits["wait"] = within
-        if watch is not None and within is not None:
+        if watch is None:
+            # HTTP/2, whose connection is shared and not shut: its client looks at this limit at every read.
+            self._limits["read"] = within
+        elif within is not None:
             watch.arm(max(within, 0.0))
         problem: Exception | None = None
         try:
@@ -222,7 +225,7 @@ class AsyncWire:
         started = self._clock.now()
         problem: Exception | None = None
         try:
-            async with asyncio.timeout(_sum(effect.connect, effect.headers_within)):
+            async with asyncio.timeout(effect.headers_within):
                 response = await self._send(effect)
         except TimeoutError:
             problem = WireFailure("timeout", "the time limit passed")
@@ -254,7 +257,3 @@ class AsyncWire:
             raise problem
         _check_late(self._clock.now() - started, within)
         return block
-
-
-def _sum(*parts: float | None) -> float | None:
-    return None if None in parts else sum(part for part in parts if part is not None)
