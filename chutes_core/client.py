@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"]
 
 T = TypeVar("T")
+_PAGE_LIMIT = 30.0  # for a page of the management host, where the client has no limit of its own
 
 
 class Stream(Iterator[Delta]):
@@ -177,7 +178,7 @@ class ChutesClient(ClientBase):
 
         ``on_batch`` is called with the number of texts of every request that succeeded, from its thread.
         """
-        calls = self._embed_calls(texts, model, dimensions, batch_size, self._policy(timeout))
+        calls = self._embed_calls(texts, model, dimensions, batch_size, concurrency, self._policy(timeout))
 
         def one(call: EmbedCall) -> Embeddings:
             part = run(call.run(), self._inference())
@@ -187,7 +188,7 @@ class ChutesClient(ClientBase):
 
         if len(calls) <= 1:
             return Embeddings.join([one(call) for call in calls], model)
-        with ThreadPoolExecutor(max_workers=max(min(concurrency, len(calls)), 1)) as workers:
+        with ThreadPoolExecutor(max_workers=min(concurrency, len(calls))) as workers:
             pending = [workers.submit(one, call) for call in calls]
             try:
                 return Embeddings.join([future.result() for future in pending], model)
@@ -255,7 +256,7 @@ class ChutesClient(ClientBase):
         return SyncWire(send_with_http(http), None if public else self._credential, clock=self._clock)
 
     def _get(self, endpoint: Endpoint[T]) -> T:
-        flow = self._page(endpoint, self._policy(None))
+        flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))
         with self._http() as http:
             return run(flow, self._management(http, public=endpoint.public))
 
@@ -322,8 +323,8 @@ class AsyncChutesClient(ClientBase):
         on_batch: Callable[[int], object] | None = None,
     ) -> Embeddings:
         """Turn texts into vectors, in their order, some requests at a time."""
-        calls = self._embed_calls(texts, model, dimensions, batch_size, self._policy(timeout))
-        places = asyncio.Semaphore(max(concurrency, 1))
+        calls = self._embed_calls(texts, model, dimensions, batch_size, concurrency, self._policy(timeout))
+        places = asyncio.Semaphore(concurrency)
 
         async def one(call: EmbedCall) -> Embeddings:
             async with places:
@@ -397,7 +398,7 @@ class AsyncChutesClient(ClientBase):
         return AsyncWire(asend_with_http(http), None if public else self._credential, clock=self._clock)
 
     async def _get(self, endpoint: Endpoint[T]) -> T:
-        flow = self._page(endpoint, self._policy(None))
+        flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))
         async with self._http() as http:
             return await arun(flow, self._management(http, public=endpoint.public))
 

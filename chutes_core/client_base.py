@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
+from urllib.parse import quote
 
 from chutes_core.account import Endpoint
 from chutes_core.auth import ApiKey, Credential
@@ -14,12 +15,12 @@ from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.embeddings import EmbedCall, batches, check_texts
-from chutes_core.errors import ChutesWarning, ConfigurationError, Kind
+from chutes_core.errors import ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, WarmUpCall
 from chutes_core.images import ImagePolicy
 from chutes_core.model_info import ModelInfo, traits_for
-from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request
+from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
 from chutes_core.usage import Ledger, Usage, cost
 
@@ -56,9 +57,12 @@ class ClientBase:
         if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
             raise ConfigurationError(f"max_retries must be 0 or a positive whole number, not {max_retries!r}.")
         self.max_retries = max_retries
+        _check_kind("ledger", ledger, Ledger)
+        _check_kind("catalog", catalog, Catalog)
+        _check_kind("inline_images", inline_images, bool, ImagePolicy)
         self.ledger = ledger if ledger is not None else Ledger()
         self._credential = Credential(api_key)
-        self._headers = dict(default_headers or {})
+        self._headers = _checked_headers(default_headers)
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
         self._own_sdk: object = None
         self._catalog = catalog
@@ -84,6 +88,7 @@ class ClientBase:
 
     def _infos(self, model: str) -> list[ModelInfo]:
         """What is known of each model that may answer; of an unknown one, what its family is known for."""
+        check_model(model)
         whole = self.catalog.get(model)
         names = (model,) if whole is not None else ModelRef.parse(model).names
         return [self.catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in names]
@@ -99,19 +104,28 @@ class ClientBase:
             messages, model, params, stream=stream, infos=self._infos(model), inline=self._images is not None
         )
         for note in request.notes:
-            warnings.warn(note, ChutesWarning, stacklevel=4)
+            warnings.warn(note, ChutesWarning, stacklevel=3)
         return request
 
     def _chat_wire(self, request: ChatRequest) -> WireRequest:
         return WireRequest(f"{self.settings.base_url}/chat/completions", request.body, self._headers)
 
     def _embed_calls(
-        self, texts: Sequence[str], model: str, dimensions: int | None, batch_size: int, policy: CallPolicy
+        self,
+        texts: Sequence[str],
+        model: str,
+        dimensions: int | None,
+        batch_size: int,
+        concurrency: int,
+        policy: CallPolicy,
     ) -> list[EmbedCall]:
         """Plan the requests for a list of texts."""
         checked = check_texts(texts)
-        if dimensions is not None and (isinstance(dimensions, bool) or dimensions < 1):
-            raise ConfigurationError(f"dimensions must be a positive whole number, not {dimensions!r}.")
+        check_model(model)
+        for what, number in (("dimensions", dimensions), ("batch_size", batch_size), ("concurrency", concurrency)):
+            whole = isinstance(number, int) and not isinstance(number, bool) and number > 0
+            if not whole and not (what == "dimensions" and number is None):
+                raise RequestRefusedError(f"{what} must be a positive whole number, not {number!r}.")
         info = self.catalog.get(model)
         name = info.id if info is not None else model
         request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers)
@@ -146,23 +160,47 @@ class ClientBase:
             raise failure(Kind.MALFORMED, f"{endpoint.path}: {problem}") from None
 
     def _warm_up(self, model: str, policy: CallPolicy) -> WarmUpCall:
+        check_model(model)
         info = self.catalog.get(model)
-        name = info.chute_id if info is not None and info.chute_id else model
+        name = quote(info.chute_id if info is not None and info.chute_id else model)
         request = WireRequest(f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers, "GET")
         return WarmUpCall(request, policy, model=model)
 
     def _take_models(self, rows: list[Mapping[str, object]]) -> list[ModelInfo]:
         self._catalog = self.catalog.updated(rows, fetched_at=time.time())
-        if self.settings.base_url == Settings().base_url:
-            self._catalog.save()  # the list of another gateway is nobody else's business
+        self._keep_catalog()
         return list(self._catalog)
 
     def _take_chutes(self, chutes: list[Mapping[str, object]], stats: list[Mapping[str, object]]) -> None:
         self._catalog = self.catalog.with_chutes(chutes).with_stats(stats)
+        self._keep_catalog()
+
+    def _keep_catalog(self) -> None:
+        if self.settings.base_url == Settings().base_url:
+            self.catalog.save()  # the list of another gateway is nobody else's business
 
     @staticmethod
     def _stats_since() -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86400))
+
+
+def _check_kind(name: str, value: object, *kinds: type) -> None:
+    if value is not None and not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigurationError(f"{name} must be a {wanted}, not a {type(value).__name__}.")
+
+
+def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Refuse headers that could not be sent, without showing their values: they may be secrets."""
+    checked = dict(headers or {})
+    for name, value in checked.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigurationError(f"The header {name!r} must be text.")
+        if not (name + value).isascii() or not (name + value).isprintable():
+            raise ConfigurationError(f"The header {name!r} has characters that no header has.")
+        if name.lower() == "authorization":
+            raise ConfigurationError("Give the key as api_key, not as a header: there it would show in pickles.")
+    return checked
 
 
 def _checked_http_client(http_client: object, *, wants_async: bool) -> object:

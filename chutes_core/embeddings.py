@@ -77,8 +77,6 @@ def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
     >>> list(batches(["a", "b", "c"], 2))
     [['a', 'b'], ['c']]
     """
-    if size < 1:
-        raise RequestRefusedError("batch_size must be at least 1.")
     for start in range(0, len(texts), size):
         yield list(texts[start : start + size])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -100,8 +100,7 @@ class ModelRef:
         The gateway knows ``:THINKING`` only at the very end of a single name; here it may stand with a
         list or a strategy too, because it is turned into the switch in the body.
         """
-        if not isinstance(model, str) or not model.strip():
-            raise RequestRefusedError("model must be the name of a model, such as 'Qwen/Qwen3-32B-TEE'.")
+        check_model(model)
         rest, strategy, thinking = model.strip(), None, False
         while True:
             head, colon, suffix = rest.rpartition(":")
@@ -157,6 +156,12 @@ class ChatRequest:
         return bool(self.body["stream"])
 
 
+def check_model(model: object) -> None:
+    """Refuse what is no name of a model."""
+    if not isinstance(model, str) or not model.strip():
+        raise RequestRefusedError(f"model must be the name of a model, such as 'Qwen/Qwen3-32B-TEE', not {model!r}.")
+
+
 def build_chat_request(
     messages: Sequence[Message],
     model: str,
@@ -183,6 +188,7 @@ def build_chat_request(
     _refuse_unknown(params)
     given = {name: value for name, value in params.items() if value is not None}
     ref = ModelRef((model,)) if any(info.id == model for info in infos) else ModelRef.parse(model)
+    ref = replace(ref, names=tuple(_canonical(name, infos) for name in ref.names))
     notes: list[str] = []
     single_system = any(info.traits.single_system for info in infos)
     fitted = fit_messages(messages, single_system=single_system, inline=inline)
@@ -227,6 +233,12 @@ def _add(body: dict[str, object], extra: Mapping[str, object]) -> None:
             body[key] = {**chosen, **value}
         elif key != "stream":
             body[key] = value
+
+
+def _canonical(name: str, infos: Sequence[ModelInfo]) -> str:
+    """Spell a name as the service does: it knows no other case, and in lists no name without its ``-TEE``."""
+    lowered = name.lower()
+    return next((info.id for info in infos if info.id.lower() in (lowered, f"{lowered}-tee")), name)
 
 
 def _refuse_unknown(params: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ are off and its parser is not used. What these functions raise is made harmless 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,13 @@ def _limits(effect: Open) -> dict[str, float | None]:
     return {"connect": connect, "read": wait, "write": wait, "pool": connect}
 
 
-def _unserialisable(error: TypeError) -> RequestRefusedError:
-    return RequestRefusedError(f"The request cannot be written as JSON: {error}.")
+def _unserialisable(body: object) -> RequestRefusedError | None:
+    """Say why a body cannot be written; None when it can, and so was not the cause."""
+    try:
+        json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return RequestRefusedError(f"The request cannot be written as JSON: {error}.")
+    return None
 
 
 def send_with_sdk(sdk: openai.OpenAI) -> Callable[[Open], object]:
@@ -46,8 +52,10 @@ def send_with_sdk(sdk: openai.OpenAI) -> Callable[[Open], object]:
             return sdk.post(
                 request.url, cast_to=response_type(), body=request.body, options=_sdk_options(effect), stream=True
             )
-        except TypeError as error:
-            raise _unserialisable(error) from None
+        except (TypeError, ValueError, RecursionError):
+            if (refused := _unserialisable(request.body)) is None:
+                raise
+        raise refused
 
     return send
 
@@ -61,8 +69,10 @@ def asend_with_sdk(sdk: Callable[[], Awaitable[openai.AsyncOpenAI]]) -> Callable
             return await client.post(
                 request.url, cast_to=response_type(), body=request.body, options=_sdk_options(effect), stream=True
             )
-        except TypeError as error:
-            raise _unserialisable(error) from None
+        except (TypeError, ValueError, RecursionError):
+            if (refused := _unserialisable(request.body)) is None:
+                raise
+        raise refused
 
     return send
 

@@ -96,7 +96,6 @@ class ChutesComponent(BaseComponent):
     ledger: Any = Field(
         default_factory=Ledger, exclude=True, repr=False, description="Where tokens and cost are added up."
     )
-
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a clock that you move.")
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)

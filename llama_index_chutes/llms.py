@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -30,11 +29,12 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
-from chutes_core import ChatParams, ChutesWarning, ImagePolicy, Kind, ModelInfo
+from chutes_core import ChatParams, ImagePolicy, Kind, ModelInfo
 from chutes_core.failures import failure
 from chutes_core.request import build_chat_request
 from llama_index_chutes._base import ChutesComponent, models_behind
 from llama_index_chutes._messages import chat_response, completion_response, wire_messages
+from llama_index_chutes._metadata import described
 from llama_index_chutes._stream import ChatDraft, CompletionDraft, adrain, drain
 from llama_index_chutes._structured import Mode, Plan
 from llama_index_chutes._tools import chosen_tool, selections_in, tool_specs
@@ -43,14 +43,9 @@ if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel
     from llama_index.core.tools.types import BaseTool
 
-__all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "Chutes"]
+__all__ = ["Chutes"]
 
 dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
-
-DEFAULT_CONTEXT_WINDOW = 131_072
-"""The window, in tokens, that a model is taken to have when nobody says otherwise."""
-DEFAULT_NUM_OUTPUT = 8_192
-"""The tokens of an answer that are reserved in every prompt when nobody says how many the model can give."""
 
 _ALIASES = {"max_completion_tokens": "max_tokens", "reasoning_effort": "reasoning"}
 _HINTS = {
@@ -131,33 +126,11 @@ class Chutes(ChutesComponent, FunctionCallingLLM):
         framework reserves that much in every prompt.
         """
         catalog = self._known_models()
-        known = (self.model, self.max_tokens, self.context_window, self.is_function_calling_model, id(catalog))
-        if self._metadata is None or self._metadata[0] != known:
-            self._metadata = (known, self._described(self._infos()))
-        return self._metadata[1]
-
-    def _described(self, infos: Sequence[ModelInfo]) -> LLMMetadata:
-        windows = [info.context_length for info in infos if info.context_length]
-        window = self.context_window or min(windows, default=0)
-        if not window:
-            window = DEFAULT_CONTEXT_WINDOW
-            warnings.warn(
-                f"The catalogue does not know the context window of {self.model!r}; {window:,} tokens are assumed. "
-                "Pass context_window=... if you know it.",
-                ChutesWarning,
-                stacklevel=4,
-            )
-        outputs = [info.max_output for info in infos if info.max_output]
         calls = self.is_function_calling_model
-        return LLMMetadata(
-            context_window=window,
-            num_output=self.max_tokens or min(min(outputs, default=DEFAULT_NUM_OUTPUT), window // 2),
-            is_chat_model=True,
-            is_function_calling_model=all(info.supports("tools") is not False for info in infos)
-            if calls is None
-            else calls,
-            model_name=self.model,
-        )
+        known = (self.model, self.max_tokens, self.context_window, calls, id(catalog))
+        if self._metadata is None or self._metadata[0] != known:
+            self._metadata = (known, described(self.model, self._infos(), self.context_window, self.max_tokens, calls))
+        return self._metadata[1]
 
     def _infos(self) -> list[ModelInfo]:
         return models_behind(self.model, self._known_models())

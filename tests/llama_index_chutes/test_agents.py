@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
-from llama_index.core.workflow import Context
+from llama_index.core.memory import ChatMemoryBuffer
 
 from chutes_core import MalformedReplyError, StreamFailedError
 from chutes_core.testing import Answer, Fault
@@ -16,7 +16,7 @@ from .rigs import TOOLS, Rig, rig
 from .test_tools import Broken
 
 # The framework's agents look at attributes of pydantic's that are deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BOTH_CALLS = Answer(
     "I will do both.",
@@ -45,8 +45,8 @@ def test_a_function_agent_with_two_tools_over_several_turns(streaming: bool) -> 
     agent = FunctionAgent(tools=TOOLS, llm=made.llm, system_prompt="Be brief.", streaming=streaming)
 
     async def talk() -> None:
-        context = Context(agent)
-        answer, events = await run(agent, "Add and pay.", ctx=context)
+        memory = ChatMemoryBuffer.from_defaults(llm=made.llm)
+        answer, events = await run(agent, "Add and pay.", memory=memory)
         assert answer == "All done."
         results = [(event.tool_name, str(event.tool_output)) for event in events if isinstance(event, ToolCallResult)]
         assert sorted(results) == [("add", "3"), ("add", "7"), ("pay", "paid 3 to bob")]
@@ -54,7 +54,7 @@ def test_a_function_agent_with_two_tools_over_several_turns(streaming: bool) -> 
             streamed = [event for event in events if isinstance(event, AgentStream)]
             assert "".join(event.delta for event in streamed) == "I will do both.All done."
             assert "".join(event.thinking_delta or "" for event in streamed) == "Two things."
-        await run(agent, "Thanks.", ctx=context)
+        await run(agent, "Thanks.", memory=memory)
 
     asyncio.run(talk())
     assert roles(made, 1) == ["system", "user", "assistant", "tool", "tool"]

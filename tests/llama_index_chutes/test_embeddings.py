@@ -34,7 +34,8 @@ def vector_of(text: str) -> list[float]:
 class Machine:
     """A scripted embedding host: answers in reverse order, remembers what it was asked and how many at a time."""
 
-    def __init__(self, *, fail: list[int] | None = None, refuse_dimensions: bool = False) -> None:
+    def __init__(self, *, fail: list[int] | None = None, refuse_dimensions: bool = False, turns: int = 50) -> None:
+        self._turns = turns
         self.bodies: list[dict[str, Any]] = []
         self.hosts: list[str] = []
         self.busy = self.busiest = 0
@@ -62,7 +63,7 @@ class Machine:
     async def waiting(self, request: httpx.Request) -> httpx.Response:
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
-        for _ in range(50):
+        for _ in range(self._turns):
             await asyncio.sleep(0)
         self.busy -= 1
         return self._answer(request)
@@ -169,7 +170,7 @@ def test_a_cache_keeps_queries_and_texts_apart(way: str) -> None:
 @pytest.mark.parametrize(("workers", "busiest"), [(1, 1), (2, 2), (3, 3), (None, 4)])
 def test_workers_are_honoured(workers: int | None, busiest: int) -> None:
     """So many requests at a time as there are workers, one of them too; None sets no limit."""
-    machine = Machine()
+    machine = Machine(turns=2000)
     embedding = machine.embedding(num_workers=workers, embed_batch_size=3)
     embed(embedding, "aget_text_embedding_batch", TEXTS)
     assert machine.busiest == busiest

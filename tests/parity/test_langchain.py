@@ -9,8 +9,8 @@ from langchain_core.exceptions import ModelError
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chutes_core import APIError, ChutesError
+from tests.langchain_chutes.models import call
 
-from ..langchain_chutes.models import call
 from .scenarios import LIMITS, MODES, SCENARIOS, Scenario, Turn, sent
 
 

@@ -1,0 +1,244 @@
+"""Models of other providers as members: their streams checked, so that what is cut never passes for whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import LLM
+from llama_index.core.prompts import ChatPromptTemplate
+
+from chutes_core import Kind, TimeLimits, Usage
+from chutes_core.failures import failure
+from chutes_core.fallback.bounded import abounded, bounded
+from llama_index_chutes._parts import Final, Toolbox, Wanted
+
+__all__ = ["Question", "aparts", "has_calls", "parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model of another provider is asked."""
+
+    llm: LLM
+    name: str
+    messages: Sequence[ChatMessage]
+    params: Mapping[str, Any]
+    stream: bool
+    limits: TimeLimits
+
+
+def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
+    """Ask, blocking, within the limits, and check the whole at the end."""
+    check = _Check(question)
+    fetch: Callable[[], Iterator[ChatResponse]] = lambda: _fetch(question)  # noqa: E731
+    for chunk in bounded(fetch, question.limits, shows=_shows, model=question.name):
+        if (given := check.take(chunk)) is not None:
+            yield given
+    yield check.end()
+
+
+async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, None]:
+    """Ask on the event loop, within the limits, and check the whole at the end."""
+    check = _Check(question)
+    chunks = abounded(lambda: _afetch(question), question.limits, shows=_shows, model=question.name)
+    try:
+        async for chunk in chunks:
+            if (given := check.take(chunk)) is not None:
+                yield given
+    finally:
+        await chunks.aclose()
+    yield check.end()
+
+
+def _fetch(question: Question) -> Iterator[ChatResponse]:
+    llm, wanted = question.llm, question.params.get("structured")
+    if isinstance(wanted, Wanted):
+        arguments = _structured(question, wanted)
+        with _reading(question):
+            if not question.stream:
+                yield _spoken(llm.structured_predict(wanted.output_cls, **arguments))
+                return
+            for value in llm.stream_structured_predict(wanted.output_cls, **arguments):
+                yield _spoken(value)
+        return
+    given = _arguments(question)
+    begun = False
+    try:
+        for chunk in llm.stream_chat(**given):
+            begun = True
+            yield chunk
+    except NotImplementedError:  # it cannot stream
+        if begun:
+            raise
+        yield llm.chat(**given)
+
+
+async def _afetch(question: Question) -> AsyncIterator[ChatResponse]:
+    llm, wanted = question.llm, question.params.get("structured")
+    if isinstance(wanted, Wanted):
+        arguments = _structured(question, wanted)
+        with _reading(question):
+            if not question.stream:
+                yield _spoken(await llm.astructured_predict(wanted.output_cls, **arguments))
+                return
+            async for value in await llm.astream_structured_predict(wanted.output_cls, **arguments):
+                yield _spoken(value)
+        return
+    given = _arguments(question)
+    begun = False
+    try:
+        async for chunk in await llm.astream_chat(**given):
+            begun = True
+            yield chunk
+    except NotImplementedError:
+        if begun:
+            raise
+        yield await llm.achat(**given)
+
+
+def _arguments(question: Question) -> dict[str, Any]:
+    """Translate a request: tools go through the model's own preparation."""
+    params = dict(question.params)
+    tools = params.get("tools")
+    if not isinstance(tools, Toolbox) or not isinstance(question.llm, FunctionCallingLLM):
+        return {"messages": list(question.messages), **params}
+    for name in ("tools", "tool_choice", "parallel_tool_calls"):
+        params.pop(name, None)
+    return question.llm._prepare_chat_with_tools_compat(
+        tools.tools, chat_history=list(question.messages), **tools.options, **params
+    )
+
+
+def _structured(question: Question, wanted: Wanted) -> dict[str, Any]:
+    params = {name: value for name, value in question.params.items() if name != "structured"} or None
+    messages = question.messages
+    if any(len(each.blocks) > 1 or not all(isinstance(b, TextBlock) for b in each.blocks) for each in messages):
+        return {"prompt": wanted.prompt, "llm_kwargs": params, **wanted.prompt_args}
+    # Each text stands in a variable of its own: nothing in it is taken for a variable again.
+    texts = {f"text_{number}": each.content or "" for number, each in enumerate(messages)}
+    template = [ChatMessage(role=each.role, content=f"{{text_{n}}}") for n, each in enumerate(messages)]
+    return {"prompt": ChatPromptTemplate(message_templates=template), "llm_kwargs": params, **texts}
+
+
+class _reading:  # noqa: N801 - reads as what it is in a with statement
+    """Turn what a program of the framework raises for an unusable answer into a failure of the model."""
+
+    def __init__(self, question: Question) -> None:
+        self._name = question.name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError):
+            raise failure(Kind.MALFORMED, f"the structured answer cannot be used: {error}", model=self._name) from error
+
+
+def _spoken(value: object) -> ChatResponse:
+    text = value.model_dump_json(by_alias=True) if isinstance(value, BaseModel) else str(value)
+    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), raw=value)
+
+
+def _shows(chunk: ChatResponse) -> bool:
+    return bool(chunk.delta or chunk.message.blocks or chunk.message.additional_kwargs)
+
+
+def has_calls(chunk: ChatResponse) -> bool:
+    """Whether a chunk has a tool call, in either of the framework's forms."""
+    message = chunk.message
+    return bool(message.additional_kwargs.get("tool_calls")) or any(
+        isinstance(block, ToolCallBlock) for block in message.blocks
+    )
+
+
+class _Check:
+    """Looks at what another provider's model gives, and vouches for the whole as far as anybody can."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._last: ChatResponse | None = None
+        self._usage: Usage | None = None
+        self._spoke = self._finishes = self._finished = False
+
+    def take(self, chunk: ChatResponse) -> ChatResponse | None:
+        """Take a chunk, and return it where it may be shown: a tool call waits until the answer is whole."""
+        self._last = chunk
+        self._usage = usage_of(chunk) or self._usage
+        reasons = _finish_reasons(chunk.raw)
+        if reasons is not None:
+            self._finishes = True
+            self._finished = self._finished or bool(reasons)
+        self._spoke = self._spoke or _shows(chunk)
+        return None if has_calls(chunk) else chunk
+
+    def end(self) -> Final:
+        """The stream has ended by itself: return the answer, or raise what is wrong with it."""
+        name, last = self._question.name, self._last
+        if last is None or not self._spoke:
+            raise failure(Kind.EMPTY, model=name)
+        if self._finishes and not self._finished:
+            raise failure(Kind.TRUNCATED, model=name)
+        self._whole_calls(last)
+        wanted = self._question.params.get("structured")
+        if isinstance(wanted, Wanted):
+            wanted.result = last.raw
+            last = last.model_copy(update={"raw": None})
+        return Final(_with_calls(self._question.llm, last), self._usage)
+
+    def _whole_calls(self, last: ChatResponse) -> None:
+        """Refuse arguments that were cut: some integrations mend them, and the mended call is another one."""
+        given = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
+        for call in last.message.additional_kwargs.get("tool_calls") or ():
+            function = call.get("function") if isinstance(call, Mapping) else getattr(call, "function", None)
+            told = function.get("arguments") if isinstance(function, Mapping) else getattr(function, "arguments", None)
+            given.append(told)
+        for arguments in given:
+            if isinstance(arguments, str) and arguments:
+                try:
+                    json.loads(arguments)
+                except ValueError:
+                    said = "a tool call whose arguments are not whole"
+                    raise failure(Kind.MALFORMED, said, model=self._question.name) from None
+
+
+def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
+    """Put the tool calls into blocks, where every member's are found and every member can read them later."""
+    if not has_calls(last) or not isinstance(llm, FunctionCallingLLM):
+        return last
+    calls = llm.get_tool_calls_from_response(last, error_on_no_tool_call=False)
+    blocks = [block for block in last.message.blocks if not isinstance(block, ToolCallBlock)]
+    blocks += [
+        ToolCallBlock(tool_call_id=each.tool_id, tool_name=each.tool_name, tool_kwargs=each.tool_kwargs)
+        for each in calls
+    ]
+    return last.model_copy(update={"message": last.message.model_copy(update={"blocks": blocks})})
+
+
+def _finish_reasons(raw: object) -> list[object] | None:
+    """Read why the choices of a chunk in OpenAI's form ended; None where it is not of that form."""
+    choices = raw.get("choices") if isinstance(raw, Mapping) else getattr(raw, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        return None
+    read = [
+        each.get("finish_reason", _NONE) if isinstance(each, Mapping) else getattr(each, "finish_reason", _NONE)
+        for each in choices
+    ]
+    return None if _NONE in read else [reason for reason in read if reason]
+
+
+_NONE = object()
+
+
+def usage_of(chunk: ChatResponse) -> Usage | None:
+    """Read what a chunk says of the tokens used, where integrations put it."""
+    raw = chunk.raw
+    told = raw.get("usage") if isinstance(raw, Mapping) else getattr(raw, "usage", None)
+    if isinstance(told, BaseModel):
+        told = told.model_dump()
+    return Usage.parse(told if isinstance(told, Mapping) else chunk.additional_kwargs or None)

@@ -1,0 +1,220 @@
+"""The members of a fallback: what was listed, made into models that leave every retry to the fallback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from importlib import import_module
+from typing import Any
+
+from llama_index.core.llms.llm import LLM
+
+from chutes_core import ChutesError, ChutesWarning, ConfigurationError, ModelInfo
+from chutes_core.auth import Credential
+from chutes_core.fallback import Member
+from chutes_core.settings import BASE_URL, Settings, TimeLimits
+from llama_index_chutes._base import models_behind
+from llama_index_chutes.llms import Chutes
+
+__all__ = ["Seat", "as_model", "public_copy", "seats_of"]
+
+_SECRET = ("api_key", "token", "secret", "password", "headers")
+_ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
+# Where routes in a file find the models of other providers.
+_PROVIDERS = {
+    "openai": "llama_index.llms.openai:OpenAI",
+    "openai_like": "llama_index.llms.openai_like:OpenAILike",
+    "azure_openai": "llama_index.llms.azure_openai:AzureOpenAI",
+    "anthropic": "llama_index.llms.anthropic:Anthropic",
+    "openrouter": "llama_index.llms.openrouter:OpenRouter",
+    "groq": "llama_index.llms.groq:Groq",
+    "mistralai": "llama_index.llms.mistralai:MistralAI",
+    "google_genai": "llama_index.llms.google_genai:GoogleGenAI",
+    "ollama": "llama_index.llms.ollama:Ollama",
+    "fireworks": "llama_index.llms.fireworks:Fireworks",
+}
+_warned: set[type] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A member as the engine sees it, the model behind it, and what is known of that."""
+
+    member: Member
+    llm: LLM
+    infos: tuple[ModelInfo, ...] = ()
+
+    def limits(self, step: TimeLimits) -> TimeLimits:
+        """Return the limits of an attempt: the fallback's and the model's own, whichever are shorter."""
+        own = self.llm.timeout if isinstance(self.llm, Chutes) else None
+        if own is None:
+            return step
+        told = TimeLimits.of(own)
+        names = ("connect", "first_token", "gap", "total")
+        return TimeLimits(**{name: _least(getattr(told, name), getattr(step, name)) for name in names})
+
+
+def as_model(entry: object, shared: Mapping[str, Any]) -> LLM:
+    """Make a member of what was listed: a name, a table of a route, or a model.
+
+    >>> as_model("acme/one", {"api_key": "cpk_0123"}).max_retries
+    0
+    """
+    if isinstance(entry, str):
+        return Chutes(**{**shared, "model": entry, "max_retries": 0})
+    if isinstance(entry, Mapping):
+        return _from_table(entry, shared)
+    if not isinstance(entry, LLM):
+        raise ConfigurationError(
+            f"A member must be the name of a model or an LLM of LlamaIndex, not {type(entry).__name__}."
+        )
+    return _without_retries(entry)
+
+
+def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
+    told = dict(table)
+    if told.pop("class_name", Chutes.class_name()) != Chutes.class_name():
+        raise ConfigurationError(
+            "A model of another provider is not restored from its description: make it anew, and list it."
+        )
+    provider = str(told.pop("provider", "chutes"))
+    if provider == "chutes":
+        return Chutes(**{**shared, **told, "max_retries": 0})
+    place = _PROVIDERS.get(provider, provider)
+    module, colon, name = place.partition(":")
+    if not colon:
+        raise ConfigurationError(
+            f"There is no provider {provider!r} here. There are {', '.join(sorted(_PROVIDERS))}, and any class as "
+            "'package.module:Class'."
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        package = module.replace(".", "-").replace("_", "-")
+        raise ConfigurationError(f"provider={provider!r} needs {name}: pip install {package}.") from None
+    if not (isinstance(found, type) and issubclass(found, LLM)):
+        raise ConfigurationError(f"{place} is no LLM of LlamaIndex.")
+    return _without_retries(found(**told))
+
+
+def _without_retries(llm: LLM) -> LLM:
+    """Return the model, or a copy that does not try again by itself: two loops of retries multiply."""
+    tries = getattr(llm, "max_retries", None)
+    if tries == 0:
+        return llm
+    if tries is None or "max_retries" not in type(llm).model_fields:
+        if type(llm) not in _warned:
+            _warned.add(type(llm))
+            warnings.warn(
+                f"{type(llm).__name__} has no max_retries to turn off. If it tries again by itself, turn that off: "
+                "until then the next member waits for it.",
+                ChutesWarning,
+                stacklevel=5,
+            )
+        return llm
+    copy = llm.model_copy(update={"max_retries": 0})
+    if isinstance(copy, Chutes):
+        copy._clients = type(copy._clients)()
+        return copy
+    for name in ("_client", "_aclient"):  # clients that were made before know the old number
+        client = getattr(copy, name, None)
+        if getattr(client, "max_retries", 0) and hasattr(client, "with_options"):
+            setattr(copy, name, client.with_options(max_retries=0))
+    return copy
+
+
+def public_copy(llm: LLM) -> LLM:
+    """Return a model as it may be pickled: another provider's without its keys, ours sees to that itself."""
+    if isinstance(llm, Chutes):
+        return llm
+    secret = [name for name in type(llm).model_fields if any(part in name.lower() for part in _SECRET)]
+    hidden = {name: None for name in secret if not isinstance(getattr(llm, name, None), bool | int | float)}
+    copy = llm.model_copy(update=hidden)
+    for name in ("_client", "_aclient"):
+        if getattr(copy, name, None) is not None:
+            setattr(copy, name, None)
+    return copy
+
+
+# ------------------------------------------------------------------------------------------- for the engine
+
+
+def seats_of(llms: Iterable[LLM]) -> list[Seat]:
+    """Describe the members to the engine.
+
+    >>> [seat.member.name for seat in seats_of([as_model("acme/one", {"api_key": "cpk_0123"})])]
+    ['acme/one']
+    """
+    seats: list[Seat] = []
+    for llm in llms:
+        seat = _own(llm) if isinstance(llm, Chutes) else _foreign(llm)
+        if any(seat.member.target == other.member.target for other in seats):
+            # The same model with another key or elsewhere has a health of its own.
+            apart = replace(seat.member, host=f"{seat.member.host}#{seat.member.account}")
+            if any(apart.target == other.member.target for other in seats):
+                raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, it is asked again.")
+            seat = replace(seat, member=apart)
+        seats.append(seat)
+    return seats
+
+
+def _own(llm: Chutes) -> Seat:
+    infos = tuple(llm._infos())
+    where = Settings.resolve(base_url=llm.api_base).base_url
+    try:
+        key: object = llm.api_key if callable(llm.api_key) else Credential(llm.api_key).secret().get_secret_value()
+    except ChutesError:
+        key = None  # the first call says what is missing
+    host = "" if where == BASE_URL else where
+    return Seat(Member(llm.model, _account("chutes", where, key), _joint(llm.model, infos), host), llm, infos)
+
+
+def _foreign(llm: LLM) -> Seat:
+    kind = type(llm).__name__
+    where = next((value for value in (getattr(llm, name, None) for name in _ADDRESSES) if isinstance(value, str)), "")
+    key = getattr(llm, "api_key", None)
+    if hasattr(key, "get_secret_value"):
+        key = key.get_secret_value()
+    name = llm.metadata.model_name
+    if not name or name == "unknown":
+        name = str(getattr(llm, "model", None) or kind)
+    return Seat(Member(name, _account(kind, where, key), None, where or kind), llm)
+
+
+def _account(provider: str, where: str, key: object) -> str:
+    """Name an account without telling its key: members with the same one share its limits and failures.
+
+    The digest is too short to find a key by, and the same in every process, so that health can be handed on.
+    """
+    told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
+    digest = blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
+    return f"{provider}-{digest}"
+
+
+def _joint(model: str, infos: Sequence[ModelInfo]) -> ModelInfo:
+    """Describe a routing list by what holds for all that it names: the server chooses among them."""
+    if len(infos) == 1:
+        return infos[0]
+    windows = [info.context_length for info in infos]
+    prices = [(info.price_in, info.price_out) for info in infos]
+    sure = {info.confidential for info in infos}
+    return ModelInfo(
+        id=model,
+        context_length=min((each for each in windows if each), default=None),
+        input_modalities=_common([info.input_modalities for info in infos]),
+        features=_common([info.features for info in infos]),
+        confidential=True if sure == {True} else False if False in sure else None,
+        price_in=None if any(each[0] is None for each in prices) else max(each[0] or 0.0 for each in prices),
+        price_out=None if any(each[1] is None for each in prices) else max(each[1] or 0.0 for each in prices),
+    )
+
+
+def _common(sets: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    known = [each for each in sets if each is not None]
+    return frozenset.intersection(*known) if known and len(known) == len(sets) else None
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
