@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -82,11 +83,15 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _local(words: Sequence[str]) -> int:
+    # While modules are imported, Ctrl-C as an exception can get lost in the import system: be ended by it instead.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from chutes_local.__main__ import main as run
     except ImportError as error:
         print(f"The embedded Chutes is an extra ({error}): pip install 'chutes-connect[local]'", file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGINT, before)
     return run(words)
 
 

@@ -147,7 +147,7 @@ FACTS: Mapping[Kind, Facts] = {
     Kind.MODEL_NOT_FOUND: Facts(
         e.ModelNotFoundError, _TARGET, _ELSEWHERE,
         "the name is unknown or has gone, the key may not use it, or every member of the list is cold",
-        "Look at client.models() for the names of today.",
+        "See the names of today with `chutes-connect models` or client.models().",
     ),
     Kind.ROUTE_NOT_FOUND: Facts(
         e.ModelNotFoundError, _REQUEST, _NEVER, "this address has no such path",

@@ -9,6 +9,10 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+if __name__ == "__main__":
+    # While modules are imported, Ctrl-C as an exception can get lost in the import system: be ended by it instead.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from chutes_local.backend import BackendError
 from chutes_local.faults import FaultPlan
 from chutes_local.kinds import KINDS
@@ -74,6 +78,7 @@ def run(server: LocalChutes) -> int:
 
     def end(number: int, frame: FrameType | None) -> None:
         over.set()
+        server.interrupt()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -83,6 +88,8 @@ def run(server: LocalChutes) -> int:
             while not over.wait(1.0):
                 pass
     except (BackendError, OSError) as error:
+        if over.is_set():
+            return 130
         print(f"The embedded Chutes cannot start: {error}", file=sys.stderr)
         return 1
     finally:

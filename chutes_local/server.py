@@ -17,7 +17,7 @@ from typing import Any
 
 from chutes_local.accounts import API_KEY, Accounts, Trouble
 from chutes_local.app import create_app
-from chutes_local.backend import Backend, BackendKind, choose_backend
+from chutes_local.backend import Backend, BackendError, BackendKind, choose_backend
 from chutes_local.faults import FaultPlan
 from chutes_local.fleet import Chute, Fleet
 from chutes_local.journal import Journal
@@ -96,11 +96,15 @@ class LocalChutes:
         if thread is None:
             return
         atexit.unregister(self.stop)
+        self.interrupt()
+        thread.join(STOP_SECONDS)
+
+    def interrupt(self) -> None:
+        """Ask the server to stop, also in the middle of its start, and do not wait: for signal handlers."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None:
             with suppress(RuntimeError):  # the loop has ended by itself
                 loop.call_soon_threadsafe(stop.set)
-        thread.join(STOP_SECONDS)
 
     def __enter__(self) -> LocalChutes:
         """Start."""
@@ -245,13 +249,25 @@ class LocalChutes:
         finally:
             self._ready.set()
 
+    async def _start_backend(self, stop: asyncio.Event) -> None:
+        """Start the backend, which may fetch a model; give that up when the server is to stop before it is done."""
+        starting, stopping = asyncio.create_task(self.world.backend.start()), asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if starting.done():
+            return await starting
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        raise BackendError("it was stopped while it started.")
+
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.world.stopping = asyncio.Event()
         self._listener = listener = Listener(create_app(self.world), self._host, self._port)
         self.world.refuse = listener.close_for
         try:
-            await self.world.backend.start()
+            await self._start_backend(self._stop)
             await listener.open()
             self._port = listener.port
             self._ready.set()

@@ -100,10 +100,12 @@ class ChutesComponent(BaseComponent):
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
     _hints: ClassVar[Mapping[str, str]] = {}
+    _other_names: ClassVar[Mapping[str, str]] = {"model_name": "model", "base_url": "api_base"}
 
     if not TYPE_CHECKING:  # type checkers know the fields better than this signature does
 
         def __init__(self, **data: Any) -> None:
+            data = _by_field_name(type(self), data)
             _refuse_unknown(type(self), data)
             super().__init__(**data)
 
@@ -168,6 +170,17 @@ class ChutesComponent(BaseComponent):
         client = (AsyncChutesClient if kind == "async" else ChutesClient)(self.api_key, **settings)
         self._clients.made[kind] = (wanted, client)
         return client
+
+
+def _by_field_name(cls: type[ChutesComponent], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what was given under another integration's name for it under ours."""
+    named = dict(data)
+    for other, name in cls._other_names.items():
+        if other in named:
+            if name in named:
+                raise ConfigurationError(f"{other!r} is another name for {name!r}: give one of them.")
+            named[name] = named.pop(other)
+    return named
 
 
 def _refuse_unknown(cls: type[ChutesComponent], data: Mapping[str, object]) -> None:

@@ -126,7 +126,7 @@ def _structured(question: Question, wanted: Wanted) -> dict[str, Any]:
     return {"prompt": ChatPromptTemplate(message_templates=template), "llm_kwargs": params, **texts}
 
 
-class _reading:  # noqa: N801 - reads as what it is in a with statement
+class _reading:
     """Turn what a program of the framework raises for an unusable answer into a failure of the model."""
 
     def __init__(self, question: Question) -> None:
@@ -169,6 +169,9 @@ class _Check:
     def take(self, chunk: ChatResponse) -> ChatResponse | None:
         """Take a chunk, and return it where it may be shown: a tool call waits until the answer is whole."""
         self._last = chunk
+        if "structured" in self._question.params:  # raw is the object that was asked for
+            self._spoke = True
+            return chunk
         self._usage = usage_of(chunk) or self._usage
         reasons = _finish_reasons(chunk.raw)
         if reasons is not None:
@@ -193,7 +196,7 @@ class _Check:
 
     def _whole_calls(self, last: ChatResponse) -> None:
         """Refuse arguments that were cut: some integrations mend them, and the mended call is another one."""
-        given = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
+        given: list[Any] = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
         for call in last.message.additional_kwargs.get("tool_calls") or ():
             function = call.get("function") if isinstance(call, Mapping) else getattr(call, "function", None)
             told = function.get("arguments") if isinstance(function, Mapping) else getattr(function, "arguments", None)
@@ -212,7 +215,7 @@ def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
     if not has_calls(last) or not isinstance(llm, FunctionCallingLLM):
         return last
     calls = llm.get_tool_calls_from_response(last, error_on_no_tool_call=False)
-    blocks = [block for block in last.message.blocks if not isinstance(block, ToolCallBlock)]
+    blocks: list[Any] = [block for block in last.message.blocks if not isinstance(block, ToolCallBlock)]
     blocks += [
         ToolCallBlock(tool_call_id=each.tool_id, tool_name=each.tool_name, tool_kwargs=each.tool_kwargs)
         for each in calls

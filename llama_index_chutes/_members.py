@@ -15,7 +15,6 @@ from chutes_core import ChutesError, ChutesWarning, ConfigurationError, ModelInf
 from chutes_core.auth import Credential
 from chutes_core.fallback import Member
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
-from llama_index_chutes._base import models_behind
 from llama_index_chutes.llms import Chutes
 
 __all__ = ["Seat", "as_model", "public_copy", "seats_of"]
@@ -120,7 +119,7 @@ def _without_retries(llm: LLM) -> LLM:
         return copy
     for name in ("_client", "_aclient"):  # clients that were made before know the old number
         client = getattr(copy, name, None)
-        if getattr(client, "max_retries", 0) and hasattr(client, "with_options"):
+        if client is not None and getattr(client, "max_retries", None) and hasattr(client, "with_options"):
             setattr(copy, name, client.with_options(max_retries=0))
     return copy
 
@@ -175,7 +174,7 @@ def _foreign(llm: LLM) -> Seat:
     kind = type(llm).__name__
     where = next((value for value in (getattr(llm, name, None) for name in _ADDRESSES) if isinstance(value, str)), "")
     key = getattr(llm, "api_key", None)
-    if hasattr(key, "get_secret_value"):
+    if key is not None and hasattr(key, "get_secret_value"):
         key = key.get_secret_value()
     name = llm.metadata.model_name
     if not name or name == "unknown":

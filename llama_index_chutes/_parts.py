@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from chutes_core import Delta
 
-__all__ = ["ATTEMPTS", "RESTART", "ChatWriter", "CompletionWriter", "Final", "Restart", "Toolbox", "Wanted", "Writer", "row"]
+__all__ = [
+    "ATTEMPTS",
+    "RESTART",
+    "ChatWriter",
+    "CompletionWriter",
+    "Final",
+    "Restart",
+    "Toolbox",
+    "Wanted",
+    "Writer",
+    "row",
+]
 
 ATTEMPTS = "chutes_attempts"
 RESTART = "chutes_restart"
@@ -94,9 +105,7 @@ class ChatWriter:
         """Return the message so far."""
         return part if isinstance(part, ChatResponse) else self._own(part)
 
-    def finish(
-        self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]
-    ) -> ChatResponse:
+    def finish(self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]) -> ChatResponse:
         """Return the whole message."""
         if isinstance(end, Final):
             raw = {**_plain(end.response.raw), **_told(served, attempts)}

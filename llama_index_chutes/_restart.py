@@ -39,16 +39,16 @@ def collect(chunks: Iterable[C]) -> C:
         ValueError: The stream is empty.
     """
     last = None
-    for last in chunks:
-        pass
+    for chunk in chunks:
+        last = chunk
     return _there(last)
 
 
 async def acollect(chunks: AsyncIterable[C]) -> C:
     """Return the whole answer of an async stream."""
     last = None
-    async for last in chunks:
-        pass
+    async for chunk in chunks:
+        last = chunk
     return _there(last)
 
 

@@ -61,9 +61,7 @@ class Run:
             able = [seat for seat in seats if seat.infos or seat.llm.metadata.is_function_calling_model]
             unable = [seat for seat in seats if seat not in able]
         self._seats = {seat.member.target: seat for seat in able}
-        self._call = Call(
-            [seat.member for seat in able], policy, health, needs, now=clock.now, visible=visible
-        )
+        self._call = Call([seat.member for seat in able], policy, health, needs, now=clock.now, visible=visible)
         self._call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
         self.relay: Relay[Part] = Relay(
             self._call,

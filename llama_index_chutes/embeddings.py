@@ -19,8 +19,6 @@ DEFAULT_EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
 DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 
 _HINTS = {
-    "model": "Did you mean 'model_name'?",
-    "base_url": "Did you mean 'api_base'?",
     "batch_size": "Did you mean 'embed_batch_size'?",
 }
 
@@ -35,7 +33,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
     r"""An embedding model on Chutes.
 
     Args:
-        model_name: The model.
+        model_name: The model; also as ``model``.
         embed_batch_size: How many texts go into one request.
         num_workers: How many requests the async methods make at a time.
         dimensions: How many numbers a vector should have; None leaves it to the model.
@@ -59,6 +57,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
     task: str = Field(default=DEFAULT_TASK, description="What a query is for.")
 
     _hints: ClassVar[Mapping[str, str]] = _HINTS
+    _other_names: ClassVar[Mapping[str, str]] = {"model": "model_name", "base_url": "api_base"}
 
     @field_validator("query_instruction")
     @classmethod

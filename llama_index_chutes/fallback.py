@@ -26,7 +26,7 @@ from llama_index.core.base.llms.types import (
     MessageRole,
 )
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
-from llama_index.core.instrumentation.events.base import BaseEvent
+from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
     LLMStructuredPredictInProgressEvent,
@@ -107,7 +107,7 @@ class ChutesFallback(FunctionCallingLLM):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
 
     members: list[Any] = Field(description="The models, in their order.")
-    policy: FallbackPolicy = Field(description="The rules.")
+    policy: Any = Field(description="The rules: a FallbackPolicy.")
     health: Any = Field(exclude=True, repr=False, description="What is known of the members.")
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a clock that you move.")
 
@@ -199,7 +199,7 @@ class ChutesFallback(FunctionCallingLLM):
 
     def _seats(self) -> list[Seat]:
         """Return the members as the engine sees them, anew when one or what is known of it has changed."""
-        state = [
+        state: list[tuple[object, ...]] = [
             (member, member.model, member.max_tokens, member.api_key, member._known_models())
             if isinstance(member, Chutes)
             else (member, None, None, None, None)
@@ -496,5 +496,3 @@ def _piece(reader: Plan[Model], chunk: ChatResponse) -> Model | FlexibleModel | 
 def _ended(wanted: Wanted) -> Any:
     dispatcher.event(LLMStructuredPredictEndEvent(output=wanted.result))
     return wanted.result
-
-

@@ -97,8 +97,6 @@ def test_metadata_follows_a_change() -> None:
     ("name", "hint"),
     [
         ("temprature", "Did you mean 'temperature'"),
-        ("base_url", "Did you mean 'api_base'"),
-        ("model_name", "Did you mean 'model'"),
         ("max_completion_tokens", "Did you mean 'max_tokens'"),
         ("frequency_penalty", "additional_kwargs"),
         ("is_chat_model", "leave it out"),
@@ -113,8 +111,17 @@ def test_unknown_keywords(name: str, hint: str) -> None:
 
 def test_unknown_keywords_of_the_embedding() -> None:
     """The same for embeddings."""
-    with pytest.raises(ConfigurationError, match="Did you mean 'model_name'"):
-        ChutesEmbedding(**{"model": "x"})
+    with pytest.raises(ConfigurationError, match="Did you mean 'embed_batch_size'"):
+        ChutesEmbedding(**{"batch_size": 5})
+
+
+def test_other_integrations_names_are_taken() -> None:
+    """What the twin and others call base_url, model or model_name is understood, but not twice."""
+    llm = Chutes(**{"model_name": MODEL, "base_url": "http://127.0.0.1:9/v1"})
+    assert (llm.model, llm.api_base) == (MODEL, "http://127.0.0.1:9/v1")
+    assert ChutesEmbedding(**{"model": "acme/embed"}).model_name == "acme/embed"
+    with pytest.raises(ConfigurationError, match="another name for 'model'"):
+        Chutes(**{"model": MODEL, "model_name": MODEL})
 
 
 @pytest.mark.parametrize(

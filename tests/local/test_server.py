@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 
@@ -197,3 +198,28 @@ def test_many_threads_at_once() -> None:
         assert statuses == [200] * 80
         entries = server.journal.wait(80)
         assert len({entry.number for entry in entries}) == 80
+
+
+def test_a_start_can_be_interrupted() -> None:
+    """A server whose backend is still fetching gives that up at once, and says that it was stopped."""
+    fetching, given_up = threading.Event(), threading.Event()
+
+    class Slow(EchoBackend):
+        async def start(self) -> None:
+            fetching.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+    server = LocalChutes(backend=Slow())
+
+    def interrupt() -> None:
+        fetching.wait(5)
+        server.interrupt()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(BackendError, match="stopped while it started"):
+        server.start()
+    assert given_up.is_set()
+    assert not server.running
