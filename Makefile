@@ -7,8 +7,14 @@ PY2 := .venv-openai2/bin/python
 
 # Passed on to pytest, as in: make test PYTEST_ARGS="-k stream -x"
 PYTEST_ARGS ?=
+# How many processes the tests run in; 0 is this one.
+WORKERS ?= 2
 # The least line and branch coverage of chutes_core, in percent; 0 turns the limit off.
 COV_MIN ?= 98
+
+# What runs on openai 2.x: whatever speaks to the SDK, and the peer that holds it there.
+TESTS2 := tests/core tests/integration tests/parity tests/llama_index_chutes tests/langchain_chutes \
+	tests/local/test_stock_openai.py tests/local/test_stock_llama_index.py -m "not local"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench record docs build constraints clean venv venv-openai2
@@ -19,13 +25,14 @@ help: ## list the targets
 demo: venv ## answers, faults and fallbacks in front of your eyes; without a key, on embedded models
 	@$(PY) examples/demo.py
 
-test: ## the core on openai 2.x, then the whole suite on openai 3.x, with coverage
+test: ## what speaks to the SDK on openai 2.x, then the whole suite on openai 3.x, with coverage
 	@$(MAKE) -s -j2 venv venv-openai2
 	@rm -f .coverage
-	@echo "tests/core on $$($(PY2) tools/versions.py openai)"
-	@$(PY2) -m pytest -q -p no:cacheprovider --cov --cov-report= $(PYTEST_ARGS) tests/core
+	@echo "the core and both frameworks on $$($(PY2) tools/versions.py openai)"
+	@$(PY2) -m pytest -q -n $(WORKERS) --dist loadfile -p no:cacheprovider --cov --cov-report= $(PYTEST_ARGS) $(TESTS2)
 	@echo "the whole suite on $$($(PY) tools/versions.py openai)"
-	@$(PY) -m pytest -q --cov --cov-append --cov-report=term --cov-fail-under=$(COV_MIN) $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=term \
+		--cov-fail-under=$(COV_MIN) $(PYTEST_ARGS)
 
 check: venv ## lint, format, types, direction of imports, secrets, and the wheel in a clean environment
 	@$(PY) -m ruff check .
@@ -66,4 +73,4 @@ venv:
 
 venv-openai2:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
-	@$(PYTHON) tools/environment.py .venv-openai2 constraints.txt constraints-openai2.txt
+	@$(PYTHON) tools/environment.py --with dev-openai2 .venv-openai2 constraints.txt constraints-openai2.txt

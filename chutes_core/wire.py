@@ -44,7 +44,7 @@ class _NetworkStream(Protocol):
     def get_extra_info(self, info: str) -> object: ...
 
 
-def _problem(error: Exception) -> WireFailure | StatusFailure | None:
+def _problem(error: Exception) -> Exception | None:
     """Say in our own words what the SDK or the HTTP client raised; None for what is neither's."""
     if isinstance(error, StatusFailure):
         return error
@@ -54,6 +54,8 @@ def _problem(error: Exception) -> WireFailure | StatusFailure | None:
     if response is not None and hasattr(error, "status_code"):
         return StatusFailure(response.status_code, dict(response.headers), response.content)
     cause = error.__cause__ if type(error).__module__.startswith("openai") and error.__cause__ else error
+    if isinstance(cause, Exception) and type(cause).__module__ == "builtins" and not isinstance(cause, OSError):
+        return cause  # a mistake inside the user's own transport, which openai 2.x takes for a broken connection
     name = type(cause).__name__
     said = redact(f"{name}: {cause}" if str(cause) else name)
     if name in ("ConnectTimeout", "PoolTimeout"):

@@ -1,7 +1,7 @@
 """Make, or reuse, a virtual environment with this project installed in it.
 
-python tools/environment.py DIRECTORY [CONSTRAINTS ...]     later constraint files override earlier ones
-python tools/environment.py --freeze DIRECTORY              print what is installed there, as constraints
+python tools/environment.py [--with EXTRA] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
+python tools/environment.py --freeze DIRECTORY                             print what is installed, as constraints
 
 An environment is reused as long as nothing that decides its contents has changed: the dependencies in
 pyproject.toml, the constraints, the interpreter, and the folder it stands in. Standard library only, because
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ".[all,dev]"
+EXTRAS = ("all", "dev")
 HEADER = "# The versions the suite was tested with. Rewritten by `make constraints`."
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==\S+$")
 
@@ -37,12 +37,12 @@ def merged(files: Sequence[Path]) -> str:
     return "".join(f"{pin}\n" for pin in pins.values())
 
 
-def key(constraints: str) -> str:
+def key(constraints: str, extras: Sequence[str]) -> str:
     """Return a digest of everything that decides what is installed."""
     import tomllib  # not at the top: an older interpreter shall reach the message in `main`
 
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    parts = [config["build-system"], config["project"], constraints, sys.version, str(ROOT), EXTRAS]
+    parts = [config["build-system"], config["project"], constraints, sys.version, str(ROOT), list(extras)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -61,26 +61,26 @@ def pip(venv: Path, *arguments: str) -> None:
     subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
-def build(venv: Path, constraints: str) -> None:
+def build(venv: Path, constraints: str, extras: Sequence[str]) -> None:
     """Make the environment from nothing and install the project in it, editable."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     pins = venv / "constraints.txt"
     pins.write_text(constraints)
     # The build backend first, pinned like the rest, so that nothing is fetched behind the constraints' back.
     pip(venv, "install", "--no-compile", "-c", str(pins), "hatchling")
-    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", "-e", EXTRAS)
+    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", "-e", f".[{','.join(extras)}]")
 
 
-def ensure(venv: Path, files: Sequence[Path]) -> None:
+def ensure(venv: Path, files: Sequence[Path], extras: Sequence[str]) -> None:
     """Build the environment unless the one that is there is the one that is wanted."""
     constraints = merged(files)
-    wanted = key(constraints)
+    wanted = key(constraints, extras)
     stamp = venv / "stamp"
     with locked(venv):
         if stamp.is_file() and stamp.read_text() == wanted:
             return
         print(f"Setting up {venv.name} (once; reused until the dependencies change) …", flush=True)
-        build(venv, constraints)
+        build(venv, constraints, extras)
         stamp.write_text(wanted)
 
 
@@ -104,9 +104,12 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[0] == "--freeze":
         print(freeze(ROOT / arguments[1]), end="")
         return 0
+    extras = EXTRAS
+    if arguments[0] == "--with":
+        extras, arguments = (*EXTRAS, arguments[1]), arguments[2:]
     venv, *files = (ROOT / argument for argument in arguments)
     try:
-        ensure(venv, files)
+        ensure(venv, files, extras)
     except subprocess.CalledProcessError as error:
         print(f"Setting up {venv.name} failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1

@@ -43,7 +43,7 @@ def test_built_once_and_again_when_dependencies_change(
 
     def ensure(dependency: str, length: int) -> int:
         project.write_text(PROJECT.format(dependency=dependency, length=length))
-        environment.ensure(tmp_path / ".venv", [pins])
+        environment.ensure(tmp_path / ".venv", [pins], environment.EXTRAS)
         return len(built)
 
     assert ensure("a", 100) == 1
@@ -65,5 +65,5 @@ def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(environment, "build", build)
     (tmp_path / "pyproject.toml").write_text(PROJECT.format(dependency="a", length=1))
     with pytest.raises(KeyboardInterrupt):
-        environment.ensure(tmp_path / ".venv", [])
+        environment.ensure(tmp_path / ".venv", [], environment.EXTRAS)
     assert not (tmp_path / ".venv/stamp").exists()
