@@ -1,7 +1,7 @@
 """Replies and the steps of a stream as LangChain's results and chunks. Pure.
 
-The chunks of text are made without validation, which would cost more than everything else together: what goes
-into them is known to be right, and a test compares them with validated ones. Usage, metadata and
+Messages and the chunks of text are made without validation, which would cost more than everything else together:
+what goes into them is known to be right, and a test compares them with validated ones. Usage, metadata and
 ``chunk_position="last"`` come on the very last chunk, and only of a whole answer.
 """
 
@@ -71,25 +71,30 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
 def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
     """Translate a whole reply; the usage is that of all its choices, and stands with the first."""
     usage = usage_metadata(reply.usage)
-    generations = [
-        ChatGeneration(message=_message(reply, choice, usage if position == 0 else None, cost))
-        for position, choice in enumerate(reply.choices)
-    ]
-    return ChatResult(generations=generations)
-
-
-def _message(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost: float | None) -> AIMessage:
-    return AIMessage(
-        content=choice.content,
-        additional_kwargs={"reasoning_content": choice.reasoning} if choice.reasoning else {},
-        response_metadata=response_metadata(reply, choice, cost),
-        tool_calls=[{"name": call.name, "args": call.args, "id": call.id} for call in choice.tool_calls],
-        invalid_tool_calls=[
-            {"name": call.name, "args": call.arguments, "id": call.id, "error": call.error}
-            for call in choice.invalid_tool_calls
-        ],
-        usage_metadata=usage,
+    return ChatResult(
+        generations=[
+            _generation(reply, choice, usage if position == 0 else None, cost)
+            for position, choice in enumerate(reply.choices)
+        ]
     )
+
+
+def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost: float | None) -> ChatGeneration:
+    fields: dict[str, Any] = {
+        "content": choice.content,
+        "additional_kwargs": {"reasoning_content": choice.reasoning} if choice.reasoning else {},
+        "response_metadata": response_metadata(reply, choice, cost),
+        "usage_metadata": usage,
+    }
+    if choice.tool_calls or choice.invalid_tool_calls:
+        fields["tool_calls"] = [
+            {"name": call.name, "args": call.args, "id": call.id, "type": "tool_call"} for call in choice.tool_calls
+        ]
+        fields["invalid_tool_calls"] = [
+            {"type": "invalid_tool_call", "id": call.id, "name": call.name, "args": call.arguments, "error": call.error}
+            for call in choice.invalid_tool_calls
+        ]
+    return _fast(ChatGeneration, {"text": choice.content, "message": _fast(AIMessage, fields)})
 
 
 class ChunkMaker:
@@ -177,12 +182,12 @@ class _Template:
 
     def __init__(self, model: type[BaseModel]) -> None:
         fields = model.model_fields.items()
-        self.plain = {name: field.default for name, field in fields if field.default_factory is None}
+        self.plain = {name: None if field.default_factory else field.default for name, field in fields}
         self.makers = [(name, field.default_factory) for name, field in fields if field.default_factory is not None]
         self.extra = model.model_config.get("extra") == "allow"
 
 
-_TEMPLATES = {model: _Template(model) for model in (AIMessageChunk, ChatGenerationChunk)}
+_TEMPLATES = {model: _Template(model) for model in (AIMessage, AIMessageChunk, ChatGeneration, ChatGenerationChunk)}
 _set = object.__setattr__
 
 

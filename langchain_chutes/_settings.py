@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesError, ConfigurationError
@@ -29,7 +29,9 @@ _KEY_VARIABLE = "CHUTES_API_KEY"
 class ChutesSettings(BaseModel):
     """Where the service is, who asks, and how patiently: the part of the arguments that concerns the connection."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     api_key: SecretStr | Callable[[], Any] | None = Field(default=None, repr=True)
     """A key or token, or a function that returns one. Without it `CHUTES_OAUTH_TOKEN` and `CHUTES_API_KEY` are read."""
@@ -80,6 +82,12 @@ class ChutesSettings(BaseModel):
     @classmethod
     def _other_names(cls) -> Mapping[str, str]:
         return {"chutes_api_key": "api_key", "chutes_api_base": "base_url", "request_timeout": "timeout"}
+
+    @field_validator("timeout")
+    @classmethod
+    def _usable_limits(cls, value: TimeLimits | float | None) -> TimeLimits | float | None:
+        TimeLimits.of(value)
+        return value
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:

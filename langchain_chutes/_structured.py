@@ -99,12 +99,17 @@ class StrictJsonParser(JsonOutputParser):
 class StrictPydanticParser(PydanticOutputParser[TBaseModel], StrictJsonParser):
     """The same, as an object of a pydantic model."""
 
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Read the answer."""
+        return super().parse_result(result, partial=partial and not _ended(result))
+
 
 class StrictPydanticToolsParser(PydanticToolsParser):
     """A tool call as an object; that there is none is an error and not a None."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Read the call."""
+        partial = partial and not _ended(result)
         return _called(result, super().parse_result(result, partial=partial), partial=partial)
 
 
@@ -113,6 +118,7 @@ class StrictKeyToolsParser(JsonOutputKeyToolsParser):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Read the call."""
+        partial = partial and not _ended(result)
         return _called(result, super().parse_result(result, partial=partial), partial=partial)
 
 
@@ -125,7 +131,7 @@ def _refuse_cut(result: list[Generation]) -> None:
 
 
 def _called(result: list[Generation], read: Any, *, partial: bool) -> Any:
-    if read is not None or (partial and not _ended(result)):
+    if read is not None or partial:
         return read
     _refuse_cut(result)
     invalid = getattr(_message(result), "invalid_tool_calls", None)

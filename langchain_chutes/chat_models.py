@@ -71,7 +71,9 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     their async forms are LangChain's.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     model: str = Field(min_length=1)
     """A model's name, a list of names that the gateway works through (`"a,b:latency"`), or an alias of yours."""
@@ -165,7 +167,8 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             arguments["extra_body"] = {**(self.extra_body or {}), **(arguments.get("extra_body") or {})}
         if stream and (arguments.get("n") or 1) > 1:
             raise RequestRefusedError("A stream carries one answer: ask for n > 1 with invoke, or leave n out.")
-        echo = echoes_reasoning(model_infos(self._known_models(), model))
+        answered = any(isinstance(message, AIMessage) for message in messages)
+        echo = answered and echoes_reasoning(model_infos(self._known_models(), model))
         return _Call(request_messages(messages, echo_reasoning=echo), arguments)
 
     def _cost(self, reply: Reply) -> float | None:
@@ -315,6 +318,24 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
         return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    def with_fallbacks(
+        self,
+        fallbacks: Sequence[Runnable[LanguageModelInput, Any]],
+        *,
+        exceptions_to_handle: tuple[type[BaseException], ...] = (Exception,),
+        exception_key: str | None = None,
+    ) -> Any:
+        """Make a `ChutesFallback` of this model and others; LangChain's own of what that cannot be made of."""
+        models = all(isinstance(each, BaseChatModel) for each in fallbacks)
+        usual = all(isinstance(each, type) and issubclass(each, Exception) for each in exceptions_to_handle)
+        if exception_key is not None or not (models and usual and exceptions_to_handle):
+            return super().with_fallbacks(
+                fallbacks, exceptions_to_handle=exceptions_to_handle, exception_key=exception_key
+            )
+        from langchain_chutes.fallback import ChutesFallback
+
+        return ChutesFallback([self, *fallbacks], handled=exceptions_to_handle)  # type: ignore[list-item]
 
     # ----------------------------------------------------------------------- what LangChain asks about us
 

@@ -34,7 +34,9 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     ``embed_documents(texts)`` and ``embed_query(text)`` ask, as do their async forms.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     model: str = Field(default="Qwen/Qwen3-Embedding-8B-TEE", min_length=1)
     """The model's name."""

@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[0] == "--freeze":
         print(freeze(ROOT / arguments[1]), end="")
         return 0
-    extras = EXTRAS
+    extras: tuple[str, ...] = EXTRAS
     if arguments[0] == "--with":
         extras, arguments = (*EXTRAS, arguments[1]), arguments[2:]
     venv, *files = (ROOT / argument for argument in arguments)

@@ -10,6 +10,9 @@ import pytest
 
 from chutes_local import LocalChutes, serve
 from chutes_local.pytest_plugin import chutes_faults, chutes_local
+from tests.cassettes.interactions import FOLDER, SETTINGS
+
+from .attentive import AttentiveEcho
 
 __all__ = ["chutes_faults", "chutes_local"]
 
@@ -22,6 +25,13 @@ PIXEL = base64.b64decode(
 def server(chutes_local: LocalChutes, chutes_faults: object) -> LocalChutes:
     """The session's server with an echo, as new."""
     return chutes_local
+
+
+@pytest.fixture(scope="session")
+def attentive_server() -> Iterator[LocalChutes]:
+    """A server with an echo that fills schemas with what it was told."""
+    with serve(backend=AttentiveEcho()) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +49,15 @@ def offline_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         return httpx.Response(200, content=PIXEL, request=httpx.Request("GET", url))
 
     monkeypatch.setattr(httpx, "get", get)
+
+
+@pytest.fixture(scope="session")
+def vcr_config() -> dict[str, object]:
+    """How the tests of LangChain that replay a cassette read it: the same answer each time, and nothing unrecorded."""
+    return {**SETTINGS, "record_mode": "none", "allow_playback_repeats": True}
+
+
+@pytest.fixture(scope="session")
+def vcr_cassette_dir() -> str:
+    """Where the cassettes are."""
+    return str(FOLDER)

@@ -1,17 +1,19 @@
 """LangChain's own tests for chat models and embeddings, with every switch on that the models have.
 
 The unit tests need no service. The integration tests run against the embedded Chutes with an echo behind it,
-which calls a tool or fills a schema with the smallest values that fit; the same tests run once more on the
-real model, marked ``local``.
+which calls tools and fills schemas with the numbers and names of the question; the same tests run once more on
+a real model, marked ``local``.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import langchain_tests.unit_tests.chat_models
 import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
+from langchain_core.load import load as langchain_load
 from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
@@ -30,6 +32,7 @@ Details = dict[
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
 class TestChatUnit(ChatModelUnitTests):
     """What a model object must be able to do without a service."""
 
@@ -48,6 +51,15 @@ class TestChatUnit(ChatModelUnitTests):
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"CHUTES_API_KEY": KEY}, {"model": MODEL}, {"api_key": KEY}
+
+    @pytest.fixture(autouse=True)
+    def _allow_the_class(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the serialisation test load this class: "all" means langchain-core's own list of classes there."""
+
+        def load(value: Any, *, allowed_objects: Any, **options: Any) -> Any:
+            return langchain_load(value, allowed_objects=[ChatChutes], **options)
+
+        monkeypatch.setattr(langchain_tests.unit_tests.chat_models, "load", load)
 
 
 class TestEmbeddingsUnit(EmbeddingsUnitTests):
@@ -74,6 +86,10 @@ class ChatIntegration(ChatModelIntegrationTests):
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatChutes
+
+    @property
+    def standard_chat_model_params(self) -> dict[str, Any]:
+        return {"temperature": 0, "max_tokens": 100}
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
@@ -123,17 +139,25 @@ class ChatIntegration(ChatModelIntegrationTests):
 
 @pytest.mark.usefixtures("offline_pictures")
 class TestChatIntegration(ChatIntegration):
-    """On the echo."""
+    """On an echo that listens; the test of the time that a stream takes replays a cassette."""
+
+    @property
+    def enable_vcr_tests(self) -> bool:
+        return True
 
     @pytest.fixture(autouse=True)
-    def _serve(self, server: LocalChutes) -> None:
-        type(self).server = server
+    def _serve(self, attentive_server: LocalChutes) -> None:
+        type(self).server = attentive_server
 
 
 @pytest.mark.local
 @pytest.mark.usefixtures("offline_pictures")
 class TestChatIntegrationOnAModel(ChatIntegration):
-    """On a real model of 135M parameters."""
+    """On a real model of 135M parameters, whose answers are kept short."""
+
+    @property
+    def standard_chat_model_params(self) -> dict[str, Any]:
+        return {"temperature": 0, "max_tokens": 60}
 
     @pytest.fixture(autouse=True)
     def _serve(self, model_server: LocalChutes) -> None:

@@ -1,0 +1,139 @@
+"""Tools, and answers of a given form, asked of several models that each have their own way to give them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.language_models import BaseChatModel
+from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from pydantic import PrivateAttr
+
+from chutes_core.errors import Kind
+from chutes_core.failures import failure
+from langchain_chutes._structured import Schema, json_parser, tools_parser
+from langchain_chutes._structured import response_format as described
+from langchain_chutes._tools import Tool
+from langchain_chutes.chat_models import ChatChutes
+
+__all__ = ["Form", "ToolList", "form_parser"]
+
+
+class ToolList(list[dict[str, Any]]):
+    """Tools as a request has them, and as they were given, for models that describe them in another way.
+
+    Args:
+        described: As a request has them.
+        raw: As they were given.
+        strict: Whether the arguments must follow the schema.
+    """
+
+    def __init__(
+        self, described: Sequence[dict[str, Any]] = (), raw: Sequence[Tool] = (), strict: bool | None = None
+    ) -> None:
+        super().__init__(described)
+        self.raw = list(raw)
+        self.strict = strict
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form that an answer is to have.
+
+    Attributes:
+        schema: A pydantic model, a TypedDict or a JSON schema; None for any JSON.
+        method: How to ask for it; None leaves that to each model.
+        strict: As it was given.
+        include_raw: An answer that does not have the form is an answer too.
+        tools: Tools beside it.
+    """
+
+    schema: Schema | None
+    method: str | None = None
+    strict: bool | None = None
+    include_raw: bool = False
+    tools: tuple[Tool, ...] = ()
+
+    def __repr__(self) -> str:
+        # It is a part of the keys of caches, so it must say everything and hold no address in memory.
+        told = json.dumps(described(self.schema), sort_keys=True, default=str) if self.schema is not None else ""
+        names = [getattr(tool, "name", None) or getattr(tool, "__name__", None) or str(tool) for tool in self.tools]
+        return f"Form({told!r}, method={self.method!r}, strict={self.strict!r}, raw={self.include_raw}, tools={names})"
+
+    def wish(self, model: BaseChatModel) -> dict[str, Any]:
+        """The arguments for the ``with_structured_output`` of a model."""
+        wishes = {"method": self.method, "strict": self.strict, "tools": list(self.tools) or None}
+        if not isinstance(model, ChatChutes):
+            del wishes["tools"]
+        return {name: value for name, value in wishes.items() if value is not None}
+
+    @cached_property
+    def parser(self) -> BaseCumulativeTransformOutputParser[Any]:
+        """What reads an answer."""
+        return form_parser(self.schema)
+
+    def over(self, parts: Iterator[ChatGenerationChunk], model: str) -> Iterator[ChatGenerationChunk]:
+        """Give an answer out, and fail at its end if it does not have the form."""
+        seen: list[ChatGenerationChunk] = []
+        for part in parts:
+            seen.append(part)
+            yield part
+        self._check(seen, model)
+
+    async def aover(self, parts: AsyncIterator[ChatGenerationChunk], model: str) -> AsyncIterator[ChatGenerationChunk]:
+        """The same for an async stream."""
+        seen: list[ChatGenerationChunk] = []
+        async for part in parts:
+            seen.append(part)
+            yield part
+        self._check(seen, model)
+
+    def _check(self, parts: list[ChatGenerationChunk], model: str) -> None:
+        whole = merge_chat_generation_chunks(parts)
+        # An answer that met its length limit would meet it at every member, and a call of a tool is no answer yet.
+        if whole is None or whole.message.response_metadata.get("finish_reason") == "length":
+            return
+        if self.tools and whole.message.tool_calls:  # type: ignore[attr-defined]
+            return
+        try:
+            self.parser.parse_result([whole])
+        except OutputParserException as problem:
+            raise failure(Kind.MALFORMED, str(problem), model=model) from problem
+
+
+class _EitherParser(BaseCumulativeTransformOutputParser[Any]):
+    """Reads an answer of a given form from a tool call or from the text: some models use one, and some the other."""
+
+    _form: Any = PrivateAttr(default=None)
+
+    @cached_property
+    def _of_calls(self) -> Any:
+        return tools_parser(self._form)
+
+    @cached_property
+    def _of_text(self) -> Any:
+        return json_parser(self._form)
+
+    def parse(self, text: str) -> Any:
+        """Read an answer that is text."""
+        return self.parse_result([Generation(text=text)])
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Read the answer."""
+        message = result[0].message if isinstance(result[0], ChatGeneration) else None
+        called = getattr(message, "tool_calls", None) or getattr(message, "invalid_tool_calls", None)
+        chosen = self._of_calls if called and self._form is not None else self._of_text
+        return chosen.parse_result(result, partial=partial)
+
+
+def form_parser(schema: Schema | None) -> BaseCumulativeTransformOutputParser[Any]:
+    """Make the parser for answers of any member."""
+    parser = _EitherParser()
+    parser._form = dict(schema) if isinstance(schema, Mapping) else schema
+    return parser

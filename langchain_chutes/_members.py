@@ -1,0 +1,220 @@
+"""The members of a fallback: what was listed as models that do not retry, and what is known of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
+
+from chutes_core.errors import ChutesWarning, ConfigurationError
+from chutes_core.fallback import Member
+from chutes_core.model_info import ModelInfo
+from chutes_core.settings import BASE_URL, Settings, TimeLimits
+from langchain_chutes._profile import model_infos
+from langchain_chutes.chat_models import ChatChutes
+
+__all__ = ["Seat", "made_members", "seats"]
+
+Listed = str | Mapping[str, Any] | BaseChatModel
+
+# Where routes in a file find the models of other providers.
+_PROVIDERS = {
+    "openai": "langchain_openai:ChatOpenAI",
+    "azure_openai": "langchain_openai:AzureChatOpenAI",
+    "anthropic": "langchain_anthropic:ChatAnthropic",
+    "openrouter": "langchain_openrouter:ChatOpenRouter",
+    "groq": "langchain_groq:ChatGroq",
+    "mistralai": "langchain_mistralai:ChatMistralAI",
+    "google_genai": "langchain_google_genai:ChatGoogleGenerativeAI",
+    "ollama": "langchain_ollama:ChatOllama",
+    "fireworks": "langchain_fireworks:ChatFireworks",
+}
+_RETRIES = ("max_retries", "num_retries")
+_BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
+_NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
+_ADDRESSES = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base")
+_KEYS = ("openai_api_key", "anthropic_api_key", "api_key", "groq_api_key", "openrouter_api_key", "google_api_key")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Seat:
+    """A member: the model, and what the engine knows of it."""
+
+    model: BaseChatModel
+    member: Member
+
+    @property
+    def own(self) -> ChatChutes | None:
+        """The model, where it is one of ours."""
+        return self.model if isinstance(self.model, ChatChutes) else None
+
+    def limits(self, step: TimeLimits) -> TimeLimits:
+        """The limits of an attempt: those of the fallback and the model's own, whichever are shorter."""
+        own = TimeLimits.of(self.own.timeout) if self.own is not None and self.own.timeout is not None else None
+        if own is None:
+            return step
+        names = ("connect", "first_token", "gap", "total")
+        return TimeLimits(**{name: _least(getattr(own, name), getattr(step, name)) for name in names})
+
+
+def made_members(
+    listed: Sequence[Listed], shared: Mapping[str, Any], make: Callable[..., ChatChutes] = ChatChutes
+) -> list[BaseChatModel]:
+    """Make models that do not retry by themselves of everything that may be listed."""
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
+        raise ConfigurationError("A fallback takes a list of models; for a line of names there is from_models().")
+    if not listed:
+        raise ConfigurationError("A fallback needs at least one model.")
+    if "max_retries" in shared:
+        raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
+    if shared and all(isinstance(each, BaseChatModel) for each in listed):
+        raise ConfigurationError(
+            f"{', '.join(sorted(shared))}: such arguments go to the members that are listed by name, and there are "
+            "none. Give them to the models themselves."
+        )
+    made: list[BaseChatModel] = []
+    restless: list[str] = []
+    for each in listed:
+        if isinstance(each, str):
+            made.append(make(model=each, **{**shared, "max_retries": 0}))
+        elif isinstance(each, Mapping):
+            made.append(_of_table(each, shared, make))
+        elif isinstance(each, BaseChatModel):
+            made.append(_without_retries(each, restless))
+        else:
+            raise ConfigurationError(
+                f"A member is the name of a model or a chat model, not {type(each).__name__}: bind tools and forms "
+                "to the fallback and not to its members."
+            )
+    if restless:
+        warnings.warn(
+            f"{', '.join(dict.fromkeys(restless))}: its own retries cannot be turned off from here, so if it has "
+            "any, they delay the next member.",
+            ChutesWarning,
+            stacklevel=4,
+        )
+    return made
+
+
+def _of_table(table: Mapping[str, Any], shared: Mapping[str, Any], make: Callable[..., ChatChutes]) -> BaseChatModel:
+    given = dict(table)
+    provider = given.pop("provider", "chutes")
+    if provider == "chutes":
+        return make(**{**shared, **given, "max_retries": 0})
+    place = _PROVIDERS.get(provider, provider)
+    module, colon, name = str(place).partition(":")
+    if not colon:
+        raise ConfigurationError(
+            f"There is no provider {provider!r} here. There are {', '.join(sorted(_PROVIDERS))}, and any class as "
+            "'package.module:Class'."
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        raise ConfigurationError(
+            f"provider={provider!r} needs {name}: pip install {module.partition('.')[0].replace('_', '-')}."
+        ) from None
+    model = found(**given)
+    if not isinstance(model, BaseChatModel):
+        raise ConfigurationError(f"{place} is no chat model of LangChain.")
+    return _without_retries(model, [])
+
+
+def _without_retries(model: BaseChatModel, restless: list[str]) -> BaseChatModel:
+    """A model whose own retries are off; the one that was listed stays as it is."""
+    if isinstance(model, ChatChutes):
+        return model.model_copy(update={"max_retries": 0}) if model.max_retries else model
+    fields = type(model).model_fields
+    if "members" in fields and "policy" in fields:
+        return model  # a fallback as a member has its own rules
+    name = next((each for each in _RETRIES if each in fields), None)
+    if name is None:
+        restless.append(type(model).__name__)
+        return model
+    if getattr(model, name) == 0:
+        return model
+    # Made anew, because clients that were built with retries would be copied with them.
+    given = {each: getattr(model, each) for each in model.model_fields_set - _BUILT if each in fields} | {name: 0}
+    try:
+        made = type(model)(**{fields[each].alias or each: value for each, value in given.items()})
+    except Exception:  # a constructor of somebody else, which may raise anything
+        restless.append(type(model).__name__)
+        return model
+    return made
+
+
+# ---------------------------------------------------------------------------------------- what is known of them
+
+
+def seats(models: Sequence[BaseChatModel]) -> list[Seat]:
+    """Say of each model what it is called, where it is served, and whose account it uses."""
+    taken: list[Seat] = []
+    for model in models:
+        member = _own(model) if isinstance(model, ChatChutes) else _foreign(model)
+        twins = [seat for seat in taken if seat.member.target == member.target]
+        if twins and all(seat.member.account != member.account for seat in twins):
+            # The same model with another key is another chance, and is not to wait for the first one's recovery.
+            member = dataclasses.replace(member, host=f"{member.host}#{len(twins) + 1}")
+        taken.append(Seat(model, member))
+    return taken
+
+
+def _own(model: ChatChutes) -> Member:
+    where = Settings.resolve(base_url=model.base_url).base_url
+    key: object = model.api_key
+    if key is None:
+        key = os.environ.get("CHUTES_OAUTH_TOKEN") or os.environ.get("CHUTES_API_KEY")
+    info = _joint(model.model, model_infos(model._known_models(), model.model))
+    return Member(model.model, _account("chutes", where, key), info, "" if where == BASE_URL else where)
+
+
+def _foreign(model: BaseChatModel) -> Member:
+    provider = type(model).__name__
+    name = next((value for value in (_text(model, each) for each in _NAMES) if value), provider)
+    where = next((value for value in (_text(model, each) for each in _ADDRESSES) if value), "")
+    key = next((value for value in (getattr(model, each, None) for each in _KEYS) if value), None)
+    return Member(name, _account(provider, where, key), None, where or provider)
+
+
+def _text(model: BaseChatModel, name: str) -> str:
+    value = getattr(model, name, None)
+    return value if isinstance(value, str) else ""
+
+
+def _account(provider: str, where: str, key: object) -> str:
+    """Name an account without telling its key: keys are long and random, and a short digest says nothing of them."""
+    if isinstance(key, SecretStr):
+        key = key.get_secret_value()
+    told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
+    digest = hashlib.blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
+    return f"{provider}-{digest}"
+
+
+def _joint(name: str, infos: Sequence[ModelInfo]) -> ModelInfo:
+    """What holds whichever of the models of a routing list answers; one model is itself."""
+    if len(infos) == 1:
+        return infos[0]
+    windows = [info.context_length for info in infos]
+    return ModelInfo(
+        id=name,
+        context_length=min(window for window in windows if window is not None) if None not in windows else None,
+        features=_common([info.features for info in infos]),
+        input_modalities=_common([info.input_modalities for info in infos]),
+        confidential=True if all(info.confidential is True for info in infos) else None,
+    )
+
+
+def _common(sets: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    known = [each for each in sets if each is not None]
+    return frozenset.intersection(*known) if known and len(known) == len(sets) else None
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,110 @@
+"""An answer that begins anew: the marker between the two, and how to read a stream that has one. Pure.
+
+>>> from langchain_core.messages import AIMessageChunk
+>>> chunks = [AIMessageChunk("The answer is f"), restart_message("acme/two"), AIMessageChunk("Forty-two.")]
+>>> collect(chunks).content, (chunks[0] + chunks[1] + chunks[2]).content
+('Forty-two.', 'Forty-two.')
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+
+__all__ = ["RESTART", "acollect", "collect", "is_restart", "render", "restart_chunk", "restart_message", "restartable"]
+
+RESTART = "chutes_restart"
+
+
+class _Restart(AIMessageChunk):
+    """The marker. Added to what came before, it leaves nothing of it: sums over a stream come out right."""
+
+    def __radd__(self, other: Any) -> AIMessageChunk:
+        return _emptied(self)
+
+
+def _emptied(marker: AIMessageChunk) -> AIMessageChunk:
+    return AIMessageChunk(content=[] if isinstance(marker.content, list) else "", id=marker.id)
+
+
+class _Restartable(ChatGenerationChunk):
+    """The first chunk of an answer that may begin anew, for LangChain adds the others to it, all at once."""
+
+    def __add__(self, other: ChatGenerationChunk | list[ChatGenerationChunk]) -> ChatGenerationChunk:
+        others = other if isinstance(other, list) else [other]
+        marks = [position for position, each in enumerate(others) if is_restart(each.message)]
+        if not marks:
+            added = super().__add__(other)
+            return _Restartable(message=added.message, generation_info=added.generation_info)
+        marker, rest = others[marks[-1]], others[marks[-1] + 1 :]
+        begun = _Restartable(message=_emptied(marker.message))  # type: ignore[arg-type]
+        return begun + rest if rest else begun
+
+
+def restart_message(model: str, *, blocks: bool = False) -> AIMessageChunk:
+    """Make the message that tells a reader to forget what came before."""
+    return _Restart(content=[] if blocks else "", additional_kwargs={RESTART: model})
+
+
+def restart_chunk(model: str, *, blocks: bool = False) -> ChatGenerationChunk:
+    """The same as a chunk."""
+    return ChatGenerationChunk(message=restart_message(model, blocks=blocks))
+
+
+def restartable(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+    """Make the first chunk of a stream one whose sum with the others is right."""
+    return _Restartable(message=chunk.message, generation_info=chunk.generation_info)
+
+
+def is_restart(message: BaseMessage) -> bool:
+    """Tell whether a chunk says that the answer begins anew."""
+    return RESTART in message.additional_kwargs
+
+
+def collect(chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
+    """Add a stream up to one message: what came before the last restart is left out.
+
+    Raises:
+        ValueError: The stream is empty.
+    """
+    kept: list[AIMessageChunk] = []
+    for chunk in chunks:
+        _keep(kept, chunk)
+    return _sum(kept)
+
+
+async def acollect(chunks: AsyncIterable[AIMessageChunk]) -> AIMessageChunk:
+    """The same for an async stream."""
+    kept: list[AIMessageChunk] = []
+    async for chunk in chunks:
+        _keep(kept, chunk)
+    return _sum(kept)
+
+
+def render(chunks: Iterable[AIMessageChunk]) -> Iterator[str]:
+    """Give the text to show after each chunk, from its beginning: show it in place of what stood there.
+
+    >>> list(render([AIMessageChunk("Fo"), restart_message("acme/two"), AIMessageChunk("Forty"), AIMessageChunk(".")]))
+    ['Fo', '', 'Forty', 'Forty.']
+    """
+    shown = ""
+    for chunk in chunks:
+        shown = "" if is_restart(chunk) else shown + chunk.text
+        yield shown
+
+
+def _keep(kept: list[AIMessageChunk], chunk: AIMessageChunk) -> None:
+    if is_restart(chunk):
+        kept[:] = [_emptied(chunk)]
+    else:
+        kept.append(chunk)
+
+
+def _sum(kept: list[AIMessageChunk]) -> AIMessageChunk:
+    if not kept:
+        raise ValueError("The stream had no chunks.")
+    whole: AIMessageChunk = kept[0] + kept[1:]
+    return whole

@@ -1,0 +1,213 @@
+"""The runs of a fallback's attempts: one parent, and a child for each member that is asked.
+
+LangChain hands a run's manager to ``_generate`` and not to ``_stream``. So a stream is given its callbacks in a
+manager made beforehand, with one handler more that learns the run's id when the run begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+from uuid import UUID
+
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForLLMRun,
+    BaseCallbackHandler,
+    CallbackManager,
+    UsageMetadataCallbackHandler,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, LLMResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
+from langchain_core.tracers import BaseTracer
+
+__all__ = ["Runs", "announced", "current_runs"]
+
+EVENT = "chutes_attempt"
+M = TypeVar("M", CallbackManager, AsyncCallbackManager)
+P = ChatGenerationChunk
+Messages = Sequence[BaseMessage]
+_CURRENT: ContextVar[Runs | None] = ContextVar("chutes_runs", default=None)
+
+
+class Runs:
+    """Where the attempts of one call are told: to everybody as an event, to tracers as runs of their own.
+
+    Args:
+        manager: The manager that the children of the call's run inherit from.
+    """
+
+    def __init__(self, manager: CallbackManager | AsyncCallbackManager) -> None:
+        self._manager = manager
+        self.config: RunnableConfig | None = None
+        waits = isinstance(manager, AsyncCallbackManager)
+        watching = [seen for each in manager.handlers if (seen := _watcher(each, waits=waits)) is not None]
+        if watching:
+            children = _below(manager, manager.parent_run_id, type(manager))
+            children.set_handlers(watching)
+            self.config = {"callbacks": children}
+
+    def over(self, parts: Iterator[P], model: BaseChatModel, messages: Messages, **options: Any) -> Iterator[P]:
+        """Give an attempt of one of our models out, and tell its run to those who watch."""
+        manager, given = self._opening(model, options)
+        (run,) = manager.on_chat_model_start({}, [list(messages)], **given)
+        seen: list[P] = []
+        try:
+            for part in parts:
+                run.on_llm_new_token(part.message.content, chunk=part)
+                seen.append(part)
+                yield part
+        except BaseException as error:
+            run.on_llm_error(error, response=_result(seen))
+            raise
+        finally:
+            parts.close()  # type: ignore[attr-defined]
+        run.on_llm_end(_result(seen))
+
+    async def aover(
+        self, parts: AsyncIterator[P], model: BaseChatModel, messages: Messages, **options: Any
+    ) -> AsyncIterator[P]:
+        """The same on the event loop."""
+        manager, given = self._opening(model, options)
+        (run,) = await manager.on_chat_model_start({}, [list(messages)], **given)
+        seen: list[P] = []
+        try:
+            async for part in parts:
+                await run.on_llm_new_token(part.message.content, chunk=part)
+                seen.append(part)
+                yield part
+        except BaseException as error:
+            await run.on_llm_error(error, response=_result(seen))
+            raise
+        finally:
+            await parts.aclose()  # type: ignore[attr-defined]
+        await run.on_llm_end(_result(seen))
+
+    def _opening(self, model: BaseChatModel, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        assert self.config is not None
+        children: Any = self.config["callbacks"]
+        manager = _below(children, children.parent_run_id, type(children))
+        manager.add_metadata(dict(model._get_ls_params(**options)), inherit=False)
+        params = {**model._identifying_params, "_type": model._llm_type, **options}
+        return manager, {"invocation_params": params, "options": options, "name": model.get_name(), "batch_size": 1}
+
+    @classmethod
+    def under(cls, manager: Any) -> Runs | None:
+        """The runs under the run of a manager that LangChain handed over; None when nobody watches."""
+        if manager is None or not manager.handlers:
+            return None
+        waits = isinstance(manager, AsyncCallbackManagerForLLMRun)
+        return cls(_below(manager, manager.run_id, AsyncCallbackManager if waits else CallbackManager))
+
+    def tell(self, attempt: Mapping[str, Any]) -> None:
+        """Tell of an attempt that has ended."""
+        if isinstance(self._manager, CallbackManager) and self._manager.parent_run_id is not None:
+            self._manager.on_custom_event(EVENT, dict(attempt), run_id=self._manager.parent_run_id)
+
+    async def atell(self, attempt: Mapping[str, Any]) -> None:
+        """Tell of an attempt that has ended."""
+        if isinstance(self._manager, AsyncCallbackManager) and self._manager.parent_run_id is not None:
+            await self._manager.on_custom_event(EVENT, dict(attempt), run_id=self._manager.parent_run_id)
+        else:
+            self.tell(attempt)
+
+
+def current_runs(manager: Any = None) -> Runs | None:
+    """The runs of the call that begins: of its manager, or of what was learned when its run began."""
+    learned = _CURRENT.get()
+    _CURRENT.set(None)
+    return Runs.under(manager) if manager is not None else learned
+
+
+def announce(manager: Any) -> None:
+    """Keep a run's manager for the stream that is about to begin under it."""
+    _CURRENT.set(Runs.under(manager))
+
+
+def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
+    """Make the config of a stream whose run is known to :func:`current_runs` once it has begun."""
+    _CURRENT.set(None)
+    config = ensure_config(config)
+    manager = kind.configure(
+        config.get("callbacks"), inheritable_tags=config.get("tags"), inheritable_metadata=config.get("metadata")
+    )
+    if manager.handlers:
+        manager.add_handler(_Listener(manager), inherit=False)
+        config["callbacks"] = manager
+    return config
+
+
+def _below(manager: Any, run_id: UUID | None, kind: type[Any]) -> Any:
+    """Make the manager for the children of a run, with what they inherit."""
+    made = kind(handlers=[], parent_run_id=run_id)
+    # A tracer that nobody inherits, such as one that collects runs, is to see the attempts of this one all the same.
+    tracers = [each for each in manager.handlers if isinstance(each, BaseTracer)]
+    made.set_handlers(
+        [*manager.inheritable_handlers, *(each for each in tracers if each not in manager.inheritable_handlers)]
+    )
+    made.add_tags(manager.inheritable_tags)
+    made.add_metadata(manager.inheritable_metadata)
+    return made
+
+
+def _result(parts: list[P]) -> LLMResult:
+    whole = merge_chat_generation_chunks(parts)
+    return LLMResult(generations=[[whole]] if whole is not None else [])
+
+
+class _Listener(BaseCallbackHandler):
+    """Learns the id of a run when it begins, in the context in which its stream begins right after."""
+
+    run_inline = True
+
+    def __init__(self, manager: CallbackManager | AsyncCallbackManager) -> None:
+        self._manager = manager
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **options: Any) -> None:
+        _CURRENT.set(Runs(_below(self._manager, run_id, type(self._manager))))
+
+
+def _watcher(handler: BaseCallbackHandler, *, waits: bool) -> Any:
+    """What a handler gets to see of the attempts.
+
+    Whoever shows tokens or adds up usage has them from the parent's run already, and would have them twice; and
+    tokens of an attempt that is about to fail are not for the public.
+    """
+    if hasattr(handler, "tap_output_iter") or isinstance(handler, UsageMetadataCallbackHandler):
+        return None
+    if isinstance(handler, BaseTracer):
+        return handler
+    return _AsyncWithoutTokens(handler) if waits else _WithoutTokens(handler)
+
+
+class _WithoutTokens:
+    """A handler that learns how runs begin and end, and not what they say in between."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_handler":  # a copy that is not filled yet
+            raise AttributeError(name)
+        return getattr(self._handler, name)
+
+    def on_llm_new_token(self, *given: Any, **options: Any) -> Any:
+        """Not for this handler."""
+
+    def on_stream_event(self, *given: Any, **options: Any) -> Any:
+        """Not for this handler."""
+
+
+class _AsyncWithoutTokens(_WithoutTokens):
+    """The same for callbacks that are awaited."""
+
+    async def on_llm_new_token(self, *given: Any, **options: Any) -> Any:
+        """Not for this handler."""
+
+    async def on_stream_event(self, *given: Any, **options: Any) -> Any:
+        """Not for this handler."""

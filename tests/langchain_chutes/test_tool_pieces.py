@@ -1,0 +1,108 @@
+"""The sum of a tool call's pieces is what the core says it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.utils.json import parse_partial_json
+
+from chutes_core.testing import Answer, Fault
+from langchain_chutes._tool_pieces import spoiler
+
+from .models import call
+
+PAYING = Answer("", tool_calls=[("pay", {"amount": 1000, "to": "alice"})], pieces=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), JSON, max_size=4), st.integers(0, 200), st.sampled_from(["", "\\", "\\u", '"'])
+)
+def test_a_spoiled_text_is_never_an_object(value: dict[str, object], cut: int, tail: str) -> None:
+    """Wherever arguments are cut, what is appended keeps LangChain from completing them."""
+    import json
+
+    text = json.dumps(value)[:cut] + tail
+    try:
+        read = parse_partial_json(text + spoiler(text)) if text + spoiler(text) else {}
+    except ValueError:
+        return
+    assert not isinstance(read, dict)
+
+
+@pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
+def test_a_whole_call_streams_in_pieces_and_is_valid(mode: str) -> None:
+    """Arguments arrive piece by piece, and their sum is the call."""
+    outcome = call(mode, [PAYING])
+    assert outcome.message is not None
+    assert sum(bool(chunk.tool_call_chunks) for chunk in outcome.chunks) > 3
+    (made,) = outcome.message.tool_calls
+    assert (made["name"], made["args"], made["id"]) == ("pay", {"amount": 1000, "to": "alice"}, "call_0")
+
+
+def _with_arguments(
+    monkeypatch: pytest.MonkeyPatch, text: str, *, name: str | None = "pay", call_id: str | None
+) -> None:
+    """Let the scripted model write these arguments, as they are."""
+
+    def deltas(self: Answer) -> list[dict[str, object]]:
+        half = len(text) // 2
+        head = {"index": 0, "id": call_id, "type": "function", "function": {"name": name, "arguments": text[:half]}}
+        return [{"tool_calls": [head]}, {"tool_calls": [{"index": 0, "function": {"arguments": text[half:]}}]}]
+
+    monkeypatch.setattr(Answer, "deltas", deltas)
+
+
+@pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
+@pytest.mark.parametrize(
+    "text", ['{"amount": 1000, "to": "al', '{"amount": 1', "{", '{"a": }', "[1, 2]", '"no object"', "7"]
+)
+def test_a_call_cut_at_the_length_limit_is_invalid(monkeypatch: pytest.MonkeyPatch, text: str, mode: str) -> None:
+    """An answer may end at its limit in the middle of a call: that is a whole answer with an invalid call."""
+    _with_arguments(monkeypatch, text, call_id="call_7")
+    outcome = call(mode, [Answer(finish_reason="length")])
+    assert outcome.error is None
+    assert outcome.message is not None
+    assert outcome.message.tool_calls == []
+    (invalid,) = outcome.message.invalid_tool_calls
+    assert (invalid["name"], invalid["id"]) == ("pay", "call_7")
+    assert (invalid["args"] or "").startswith(text)
+    assert "call_7" in outcome.message.response_metadata["tool_call_errors"]
+
+
+@pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
+def test_a_call_without_a_name_is_invalid(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Whole arguments for no tool are no call."""
+    _with_arguments(monkeypatch, '{"amount": 1}', name=None, call_id="call_7")
+    outcome = call(mode, [Answer(finish_reason="stop")])
+    assert outcome.message is not None
+    assert outcome.message.tool_calls == []
+    assert len(outcome.message.invalid_tool_calls) == 1
+
+
+@pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
+@pytest.mark.parametrize("text", [r'"{\"amount\": 1000}"', '  {"amount": 1000}'])
+def test_arguments_encoded_twice_and_calls_without_an_id_come_out_whole(
+    monkeypatch: pytest.MonkeyPatch, text: str, mode: str
+) -> None:
+    """What the core understands, LangChain sees too, with the id that the core gave."""
+    _with_arguments(monkeypatch, text, call_id=None)
+    outcome = call(mode, [Answer(finish_reason="tool_calls")])
+    assert outcome.message is not None
+    (made,) = outcome.message.tool_calls
+    assert (made["name"], made["args"]) == ("pay", {"amount": 1000})
+    assert made["id"] == "call_chatcmpl-0_0"
+
+
+@pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
+@pytest.mark.parametrize("kind", ["restart", "no_finish", "error_line", "reset"])
+def test_a_stream_that_breaks_inside_a_call_never_says_that_it_ended(kind: str, mode: str) -> None:
+    """The pieces so far are no call: the error comes, and no last chunk."""
+    outcome = call(mode, [Fault(kind, after=4, answer=PAYING)])
+    assert outcome.error is not None
+    assert all(chunk.chunk_position is None for chunk in outcome.chunks)
