@@ -32,7 +32,7 @@ def test_built_once_and_again_when_dependencies_change(
     """Tool settings do not touch the environment; a dependency or a constraint does."""
     built: list[str] = []
 
-    def build(venv: Path, constraints: str) -> None:
+    def build(venv: Path, constraints: str, extras: object) -> None:
         venv.mkdir(exist_ok=True)
         built.append(constraints)
 
@@ -57,7 +57,7 @@ def test_built_once_and_again_when_dependencies_change(
 def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was interrupted half-way is not taken for complete the next time."""
 
-    def build(venv: Path, constraints: str) -> None:
+    def build(venv: Path, constraints: str, extras: object) -> None:
         venv.mkdir()
         raise KeyboardInterrupt
 
