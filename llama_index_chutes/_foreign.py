@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
 
-from chutes_core import Kind, TimeLimits, Usage
+from chutes_core import Choice, Kind, Reply, TimeLimits, Usage
 from chutes_core.failures import failure
 from chutes_core.fallback.bounded import abounded, bounded
+from chutes_core.fallback.foreign import as_failure
 from llama_index_chutes._parts import Final, Toolbox, Wanted
 
 __all__ = ["Question", "aparts", "has_calls", "parts"]
@@ -37,23 +39,25 @@ def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
     """Ask, blocking, within the limits, and check the whole at the end."""
     check = _Check(question)
     fetch: Callable[[], Iterator[ChatResponse]] = lambda: _fetch(question)  # noqa: E731
-    for chunk in bounded(fetch, question.limits, shows=_shows, model=question.name):
-        if (given := check.take(chunk)) is not None:
-            yield given
-    yield check.end()
+    with check, closing(bounded(fetch, question.limits, shows=_shows, model=question.name)) as chunks:
+        for chunk in chunks:
+            if (given := check.take(chunk)) is not None:
+                yield given
+        end = check.end()
+    yield end
 
 
 async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, None]:
     """Ask on the event loop, within the limits, and check the whole at the end."""
     check = _Check(question)
     chunks = abounded(lambda: _afetch(question), question.limits, shows=_shows, model=question.name)
-    try:
-        async for chunk in chunks:
-            if (given := check.take(chunk)) is not None:
-                yield given
-    finally:
-        await chunks.aclose()
-    yield check.end()
+    with check:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if (given := check.take(chunk)) is not None:
+                    yield given
+        end = check.end()
+    yield end
 
 
 def _fetch(question: Question) -> Iterator[ChatResponse]:
@@ -146,7 +150,9 @@ def _spoken(value: object) -> ChatResponse:
 
 
 def _shows(chunk: ChatResponse) -> bool:
-    return bool(chunk.delta or chunk.message.blocks or chunk.message.additional_kwargs)
+    if chunk.delta or chunk.message.additional_kwargs:
+        return True
+    return any(not isinstance(block, TextBlock) or block.text for block in chunk.message.blocks)
 
 
 def has_calls(chunk: ChatResponse) -> bool:
@@ -158,13 +164,28 @@ def has_calls(chunk: ChatResponse) -> bool:
 
 
 class _Check:
-    """Looks at what another provider's model gives, and vouches for the whole as far as anybody can."""
+    """Looks at what another provider's model gives, and vouches for the whole as far as anybody can.
+
+    As a context it puts what has arrived into the failures that leave it.
+    """
 
     def __init__(self, question: Question) -> None:
         self._question = question
         self._last: ChatResponse | None = None
         self._usage: Usage | None = None
         self._spoke = self._finishes = self._finished = False
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        found = as_failure(error, self._question.name) if isinstance(error, Exception) else None
+        if found is None or found.partial_reply is not None or self._last is None:
+            return
+        text = self._last.message.content or ""
+        found.partial_reply = Reply(None, self._question.name, (Choice(0, text, "", (), (), None),), self._usage)
+        if found is not error:
+            raise found from error
 
     def take(self, chunk: ChatResponse) -> ChatResponse | None:
         """Take a chunk, and return it where it may be shown: a tool call waits until the answer is whole."""

@@ -37,13 +37,18 @@ _PROVIDERS = {
 _warned: set[type] = set()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Seat:
     """A member as the engine sees it, the model behind it, and what is known of that."""
 
     member: Member
     llm: LLM
     infos: tuple[ModelInfo, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it is served, whoever asks."""
+        return self.member.host.partition("#")[0]
 
     def limits(self, step: TimeLimits) -> TimeLimits:
         """Return the limits of an attempt: the fallback's and the model's own, whichever are shorter."""
@@ -149,12 +154,11 @@ def seats_of(llms: Iterable[LLM]) -> list[Seat]:
     seats: list[Seat] = []
     for llm in llms:
         seat = _own(llm) if isinstance(llm, Chutes) else _foreign(llm)
-        if any(seat.member.target == other.member.target for other in seats):
-            # The same model with another key or elsewhere has a health of its own.
-            apart = replace(seat.member, host=f"{seat.member.host}#{seat.member.account}")
-            if any(apart.target == other.member.target for other in seats):
-                raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, it is asked again.")
-            seat = replace(seat, member=apart)
+        twins = [other.member for other in seats if (other.member.name, other.place) == (seat.member.name, seat.place)]
+        if any(twin.account == seat.member.account for twin in twins):
+            raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, it is asked again.")
+        if twins:  # the same model with another key is another chance, with a health of its own
+            seat = replace(seat, member=replace(seat.member, host=f"{seat.place}#{seat.member.account}"))
         seats.append(seat)
     return seats
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -81,8 +81,12 @@ class Writer(Protocol[C_co]):
     def restart(self, step: Try) -> C_co:
         """Return the reset marker."""
 
-    def add(self, part: Any) -> C_co | None:
-        """Return the chunk that a part makes, if it makes one."""
+    @property
+    def own(self) -> Callable[[Delta], C_co | None]:
+        """Makes the chunk of a part of one of our own models."""
+
+    def foreign(self, part: ChatResponse) -> C_co:
+        """Return the chunk of a part of another provider's model."""
 
     def finish(self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]) -> C_co:
         """Return the whole answer, and in ``raw`` who gave it and what was tried."""
@@ -92,18 +96,18 @@ class ChatWriter:
     """Writes chat responses."""
 
     def __init__(self) -> None:
-        self._own = ChatDraft().add
+        self.own = ChatDraft().add
 
     def restart(self, step: Try) -> ChatResponse:
         """Return the reset marker: an empty message, from which the next answer grows."""
-        self._own = ChatDraft().add
+        self.own = ChatDraft().add
         mark = {RESTART: step.member.name}
         message = ChatMessage(role=MessageRole.ASSISTANT, content="")
         return ChatResponse(message=message, delta="", raw=mark, additional_kwargs=dict(mark))
 
-    def add(self, part: Delta | ChatResponse) -> ChatResponse | None:
-        """Return the message so far."""
-        return part if isinstance(part, ChatResponse) else self._own(part)
+    def foreign(self, part: ChatResponse) -> ChatResponse:
+        """Return it as it is."""
+        return part
 
     def finish(self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]) -> ChatResponse:
         """Return the whole message."""
@@ -119,18 +123,16 @@ class CompletionWriter:
     """Writes completions."""
 
     def __init__(self) -> None:
-        self._own = CompletionDraft().add
+        self.own = CompletionDraft().add
 
     def restart(self, step: Try) -> CompletionResponse:
         """Return the reset marker."""
-        self._own = CompletionDraft().add
+        self.own = CompletionDraft().add
         mark = {RESTART: step.member.name}
         return CompletionResponse(text="", delta="", raw=mark, additional_kwargs=dict(mark))
 
-    def add(self, part: Delta | ChatResponse) -> CompletionResponse | None:
+    def foreign(self, part: ChatResponse) -> CompletionResponse:
         """Return the text so far."""
-        if not isinstance(part, ChatResponse):
-            return self._own(part)
         return CompletionResponse(
             text=part.message.content or "", delta=part.delta, additional_kwargs=part.additional_kwargs
         )

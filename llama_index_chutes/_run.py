@@ -34,6 +34,7 @@ class Run:
 
     Attributes:
         relay: What the drivers give the parts to.
+        end: The last part, which has the whole answer.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Run:
         *,
         visible: bool,
         clock: Clock,
+        chance: Callable[[], float],
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self._messages = messages
@@ -53,7 +55,7 @@ class Run:
         self._visible = visible
         self._tell = tell
         self._told = 0
-        self._end: Reply | Final | None = None
+        self.end: Part | None = None
         needs = needs_of(messages, params)
         able, unable = seats, []
         if "tools" in needs.features:
@@ -61,7 +63,9 @@ class Run:
             able = [seat for seat in seats if seat.infos or seat.llm.metadata.is_function_calling_model]
             unable = [seat for seat in seats if seat not in able]
         self._seats = {seat.member.target: seat for seat in able}
-        self._call = Call([seat.member for seat in able], policy, health, needs, now=clock.now, visible=visible)
+        self._call = Call(
+            [seat.member for seat in able], policy, health, needs, now=clock.now, chance=chance, visible=visible
+        )
         self._call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
         self.relay: Relay[Part] = Relay(
             self._call,
@@ -127,19 +131,19 @@ class Run:
 
     def write(self, writer: Writer[T], part: Part) -> T | None:
         """Return the chunk that a part makes; the end is kept for :meth:`finish`."""
-        if isinstance(part, Reply | Final):
-            self._end = part
-            return None
+        if isinstance(part, ChatResponse):
+            return writer.foreign(part)
         if isinstance(part, Restart):
             return writer.restart(part.step)
-        return writer.add(part) if self._visible else None
+        self.end = part
+        return None
 
     def finish(self, writer: Writer[T], delta: str | None) -> T:
         """Return the whole answer, with what was tried."""
         served = self._call.served
-        assert self._end is not None, "an answer that is whole has an end"
+        assert isinstance(self.end, (Reply, Final)), "an answer that is whole has an end"
         assert served is not None, "somebody gave it"
-        return writer.finish(self._end, delta, served.name, self._call.attempts)
+        return writer.finish(self.end, delta, served.name, self._call.attempts)
 
     def report(self) -> None:
         """Tell of the attempts that have ended since."""
@@ -174,17 +178,17 @@ def _shows(part: Part) -> bool:
     if isinstance(part, Delta):
         return bool(part.content or part.reasoning or part.tool_calls)
     if isinstance(part, ChatResponse):
-        return bool(part.delta or part.message.content or part.additional_kwargs)
+        return bool(part.delta or part.message.content or part.additional_kwargs.get("thinking_delta"))
     return False
 
 
 def _usage(part: Part) -> Usage | None:
-    return None if isinstance(part, ChatResponse | Restart) else part.usage
+    return None if isinstance(part, (ChatResponse, Restart)) else part.usage
 
 
 def _ends(part: Part) -> bool:
     """The end waits for the engine to note that the answer is whole."""
-    return not isinstance(part, Delta | ChatResponse)
+    return not isinstance(part, (Delta, ChatResponse))
 
 
 def _waits(part: Part) -> bool:

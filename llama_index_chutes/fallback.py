@@ -9,8 +9,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+import pickle
+import random
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import llama_index.core.instrumentation as instrument
@@ -35,10 +38,10 @@ from llama_index.core.instrumentation.events.llm import (
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM, ToolSelection
-from llama_index.core.prompts import PromptTemplate
-from llama_index.core.types import Model
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
-from chutes_core import ConfigurationError, Kind
+from chutes_core import ConfigurationError, Delta, Kind
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.failures import failure
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health
@@ -113,6 +116,7 @@ class ChutesFallback(FunctionCallingLLM):
 
     _seated: tuple[object, list[Seat]] | None = PrivateAttr(default=None)
     _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
+    _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     def __init__(
         self,
@@ -230,6 +234,7 @@ class ChutesFallback(FunctionCallingLLM):
     __str__ = __repr__
 
     def __getstate__(self) -> dict[str, Any]:
+        pickle.dumps(self.policy)  # fails loudly: the framework would leave out what it cannot pickle, rules and all
         copy = self.model_copy(update={"members": [public_copy(member) for member in self.members], "clock": None})
         object.__setattr__(copy, "__pydantic_private__", None)
         return FunctionCallingLLM.__getstate__(copy)
@@ -251,6 +256,7 @@ class ChutesFallback(FunctionCallingLLM):
             given,
             visible=visible,
             clock=self._clock,
+            chance=self._chance,
             tell=_tell,
         )
 
@@ -265,35 +271,43 @@ class ChutesFallback(FunctionCallingLLM):
             prompt = self.completion_to_prompt(prompt)
         return [ChatMessage(role=MessageRole.USER, content=prompt)]
 
-    def _stream(self, run: Run, writer: Writer[T], delta: str | None = "") -> Generator[T, None, None]:
+    def _stream(self, run: Run, writer: Writer[T]) -> Generator[T, None, None]:
         try:
             with closing(fallback(run.relay, run.ask, clock=self._clock)) as parts:
                 for part in parts:
-                    chunk = run.write(writer, part)
+                    chunk = writer.own(part) if type(part) is Delta else run.write(writer, part)
                     if chunk is not None:
                         yield chunk
-            yield run.finish(writer, delta)
+            yield run.finish(writer, "")
         finally:
             run.report()
 
-    async def _astream(self, run: Run, writer: Writer[T], delta: str | None = "") -> AsyncGenerator[T, None]:
+    async def _astream(self, run: Run, writer: Writer[T]) -> AsyncGenerator[T, None]:
         try:
             async with aclosing(afallback(run.relay, run.aask, clock=self._clock)) as parts:
                 async for part in parts:
-                    chunk = run.write(writer, part)
+                    chunk = writer.own(part) if type(part) is Delta else run.write(writer, part)
                     if chunk is not None:
                         yield chunk
-            yield run.finish(writer, delta)
+            yield run.finish(writer, "")
         finally:
             run.report()
 
     def _whole(self, run: Run, writer: Writer[T]) -> T:
-        with closing(self._stream(run, writer, None)) as chunks:
-            return next(chunks)
+        try:
+            for part in fallback(run.relay, run.ask, clock=self._clock):
+                run.end = part
+        finally:
+            run.report()
+        return run.finish(writer, None)
 
     async def _awhole(self, run: Run, writer: Writer[T]) -> T:
-        async with aclosing(self._astream(run, writer, None)) as chunks:
-            return await anext(chunks)
+        try:
+            async for part in afallback(run.relay, run.aask, clock=self._clock):
+                run.end = part
+        finally:
+            run.report()
+        return run.finish(writer, None)
 
     # ------------------------------------------------------------------------------------------------ chat
 
@@ -337,6 +351,19 @@ class ChutesFallback(FunctionCallingLLM):
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Answer a prompt, and give the answer as it comes."""
         return self._astream(self._run(self._prompted(prompt, formatted), kwargs, visible=True), CompletionWriter())
+
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
+        """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""
+        return FunctionCallingLLM.stream(self._without_restart(), prompt, **prompt_args)
+
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
+        """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""
+        return await FunctionCallingLLM.astream(self._without_restart(), prompt, **prompt_args)
+
+    def _without_restart(self) -> ChutesFallback:
+        if self.policy.after_commit == "raise":
+            return self
+        return self.model_copy(update={"policy": replace(self.policy, after_commit="raise")})
 
     # ----------------------------------------------------------------------------------------------- tools
 
