@@ -98,8 +98,8 @@ class StreamGuard:
         for payload in self._events.feed(block):
             yield from self._event(payload)
 
-    def close(self, broken: Kind | None = None, said: str = "") -> list[Delta]:
-        """Take note of the end and return the closing deltas: finish reasons, then the usage.
+    def close(self, broken: Kind | None = None, said: str = "") -> Iterator[Delta]:
+        """Take note of the end and yield the closing deltas: what the end completes, finish reasons, the usage.
 
         Args:
             broken: How the transport failed, when the end was not a clean one.
@@ -108,19 +108,20 @@ class StreamGuard:
         Raises:
             APIError: The answer is not whole.
         """
-        closing = [] if self.done else self._tail()
+        if not self.done:
+            yield from self._tail()
         if not self.whole:
             if broken is not None:
                 raise self._failure(broken, said)
             raise self._failure(Kind.TRUNCATED if self._started else Kind.EMPTY)
         for index in sorted(self._builder.drafts):
-            closing += self._flush(self._builder.drafts[index])
+            yield from self._flush(self._builder.drafts[index])
         reply = self.reply
         if not self._allow_empty and all(choice.empty for choice in reply.choices):
             raise self._failure(Kind.EMPTY)
-        closing += [Delta(choice=choice.index, finish_reason=choice.finish_reason) for choice in reply.choices]
-        closing[-1].usage = reply.usage
-        return closing
+        for position, choice in enumerate(reply.choices, 1):
+            usage = reply.usage if position == len(reply.choices) else None
+            yield Delta(choice=choice.index, finish_reason=choice.finish_reason, usage=usage)
 
     def _partial(self) -> Reply | None:
         return self.reply if self._builder.drafts else None
@@ -135,9 +136,8 @@ class StreamGuard:
             partial_reply=self._partial(),
         )
 
-    def _tail(self) -> list[Delta]:
+    def _tail(self) -> Iterator[Delta]:
         """Read what the end of the stream completes; half an event is no reason of its own to fail."""
-        deltas: list[Delta] = []
         for payload in self._events.close():
             if not _is_json(payload) and not payload.startswith(b"<"):
                 # A bare error is written straight after whatever was there, which may be half an event.
@@ -145,8 +145,7 @@ class StreamGuard:
                 if not bare or not _is_json(bare + rest):
                     continue
                 payload = Stray(bare + rest)
-            deltas += self._event(payload)
-        return deltas
+            yield from self._event(payload)
 
     def _event(self, payload: bytes) -> Iterator[Delta]:
         """Read one event."""
