@@ -17,9 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "chutes-connect"
 PACKAGES = ["chutes_core", "chutes_local", "langchain_chutes", "llama_index_chutes"]
 # Implicit-namespace doors: a user of `llama_index` finds the integration where it is looked for.
-DOORS = [
-    ".".join(path.relative_to(ROOT).parent.parts) for path in sorted(ROOT.glob("llama_index/*/*/__init__.py"))
-]
+DOORS = [".".join(path.relative_to(ROOT).parent.parts) for path in sorted(ROOT.glob("llama_index/*/*/__init__.py"))]
 # Left in a module's namespace by the way it is written, not by what it offers.
 SCAFFOLDING = {"annotations", "TYPE_CHECKING"}
 HEAVY = {"openai", "httpx", "httpx2", "pydantic", "numpy", "langchain_core", "llama_index", "chutes_local"}
@@ -84,9 +82,7 @@ def test_wheel_holds_only_the_packages(wheel_names: set[str]) -> None:
 def test_importing_the_core_is_light() -> None:
     """`import chutes_core` in a fresh interpreter loads no SDK, no HTTP client and no framework."""
     code = "import json, sys, chutes_core; print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not HEAVY & set(json.loads(process.stdout))
 
 

@@ -29,9 +29,7 @@ SAYS_SO = ("fake", "example", "dummy", "notakey", "not-a-key", "placeholder", "r
 # Written so that this file does not match itself.
 FORBIDDEN = {
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KE[Y]-----"),
-    "a path of one machine": re.compile(
-        r"(?<![\w.~/$}-])/(?:(?:work|root|tmp|opt)/[\w.]|(?:home|Users)/(?!you\b)\w)"
-    ),
+    "a path of one machine": re.compile(r"(?<![\w.~/$}-])/(?:(?:work|root|tmp|opt)/[\w.]|(?:home|Users)/(?!you\b)\w)"),
     "the address of a package index": re.compile(
         r"(?i)py[p]i\.(?:org|python\.org)|python[h]osted\.org|--(?:extra-)?index[-]url|--find[-]links"
     ),
@@ -94,9 +92,7 @@ def published() -> list[Path]:
         path
         for path in ROOT.rglob("*")
         if path.is_file()
-        and not any(
-            part in skipped or part.startswith(".venv") or part.endswith("_cache") for part in path.parts
-        )
+        and not any(part in skipped or part.startswith(".venv") or part.endswith("_cache") for part in path.parts)
     ]
 
 

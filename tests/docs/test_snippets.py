@@ -51,9 +51,7 @@ def snippets_in(text: str, name: str) -> Iterator[Snippet]:
 def documented() -> list[Snippet]:
     """Return the blocks of the README and of every page in docs/."""
     pages = [*ROOT.glob("README.md"), *sorted(ROOT.glob("docs/**/*.md"))]
-    return [
-        snippet for page in pages for snippet in snippets_in(page.read_text(), str(page.relative_to(ROOT)))
-    ]
+    return [snippet for page in pages for snippet in snippets_in(page.read_text(), str(page.relative_to(ROOT)))]
 
 
 SNIPPETS = [pytest.param(snippet, id=snippet.place) for snippet in documented()]

@@ -59,9 +59,7 @@ def test_machine_paths_and_index_addresses_are_found(text: str, nature: str) -> 
     assert list(findings(text)) == [(1, nature)]
 
 
-@pytest.mark.parametrize(
-    "text", ["GET /v1/models", "docs/work/in-progress.md", "https://example.com/home/page"]
-)
+@pytest.mark.parametrize("text", ["GET /v1/models", "docs/work/in-progress.md", "https://example.com/home/page"])
 def test_ordinary_paths_pass(text: str) -> None:
     """Paths of the API, of the repository and of web pages are nobody's machine."""
     assert list(findings(text)) == []

@@ -26,9 +26,7 @@ def test_later_constraints_override_earlier_ones(tmp_path: Path) -> None:
     assert environment.merged([first, second]) == "openai==2.0\nllama-index-core==2.0\nhttpx==0.28.1\n"
 
 
-def test_built_once_and_again_when_dependencies_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_built_once_and_again_when_dependencies_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tool settings do not touch the environment; a dependency or a constraint does."""
     built: list[str] = []
 
