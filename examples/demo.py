@@ -1,4 +1,5 @@
-"""From nothing to answers: a streamed one, a tool call, a structured one, one with its source, and an honest error.
+"""From nothing to answers: a streamed one, a tool call, a structured one, one with its source, an honest error, and
+an answer that three models were asked for.
 
     make demo        or        python examples/demo.py [--backend echo]
 
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from chutes_core import ChutesClient, IncompleteAnswerError
 from chutes_local import LocalChutes, serve
 from chutes_local.backend import BackendError
+from langchain_chutes import ChutesFallback, FallbackPolicy
 
 MODEL = "google/gemma-4-31B-turbo-TEE"
 EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
@@ -120,6 +122,25 @@ def honest_error(client: ChutesClient, chutes: LocalChutes) -> None:
         print(f"\n   {type(error).__name__}: {error}")
 
 
+def next_model(chutes: LocalChutes) -> None:
+    first, second, third = "zai-org/GLM-5.2-TEE", "Qwen/Qwen3-32B-TEE", MODEL
+    chutes.faults.clear()
+    chutes.faults.parse(f"{first}=capacity")
+    chutes.faults.parse(f"{second}=error_line")
+    model = ChutesFallback(
+        [first, second, third],
+        policy=FallbackPolicy(first_token=20, deadline=60),
+        api_key=chutes.api_key,
+        base_url=chutes.base_url,
+        temperature=0,
+        max_tokens=60,
+    )
+    answer = model.invoke("What is the capital of France?")
+    for attempt in answer.response_metadata["chutes_attempts"]:
+        print(f"   {attempt['model']}: {attempt['kind'] or attempt['outcome']}")
+    print(f"   {answer.text}")
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--backend", choices=("auto", "llama", "echo"), default="auto")
@@ -151,6 +172,8 @@ def main() -> int:
             answer_with_source(client)
         with step("An honest error"):
             honest_error(client, chutes)
+        with step("The next model takes over"):
+            next_model(chutes)
     print(f"\nAll of it took {time.perf_counter() - began:.1f} s.")
     return 0
 
