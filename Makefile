@@ -14,7 +14,8 @@ COV_MIN ?= 98
 
 # What runs on openai 2.x: whatever speaks to the SDK, and the peer that holds it there.
 TESTS2 := tests/core tests/integration tests/parity tests/llama_index_chutes tests/langchain_chutes \
-	tests/local/test_stock_openai.py tests/local/test_stock_llama_index.py -m "not local"
+	tests/local/test_stock_openai.py tests/local/test_stock_langchain.py \
+	tests/local/test_stock_llama_index.py -m "not local"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench record docs build constraints clean venv venv-openai2

@@ -422,7 +422,8 @@ async def test_a_cancelled_start_leaves_no_engine(weights: Path, monkeypatch: py
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background may have had it ignored
 from chutes_local.backend import ChatRequest
 from chutes_local.llama import XLlamaCppBackend
 
