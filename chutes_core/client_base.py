@@ -19,8 +19,8 @@ from chutes_core.errors import ChutesWarning, ConfigurationError, Kind, RequestR
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, WarmUpCall
 from chutes_core.images import ImagePolicy
-from chutes_core.model_info import ModelInfo, traits_for
-from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model
+from chutes_core.model_info import ModelInfo
+from chutes_core.request import ChatParams, ChatRequest, build_chat_request, check_model, model_infos
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
 from chutes_core.usage import Ledger, Usage, cost
 
@@ -86,13 +86,6 @@ class ClientBase:
             self._catalog = Catalog.load()
         return self._catalog
 
-    def _infos(self, model: str) -> list[ModelInfo]:
-        """What is known of each model that may answer; of an unknown one, what its family is known for."""
-        check_model(model)
-        whole = self.catalog.get(model)
-        names = (model,) if whole is not None else ModelRef.parse(model).names
-        return [self.catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in names]
-
     def _policy(self, timeout: TimeLimits | float | None) -> CallPolicy:
         if self._closed:
             raise ConfigurationError("This client is closed; make a new one.")
@@ -101,7 +94,12 @@ class ClientBase:
 
     def _build(self, messages: Sequence[Message], model: str, params: ChatParams, *, stream: bool) -> ChatRequest:
         request = build_chat_request(
-            messages, model, params, stream=stream, infos=self._infos(model), inline=self._images is not None
+            messages,
+            model,
+            params,
+            stream=stream,
+            infos=model_infos(self.catalog, model),
+            inline=self._images is not None,
         )
         for note in request.notes:
             warnings.warn(note, ChutesWarning, stacklevel=3)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from chutes_core.conversation import Message, fit_messages, prompt_bytes
 from chutes_core.errors import RequestRefusedError
+from chutes_core.model_info import ModelInfo, traits_for
 from chutes_core.schema import without_patterns
 
 if TYPE_CHECKING:
-    from chutes_core.catalog import ModelInfo
+    from chutes_core.catalog import Catalog
 
-__all__ = ["ChatParams", "ChatRequest", "ModelRef", "build_chat_request"]
+__all__ = ["ChatParams", "ChatRequest", "ModelRef", "build_chat_request", "check_model", "model_infos"]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -160,6 +161,19 @@ def check_model(model: object) -> None:
     """Refuse what is no name of a model."""
     if not isinstance(model, str) or not model.strip():
         raise RequestRefusedError(f"model must be the name of a model, such as 'Qwen/Qwen3-32B-TEE', not {model!r}.")
+
+
+def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
+    """Return what is known of each model that may answer; of an unknown one, what its family is known for.
+
+    >>> from chutes_core import Catalog
+    >>> model_infos(Catalog.bundled(), "Qwen/Qwen3-32B-TEE, acme/one")
+    [<ModelInfo Qwen/Qwen3-32B-TEE: ...>, <ModelInfo acme/one: chat>]
+    """
+    check_model(model)
+    whole = catalog.get(model)
+    names = (model,) if whole is not None else ModelRef.parse(model).names
+    return [catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in names]
 
 
 def build_chat_request(

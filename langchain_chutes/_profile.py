@@ -13,23 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from chutes_core.model_info import ModelInfo, traits_for
-from chutes_core.request import ModelRef
+from chutes_core.model_info import ModelInfo
+from chutes_core.request import model_infos
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
 
-    from chutes_core.catalog import Catalog
 
 __all__ = ["default_method", "echoes_reasoning", "model_infos", "model_profile"]
-
-
-def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
-    """Return what is known of each model that may answer; of an unknown one, what its family is known for."""
-    whole = catalog.get(model)
-    if whole is not None:
-        return [whole]
-    return [catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in ModelRef.parse(model).names]
 
 
 def echoes_reasoning(infos: Sequence[ModelInfo]) -> bool:

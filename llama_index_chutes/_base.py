@@ -19,14 +19,13 @@ from llama_index.core.bridge.pydantic import (
 )
 from llama_index.core.schema import BaseComponent
 
-from chutes_core import ConfigurationError, Ledger, ModelInfo, ModelRef, TimeLimits
+from chutes_core import ConfigurationError, Ledger, TimeLimits
 from chutes_core.errors import redact
-from chutes_core.model_info import traits_for
 
 if TYPE_CHECKING:
     from chutes_core import AsyncChutesClient, Catalog, ChutesClient
 
-__all__ = ["ChutesComponent", "models_behind"]
+__all__ = ["ChutesComponent"]
 
 # Neither a key nor a connection travels to another process: the other side has its own.
 _STAYS_HERE = ("api_key", "http_client", "async_http_client", "clock")
@@ -193,16 +192,3 @@ def _refuse_unknown(cls: type[ChutesComponent], data: Mapping[str, object]) -> N
         if not hint and (close := get_close_matches(name, fields, n=1, cutoff=0.7)):
             hint = f"Did you mean {close[0]!r}?"
         raise ConfigurationError(f"{cls.__name__} has no argument {name!r}. {hint}".rstrip())
-
-
-def models_behind(model: str, catalog: Catalog) -> list[ModelInfo]:
-    """Return what is known of each model that may answer; of an unknown one, what its family is known for.
-
-    >>> from chutes_core import Catalog
-    >>> models_behind("Qwen/Qwen3-32B-TEE, acme/one", Catalog.bundled())
-    [<ModelInfo Qwen/Qwen3-32B-TEE: ...>, <ModelInfo acme/one: chat>]
-    """
-    whole = catalog.get(model)
-    if whole is not None:
-        return [whole]
-    return [catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in ModelRef.parse(model).names]

@@ -31,8 +31,8 @@ from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, Kind, ModelInfo
 from chutes_core.failures import failure
-from chutes_core.request import build_chat_request
-from llama_index_chutes._base import ChutesComponent, models_behind
+from chutes_core.request import build_chat_request, model_infos
+from llama_index_chutes._base import ChutesComponent
 from llama_index_chutes._messages import chat_response, completion_response, wire_messages
 from llama_index_chutes._metadata import described
 from llama_index_chutes._stream import ChatDraft, CompletionDraft, adrain, drain
@@ -133,7 +133,7 @@ class Chutes(ChutesComponent, FunctionCallingLLM):
         return self._metadata[1]
 
     def _infos(self) -> list[ModelInfo]:
-        return models_behind(self.model, self._known_models())
+        return model_infos(self._known_models(), self.model)
 
     def _own_settings(self) -> dict[str, Any]:
         return {"base_url": self.api_base, "inline_images": self.inline_images}
