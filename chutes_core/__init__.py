@@ -7,8 +7,7 @@ True
 
 A call is ``client.chat([{"role": "user", "content": "Hello"}], model="Qwen/Qwen3-32B-TEE").content``.
 
-Everything here is loaded on first use: importing the package alone imports neither an HTTP library nor the
-openai SDK.
+Everything here is loaded on first use: importing the package alone imports no HTTP library and no SDK.
 """
 
 from __future__ import annotations
@@ -18,13 +17,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chutes_core.auth import Credential, Secret
+    from chutes_core.budget import Budget
     from chutes_core.catalog import Catalog
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
     from chutes_core.embeddings import Embeddings
     from chutes_core.errors import (
         AccountLimitError,
+        AttestationError,
         APIError,
         AuthenticationError,
+        BudgetExceededError,
         CapacityError,
         ChutesError,
         ChutesWarning,
@@ -63,13 +65,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "auth": ["Credential", "Secret"],
+    "budget": ["Budget"],
     "catalog": ["Catalog"],
     "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
     "embeddings": ["Embeddings"],
     "errors": [
         "APIError",
         "AccountLimitError",
+        "AttestationError",
         "AuthenticationError",
+        "BudgetExceededError",
         "CapacityError",
         "ChutesError",
         "ChutesWarning",
@@ -109,9 +114,12 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "APIError",
     "AccountLimitError",
+    "AttestationError",
     "AsyncChutesClient",
     "AsyncStream",
     "AuthenticationError",
+    "Budget",
+    "BudgetExceededError",
     "CapacityError",
     "Catalog",
     "ChatParams",

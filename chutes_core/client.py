@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
@@ -23,12 +22,11 @@ from chutes_core.model_info import ModelInfo
 from chutes_core.request import ChatParams
 from chutes_core.response import Delta, Reply
 from chutes_core.settings import TimeLimits
-from chutes_core.transport import asend_with_http, asend_with_sdk, send_with_http, send_with_sdk
+from chutes_core.transport import asender, sender, shared_request
 from chutes_core.wire import AsyncWire, SyncWire
 
 if TYPE_CHECKING:
     import httpx
-    import openai
 
 __all__ = ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"]
 
@@ -144,7 +142,7 @@ class ChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return run(call.run(), self._inference())
+        return run(call.run(), self._wire())
 
     def stream(
         self,
@@ -161,7 +159,7 @@ class ChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return Stream(call.run(), call, self._inference())
+        return Stream(call.run(), call, self._wire())
 
     def embed(
         self,
@@ -181,7 +179,7 @@ class ChutesClient(ClientBase):
         calls = self._embed_calls(texts, model, dimensions, batch_size, concurrency, self._policy(timeout))
 
         def one(call: EmbedCall) -> Embeddings:
-            part = run(call.run(), self._inference())
+            part = run(call.run(), self._wire())
             if on_batch is not None:
                 on_batch(len(part.vectors))
             return part
@@ -226,8 +224,7 @@ class ChutesClient(ClientBase):
             ColdModelError: The service gave up waiting.
         """
         call = self._warm_up(model, self._policy(timeout))
-        with self._http() as http:
-            yield from cast("Iterator[WarmUpStatus]", drive(call.run(), self._management(http), []))
+        yield from cast("Iterator[WarmUpStatus]", drive(call.run(), self._wire(), []))
 
     def close(self) -> None:
         """Close the client; a shared pool closes with the last client that uses it."""
@@ -244,31 +241,14 @@ class ChutesClient(ClientBase):
     ) -> None:
         self.close()
 
-    def _inference(self) -> SyncWire:
-        if self._http_client is None:
-            sdk = pools.sync_pools().get(self)
-        else:
-            self._own_sdk = self._own_sdk or pools.sdk_client(self._http_client)
-            sdk = cast("openai.OpenAI", self._own_sdk)
-        return SyncWire(send_with_sdk(sdk), self._credential, clock=self._clock)
-
-    def _management(self, http: httpx.Client, *, public: bool = False) -> SyncWire:
-        return SyncWire(send_with_http(http), None if public else self._credential, clock=self._clock)
+    def _wire(self, *, public: bool = False) -> SyncWire:
+        own = cast("httpx.Client | None", self._http_client)
+        send = sender(pools.sync_pools().get(self), shared_request) if own is None else sender(own, own.build_request)
+        return SyncWire(send, None if public else self._credential, clock=self._clock)
 
     def _get(self, endpoint: Endpoint[T]) -> T:
         flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))
-        with self._http() as http:
-            return run(flow, self._management(http, public=endpoint.public))
-
-    @contextmanager
-    def _http(self) -> Iterator[httpx.Client]:
-        if self._http_client is not None:
-            yield cast("httpx.Client", self._http_client)
-            return
-        import httpx
-
-        with httpx.Client(verify=pools.ssl_context()) as http:
-            yield http
+        return run(flow, self._wire(public=endpoint.public))
 
 
 class AsyncChutesClient(ClientBase):
@@ -295,7 +275,7 @@ class AsyncChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return await arun(call.run(), self._inference())
+        return await arun(call.run(), self._wire())
 
     def stream(
         self,
@@ -309,7 +289,7 @@ class AsyncChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return AsyncStream(call.run(), call, self._inference())
+        return AsyncStream(call.run(), call, self._wire())
 
     async def embed(
         self,
@@ -328,7 +308,7 @@ class AsyncChutesClient(ClientBase):
 
         async def one(call: EmbedCall) -> Embeddings:
             async with places:
-                part = await arun(call.run(), self._inference())
+                part = await arun(call.run(), self._wire())
             if on_batch is not None:
                 on_batch(len(part.vectors))
             return part
@@ -366,9 +346,8 @@ class AsyncChutesClient(ClientBase):
     async def warm_up(self, model: str, *, timeout: TimeLimits | float | None = None) -> AsyncIterator[WarmUpStatus]:
         """Wake a cold model and yield what the service says meanwhile, until it is hot."""
         call = self._warm_up(model, self._policy(timeout))
-        async with self._http() as http:
-            async for status in adrive(call.run(), self._management(http), []):
-                yield cast("WarmUpStatus", status)
+        async for status in adrive(call.run(), self._wire(), []):
+            yield cast("WarmUpStatus", status)
 
     async def aclose(self) -> None:
         """Close the client; the pool of this event loop closes with the last client that uses it."""
@@ -385,29 +364,16 @@ class AsyncChutesClient(ClientBase):
     ) -> None:
         await self.aclose()
 
-    def _inference(self) -> AsyncWire:
-        return AsyncWire(asend_with_sdk(self._sdk), self._credential, clock=self._clock)
+    def _wire(self, *, public: bool = False) -> AsyncWire:
+        own = cast("httpx.AsyncClient | None", self._http_client)
+        send = asender(self._http, shared_request if own is None else own.build_request)
+        return AsyncWire(send, None if public else self._credential, clock=self._clock)
 
-    async def _sdk(self) -> openai.AsyncOpenAI:
+    async def _http(self) -> httpx.AsyncClient:
         if self._http_client is None:
             return await pools.async_pools().get(self)
-        self._own_sdk = self._own_sdk or pools.async_sdk_client(self._http_client)
-        return cast("openai.AsyncOpenAI", self._own_sdk)
-
-    def _management(self, http: httpx.AsyncClient, *, public: bool = False) -> AsyncWire:
-        return AsyncWire(asend_with_http(http), None if public else self._credential, clock=self._clock)
+        return cast("httpx.AsyncClient", self._http_client)
 
     async def _get(self, endpoint: Endpoint[T]) -> T:
         flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))
-        async with self._http() as http:
-            return await arun(flow, self._management(http, public=endpoint.public))
-
-    @asynccontextmanager
-    async def _http(self) -> AsyncIterator[httpx.AsyncClient]:
-        if self._http_client is not None:
-            yield cast("httpx.AsyncClient", self._http_client)
-            return
-        import httpx
-
-        async with httpx.AsyncClient(verify=pools.ssl_context()) as http:
-            yield http
+        return await arun(flow, self._wire(public=endpoint.public))

@@ -64,7 +64,6 @@ class ClientBase:
         self._credential = Credential(api_key)
         self._headers = _checked_headers(default_headers)
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
-        self._own_sdk: object = None
         self._catalog = catalog
         self._images = ImagePolicy() if inline_images is True else inline_images or None
         self._clock: Clock = clock or SystemClock()
@@ -77,7 +76,7 @@ class ClientBase:
     def __getstate__(self) -> dict[str, object]:
         if self._http_client is not None:
             raise TypeError("A client with its own http_client cannot be pickled: connections do not travel.")
-        return {**self.__dict__, "_own_sdk": None}
+        return dict(self.__dict__)
 
     @property
     def catalog(self) -> Catalog:

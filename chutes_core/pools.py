@@ -1,8 +1,8 @@
 """HTTP connections: one pool per process for blocking calls, one per event loop for async ones.
 
-The openai SDK is the transport for inference: it is what people's own ``http_client`` objects are made
-for, in its 2.x (on httpx) and its 3.x (on httpx2). It is imported on first use, is never told a key, retries
-nothing, and sends none of the headers that OPENAI_* variables ask for.
+The pools are clients of the HTTP package that the installed openai SDK is built on (httpx2 for 3.x, httpx for 2.x),
+so that people's own ``http_client`` objects, proxies and certificates fit. The SDK itself stays out of the way of a
+call: see docs/decisions/0006. The package is imported on first use.
 """
 
 from __future__ import annotations
@@ -16,22 +16,14 @@ from collections.abc import AsyncIterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    import openai
+    import httpx
 
-__all__ = [
-    "AsyncPools",
-    "SyncPools",
-    "async_pools",
-    "async_sdk_client",
-    "response_type",
-    "sdk_client",
-    "ssl_context",
-    "sync_pools",
-    "user_agent",
-]
+__all__ = ["AsyncPools", "SyncPools", "async_pools", "http_package", "ssl_context", "sync_pools", "user_agent"]
 
 _KEEP_ALIVE = 60.0
 _CONNECTIONS = 1000
@@ -54,61 +46,19 @@ def ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _plain_headers() -> dict[str, str]:
-    return {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": user_agent()}
-
-
 @lru_cache(maxsize=1)
-def _sdk_classes() -> tuple[type[openai.OpenAI], type[openai.AsyncOpenAI]]:
-    """The SDK's clients with only our own headers."""
-    import openai
-
-    class Transport(openai.OpenAI):
-        @property
-        def default_headers(self) -> dict[str, str | openai.Omit]:
-            return {**_plain_headers()}
-
-    class AsyncTransport(openai.AsyncOpenAI):
-        @property
-        def default_headers(self) -> dict[str, str | openai.Omit]:
-            return {**_plain_headers()}
-
-    return Transport, AsyncTransport
+def http_package() -> ModuleType:
+    """The HTTP package of the shared pools: httpx2 where it is installed, else httpx."""
+    return import_module("httpx2" if find_spec("httpx2") else "httpx")
 
 
-def sdk_client(http_client: object) -> openai.OpenAI:
-    """Make a transport over a blocking HTTP client."""
-    return _sdk_classes()[0](**_options(http_client))  # type: ignore[arg-type]
-
-
-def async_sdk_client(http_client: object) -> openai.AsyncOpenAI:
-    """Make a transport over an async HTTP client."""
-    return _sdk_classes()[1](**_options(http_client))  # type: ignore[arg-type]
-
-
-def _options(http_client: object) -> dict[str, object]:
-    # Every request brings its own address and Authorization header: these two are never used.
-    return {"api_key": "set-per-request", "base_url": "http://invalid/", "max_retries": 0, "http_client": http_client}
-
-
-@lru_cache(maxsize=1)
-def response_type() -> type:
-    """The response class of the HTTP package that the installed SDK is built on."""
-    import openai
-
-    package = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
-    found: type = import_module(package).Response
-    return found
-
-
-def _http_options() -> dict[str, object]:
-    limits = import_module(response_type().__module__.partition(".")[0]).Limits
-    return {
-        "verify": ssl_context(),
-        "limits": limits(
-            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEEP_ALIVE
-        ),
-    }
+def _options() -> dict[str, object]:
+    limits = http_package().Limits(
+        max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEEP_ALIVE
+    )
+    # Every request brings its own key: with this the client looks for none in addresses.
+    auth = http_package().Auth()
+    return {"verify": ssl_context(), "limits": limits, "follow_redirects": True, "auth": auth}
 
 
 class SyncPools:
@@ -117,29 +67,27 @@ class SyncPools:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
-        self._sdk: openai.OpenAI | None = None
+        self._http: httpx.Client | None = None
 
-    def get(self, user: object) -> openai.OpenAI:
-        """Return the shared transport."""
-        sdk = self._sdk
-        if sdk is not None and user in self._users:
-            return sdk
+    def get(self, user: object) -> httpx.Client:
+        """Return the shared pool."""
+        http = self._http
+        if http is not None and user in self._users:
+            return http
         with self._lock:
             self._users.add(user)
-            if self._sdk is None:
-                import openai
-
-                self._sdk = sdk_client(openai.DefaultHttpxClient(**_http_options()))  # type: ignore[arg-type]
-            return self._sdk
+            if self._http is None:
+                self._http = cast("httpx.Client", http_package().Client(**_options()))
+            return self._http
 
     def release(self, user: object) -> None:
         """Note that a client is closed."""
         with self._lock:
             self._users.discard(user)
-            if self._users or self._sdk is None:
+            if self._users or self._http is None:
                 return
-            sdk, self._sdk = self._sdk, None
-        sdk.close()
+            http, self._http = self._http, None
+        http.close()
 
 
 class AsyncPools:
@@ -150,22 +98,20 @@ class AsyncPools:
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, _Kept] = {}
 
-    async def get(self, user: object) -> openai.AsyncOpenAI:
-        """Return the shared transport of the running loop."""
+    async def get(self, user: object) -> httpx.AsyncClient:
+        """Return the shared pool of the running loop."""
         loop = asyncio.get_running_loop()
         self._users.add(user)
         kept = self._by_loop.get(loop)
         if kept is None:
-            import openai
-
-            sdk = async_sdk_client(openai.DefaultAsyncHttpxClient(**_http_options()))  # type: ignore[arg-type]
+            http = cast("httpx.AsyncClient", http_package().AsyncClient(**_options()))
             with self._lock:
-                # A transport refers to its loop: without this no loop that has ended would ever be let go of.
+                # A pool refers to its loop: without this no loop that has ended would ever be let go of.
                 for ended in [each for each in self._by_loop if each.is_closed()]:
                     del self._by_loop[ended]
-                kept = self._by_loop[loop] = _Kept(sdk)
+                kept = self._by_loop[loop] = _Kept(http)
             await kept.begin()
-        return kept.sdk
+        return kept.http
 
     async def release(self, user: object) -> None:
         """Note that a client is closed."""
@@ -177,22 +123,22 @@ class AsyncPools:
 
 
 class _Kept:
-    """A transport that closes when its event loop ends.
+    """A pool that closes when its event loop ends.
 
     ``asyncio.run`` closes every async generator that is still open: one that waits at its ``yield`` with
-    the transport in hand is how to hear of the end of a loop.
+    the pool in hand is how to hear of the end of a loop.
     """
 
-    def __init__(self, sdk: openai.AsyncOpenAI) -> None:
-        self.sdk = sdk
-        self._keeper = self._keep(sdk)
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+        self._keeper = self._keep(http)
 
     @staticmethod
-    async def _keep(sdk: openai.AsyncOpenAI) -> AsyncIterator[None]:
+    async def _keep(http: httpx.AsyncClient) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await sdk.close()
+            await http.aclose()
 
     async def begin(self) -> None:
         await anext(self._keeper)
@@ -234,3 +180,9 @@ def _forget_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def response_type() -> type:
+    """The response class of the shared pools' HTTP package."""
+    found: type = http_package().Response
+    return found

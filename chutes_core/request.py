@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from chutes_core.conversation import Message, fit_messages, prompt_bytes
@@ -173,7 +174,12 @@ def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
     check_model(model)
     whole = catalog.get(model)
     names = (model,) if whole is not None else ModelRef.parse(model).names
-    return [catalog.get(name) or ModelInfo(id=name, traits=traits_for(name)) for name in names]
+    return [catalog.get(name) or _unlisted(name) for name in names]
+
+
+@lru_cache(maxsize=256)
+def _unlisted(name: str) -> ModelInfo:
+    return ModelInfo(id=name, traits=traits_for(name))
 
 
 def build_chat_request(
@@ -251,6 +257,8 @@ def _add(body: dict[str, object], extra: Mapping[str, object]) -> None:
 
 def _canonical(name: str, infos: Sequence[ModelInfo]) -> str:
     """Spell a name as the service does: it knows no other case, and in lists no name without its ``-TEE``."""
+    if any(info.id == name for info in infos):
+        return name
     lowered = name.lower()
     return next((info.id for info in infos if info.id.lower() in (lowered, f"{lowered}-tee")), name)
 

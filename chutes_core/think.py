@@ -83,6 +83,8 @@ def split_whole(content: str, *, inside: bool = False) -> tuple[str, str]:
     ('Let me see.\n', 'Yes')
     """
     opened = content.lstrip().startswith(ThinkSplitter.OPEN)
+    if not (inside or opened or ThinkSplitter.CLOSE in content):
+        return "", content
     splitter = ThinkSplitter(inside=inside or (not opened and _LONE_CLOSE.search(content) is not None))
     thought, answer = splitter.feed(content)
     rest_thought, rest_answer = splitter.close()

@@ -1,30 +1,93 @@
-"""How a request is sent: through the openai SDK for inference, through httpx for everything else.
+"""How a request is sent: over a shared pool, or over a client of the user's own.
 
-The SDK is called through its public ``post`` with a plain dict and gives the raw response: its own retries
-are off and its parser is not used. What these functions raise is made harmless in :mod:`chutes_core.wire`.
+Requests are built here and sent by the HTTP client, of httpx or httpx2; see docs/decisions/0006. What these
+functions raise is made harmless in :mod:`chutes_core.wire`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 from chutes_core.effects import Open, StatusFailure
 from chutes_core.errors import RequestRefusedError
-from chutes_core.pools import response_type, user_agent
+from chutes_core.pools import http_package, user_agent
 
 if TYPE_CHECKING:
     import httpx
-    import openai
 
-__all__ = ["asend_with_http", "asend_with_sdk", "send_with_http", "send_with_sdk"]
+__all__ = ["Build", "asender", "encoded", "sender", "shared_request"]
 
 
-def _sdk_options(effect: Open) -> openai.RequestOptions:
-    import openai
+class Build(Protocol):
+    """Makes a request; a client's own ``build_request`` does, with what the client adds to every one."""
 
-    return {"headers": effect.request.plain_headers(), "timeout": openai.Timeout(**_limits(effect))}
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        extensions: Mapping[str, object],
+    ) -> httpx.Request:
+        """Make one."""
+        ...
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encoded(body: Mapping[str, object]) -> bytes:
+    """Write a body as JSON.
+
+    >>> encoded({"text": "café"}).decode()
+    '{"text":"café"}'
+    """
+    problem: Exception
+    try:
+        return _dumps(body).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = error
+    raise RequestRefusedError(f"The request cannot be written as JSON: {problem}.")
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx.URL:
+    found: httpx.URL = http_package().URL(url)
+    return found
+
+
+def shared_request(method: str, url: str, **parts: object) -> httpx.Request:
+    """Build a request for a shared pool, whose clients have nothing of their own to add to it."""
+    request: httpx.Request = http_package().Request(method, _parsed(url), **parts)
+    return request
+
+
+def _request(build: Build, effect: Open) -> httpx.Request:
+    request = effect.request
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "User-Agent": user_agent(),
+        **request.plain_headers(),
+    }
+    content = None
+    if request.body is not None:
+        headers.setdefault("Content-Type", "application/json")
+        content = encoded(request.body)
+    return build(
+        request.method,
+        request.url,
+        params=dict(request.params) or None,
+        headers=headers,
+        content=content,
+        # As an extension the limits are plain numbers, and so the same for httpx and httpx2.
+        extensions={"timeout": _limits(effect)},
+    )
 
 
 def _limits(effect: Open) -> dict[str, float | None]:
@@ -34,67 +97,11 @@ def _limits(effect: Open) -> dict[str, float | None]:
     return {"connect": connect, "read": wait, "write": wait, "pool": connect}
 
 
-def _unserialisable(body: object) -> RequestRefusedError | None:
-    """Say why a body cannot be written; None when it can, and so was not the cause."""
-    try:
-        json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return RequestRefusedError(f"The request cannot be written as JSON: {error}.")
-    return None
-
-
-def send_with_sdk(sdk: openai.OpenAI) -> Callable[[Open], object]:
-    """Send inference requests, blocking."""
+def sender(http: httpx.Client, build: Build) -> Callable[[Open], object]:
+    """Send requests, blocking."""
 
     def send(effect: Open) -> object:
-        request = effect.request
-        try:
-            return sdk.post(
-                request.url, cast_to=response_type(), body=request.body, options=_sdk_options(effect), stream=True
-            )
-        except (TypeError, ValueError, RecursionError):
-            if (refused := _unserialisable(request.body)) is None:
-                raise
-        raise refused
-
-    return send
-
-
-def asend_with_sdk(sdk: Callable[[], Awaitable[openai.AsyncOpenAI]]) -> Callable[[Open], Awaitable[object]]:
-    """Send inference requests on the event loop."""
-
-    async def send(effect: Open) -> object:
-        request, client = effect.request, await sdk()
-        try:
-            return await client.post(
-                request.url, cast_to=response_type(), body=request.body, options=_sdk_options(effect), stream=True
-            )
-        except (TypeError, ValueError, RecursionError):
-            if (refused := _unserialisable(request.body)) is None:
-                raise
-        raise refused
-
-    return send
-
-
-def _http_request(http: httpx.Client | httpx.AsyncClient, effect: Open) -> httpx.Request:
-    request = effect.request
-    return http.build_request(
-        request.method,
-        request.url,
-        params=dict(request.params) or None,
-        headers={"User-Agent": user_agent(), **request.plain_headers()},
-        json=request.body,
-        # As an extension the limits are plain numbers, and so the same for httpx and httpx2.
-        extensions={"timeout": _limits(effect)},
-    )
-
-
-def send_with_http(http: httpx.Client) -> Callable[[Open], object]:
-    """Send management requests, blocking."""
-
-    def send(effect: Open) -> object:
-        response = http.send(_http_request(http, effect), stream=True)
+        response = http.send(_request(build, effect), stream=True)
         if response.is_success:
             return response
         content = response.read()
@@ -104,11 +111,12 @@ def send_with_http(http: httpx.Client) -> Callable[[Open], object]:
     return send
 
 
-def asend_with_http(http: httpx.AsyncClient) -> Callable[[Open], Awaitable[object]]:
-    """Send management requests on the event loop."""
+def asender(pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build) -> Callable[[Open], Awaitable[object]]:
+    """Send requests on the event loop."""
 
     async def send(effect: Open) -> object:
-        response = await http.send(_http_request(http, effect), stream=True)
+        http = await pool()
+        response = await http.send(_request(build, effect), stream=True)
         if response.is_success:
             return response
         content = await response.aread()

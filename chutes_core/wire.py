@@ -1,7 +1,7 @@
 """The two hands that do what a call asks: :class:`SyncWire` blocks, :class:`AsyncWire` awaits.
 
 Everything that could hold a key stays inside the few lines that send a request: what is raised from here
-carries neither the SDK's exceptions nor their frames.
+carries neither the HTTP client's exceptions nor their frames.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ class _Body(Protocol):
 
     headers: Mapping[str, str]
     extensions: Mapping[str, object]
+    is_stream_consumed: bool
     request: _Sent
 
     def iter_bytes(self) -> Iterator[bytes]: ...
+    def iter_raw(self) -> Iterator[bytes]: ...
     def aiter_bytes(self) -> AsyncIterator[bytes]: ...
+    def aiter_raw(self) -> AsyncIterator[bytes]: ...
     def close(self) -> None: ...
     async def aclose(self) -> None: ...
 
@@ -45,19 +48,13 @@ class _NetworkStream(Protocol):
 
 
 def _problem(error: Exception) -> Exception | None:
-    """Say in our own words what the SDK or the HTTP client raised; None for what is neither's."""
+    """Say in our own words what the HTTP client raised; None for what is not its own."""
     if isinstance(error, StatusFailure):
         return error
-    if type(error).__module__.partition(".")[0] not in ("openai", "httpx", "httpx2"):
+    if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
         return None
-    response = getattr(error, "response", None)
-    if response is not None and hasattr(error, "status_code"):
-        return StatusFailure(response.status_code, dict(response.headers), response.content)
-    cause = error.__cause__ if type(error).__module__.startswith("openai") and error.__cause__ else error
-    if isinstance(cause, Exception) and type(cause).__module__ == "builtins" and not isinstance(cause, OSError):
-        return cause  # a mistake inside the user's own transport, which openai 2.x takes for a broken connection
-    name = type(cause).__name__
-    said = redact(f"{name}: {cause}" if str(cause) else name)
+    name = type(error).__name__
+    said = redact(f"{name}: {error}" if str(error) else name)
     if name in ("ConnectTimeout", "PoolTimeout"):
         return WireFailure("connect_timeout", said)
     return WireFailure("timeout" if "Timeout" in name else "connect", said)
@@ -67,6 +64,11 @@ def _transport_errors(response: object) -> tuple[type[Exception], ...]:
     """The exceptions that reading this response may raise: those of the package it comes from."""
     package = sys.modules[type(response).__module__.partition(".")[0]]
     return (package.HTTPError, package.StreamError)
+
+
+def _is_plain(body: _Body) -> bool:
+    """Whether the bytes on the wire are those of the body, still to be read: then nothing need look at them twice."""
+    return "content-encoding" not in body.headers and not body.is_stream_consumed
 
 
 def _read_failure(error: Exception, late: bool) -> WireFailure:
@@ -135,13 +137,13 @@ class SyncWire:
                 raise
         if problem is not None:
             raise problem
-        self._response = response
+        self._response, body = response, cast("_Body", response)
         self._errors = _transport_errors(response)
-        self._blocks = cast("_Body", response).iter_bytes()
+        self._blocks = body.iter_raw() if _is_plain(body) else body.iter_bytes()
         self._limits = _take_limits(response)
         self._watch = _watch(response)
         _check_late(self._clock.now() - started, effect.headers_within)
-        return cast("_Body", response).headers
+        return body.headers
 
     def _read(self, within: float | None) -> bytes | None:
         started, watch = self._clock.now(), self._watch
@@ -236,12 +238,12 @@ class AsyncWire:
                 raise
         if problem is not None:
             raise problem
-        self._response = response
+        self._response, body = response, cast("_Body", response)
         self._errors = _transport_errors(response)
-        self._blocks = cast("_Body", response).aiter_bytes()
+        self._blocks = body.aiter_raw() if _is_plain(body) else body.aiter_bytes()
         self._limits = _take_limits(response)
         _check_late(self._clock.now() - started, effect.headers_within)
-        return cast("_Body", response).headers
+        return body.headers
 
     async def _read(self, within: float | None) -> bytes | None:
         assert self._blocks is not None, "a flow opens before it reads"

@@ -86,14 +86,14 @@ class Interrupting(httpx.BaseTransport):
 
 
 def test_an_interrupt_shows_no_key() -> None:
-    """The SDK's frames hold the header, but not in a form that shows."""
+    """No frame shows the header, also where an interrupt goes through the HTTP client's own."""
     with httpx.Client(transport=Interrupting()) as http, ChutesClient(KEY, http_client=http) as client:
         with pytest.raises(KeyboardInterrupt) as caught:
             client.chat(HELLO, model=MODEL)
         assert caught.value.__traceback__ is not None
         inner = caught.value.with_traceback(caught.value.__traceback__.tb_next)
         shown = "".join(traceback.TracebackException.from_exception(inner, capture_locals=True).format())
-    assert "Bearer ****" in shown
+    assert "handle_request" in shown
     assert KEY not in shown
 
 
