@@ -28,6 +28,7 @@ EMBEDDER = "Qwen/Qwen3-Embedding-8B-TEE"
 HELLO = [{"role": "user", "content": "Please say something of a few words."}]
 MODES = ["sync-whole", "sync-stream", "async-whole", "async-stream"]
 LIMITS = TimeLimits(connect=2, first_token=0.3, gap=0.3, total=5)
+LATE = {Kind.FIRST_TOKEN_TIMEOUT, Kind.STALL, Kind.TOTAL_TIMEOUT}
 WEATHER = {
     "type": "function",
     "function": {
@@ -128,7 +129,8 @@ def test_every_fault_is_a_whole_answer_or_the_right_error(server: LocalChutes, f
     truth = ask("sync-whole", server).content
     server.faults.parse(f"{MODEL}={fault}")
     kind = FAULTS[fault][0 if mode.endswith("stream") else 1]
-    limits = LIMITS if mode.endswith("stream") else TimeLimits(total=0.6)
+    short = LIMITS if mode.endswith("stream") else TimeLimits(total=0.6)
+    limits = short if kind in LATE else TimeLimits(total=60)  # a busy machine is no fault of the one under test
     if kind is None:
         reply = ask(mode, server, timeout=limits, max_retries=0)
         assert (reply.reasoning if fault == "reasoning_only" else reply.content) == truth
