@@ -12,20 +12,22 @@ import os
 import ssl
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
+from urllib.request import getproxies
+
+from chutes_core import lanes
 
 if TYPE_CHECKING:
     import httpx
 
 __all__ = ["AsyncPools", "SyncPools", "async_pools", "http_package", "ssl_context", "sync_pools", "user_agent"]
 
-_KEEP_ALIVE = 60.0
 _CONNECTIONS = 1000
 
 
@@ -52,13 +54,31 @@ def http_package() -> ModuleType:
     return import_module("httpx2" if find_spec("httpx2") else "httpx")
 
 
-def _options() -> dict[str, object]:
-    limits = http_package().Limits(
-        max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEEP_ALIVE
-    )
+def _options(transport: Callable[[ModuleType], object]) -> dict[str, object]:
+    package = http_package()
     # Every request brings its own key: with this the client looks for none in addresses.
-    auth = http_package().Auth()
-    return {"verify": ssl_context(), "limits": limits, "follow_redirects": True, "auth": auth}
+    options: dict[str, object] = {"verify": ssl_context(), "follow_redirects": True, "auth": package.Auth()}
+    if any(scheme in ("http", "https", "all") for scheme in getproxies()):
+        return {**options, "limits": _limits(_CONNECTIONS)}  # only the client itself knows which goes where
+    return {**options, "transport": transport(package)}
+
+
+def _limits(connections: int) -> object:
+    return http_package().Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=lanes.KEEP_ALIVE
+    )
+
+
+def _sync_transport(package: ModuleType) -> object:
+    return lanes.sync_transport(
+        package, lambda: package.HTTPTransport(verify=ssl_context(), limits=_limits(lanes.SIZE))
+    )
+
+
+def _async_transport(package: ModuleType) -> object:
+    return lanes.async_transport(
+        package, lambda: package.AsyncHTTPTransport(verify=ssl_context(), limits=_limits(lanes.SIZE))
+    )
 
 
 class SyncPools:
@@ -77,7 +97,7 @@ class SyncPools:
         with self._lock:
             self._users.add(user)
             if self._http is None:
-                self._http = cast("httpx.Client", http_package().Client(**_options()))
+                self._http = cast("httpx.Client", http_package().Client(**_options(_sync_transport)))
             return self._http
 
     def release(self, user: object) -> None:
@@ -104,7 +124,7 @@ class AsyncPools:
         self._users.add(user)
         kept = self._by_loop.get(loop)
         if kept is None:
-            http = cast("httpx.AsyncClient", http_package().AsyncClient(**_options()))
+            http = cast("httpx.AsyncClient", http_package().AsyncClient(**_options(_async_transport)))
             with self._lock:
                 # A pool refers to its loop: without this no loop that has ended would ever be let go of.
                 for ended in [each for each in self._by_loop if each.is_closed()]:
