@@ -6,6 +6,7 @@ Connections are limited to this machine by pytest-socket's `--allow-hosts` in py
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -28,14 +29,19 @@ def is_scrubbed(name: str) -> bool:
     return name.startswith(SCRUBBED_PREFIXES) or name.lower() in PROXY_VARIABLES
 
 
+_number = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Hide keys, endpoints and proxies of the developer's shell; a live test keeps them, as it needs them."""
+def _clean_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide keys, logins, endpoints and proxies of the developer's shell; a live test keeps all but the logins."""
     # Its own MonkeyPatch and not the fixture: Hypothesis objects to function-scoped fixtures it can see.
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("live") is None:
             for name in filter(is_scrubbed, list(os.environ)):
                 patch.delenv(name)
+        # Each test has a place for logins of its own, which does not exist before it stores one.
+        patch.setenv("CHUTES_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / f"logins-{next(_number)}"))
         yield
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from chutes_core.embeddings import Embeddings
     from chutes_core.errors import (
         AccountLimitError,
-        AttestationError,
         APIError,
+        AttestationError,
         AuthenticationError,
         BudgetExceededError,
         CapacityError,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from chutes_core.images import ImagePolicy
     from chutes_core.model_info import ModelInfo, Traits
+    from chutes_core.openai_door import async_openai_client, openai_client
     from chutes_core.request import ChatParams, ModelRef
     from chutes_core.response import Choice, Delta, Reply, ReplyMeta, ToolCall, ToolCallDelta
     from chutes_core.settings import Settings, TimeLimits
@@ -104,6 +105,7 @@ _HOMES = {
     ],
     "images": ["ImagePolicy"],
     "model_info": ["ModelInfo", "Traits"],
+    "openai_door": ["async_openai_client", "openai_client"],
     "request": ["ChatParams", "ModelRef"],
     "response": ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"],
     "settings": ["Settings", "TimeLimits"],
@@ -114,9 +116,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "APIError",
     "AccountLimitError",
-    "AttestationError",
     "AsyncChutesClient",
     "AsyncStream",
+    "AttestationError",
     "AuthenticationError",
     "Budget",
     "BudgetExceededError",
@@ -169,7 +171,9 @@ __all__ = [
     "UnknownModelError",
     "Usage",
     "__version__",
+    "async_openai_client",
     "cost",
+    "openai_client",
 ]
 
 

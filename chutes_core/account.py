@@ -15,6 +15,7 @@ from urllib.parse import quote
 __all__ = [
     "AccountPages",
     "AsyncAccountPages",
+    "Discount",
     "Endpoint",
     "Profile",
     "Quota",
@@ -97,6 +98,14 @@ class Subscription:
     monthly_price: float | None = None
     four_hour: Window | None = None
     monthly: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """What you are let off: a share of the price of one model, by its chute id, or of all (``*``)."""
+
+    model: str
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +226,19 @@ def _window(value: object) -> Window | None:
     )
 
 
+def parse_discounts(value: object) -> list[Discount]:
+    """Read discounts.
+
+    >>> parse_discounts([{"user_id": "u1", "chute_id": "c1", "discount": 0.25}])
+    [Discount(model='c1', share=0.25)]
+    """
+    return [
+        Discount(str(row.get("chute_id", "*")), share)
+        for row in rows(value)
+        if (share := _number(row.get("discount"))) is not None
+    ]
+
+
 def parse_usage(value: object) -> list[UsageBucket]:
     """Read hours of use."""
     return [
@@ -249,6 +271,7 @@ def parse_utilization(value: object) -> list[Utilization]:
 PROFILE = Endpoint("/users/me", parse_profile)
 QUOTAS = Endpoint("/users/me/quotas", parse_quotas)
 SUBSCRIPTION = Endpoint("/users/me/subscription_usage", parse_subscription)
+DISCOUNTS = Endpoint("/users/me/discounts", parse_discounts)
 UTILIZATION = Endpoint("/chutes/utilization", parse_utilization, public=True)
 MODELS = Endpoint("/models", rows, public=True, gateway=True)
 CHUTES = Endpoint("/chutes/", rows, {"include_public": "true", "limit": "1000"}, public=True)
@@ -294,6 +317,10 @@ class AccountPages:
         """Return the caps of the subscription."""
         return self._ask(SUBSCRIPTION)
 
+    def discounts(self) -> list[Discount]:
+        """Return what you are let off."""
+        return self._ask(DISCOUNTS)
+
     def usage(self, *, page: int = 0, limit: int = 24) -> list[UsageBucket]:
         """Return hours of use, newest first."""
         return self._ask(usage_page(page, limit))
@@ -323,6 +350,10 @@ class AsyncAccountPages:
     async def subscription(self) -> Subscription:
         """Return the caps of the subscription."""
         return await self._ask(SUBSCRIPTION)
+
+    async def discounts(self) -> list[Discount]:
+        """Return what you are let off."""
+        return await self._ask(DISCOUNTS)
 
     async def usage(self, *, page: int = 0, limit: int = 24) -> list[UsageBucket]:
         """Return hours of use, newest first."""

@@ -1,8 +1,8 @@
 """Keys and tokens: where they come from, and that they are never shown.
 
-A key is looked for in the argument, then in ``CHUTES_OAUTH_TOKEN``, then in ``CHUTES_API_KEY``. It may be a
-text, anything with ``get_secret_value()`` (pydantic's ``SecretStr``), or a function that returns one, plain
-or async, which is asked anew for every call and so may refresh a token.
+A key is looked for in the argument, then in ``CHUTES_OAUTH_TOKEN``, then in ``CHUTES_API_KEY``, then in the login that
+``chutes-connect login`` stored. It may be a text, anything with ``get_secret_value()`` (pydantic's ``SecretStr``),
+or a function that returns one, plain or async, which is asked anew for every call and so may refresh a token.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["ApiKey", "Credential", "Secret", "SupportsSecret"]
 
 ENVIRONMENT = ("CHUTES_OAUTH_TOKEN", "CHUTES_API_KEY")
 _MISSING = (
-    "No Chutes key was given and none is in the environment, so nothing was sent (the service answers a request "
-    "without a key with a 429 that looks like overload). Pass api_key=..., or set CHUTES_API_KEY to a key "
-    "('cpk_…'), or CHUTES_OAUTH_TOKEN to a token ('cak_…')."
+    "No Chutes key was given, none is in the environment and nobody has signed in, so nothing was sent (the service "
+    "answers a request without a key with a 429 that looks like overload). Pass api_key=..., or set CHUTES_API_KEY "
+    "to a key ('cpk_…'), or CHUTES_OAUTH_TOKEN to a token ('cak_…'), or sign in once: chutes-connect login."
 )
 
 
@@ -85,6 +85,11 @@ class Credential:
 
     Pickled or sent to another process it leaves a literal key behind and looks in the environment there.
 
+    Args:
+        api_key: The key; without one, the environment and then the stored login are asked at every call.
+        env: The environment; an empty one has no stored login either.
+        service: The management address, whose login it is; by default that of the environment.
+
     >>> credential = Credential("cpk_0123", env={})
     >>> credential
     Credential('cpk_****')
@@ -92,8 +97,11 @@ class Credential:
     Secret('cpk_****')
     """
 
-    def __init__(self, api_key: ApiKey | None = None, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, api_key: ApiKey | None = None, *, env: Mapping[str, str] | None = None, service: str | None = None
+    ) -> None:
         self._env = env
+        self._service = service
         self._source: Secret | Callable[[], object] | None = None
         if api_key is None:
             return
@@ -110,15 +118,18 @@ class Credential:
         """Whether asking again may give another key."""
         return callable(self._source)
 
-    def secret(self) -> Secret:
+    def secret(self, refused: Secret | None = None) -> Secret:
         """Return the key of this moment.
+
+        Args:
+            refused: A key that the service did not take: a stored login is renewed then, if it still holds that one.
 
         Raises:
             MissingKeyError: There is none; nothing should be sent.
             ConfigurationError: The key is an async function, which needs the async client.
         """
         if not callable(self._source):
-            return self._source or self._from_environment()
+            return self._at_hand() or self._from_login(refused)
         value = self._source()
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
@@ -128,20 +139,41 @@ class Credential:
         del value
         return _usable(found)
 
-    async def asecret(self) -> Secret:
-        """Return the key of this moment; a plain function runs in a thread, so that it may block."""
+    async def asecret(self, refused: Secret | None = None) -> Secret:
+        """Return the key of this moment; a plain function runs in a thread, so that it may block, as does a renewal."""
         if not callable(self._source):
-            return self._source or self._from_environment()
+            if (secret := self._at_hand()) is not None:
+                return secret
+            return await asyncio.to_thread(self._from_login, refused)
         value = self._source() if inspect.iscoroutinefunction(self._source) else await asyncio.to_thread(self._source)
         found = _read(await value if inspect.isawaitable(value) else value)
         del value
         return _usable(found)
 
-    def _from_environment(self) -> Secret:
-        found = [_from_variable(name, self._env) for name in ENVIRONMENT]
-        secret = _usable(next((each for each in found if each is not None), MissingKeyError(_MISSING)))
+    def _at_hand(self) -> Secret | None:
+        """Return the key that was given, or that of the environment."""
+        if isinstance(self._source, Secret):
+            return self._source
+        values = (_from_variable(name, self._env) for name in ENVIRONMENT)
+        found = next((value for value in values if value is not None), None)
+        if found is None:
+            return None
+        secret = _usable(found)
         _warn_of_shape(secret)
         return secret
+
+    def _from_login(self, refused: Secret | None) -> Secret:
+        # Both import this module.
+        from chutes_core.login.renew import current_login
+        from chutes_core.login.store import FOLDER_VARIABLE, LoginStore, default_folder
+        from chutes_core.settings import Settings
+
+        if self._env is None or self._env.get(FOLDER_VARIABLE):
+            service = self._service or Settings.resolve(env=self._env).management_url
+            login = current_login(LoginStore(service, folder=default_folder(self._env)), refused=refused)
+            if login is not None:
+                return login.access
+        raise MissingKeyError(_MISSING)
 
     def __repr__(self) -> str:
         if self._source is None:
@@ -149,7 +181,8 @@ class Credential:
         return "Credential(from a function)" if callable(self._source) else f"Credential{str(repr(self._source))[6:]}"
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_env": None, "_source": self._source if callable(self._source) else None}
+        source = self._source if callable(self._source) else None
+        return {"_env": None, "_service": self._service, "_source": source}
 
     def __copy__(self) -> Credential:
         return self

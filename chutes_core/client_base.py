@@ -61,7 +61,7 @@ class ClientBase:
         _check_kind("catalog", catalog, Catalog)
         _check_kind("inline_images", inline_images, bool, ImagePolicy)
         self.ledger = ledger if ledger is not None else Ledger()
-        self._credential = Credential(api_key)
+        self._credential = Credential(api_key, service=self.settings.management_url)
         self._headers = _checked_headers(default_headers)
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
         self._catalog = catalog

@@ -122,7 +122,9 @@ class Inline(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Authorize(Effect):
-    """Find the key. Gives a :class:`~chutes_core.auth.Secret`."""
+    """Find the key; another one, if there is one, than that which was refused. Gives a Secret."""
+
+    refused: Secret | None = None
 
 
 Flow = Generator[object, object, T]

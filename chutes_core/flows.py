@@ -134,8 +134,8 @@ class _Call:
                     self._account(error.partial_reply.model, error.partial_reply.usage)
                 refused = secret
                 if isinstance(error, AuthenticationError) and not renewed:
-                    # A key that comes from a function may have been renewed since: ask once more.
-                    renewed, secret = True, cast("Secret | None", (yield Authorize()))
+                    # A key that comes from a function, or a login, may be renewed: ask once more.
+                    renewed, secret = True, cast("Secret | None", (yield Authorize(refused)))
                 pause = 0.0
                 if secret == refused:
                     left = self._left(None, self._started)

@@ -104,8 +104,10 @@ def sender(http: httpx.Client, build: Build) -> Callable[[Open], object]:
         response = http.send(_request(build, effect), stream=True)
         if response.is_success:
             return response
-        content = response.read()
-        response.close()
+        try:
+            content = response.read()
+        finally:
+            response.close()
         raise StatusFailure(response.status_code, dict(response.headers), content)
 
     return send
@@ -119,8 +121,10 @@ def asender(pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build) -> C
         response = await http.send(_request(build, effect), stream=True)
         if response.is_success:
             return response
-        content = await response.aread()
-        await response.aclose()
+        try:
+            content = await response.aread()
+        finally:
+            await response.aclose()
         raise StatusFailure(response.status_code, dict(response.headers), content)
 
     return send

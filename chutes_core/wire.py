@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from chutes_core.auth import Credential
 from chutes_core.clock import Clock
-from chutes_core.effects import Effect, Inline, Open, Read, Sleep, StatusFailure, WireFailure
+from chutes_core.effects import Authorize, Effect, Inline, Open, Read, Sleep, StatusFailure, WireFailure
 from chutes_core.errors import redact
 from chutes_core.images import ainline_images, inline_images
 from chutes_core.watchdog import Watch, watchdog
@@ -114,8 +114,10 @@ class SyncWire:
                 return None
             case Inline(messages, policy):
                 return inline_images(messages, policy)
+            case Authorize(refused):
+                return self._credential.secret(refused) if self._credential else None
             case _:
-                return self._credential.secret() if self._credential else None
+                raise AssertionError(effect)
 
     def close(self) -> None:
         """Give the connection back, or close it when the reply was not read to its end."""
@@ -215,8 +217,10 @@ class AsyncWire:
                 return None
             case Inline(messages, policy):
                 return await ainline_images(messages, policy)
+            case Authorize(refused):
+                return await self._credential.asecret(refused) if self._credential else None
             case _:
-                return await self._credential.asecret() if self._credential else None
+                raise AssertionError(effect)
 
     async def close(self) -> None:
         """Give the connection back, or close it when the reply was not read to its end."""

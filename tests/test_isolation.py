@@ -41,8 +41,9 @@ def test_connecting_to_this_machine_is_allowed() -> None:
 
 
 def test_environment_is_clean() -> None:
-    """No key, endpoint or proxy of the developer's shell is visible."""
-    assert [name for name in os.environ if name.startswith(("CHUTES_", "OPENAI_"))] == []
+    """No key, login, endpoint or proxy of the developer's shell is visible."""
+    assert [name for name in os.environ if name.startswith(("CHUTES_", "OPENAI_"))] == ["CHUTES_CONFIG_DIR"]
+    assert not Path(os.environ["CHUTES_CONFIG_DIR"]).exists()
     assert [name for name in os.environ if name.lower().endswith("_proxy")] == []
 
 

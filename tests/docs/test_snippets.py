@@ -64,6 +64,7 @@ def test_snippet_compiles(snippet: Snippet) -> None:
     snippet.compiled()
 
 
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecationWarning")  # the frameworks' own
 @pytest.mark.parametrize("snippet", RUNNABLE)
 def test_snippet_runs(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that says it runs does, without a key, a network or files lying about."""

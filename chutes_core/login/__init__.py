@@ -1,0 +1,20 @@
+"""A login that stays: made once with ``chutes-connect login``, then found by every client without a variable set.
+
+:mod:`.store` keeps it, readable by its owner alone; :mod:`.renew` has it renewed, one at a time across threads and
+processes; :mod:`.pkce`, :mod:`.loopback` and :mod:`.browser` make it, and need the extra ``cli``.
+
+>>> import tempfile
+>>> from chutes_core.auth import Secret
+>>> with tempfile.TemporaryDirectory() as folder:
+...     store = LoginStore(folder=folder)
+...     store.save(StoredLogin.of_key(store.service, Secret("cpk_0123")))
+...     store.load().access
+Secret('cpk_****')
+"""
+
+from __future__ import annotations
+
+from chutes_core.login.errors import LoginEndedError, LoginError
+from chutes_core.login.store import LoginStore, StoredLogin
+
+__all__ = ["LoginEndedError", "LoginError", "LoginStore", "StoredLogin"]

@@ -1,0 +1,65 @@
+"""One at a time, across threads and processes: a lock on a file, which the system takes back from the dead."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chutes_core.login.errors import LoginError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["locked"]
+
+_POLL = 0.02
+_PATIENCE = 60.0
+
+
+@contextmanager
+def locked(path: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
+    """Hold the lock on a file, which stays behind, empty: who waits for a removed file waits for nobody.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "lock"):
+    ...     (Path(folder) / "lock").exists()
+    True
+    """
+    # Each holder has the file open for itself, so the system's lock keeps threads apart as it does processes.
+    with path.open("a+b") as file:
+        deadline = time.monotonic() + patience
+        # Polled, since a holder that was stopped (Ctrl-Z) would be waited for without end.
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise LoginError(
+                    f"Another program has been renewing the login for {patience:.0f} s and holds {path}. "
+                    "End that program, or try again."
+                )
+            time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            _unlock(file.fileno())
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _unlock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -1,0 +1,221 @@
+"""Sign in with Chutes: the steps of OAuth 2.0 with PKCE, without the network.
+
+Needs authlib, of the extra ``cli``.
+
+>>> app = OAuthApp("cid_0123", Secret("csc_4567"))
+>>> sign_in = SignIn("https://api.chutes.ai", app)
+>>> sign_in.url.partition("?")[0]
+'https://api.chutes.ai/idp/authorize'
+>>> sign_in.read("http://127.0.0.1:1456/oauth-callback?code=abc&state=other").problem[:29]
+'This answer belongs to anothe'
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from chutes_core.auth import Secret
+from chutes_core.errors import APIError, redact
+from chutes_core.login.errors import LoginError
+from chutes_core.login.store import Keeper, StoredLogin
+from chutes_core.login.tokens import Grant, Refusal, request_tokens, user_of
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _OAuth(Protocol):
+        """What is used of authlib's client, which has no types of its own."""
+
+        def create_authorization_url(self, url: str, *, state: str, code_verifier: str) -> tuple[str, str]: ...
+
+
+__all__ = ["Answer", "OAuthApp", "SignIn"]
+
+REDIRECT_URI = "http://127.0.0.1:1456/oauth-callback"
+SCOPES = "openid profile chutes:invoke"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthApp:
+    """The app that asks, as it is registered at the service.
+
+    Attributes:
+        client_id: Its id.
+        client_secret: Its secret: signing in works without, renewing does not.
+        redirect_uri: Where the browser comes back to; registered in this very spelling.
+        scope: What is asked for.
+    """
+
+    client_id: str
+    client_secret: Secret | None = None
+    redirect_uri: str = REDIRECT_URI
+    scope: str = SCOPES
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] | None = None) -> OAuthApp:
+        """Read ``CHUTES_CLIENT_ID``, ``CHUTES_CLIENT_SECRET``, ``CHUTES_OAUTH_REDIRECT_URI``, ``CHUTES_OAUTH_SCOPES``.
+
+        >>> OAuthApp.from_environment({"CHUTES_CLIENT_ID": "cid_0123"}).redirect_uri
+        'http://127.0.0.1:1456/oauth-callback'
+        """
+        env = os.environ if env is None else env
+        client_id = _first(env, "CHUTES_CLIENT_ID", "CHUTES_OAUTH_CLIENT_ID")
+        if not client_id:
+            raise LoginError(
+                "To sign in through the browser takes an app of yours that Chutes knows: create one in your account "
+                f"there with the redirect address {_first(env, 'CHUTES_OAUTH_REDIRECT_URI') or REDIRECT_URI}, and set "
+                "CHUTES_CLIENT_ID and CHUTES_CLIENT_SECRET. Or store an API key: chutes-connect login --api-key"
+            )
+        return cls(
+            client_id,
+            _first_secret(env, "CHUTES_CLIENT_SECRET", "CHUTES_OAUTH_CLIENT_SECRET"),
+            _first(env, "CHUTES_OAUTH_REDIRECT_URI") or REDIRECT_URI,
+            _first(env, "CHUTES_OAUTH_SCOPES") or SCOPES,
+        )
+
+
+def _first(env: Mapping[str, str], *names: str) -> str:
+    return next((value for name in names if (value := env.get(name, "").strip())), "")
+
+
+def _first_secret(env: Mapping[str, str], *names: str) -> Secret | None:
+    return next((Secret(env[name].strip()) for name in names if env.get(name, "").strip()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from the browser.
+
+    Attributes:
+        code: The code, when access was granted.
+        problem: Else what is wrong, in a sentence.
+        ours: Whether it answers this very sign-in, and so ends it.
+    """
+
+    code: Secret | None = None
+    problem: str = ""
+    ours: bool = True
+
+
+class SignIn:
+    """One attempt to sign in: its address for the browser, and what to make of the answer.
+
+    Args:
+        service: The management address.
+        app: The app that asks.
+    """
+
+    def __init__(self, service: str, app: OAuthApp) -> None:
+        self.service = service
+        self.app = app
+        _check_transport(service)
+        oauth, self._verifier, state = _start(app)
+        self.url, self._state = oauth.create_authorization_url(
+            f"{service}/idp/authorize", state=state, code_verifier=self._verifier.get_secret_value()
+        )
+
+    def read(self, answer: str) -> Answer:
+        """Read the address that the browser was sent back to, or the bare code from it."""
+        answer = answer.strip().strip("'\"")
+        if "=" not in answer and "/" not in answer:
+            # Only its owner can have typed it, and it is worth nothing without the verifier that is kept here.
+            return Answer(Secret(answer)) if answer else Answer(problem="Nothing was given.", ours=False)
+        given = dict(parse_qsl(urlsplit(answer).query or answer.rpartition("?")[2]))
+        # On an error the service may leave the state out; a wrong one is never ours.
+        if given.get("state", self._state if "error" in given else "") != self._state:
+            return Answer(
+                problem="This answer belongs to another sign-in (its state is not ours), so it was not used.",
+                ours=False,
+            )
+        if "error" in given:
+            return Answer(problem=_refused(given["error"], given.get("error_description", "")))
+        if not given.get("code"):
+            return Answer(problem="There is no code in this answer.", ours=False)
+        return Answer(Secret(given["code"]))
+
+    def finish(self, code: Secret, *, keeper: Keeper = "file", now: float | None = None) -> StoredLogin:
+        """Trade the code for a login.
+
+        Raises:
+            LoginError: The service does not take it.
+            APIError: The service could not be asked.
+        """
+        outcome = self._trade(code)
+        del code
+        if isinstance(outcome, APIError):
+            raise outcome
+        if isinstance(outcome, Refusal):
+            raise _not_traded(outcome)
+        return StoredLogin(
+            self.service,
+            outcome.access,
+            (time.time() if now is None else now) + outcome.expires_in,
+            outcome.refresh,
+            self.app.client_id,
+            self.app.client_secret,
+            outcome.scope or self.app.scope,
+            user_of(self.service, outcome.access),
+            keeper,
+        )
+
+    def _trade(self, code: Secret) -> Grant | Refusal | APIError:
+        form: dict[str, Secret | str] = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.app.redirect_uri,
+            "client_id": self.app.client_id,
+            "code_verifier": self._verifier,
+        }
+        if self.app.client_secret is not None:
+            form["client_secret"] = self.app.client_secret
+        return request_tokens(self.service, form)
+
+
+def _start(app: OAuthApp) -> tuple[_OAuth, Secret, str]:
+    try:
+        from authlib.common.security import generate_token  # type: ignore[import-untyped]
+        from authlib.oauth2.client import OAuth2Client  # type: ignore[import-untyped]
+    except ImportError as error:
+        problem = LoginError(f"Signing in through the browser is an extra ({error}): pip install 'chutes-connect[cli]'")
+    else:
+        oauth = OAuth2Client(
+            None,  # no session: only what needs no network is used of it
+            client_id=app.client_id,
+            redirect_uri=app.redirect_uri,
+            scope=app.scope,
+            code_challenge_method="S256",
+        )
+        return oauth, Secret(generate_token(64)), generate_token(32)
+    raise problem
+
+
+def _check_transport(service: str) -> None:
+    parts = urlsplit(service)
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise LoginError(f"Tokens are not sent in the clear: {service} must be an https address.")
+
+
+def _refused(error: str, description: str) -> str:
+    said = redact(f"{error}: {description}" if description else error)[:300]
+    if error == "access_denied":
+        return f"Access was denied in the browser ({said}). Nothing was stored."
+    if error == "invalid_scope":
+        return f"The app may not ask for this ({said}). Change CHUTES_OAUTH_SCOPES or the app's registration."
+    return f"The service refused ({said})."
+
+
+def _not_traded(refusal: Refusal) -> LoginError:
+    if refusal.error == "invalid_grant":
+        return LoginError(
+            f"The service does not take this code ({refusal}). A code is good once and for ten minutes, and only for "
+            "the sign-in that it was made for. Run chutes-connect login again."
+        )
+    if refusal.error == "invalid_client":
+        return LoginError("The service does not know this client id and secret. Check CHUTES_CLIENT_ID and _SECRET.")
+    return LoginError(f"The service did not sign you in: {refusal}.")

@@ -1,0 +1,110 @@
+"""Talk to the service's token pages: trade a code or a refresh token for a pair, revoke, ask whose a token is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chutes_core.auth import Secret
+from chutes_core.errors import APIError, Kind, redact
+from chutes_core.failures import error_from_response, failure
+
+__all__ = ["Grant", "Refusal", "request_tokens", "revoke", "user_of"]
+
+_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the token page gives."""
+
+    access: Secret
+    expires_in: float
+    refresh: Secret | None = None
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What it says instead, by OAuth's names: ``invalid_grant`` and so on."""
+
+    error: str
+    description: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.description}" if self.description else self.error
+
+
+def request_tokens(service: str, form: Mapping[str, Secret | str]) -> Grant | Refusal | APIError:
+    """Ask for a pair of tokens. Nothing is raised, so that no traceback passes the frames that hold them."""
+    reply = _post(f"{service}/idp/token", form)
+    if isinstance(reply, APIError):
+        return reply
+    status, content = reply
+    body = _object(content)
+    if status == 200:
+        grant = _grant(body)
+        return grant or failure(Kind.MALFORMED, "the token page gave no token", status_code=status)
+    if status in (400, 401) and isinstance(body.get("error"), str):
+        return Refusal(redact(str(body["error"])), redact(str(body.get("error_description") or "")))
+    return error_from_response(status, content)
+
+
+def revoke(service: str, token: Secret) -> APIError | None:
+    """Have the service forget a token; give back what prevented it."""
+    reply = _post(f"{service}/idp/token/revoke", {"token": token})
+    if isinstance(reply, APIError):
+        return reply
+    return None if reply[0] == 200 else error_from_response(*reply)
+
+
+def user_of(service: str, access: Secret) -> str:
+    """Return whose a token is; empty where the service does not say."""
+    reply = _send("GET", f"{service}/idp/userinfo", {}, access)
+    name = _object(reply[1]).get("username") if not isinstance(reply, APIError) and reply[0] == 200 else None
+    return name if isinstance(name, str) and name.isprintable() else ""
+
+
+def _post(url: str, form: Mapping[str, Secret | str]) -> tuple[int, bytes] | APIError:
+    return _send("POST", url, form, None)
+
+
+def _send(
+    method: str, url: str, form: Mapping[str, Secret | str], bearer: Secret | None
+) -> tuple[int, bytes] | APIError:
+    import httpx
+
+    from chutes_core.pools import ssl_context, user_agent
+
+    plain = {name: text.get_secret_value() if isinstance(text, Secret) else text for name, text in form.items()}
+    headers = {"Accept": "application/json", "User-Agent": user_agent()}
+    if bearer is not None:
+        headers["Authorization"] = f"Bearer {bearer.get_secret_value()}"
+    try:
+        with httpx.Client(verify=ssl_context(), timeout=_SECONDS) as http:
+            response = http.request(method, url, data=plain or None, headers=headers)
+            return response.status_code, response.content
+    except httpx.HTTPError as error:
+        said = redact(f"{type(error).__name__}: {error}")
+        return failure(Kind.CONNECT_TIMEOUT if isinstance(error, httpx.TimeoutException) else Kind.CONNECT, said)
+
+
+def _object(content: bytes) -> dict[str, object]:
+    try:
+        loaded = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _grant(body: Mapping[str, object]) -> Grant | None:
+    access, refresh, seconds = body.get("access_token"), body.get("refresh_token"), body.get("expires_in")
+    if not isinstance(access, str) or not access:
+        return None
+    return Grant(
+        Secret(access),
+        float(seconds) if isinstance(seconds, int | float) else 3600.0,
+        Secret(refresh) if isinstance(refresh, str) and refresh else None,
+        str(body.get("scope") or ""),
+    )

@@ -1,0 +1,98 @@
+"""A login as a value, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from chutes_core.auth import Secret
+
+__all__ = ["Keeper", "StoredLogin", "from_json", "secrets_of", "to_json"]
+
+Keeper = Literal["file", "keyring"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogin:
+    """A login as it is kept.
+
+    Attributes:
+        service: The management address that it is for.
+        access: The key, or the token that calls are made with.
+        expires_at: When the token ends, in seconds since 1970; a key does not end.
+        refresh: The token that buys the next pair, once.
+        client_id: The app that signed in; empty for a key.
+        client_secret: Its secret, without which the service renews nothing.
+        scope: What the token may do.
+        user: Whose it is, where the service said so.
+        keeper: What the secrets are in: the file itself, or the system's keyring.
+    """
+
+    service: str
+    access: Secret
+    expires_at: float | None = None
+    refresh: Secret | None = None
+    client_id: str = ""
+    client_secret: Secret | None = None
+    scope: str = ""
+    user: str = ""
+    keeper: Keeper = "file"
+
+    @classmethod
+    def of_key(cls, service: str, key: Secret, keeper: Keeper = "file") -> StoredLogin:
+        """Make the login that consists of an API key."""
+        return cls(service, key, keeper=keeper)
+
+    @property
+    def is_key(self) -> bool:
+        """Whether this is an API key, which neither ends nor renews."""
+        return not self.client_id
+
+    @property
+    def renewable(self) -> bool:
+        """Whether the service would renew it."""
+        return self.refresh is not None and self.client_secret is not None
+
+    def good_for(self, now: float) -> float:
+        """Seconds until the token ends."""
+        return float("inf") if self.expires_at is None else self.expires_at - now
+
+
+_PLAIN = ("service", "client_id", "scope", "user", "keeper")
+_SECRET = ("access", "refresh", "client_secret")
+
+
+def from_json(row: Mapping[str, object]) -> StoredLogin | None:
+    """Read a login; None if it is none. Where the keyring holds the secrets, they are yet to come."""
+    texts = {name: value for name in (*_PLAIN, *_SECRET) if isinstance(value := row.get(name) or "", str)}
+    ends, keeper = row.get("expires_at"), texts.get("keeper")
+    if len(texts) < len(_PLAIN + _SECRET) or not isinstance(ends, int | float | None):
+        return None
+    if keeper not in get_args(Keeper) or not texts["service"] or (keeper == "file" and not texts["access"]):
+        return None
+    refresh, client_secret = (Secret(texts[name]) if texts[name] else None for name in ("refresh", "client_secret"))
+    return StoredLogin(
+        texts["service"],
+        Secret(texts["access"]),
+        ends,
+        refresh,
+        texts["client_id"],
+        client_secret,
+        texts["scope"],
+        texts["user"],
+        cast("Keeper", keeper),
+    )
+
+
+def secrets_of(login: StoredLogin) -> dict[str, str]:
+    """Return the plain text of its secrets: for where they are kept, and nowhere else."""
+    held = {name: cast("Secret | None", getattr(login, name)) for name in _SECRET}
+    return {name: secret.get_secret_value() for name, secret in held.items() if secret is not None}
+
+
+def to_json(login: StoredLogin) -> dict[str, object]:
+    """Write a login down; where the keyring holds its secrets, without them."""
+    row: dict[str, object] = {name: getattr(login, name) for name in _PLAIN}
+    row["expires_at"] = login.expires_at
+    return row | (secrets_of(login) if login.keeper == "file" else {})

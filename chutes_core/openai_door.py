@@ -1,0 +1,288 @@
+"""The openai SDK itself, set up for Chutes, for code that is neither LangChain's nor LlamaIndex's.
+
+>>> client = openai_client("cpk_0123")
+>>> client.base_url, client.api_key
+(URL('https://llm.chutes.ai/v1/'), '****')
+
+It is the stock client. What is ours is under its ``http_client``: there each request gets its key and its host, and
+each reply passes the guard, so that an answer that is not whole is an exception also where the SDK would see none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from chutes_core import pools
+from chutes_core.auth import ApiKey, Credential, Secret
+from chutes_core.catalog import Catalog
+from chutes_core.client_base import ClientBase
+from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
+from chutes_core.errors import Retry
+from chutes_core.failures import error_from_response
+from chutes_core.flows import CallPolicy, WholeCall
+from chutes_core.openai_stream import PassThrough
+from chutes_core.openai_transport import AsyncTransport, Transport
+from chutes_core.request import ChatRequest
+from chutes_core.response import ReplyMeta
+from chutes_core.settings import TimeLimits
+from chutes_core.stream import StreamGuard
+from chutes_core.usage import Ledger
+
+if TYPE_CHECKING:
+    import httpx
+    import openai
+
+__all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client"]
+
+_PLACEHOLDER = "****"
+_FOREIGN = (
+    "openai-organization",
+    "openai-project",
+    "host",
+    "content-length",
+    "authorization",
+    "user-agent",
+    "accept-encoding",
+)
+
+
+def openai_client(
+    api_key: ApiKey | None = None,
+    *,
+    base_url: str | None = None,
+    embedding_base_url: str | None = None,
+    management_url: str | None = None,
+    timeout: object = None,
+    max_retries: int = 2,
+    default_headers: Mapping[str, str] | None = None,
+    http_client: object = None,
+    catalog: Catalog | None = None,
+    ledger: Ledger | None = None,
+) -> openai.OpenAI:
+    """Make a stock ``openai.OpenAI`` for Chutes.
+
+    Args:
+        api_key: A key or token, or a function that returns one; else the environment's, or that of the stored login.
+        base_url: The inference gateway.
+        embedding_base_url: The host for embeddings of every model; by default each model's own.
+        management_url: The host whose login is used.
+        timeout: As the SDK takes it: seconds, or an ``openai.Timeout``; by default 600 s, and 10 s to connect.
+        max_retries: How often the SDK tries again where the failure table says that it helps.
+        default_headers: Sent with every request.
+        http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
+        catalog: What is known of the models.
+        ledger: Where tokens and cost are added up.
+    """
+    import openai
+
+    door = Door(
+        api_key,
+        base_url=base_url,
+        embedding_base_url=embedding_base_url,
+        management_url=management_url,
+        default_headers=default_headers,
+        http_client=http_client,
+        catalog=catalog,
+        ledger=ledger,
+    )
+    http = openai.DefaultHttpxClient(transport=Transport(door))  # type: ignore[arg-type]
+    return openai.OpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+
+
+def async_openai_client(
+    api_key: ApiKey | None = None,
+    *,
+    base_url: str | None = None,
+    embedding_base_url: str | None = None,
+    management_url: str | None = None,
+    timeout: object = None,
+    max_retries: int = 2,
+    default_headers: Mapping[str, str] | None = None,
+    http_client: object = None,
+    catalog: Catalog | None = None,
+    ledger: Ledger | None = None,
+) -> openai.AsyncOpenAI:
+    """Make a stock ``openai.AsyncOpenAI`` for Chutes; see :func:`openai_client`. It serves any number of event loops.
+
+    >>> async_openai_client("cpk_0123").max_retries
+    2
+    """
+    import openai
+
+    door = AsyncDoor(
+        api_key,
+        base_url=base_url,
+        embedding_base_url=embedding_base_url,
+        management_url=management_url,
+        default_headers=default_headers,
+        http_client=http_client,
+        catalog=catalog,
+        ledger=ledger,
+    )
+    http = openai.DefaultAsyncHttpxClient(transport=AsyncTransport(door))  # type: ignore[arg-type]
+    return openai.AsyncOpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+
+
+def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]:
+    import openai
+
+    return {
+        # The key is put into each request under the SDK, which so never holds it.
+        "api_key": _PLACEHOLDER,
+        "base_url": door.settings.base_url,
+        "timeout": openai.Timeout(600.0, connect=10.0) if timeout is None else timeout,
+        "max_retries": max_retries,
+        "default_headers": dict(door.headers),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What has to be known of a request to send it and to judge the reply."""
+
+    url: str
+    content: bytes
+    model: str | None = None
+    chat: ChatRequest | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is asked for as a stream."""
+        return self.chat is not None and self.chat.stream
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a chunk of its own for the usage is asked for."""
+        options = self.chat.body.get("stream_options") if self.chat else None
+        return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
+class Door(ClientBase):
+    """What is sent where with which key, and what of the reply is good. Does no I/O."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What is sent with every request."""
+        return self._headers
+
+    @property
+    def own_client(self) -> object:
+        """The HTTP client that was given; None uses the shared pools."""
+        return self._http_client
+
+    @property
+    def credential(self) -> Credential:
+        """Where the key comes from."""
+        return self._credential
+
+    def question(self, request: httpx.Request) -> Question:
+        """Read what the SDK is about to send."""
+        url, content = str(request.url), request.content
+        ours = url.startswith(self.settings.base_url)
+        kind = url.removeprefix(self.settings.base_url).partition("?")[0] if ours else ""
+        body = _json(content) if kind in ("/chat/completions", "/embeddings") else None
+        if not isinstance(body, dict):
+            return Question(url, content)
+        model = body.get("model") if isinstance(body.get("model"), str) else None
+        if kind == "/embeddings":
+            return self._embedding(content, body, model or "")
+        asked = body.get("n")
+        chat = ChatRequest(
+            model=model or "",
+            body={"stream": False, **body},
+            choices=asked if isinstance(asked, int) else 1,
+            allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
+        )
+        return Question(url, content, model, chat)
+
+    def _embedding(self, content: bytes, body: dict[str, object], model: str) -> Question:
+        """Send an embedding to its model's own host, under the name that it has there."""
+        info = self.catalog.get(model)
+        if info is not None and info.id != model:
+            content = json.dumps({**body, "model": info.id}).encode()
+        return Question(f"{self._embedding_host(info)}/embeddings", content, model)
+
+    def outgoing(self, request: httpx.Request, secret: Secret) -> dict[str, str]:
+        """Make the headers of a request: the SDK's without what is meant for another company, and the key."""
+        foreign = {*_FOREIGN, *(name for name in _custom_headers() if name not in map(str.lower, self._headers))}
+        sent = {name: value for name, value in request.headers.items() if name.lower() not in foreign}
+        given = request.headers.get("authorization", "")
+        key = WireRequest("", secret=secret).plain_headers()
+        if _PLACEHOLDER not in given:  # with_options(api_key=...) gave another
+            key = {"Authorization": given} if given else {}
+        # The encodings that both HTTP packages read, since they need not be the same on both sides.
+        return {**sent, "User-Agent": pools.user_agent(), "Accept-Encoding": "gzip, deflate", **key}
+
+    def stream(self, question: Question, headers: Mapping[str, str]) -> PassThrough:
+        """Make the guard of a streamed reply."""
+        chat = cast("ChatRequest", question.chat)
+        guard = StreamGuard(
+            model=chat.model, choices=chat.choices, allow_empty=chat.allow_empty, meta=ReplyMeta.parse(headers)
+        )
+        return PassThrough(guard, include_usage=question.include_usage)
+
+    def check(self, question: Question, headers: Mapping[str, str], content: bytes) -> None:
+        """Judge a reply that came in one piece, as our own client does.
+
+        Raises:
+            APIError: It is none.
+        """
+        if question.chat is None:
+            return
+        policy = CallPolicy(TimeLimits(), 0, self._clock)
+        call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=self._record)
+        run(call.run(), _Given(headers, content))
+
+    def refusal(
+        self, question: Question, status: int, headers: Mapping[str, str], content: bytes
+    ) -> tuple[bytes, dict[str, str]]:
+        """Put a failure into OpenAI's form, whose message the SDK shows, with the advice on retries that it obeys."""
+        error = error_from_response(status, content, headers, model=question.model)
+        said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
+        advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
+        return json.dumps({"error": said}).encode(), advice
+
+    def settled(self, stream: PassThrough) -> None:
+        """Put into the ledger what a stream used, whole or not."""
+        reply = stream.guard.reply
+        if reply.usage is not None:
+            self._record(reply.model, reply.usage)
+
+
+class AsyncDoor(Door):
+    """The same, before async HTTP clients."""
+
+    _is_async = True
+
+
+class _Given:
+    """A hand whose reply is already there."""
+
+    def __init__(self, headers: Mapping[str, str], content: bytes) -> None:
+        self._headers = headers
+        self._blocks = [content]
+
+    def perform(self, effect: Effect) -> object:
+        if isinstance(effect, Open):
+            return self._headers
+        return None if isinstance(effect, Authorize) or not self._blocks else self._blocks.pop()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _custom_headers() -> list[str]:
+    """Name the headers that a variable of the SDK's adds to every request: they are meant for another company."""
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    return [line.partition(":")[0].strip().lower() for line in lines]

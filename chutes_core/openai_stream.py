@@ -1,0 +1,164 @@
+"""A guarded stream for somebody else's parser: the service's own events, given on for as long as they are whole.
+
+:class:`PassThrough` takes the bytes of a streamed reply, has the guard judge every event, and gives the bytes of the
+good ones on. What stock parsers get wrong is put right on the way, and nothing else is touched:
+
+- nothing is given on before the answer begins, so a machine that died before its first word leaves no trace;
+- the usage, which the service repeats on every chunk as a running total, is on one chunk only;
+- a chunk without choices, which stock code trips over, comes only where ``include_usage`` asked for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from chutes_core.errors import Kind
+from chutes_core.stream import StreamGuard
+
+__all__ = ["PassThrough"]
+
+_DONE = "[DONE]"
+
+
+class PassThrough:
+    r"""Give events on, one by one, until the guard objects.
+
+    Args:
+        guard: The judge; it holds the reply.
+        include_usage: Whether a chunk of its own for the usage was asked for.
+
+    >>> good = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+    >>> stream = PassThrough(StreamGuard())
+    >>> list(stream.feed(good)) == [good], list(stream.close())
+    (True, [])
+    """
+
+    def __init__(self, guard: StreamGuard, *, include_usage: bool = False) -> None:
+        self.guard = guard
+        self._include_usage = include_usage
+        self._tail = b""
+        self._lines: list[bytes] = []
+        self._opening: list[tuple[bytes, object]] = []
+        self._last: tuple[bytes, Mapping[str, object]] | None = None
+        self._closed = False
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Take the next bytes; yield what of them is good, and raise at what is not."""
+        lines = (self._tail + block).splitlines(keepends=True)
+        # A CR at the end may be half a line end.
+        self._tail = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        finished, done = self.guard.whole, self.guard.done
+        for line in lines:
+            self._lines.append(line)
+            for _ in self.guard.feed(line):
+                pass
+            if not line.strip(b"\r\n"):
+                event = b"".join(self._lines)
+                self._lines.clear()
+                if not done:
+                    yield from self._event(event, finished)
+                finished, done = self.guard.whole, self.guard.done
+
+    def close(self, broken: Kind | None = None, said: str = "") -> Iterator[bytes]:
+        """Take note of the end; yield what was held back, and raise where the answer is not whole.
+
+        Args:
+            broken: How the transport failed, when the end was not a clean one.
+            said: The transport's own words for it.
+        """
+        rest = b"".join(self._lines) + self._tail
+        finished, done = self.guard.whole, self.guard.done
+        for _ in self.guard.feed(self._tail):
+            pass
+        self._judge(broken, said)
+        if rest.strip() and not done:
+            yield from self._event(rest.rstrip() + b"\n\n", finished)
+        yield from self._begin()
+        yield from self._flush()
+
+    def _judge(self, broken: Kind | None = None, said: str = "") -> None:
+        """Have the guard say, once, whether the answer is whole."""
+        if not self._closed:
+            self._closed = True
+            for _ in self.guard.close(broken, said):
+                pass
+
+    def _event(self, event: bytes, finished: bool) -> Iterator[bytes]:
+        """Give on one event that the guard did not object to; ``finished`` is whether the answer was whole before."""
+        chunk = _payload(event)
+        if finished and not _belongs(chunk):
+            return  # what comes behind the last word, such as another machine's failure, is nobody's concern
+        if chunk == _DONE:
+            self._judge()  # here and now: most readers read no further than this mark
+            yield from self._begin()
+            yield from self._flush()
+            yield event
+        elif self.guard.done:
+            return  # a second machine began, after the first had finished
+        elif self._opening or not (self.guard.delivered or self.guard.whole):
+            self._opening.append((event, chunk))
+            if self.guard.delivered or self.guard.whole:
+                yield from self._begin()
+        else:
+            yield from self._chunk(event, chunk)
+
+    def _begin(self) -> Iterator[bytes]:
+        """Give on what came before the answer's first word, as far as it is of the machine that answered."""
+        opening, self._opening = self._opening, []
+        answer = self.guard.reply.id
+        for event, chunk in opening:
+            if not isinstance(chunk, Mapping) or chunk.get("id") in (None, "", answer):
+                yield from self._chunk(event, chunk)
+
+    def _chunk(self, event: bytes, chunk: object) -> Iterator[bytes]:
+        """Give on a chunk, so that the usage comes once and at the end."""
+        if not isinstance(chunk, Mapping) or not chunk.get("usage"):
+            yield from self._flush()
+            yield event
+            return
+        choices = chunk.get("choices")
+        if not choices and not self._include_usage:
+            if self._last is not None:
+                earlier = {**self._last[1], "usage": chunk["usage"]}
+                self._last = _written(earlier), earlier
+            return
+        yield from self._flush(superseded=True)
+        if choices and not _finishes(choices):
+            yield _written({**chunk, "usage": None})
+        else:
+            self._last = event, chunk
+
+    def _flush(self, *, superseded: bool = False) -> Iterator[bytes]:
+        """Give on the chunk that may have the last usage; without it, where a later one has."""
+        if self._last is not None:
+            (event, chunk), self._last = self._last, None
+            if not superseded:
+                yield event
+            elif chunk.get("choices"):
+                yield _written({**chunk, "usage": None})
+
+
+def _payload(event: bytes) -> object:
+    """Read the data of one event: JSON, the end marker, or None."""
+    data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
+    if data.strip() == _DONE.encode():
+        return _DONE
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _belongs(chunk: object) -> bool:
+    return chunk == _DONE or (isinstance(chunk, Mapping) and not chunk.get("error") and "choices" in chunk)
+
+
+def _finishes(choices: object) -> bool:
+    return isinstance(choices, list) and any(
+        isinstance(each, Mapping) and each.get("finish_reason") for each in choices
+    )
+
+
+def _written(chunk: Mapping[str, object]) -> bytes:
+    return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"

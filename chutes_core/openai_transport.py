@@ -1,0 +1,277 @@
+"""What is under the openai SDK's ``http_client``: requests get their key and host, replies pass the guard.
+
+A transport for ``httpx`` or ``httpx2``, whichever the SDK is built on, that sends through a client of either. It
+raises the SDK's kind of exceptions, made anew: those of the HTTP client have frames that hold the key.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from chutes_core import pools
+from chutes_core.auth import Secret
+from chutes_core.errors import ChutesError, Kind, redact
+from chutes_core.openai_errors import as_openai
+
+if TYPE_CHECKING:
+    import httpx
+
+    from chutes_core.openai_door import AsyncDoor, Door, Question
+    from chutes_core.openai_stream import PassThrough
+
+__all__ = ["AsyncTransport", "Transport"]
+
+T = TypeVar("T")
+_FRAMING = ("content-encoding", "content-length", "transfer-encoding")
+
+
+class Transport:
+    """Send what the SDK asks for, blocking."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and judge its reply."""
+        request.read()
+        question = self._door.question(request)
+        secret = _clean(request, self._door.credential.secret)
+        response = self._send(request, question, secret)
+        if response.status_code == 401:
+            fresh = _clean(request, lambda: self._door.credential.secret(secret))
+            if fresh != secret:
+                response.close()
+                response = self._send(request, question, fresh)
+        if question.streams and response.is_success:
+            return _reply(request, response, stream=_guarded(self._door, question, response))
+        if question.chat is None and response.is_success:
+            return _reply(request, response, stream=response.iter_bytes())
+        return _judged(self._door, request, question, response, _clean(request, response.read))
+
+    def _send(self, request: httpx.Request, question: Question, secret: Secret) -> httpx.Response:
+        http = cast("httpx.Client", self._door.own_client or pools.sync_pools().get(self._door))
+        return _clean(request, lambda: http.send(_request(self._door, http, request, question, secret), stream=True))
+
+    def close(self) -> None:
+        """Give the shared pool back; a client that was given is its owner's to close."""
+        pools.sync_pools().release(self._door)
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+class AsyncTransport:
+    """Send what the SDK asks for, on the event loop."""
+
+    def __init__(self, door: AsyncDoor) -> None:
+        self._door = door
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and judge its reply."""
+        await request.aread()
+        question = self._door.question(request)
+        secret = await _aclean(request, self._door.credential.asecret)
+        response = await self._send(request, question, secret)
+        if response.status_code == 401:
+            fresh = await _aclean(request, lambda: self._door.credential.asecret(secret))
+            if fresh != secret:
+                await response.aclose()
+                response = await self._send(request, question, fresh)
+        if question.streams and response.is_success:
+            return _reply(request, response, stream=_aguarded(self._door, question, response))
+        if question.chat is None and response.is_success:
+            return _reply(request, response, stream=response.aiter_bytes())
+        return _judged(self._door, request, question, response, await _aclean(request, response.aread))
+
+    async def _send(self, request: httpx.Request, question: Question, secret: Secret) -> httpx.Response:
+        http = cast("httpx.AsyncClient", self._door.own_client or await pools.async_pools().get(self._door))
+        sent = _request(self._door, http, request, question, secret)
+        return await _aclean(request, lambda: http.send(sent, stream=True))
+
+    async def aclose(self) -> None:
+        """Give the shared pool back; a client that was given is its owner's to close."""
+        await pools.async_pools().release(self._door)
+
+    async def __aenter__(self) -> AsyncTransport:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.aclose()
+
+
+def _request(
+    door: Door, http: httpx.Client | httpx.AsyncClient, request: httpx.Request, question: Question, secret: Secret
+) -> httpx.Request:
+    """Make the request that is really sent: the SDK keeps its own, which has no key."""
+    headers = door.outgoing(request, secret)
+    return http.build_request(
+        request.method, question.url, headers=headers, content=question.content, extensions=dict(request.extensions)
+    )
+
+
+def _judged(
+    door: Door, request: httpx.Request, question: Question, response: httpx.Response, content: bytes
+) -> httpx.Response:
+    """Give a reply on that came in one piece; raise where it is no answer."""
+    if not response.is_success:
+        return _reply(request, response, *door.refusal(question, response.status_code, response.headers, content))
+    _clean(request, lambda: door.check(question, response.headers, content))
+    return _reply(request, response, content)
+
+
+def _reply(
+    request: httpx.Request,
+    response: httpx.Response,
+    content: bytes | None = None,
+    changed: Mapping[str, str] | None = None,
+    stream: Iterator[bytes] | AsyncIterator[bytes] | None = None,
+) -> httpx.Response:
+    """Make the reply that the SDK sees, in its own HTTP package, its body decoded."""
+    package = _package_of(request)
+    dropped = {*_FRAMING, *(changed or ())}
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in dropped]
+    body = (
+        {"content": content}
+        if stream is None
+        else {"stream": _bodies(package)[isinstance(stream, AsyncIterator)](stream, response)}
+    )
+    made = package.Response(
+        response.status_code, headers=[*headers, *(changed or {}).items()], extensions=_http_version(response), **body
+    )
+    return cast("httpx.Response", made)
+
+
+def _http_version(response: httpx.Response) -> dict[str, object]:
+    return {name: value for name, value in response.extensions.items() if name in ("http_version", "reason_phrase")}
+
+
+def _package_of(message: object) -> ModuleType:
+    """The HTTP package, httpx or httpx2, that a request or reply is of."""
+    return sys.modules[type(message).__module__.partition(".")[0]]
+
+
+# -------------------------------------------------------------------------------------------- what goes wrong
+
+
+def _clean(request: httpx.Request, act: Callable[[], T]) -> T:
+    """Do something; what it raises becomes the SDK's kind, without the frames that it came through."""
+    try:
+        return act()
+    except Exception as error:
+        if (problem := _problem(error, request)) is None:
+            raise
+    raise problem
+
+
+async def _aclean(request: httpx.Request, act: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await act()
+    except Exception as error:
+        if (problem := _problem(error, request)) is None:
+            raise
+    raise problem
+
+
+def _problem(error: Exception, request: httpx.Request) -> Exception | None:
+    """Make an exception anew, as one of the SDK's or of its HTTP package's; None for what is neither's."""
+    if isinstance(error, ChutesError):
+        return as_openai(error)
+    if not _of_http_client(error):
+        return None
+    package = _package_of(request)
+    kind = getattr(package, type(error).__name__, package.TransportError)
+    return cast("Exception", kind(redact(str(error)), request=request))
+
+
+def _of_http_client(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
+
+
+def _end(error: Exception, stream: PassThrough) -> tuple[Kind, str]:
+    """Say how a stream broke off; what is not the HTTP client's goes on up."""
+    if not _of_http_client(error):
+        raise error
+    name = type(error).__name__
+    late = Kind.STALL if stream.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT
+    return late if "Timeout" in name else Kind.RESET, redact(f"{name}: {error}")
+
+
+# ------------------------------------------------------------------------------------------- the guarded body
+
+
+def _guarded(door: Door, question: Question, response: httpx.Response) -> Iterator[bytes]:
+    stream, blocks = door.stream(question, response.headers), response.iter_bytes()
+    block: bytes | None = b""
+    try:
+        while block is not None:
+            end: tuple[Kind, str] | None = None
+            try:
+                block = next(blocks, None)
+            except Exception as error:
+                block, end = None, _end(error, stream)
+            yield from _steps(stream, block, end)
+    finally:
+        door.settled(stream)
+
+
+async def _aguarded(door: Door, question: Question, response: httpx.Response) -> AsyncIterator[bytes]:
+    stream, blocks = door.stream(question, response.headers), response.aiter_bytes()
+    block: bytes | None = b""
+    try:
+        while block is not None:
+            end: tuple[Kind, str] | None = None
+            try:
+                block = await anext(blocks, None)
+            except Exception as error:
+                block, end = None, _end(error, stream)
+            for piece in _steps(stream, block, end):
+                yield piece
+    finally:
+        door.settled(stream)
+
+
+def _steps(stream: PassThrough, block: bytes | None, end: tuple[Kind, str] | None) -> Iterator[bytes]:
+    """Give the next bytes on, or close; failures become the SDK's kind."""
+    problem: Exception | None = None
+    try:
+        yield from stream.close(*(end or ())) if block is None else stream.feed(block)
+    except ChutesError as error:
+        problem = as_openai(error)
+    if problem is not None:
+        raise problem
+
+
+@lru_cache(maxsize=2)
+def _bodies(package: ModuleType) -> tuple[type, type]:
+    """The classes of bodies, blocking and async, in an HTTP package."""
+
+    class Body(package.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, steps: Iterator[bytes], response: httpx.Response) -> None:
+            self._steps, self._response = steps, response
+
+        def __iter__(self) -> Iterator[bytes]:
+            return self._steps
+
+        def close(self) -> None:
+            cast("Generator[bytes, None, None]", self._steps).close()
+            self._response.close()
+
+    class AsyncBody(package.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, steps: AsyncIterator[bytes], response: httpx.Response) -> None:
+            self._steps, self._response = steps, response
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self._steps
+
+        async def aclose(self) -> None:
+            await cast("AsyncGenerator[bytes, None]", self._steps).aclose()
+            await self._response.aclose()
+
+    return Body, AsyncBody

@@ -1,0 +1,31 @@
+"""``chutes-connect warmup``: what is said until a model is hot."""
+
+from __future__ import annotations
+
+from chutes_local import LocalChutes
+
+from .conftest import MODEL, Run
+
+
+def test_a_cold_model_is_woken(run: Run, service: LocalChutes) -> None:
+    """What the service says is said once each, and the end is when the model is hot."""
+    service.change(MODEL, machines=0)
+    ran = run("warmup", "qwen/qwen3-32b")
+    assert ran.status == 0
+    assert ran.err.splitlines() == ["cold  waiting for instances ...", "hot   chute is hot, 1 instances available"]
+    assert ran.out.startswith(f"{MODEL} is hot after ")
+
+
+def test_as_json(run: Run, service: LocalChutes) -> None:
+    """--json has each thing the service said, and when."""
+    service.change(MODEL, machines=0)
+    found = run("warmup", MODEL, "--json").json
+    assert (found["model"], found["hot"]) == (MODEL, True)
+    assert [each["status"] for each in found["said"]] == ["cold", "hot"]
+
+
+def test_what_cannot_be_woken(run: Run, service: LocalChutes) -> None:
+    """A model that does not exist, or is switched off, cannot answer."""
+    assert run("warmup", "nope").status == 5
+    service.change(MODEL, disabled=True)
+    assert run("warmup", MODEL).status == 5

@@ -1,0 +1,199 @@
+"""Where a login is kept, who can read it, and what happens when it cannot be read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from chutes_core.auth import Secret
+from chutes_core.errors import ChutesWarning
+from chutes_core.login.errors import LoginError
+from chutes_core.login.store import LoginStore, StoredLogin, default_folder
+from tests.core.login.conftest import frames
+
+SERVICE = "https://api.chutes.ai"
+LOGIN = StoredLogin(
+    SERVICE, Secret("cak_aaaa"), 100.0, Secret("crt_bbbb"), "cid_1", Secret("csc_cccc"), "profile chutes:invoke", "ann"
+)
+posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LoginStore:
+    return LoginStore(folder=tmp_path / "config")
+
+
+@pytest.mark.parametrize("login", [LOGIN, StoredLogin.of_key(SERVICE, Secret("cpk_dddd"))])
+def test_what_is_saved_is_loaded(store: LoginStore, login: StoredLogin) -> None:
+    """A login comes back as it was, and without one there is None."""
+    assert store.load() is None
+    store.save(login)
+    assert store.load() == login
+
+
+@posix
+def test_only_its_owner_can_read_it(store: LoginStore) -> None:
+    """The file is 0600 and its folder 0700, under whatever umask; a replacement too."""
+    before = os.umask(0)
+    try:
+        store.save(LOGIN)
+        store.save(replace(LOGIN, user="bob"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert [each.name for each in store.folder.iterdir()] == ["login.json"]
+
+
+@posix
+def test_a_file_that_others_could_read_is_closed_and_told_of(store: LoginStore) -> None:
+    """A login with loose rights is used, with a warning, and is private from then on."""
+    store.save(LOGIN)
+    store.path.chmod(0o644)
+    with pytest.warns(ChutesWarning, match="could read the login"):
+        assert store.load() == LOGIN
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+
+
+def test_each_service_has_a_login_of_its_own(tmp_path: Path) -> None:
+    """A login at one address is not found by a client of another."""
+    store = LoginStore(folder=tmp_path)
+    store.save(LOGIN)
+    other = LoginStore("http://127.0.0.1:8000/api", folder=tmp_path)
+    assert other.load() is None
+    other.save(replace(LOGIN, service=other.service, user="other"))
+    other.delete()
+    assert store.load() == LOGIN
+
+
+def test_the_environment_names_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """CHUTES_CONFIG_DIR is where logins are; without it the platform's own folder for settings."""
+    monkeypatch.setenv("CHUTES_CONFIG_DIR", str(tmp_path / "mine"))
+    assert LoginStore().folder == tmp_path / "mine"
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda name: str(tmp_path / name))
+    assert default_folder({}) == tmp_path / "chutes-connect"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"version": 1}', '{"version": 1, "access": 3}', "\xff"])
+def test_a_damaged_file_is_told_of(store: LoginStore, text: str) -> None:
+    """What is no login says where it is and what to do."""
+    store.folder.mkdir()
+    store.path.write_bytes(text.encode("latin-1"))
+    store.path.chmod(0o600)
+    with pytest.raises(LoginError, match=r"login\.json is damaged.*chutes-connect logout"):
+        store.load()
+    store.delete()
+    assert store.load() is None
+
+
+def test_a_newer_versions_file_is_left_alone(store: LoginStore) -> None:
+    """A file of a later format is not taken for a damaged one."""
+    store.save(LOGIN)
+    store.path.write_text(json.dumps({"version": 99}))
+    with pytest.raises(LoginError, match="newer chutes-connect"):
+        store.load()
+
+
+def test_a_folder_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
+    """Neither a missing right nor a file in the way loses the login without a word, or shows it."""
+    (tmp_path / "file").write_text("")
+    store = LoginStore(folder=tmp_path / "file" / "config")
+    assert store.load() is None
+    for attempt in (store.check_writable, lambda: store.save(LOGIN)):
+        with pytest.raises(LoginError, match="CHUTES_CONFIG_DIR") as caught:
+            attempt()
+        assert "aaaa" not in frames(caught.value)
+
+
+def test_a_write_that_fails_leaves_the_old_login(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk costs the new login, never the old one, and leaves no half file; the traceback has no token."""
+    store.save(LOGIN)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LoginError, match="No space left") as caught:
+        store.save(replace(LOGIN, access=Secret("cak_new1")))
+    shown = frames(caught.value)
+    assert "store.py" in shown
+    assert not any(word in shown for word in ("aaaa", "bbbb", "cccc", "new1"))
+    assert store.load() == LOGIN
+    assert [each.name for each in store.folder.iterdir()] == ["login.json"]
+
+
+def test_a_login_does_not_show_its_secrets() -> None:
+    """Neither its repr nor a pickle has a token in it."""
+    assert not any(word in repr(LOGIN) for word in ("aaaa", "bbbb", "cccc"))
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(LOGIN)
+
+
+class FakeKeyring:
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service_name: str, username: str) -> str | None:
+        return self.held.get((service_name, username))
+
+    def set_password(self, service_name: str, username: str, password: str) -> None:
+        self.held[service_name, username] = password
+
+    def delete_password(self, service_name: str, username: str) -> None:
+        del self.held[service_name, username]
+
+
+IN_KEYRING = replace(LOGIN, keeper="keyring")
+
+
+def test_the_keyring_holds_the_secrets(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the keyring the file says only where they are, and deleting empties both."""
+    keyring = FakeKeyring()
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    store.save(IN_KEYRING)
+    assert store.load() == IN_KEYRING
+    assert not any(word in store.path.read_text() for word in ("aaaa", "bbbb", "cccc"))
+    assert list(keyring.held) == [("chutes-connect", SERVICE)]
+    store.delete()
+    assert store.load() is None
+    assert keyring.held == {}
+
+
+def test_a_keyring_that_was_emptied(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets that somebody removed from the keyring are missed in words, and logging out still works."""
+    keyring = FakeKeyring()
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    store.save(IN_KEYRING)
+    keyring.held.clear()
+    with pytest.raises(LoginError, match="no longer in the system's keyring"):
+        store.load()
+    store.delete()
+    assert store.load() is None
+
+
+def test_without_its_package_the_keyring_is_no_choice(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is named, and nothing is stored."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(LoginError, match="pip install keyring"):
+        store.save(IN_KEYRING)
+    assert not store.path.exists()
+
+
+def test_a_keyring_that_does_not_work_is_told_of(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a backend raises becomes one sentence, without what it was to keep."""
+
+    def fail(*given: str) -> None:
+        raise RuntimeError(f"no backend for {given}")
+
+    monkeypatch.setitem(sys.modules, "keyring", SimpleNamespace(set_password=fail))
+    with pytest.raises(LoginError, match="does not work here") as caught:
+        store.save(IN_KEYRING)
+    assert not any(word in frames(caught.value) for word in ("aaaa", "bbbb", "cccc"))
