@@ -41,6 +41,7 @@ check: venv ## lint, format, types, direction of imports, secrets, and the wheel
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PY) tools/check_secrets.py
+	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/check_dist.py
 
 bench: venv ## measure against raw httpx, the SDK and the peers; writes docs/benchmarks.md

@@ -118,6 +118,8 @@ class ChutesClient(ClientBase):
         catalog: What is known of the models.
         ledger: Where tokens and cost are added up.
         inline_images: Fetch remote images here and send them along.
+        e2ee: Seal every request for the machine that answers it, so that nobody on the way can read it; an ``E2EE``
+            object says how far the machine's proof is checked. See docs/privacy.md.
         clock: For tests.
 
     >>> client = ChutesClient("cpk_0123")
@@ -142,7 +144,7 @@ class ChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return run(call.run(), self._wire())
+        return run(self._flow(call, model), self._wire())
 
     def stream(
         self,
@@ -159,7 +161,7 @@ class ChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return Stream(call.run(), call, self._wire())
+        return Stream(self._flow(call, model), call, self._wire())
 
     def embed(
         self,
@@ -179,7 +181,7 @@ class ChutesClient(ClientBase):
         calls = self._embed_calls(texts, model, dimensions, batch_size, concurrency, self._policy(timeout))
 
         def one(call: EmbedCall) -> Embeddings:
-            part = run(call.run(), self._wire())
+            part = run(self._embed_flow(call, model), self._wire())
             if on_batch is not None:
                 on_batch(len(part.vectors))
             return part
@@ -275,7 +277,7 @@ class AsyncChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return await arun(call.run(), self._wire())
+        return await arun(self._flow(call, model), self._wire())
 
     def stream(
         self,
@@ -289,7 +291,7 @@ class AsyncChutesClient(ClientBase):
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
-        return AsyncStream(call.run(), call, self._wire())
+        return AsyncStream(self._flow(call, model), call, self._wire())
 
     async def embed(
         self,
@@ -308,7 +310,7 @@ class AsyncChutesClient(ClientBase):
 
         async def one(call: EmbedCall) -> Embeddings:
             async with places:
-                part = await arun(call.run(), self._wire())
+                part = await arun(self._embed_flow(call, model), self._wire())
             if on_batch is not None:
                 on_batch(len(part.vectors))
             return part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from chutes_core.account import Endpoint
@@ -14,15 +14,20 @@ from chutes_core.catalog import Catalog
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
 from chutes_core.effects import Flow, WireRequest
-from chutes_core.embeddings import EmbedCall, batches, check_texts
+from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
 from chutes_core.errors import ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures import failure
-from chutes_core.flows import CallPolicy, JsonCall, WarmUpCall
+from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
 from chutes_core.images import ImagePolicy
+from chutes_core.meter import Account
 from chutes_core.model_info import ModelInfo
 from chutes_core.request import ChatParams, ChatRequest, build_chat_request, check_model, model_infos
+from chutes_core.response import Reply
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
-from chutes_core.usage import Ledger, Usage, cost
+from chutes_core.usage import Ledger
+
+if TYPE_CHECKING:
+    from chutes_core.e2ee import E2EE, SealedPath
 
 __all__ = ["ClientBase"]
 
@@ -48,6 +53,7 @@ class ClientBase:
         catalog: Catalog | None = None,
         ledger: Ledger | None = None,
         inline_images: bool | ImagePolicy = False,
+        e2ee: bool | E2EE = False,
         clock: Clock | None = None,
     ) -> None:
         self.settings = Settings.resolve(
@@ -67,6 +73,7 @@ class ClientBase:
         self._catalog = catalog
         self._images = ImagePolicy() if inline_images is True else inline_images or None
         self._clock: Clock = clock or SystemClock()
+        self._sealed = self._sealed_path(e2ee)
         self._embed_steps: dict[str, int] = {}
         self._closed = False
 
@@ -77,6 +84,36 @@ class ClientBase:
         if self._http_client is not None:
             raise TypeError("A client with its own http_client cannot be pickled: connections do not travel.")
         return dict(self.__dict__)
+
+    def _sealed_path(self, e2ee: bool | E2EE) -> SealedPath | None:
+        """Prepare the encrypted path, and refuse what cannot work on it; its modules are loaded only for it."""
+        if e2ee is False:
+            return None
+        from chutes_core.e2ee import E2EE, SealedPath
+        from chutes_core.e2ee.names import check_headers
+
+        settings = E2EE.of(e2ee)
+        if settings is None:
+            return None
+        check_headers(self._headers)
+        self._images = self._images or ImagePolicy()  # the gateway cannot fetch what it cannot see
+        return SealedPath(settings, management_url=self.settings.management_url, clock=self._clock)
+
+    def _flow(self, call: WholeCall | StreamCall, model: str) -> Flow[Reply]:
+        """Run a chat call: as it is, or sealed."""
+        if self._sealed is None:
+            return call.run()
+
+        def arrived() -> Reply | None:
+            return call.guard.reply if isinstance(call, StreamCall) and call.guard.delivered else None
+
+        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), arrived)
+
+    def _embed_flow(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
+        """Run an embedding call: as it is, or sealed."""
+        if self._sealed is None:
+            return call.run()
+        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog))
 
     @property
     def catalog(self) -> Catalog:
@@ -126,9 +163,10 @@ class ClientBase:
         info = self.catalog.get(model)
         name = info.id if info is not None else model
         request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers)
+        account = self._record
         return [
             EmbedCall(
-                request, policy, batch, model=name, dimensions=dimensions, known=self._embed_steps, ledger=self._record
+                request, policy, batch, model=name, dimensions=dimensions, known=self._embed_steps, ledger=account
             )
             for batch in batches(checked, batch_size)
         ]
@@ -141,11 +179,10 @@ class ClientBase:
             return self.settings.base_url
         return (info.host if info is not None else None) or EMBEDDING_BASE_URL
 
-    def _record(self, model: str | None, usage: Usage | None) -> None:
-        """Put into the ledger what an attempt used, whether it succeeded or broke in the middle."""
-        info = self.catalog.get(model) if model else None
-        priced = cost(usage, info) if usage is not None and info is not None else None
-        self.ledger.add(model or "unknown", usage, priced)
+    @property
+    def _record(self) -> Account:
+        """Where a call that begins now enters what it uses."""
+        return Account(self.ledger, lambda: self.catalog)
 
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
         base = self.settings.base_url if endpoint.gateway else self.settings.management_url

@@ -68,7 +68,10 @@ class _Bearer(str):
 
 @dataclass(frozen=True, slots=True)
 class WireRequest:
-    """One HTTP request. The key is kept apart, masked, until the moment of sending."""
+    """One HTTP request. The key is kept apart, masked, until the moment of sending.
+
+    What is sent is ``body`` as JSON, or ``content`` as it is.
+    """
 
     url: str
     body: Mapping[str, object] | None = None
@@ -76,6 +79,7 @@ class WireRequest:
     method: str = "POST"
     secret: Secret | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = field(default=None, repr=False)
 
     def plain_headers(self) -> dict[str, str]:
         """The headers as they are sent, key included."""

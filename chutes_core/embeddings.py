@@ -20,7 +20,8 @@ from typing import cast
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.errors import APIError, InvalidRequestError, Kind, RequestRefusedError
 from chutes_core.failures import failure, reported_error
-from chutes_core.flows import Accounting, CallPolicy, JsonCall
+from chutes_core.flows import CallPolicy, JsonCall
+from chutes_core.meter import Account
 from chutes_core.usage import Usage
 
 __all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "decode_vectors"]
@@ -162,7 +163,7 @@ class EmbedCall:
         model: str,
         dimensions: int | None = None,
         known: MutableMapping[str, int] | None = None,
-        ledger: Accounting | None = None,
+        ledger: Account | None = None,
     ) -> None:
         self._request = request
         self._policy = policy
@@ -191,6 +192,14 @@ class EmbedCall:
 
     def _try(self, options: Mapping[str, object], give_up: frozenset[Kind]) -> Flow[Embeddings]:
         body = {"model": self._model, "input": self._texts, **options}
+        hold = self._ledger.hold(body) if self._ledger is not None else None
+        try:
+            return (yield from self._ask(body, give_up))
+        finally:
+            if hold is not None:
+                hold.release()
+
+    def _ask(self, body: Mapping[str, object], give_up: frozenset[Kind]) -> Flow[Embeddings]:
         call = JsonCall(replace(self._request, body=body), self._policy, model=self._model, give_up=give_up)
         reply = yield from call.run()
         if isinstance(reply, Mapping) and "data" not in reply and (reply.get("error") or reply.get("detail")):

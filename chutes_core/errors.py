@@ -7,6 +7,7 @@
     │   ├── MissingKeyError           no key was given and none is in the environment
     │   ├── UnknownModelError         the catalogue has no such model; names the nearest ones
     │   └── RequestRefusedError       this request could only fail, or would lose something
+    ├── BudgetExceededError           refused here: it could cost more than the limit you set
     └── APIError                      a request was made; carries status_code, body, request_id, model, partial
         ├── AuthenticationError       401: the key is not accepted
         ├── PermissionDeniedError     403: the key or token may not do this
@@ -19,6 +20,7 @@
         │   └── AccountLimitError     a limit of your account, whichever model you ask
         ├── UnavailableError          5xx: machines failed, or the edge gave up
         │   └── ColdModelError        503: no machine runs this model just now
+        ├── AttestationError          a machine did not prove what it is, so it was sent nothing
         ├── ConnectionFailedError     no answer came at all
         ├── TimeLimitError            one of your own time limits passed (also a TimeoutError)
         └── IncompleteAnswerError     an answer began, or was promised, and is not whole
@@ -46,12 +48,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chutes_core.budget import Budget
     from chutes_core.response import Reply
 
 __all__ = [
     "APIError",
     "AccountLimitError",
+    "AttestationError",
     "AuthenticationError",
+    "BudgetExceededError",
     "CapacityError",
     "ChutesError",
     "ChutesWarning",
@@ -143,6 +148,9 @@ class Kind(StrEnum):
     TOO_LARGE = "too_large"
     SEALED_NONCE = "sealed_nonce"
     SEALED_INSTANCE = "sealed_instance"
+    SEALED_BUSY = "sealed_busy"
+    SEALED_REPLY = "sealed_reply"
+    ATTESTATION = "attestation"
     CONNECT = "connect"
     CONNECT_TIMEOUT = "connect_timeout"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"
@@ -189,6 +197,20 @@ class UnknownModelError(ConfigurationError):
 
 class RequestRefusedError(ConfigurationError):
     """The request could only fail at the service, or would silently lose something there."""
+
+
+class BudgetExceededError(ChutesError):
+    """A limit that you set could be passed by this call, so it was not sent.
+
+    Attributes:
+        model: The model that was to be asked.
+        budget: The budget, as it is now.
+    """
+
+    def __init__(self, message: str, *, model: str = "", budget: Budget | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+        self.budget = budget
 
 
 class APIError(ChutesError):
@@ -335,6 +357,10 @@ class UnavailableError(APIError):
 
 class ColdModelError(UnavailableError):
     """No machine runs this model just now."""
+
+
+class AttestationError(APIError):
+    """No machine of the model proved what it is, so nothing of the request was sent."""
 
 
 class ConnectionFailedError(APIError):

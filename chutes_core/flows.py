@@ -20,6 +20,7 @@ from chutes_core.effects import Authorize, Flow, Inline, Open, Read, Sleep, Stat
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures import FACTS, error_from_response, failure, reported_error
 from chutes_core.images import ImagePolicy
+from chutes_core.meter import Account
 from chutes_core.request import ChatRequest
 from chutes_core.response import Reply, ReplyMeta
 from chutes_core.settings import TimeLimits
@@ -30,7 +31,6 @@ from chutes_core.usage import Usage
 __all__ = ["CallPolicy", "JsonCall", "StreamCall", "WarmUpCall", "WarmUpStatus", "WholeCall", "retry_pause"]
 
 T = TypeVar("T")
-Accounting = Callable[[str | None, Usage | None], None]
 
 MAX_RETRY_AFTER = 60.0
 _MAX_PAUSE = 30.0
@@ -84,7 +84,7 @@ class _Call:
     """What it means that the reply's headers did not come in time."""
 
     def __init__(
-        self, request: WireRequest, policy: CallPolicy, *, model: str | None = None, ledger: Accounting | None = None
+        self, request: WireRequest, policy: CallPolicy, *, model: str | None = None, ledger: Account | None = None
     ) -> None:
         self._ledger = ledger
         self._request = request
@@ -124,6 +124,8 @@ class _Call:
         tried, renewed = 0, False
         secret = cast("Secret | None", (yield Authorize()))
         while True:
+            # Given back only when what was used has been entered: in between both count, never neither.
+            hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
             try:
                 result = yield from attempt(secret)
             except GeneratorExit:
@@ -149,6 +151,9 @@ class _Call:
                 if isinstance(result, Reply):
                     self._account(result.model, result.usage)
                 return result
+            finally:
+                if hold is not None:
+                    hold.release()
             if pause:
                 yield Sleep(pause)
 
@@ -175,7 +180,7 @@ class JsonCall(_Call):
         *,
         model: str | None = None,
         give_up: frozenset[Kind] = frozenset(),
-        ledger: Accounting | None = None,
+        ledger: Account | None = None,
     ) -> None:
         super().__init__(request, policy, model=model, ledger=ledger)
         self._give_up = give_up
@@ -216,7 +221,7 @@ class WholeCall(JsonCall):
         policy: CallPolicy,
         chat: ChatRequest,
         images: ImagePolicy | None = None,
-        ledger: Accounting | None = None,
+        ledger: Account | None = None,
     ) -> None:
         super().__init__(request, policy, model=chat.model, ledger=ledger)
         self._chat = chat
@@ -264,7 +269,7 @@ class StreamCall(_Call):
         policy: CallPolicy,
         chat: ChatRequest,
         images: ImagePolicy | None = None,
-        ledger: Accounting | None = None,
+        ledger: Account | None = None,
     ) -> None:
         super().__init__(request, policy, model=chat.model, ledger=ledger)
         self._chat = chat

@@ -75,7 +75,7 @@ def _request(build: Build, effect: Open) -> httpx.Request:
         "User-Agent": user_agent(),
         **request.plain_headers(),
     }
-    content = None
+    content = request.content
     if request.body is not None:
         headers.setdefault("Content-Type", "application/json")
         content = encoded(request.body)

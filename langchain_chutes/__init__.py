@@ -4,7 +4,7 @@
 >>> model = ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123")
 
 ``model.invoke("Hello").content`` is an answer. `ChutesEmbeddings` makes vectors. `ChutesFallback` is a model made of
-several: when one fails, the next one takes over.
+several: when one fails, the next one takes over. `CostCallback` adds up what all of them cost.
 
 The classes are loaded on first use: importing the package alone costs next to nothing.
 """
@@ -21,6 +21,7 @@ except ImportError:
     raise ImportError("langchain_chutes needs langchain-core: pip install 'chutes-connect[langchain]'") from None
 
 if TYPE_CHECKING:
+    from langchain_chutes._cost import CostCallback
     from langchain_chutes.chat_models import ChatChutes
     from langchain_chutes.embeddings import ChutesEmbeddings
     from langchain_chutes.fallback import ChutesFallback, FallbackError, FallbackPolicy, Health
@@ -30,6 +31,7 @@ __version__ = _version("chutes-connect")
 _HOMES = {
     "ChatChutes": "chat_models",
     "ChutesEmbeddings": "embeddings",
+    "CostCallback": "_cost",
     **dict.fromkeys(("ChutesFallback", "FallbackError", "FallbackPolicy", "Health"), "fallback"),
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "ChatChutes",
     "ChutesEmbeddings",
     "ChutesFallback",
+    "CostCallback",
     "FallbackError",
     "FallbackPolicy",
     "Health",

@@ -13,6 +13,7 @@ from chutes_core import account
 from chutes_core.account import (
     AccountPages,
     AsyncAccountPages,
+    Discount,
     Endpoint,
     Profile,
     Quota,
@@ -117,6 +118,12 @@ def test_usage() -> None:
     assert isinstance(account.parse_usage(page)[0].input_tokens, int)
 
 
+def test_discounts() -> None:
+    """A discount is a share of the price; a row without one is left out."""
+    page = [{"user_id": "u1", "chute_id": "c1", "discount": 0.25}, {"discount": 1}, {"chute_id": "c2"}]
+    assert account.parse_discounts(page) == [Discount("c1", 0.25), Discount("*", 1.0)]
+
+
 def test_utilization() -> None:
     """The load of a model counts its active machines where the service tells them apart."""
     row = {
@@ -148,6 +155,7 @@ def test_rows(page: object) -> None:
         account.parse_quotas,
         account.parse_quota_usage,
         account.parse_subscription,
+        account.parse_discounts,
         account.parse_usage,
         account.parse_utilization,
     ],
@@ -155,7 +163,8 @@ def test_rows(page: object) -> None:
 @pytest.mark.parametrize("page", [None, "text", 7, {"items": None}])
 def test_what_is_no_page_is_not_read(parse: Callable[[object], object], page: object) -> None:
     """A page of another kind is a ValueError, which becomes an honest error of the call."""
-    if isinstance(page, dict) and parse not in (account.rows, account.parse_usage, account.parse_utilization):
+    lists = (account.rows, account.parse_usage, account.parse_utilization, account.parse_discounts)
+    if isinstance(page, dict) and parse not in lists:
         assert parse(page) is not None  # an object is what these pages are
         return
     with pytest.raises(ValueError, match=r"an object was expected|a list was expected"):
@@ -168,6 +177,7 @@ ANSWERS: dict[str, object] = {
     "/users/me/quota_usage/*": {"quota": 200, "used": 1},
     "/users/me/quota_usage/c1": {"quota": 10, "used": 2},
     "/users/me/subscription_usage": {"subscription": False},
+    "/users/me/discounts": [{"chute_id": "c1", "discount": 0.5}],
     "/users/me/usage": [],
 }
 CALLS: list[tuple[Callable[[Any], Any], str, dict[str, str], object]] = [
@@ -176,6 +186,7 @@ CALLS: list[tuple[Callable[[Any], Any], str, dict[str, str], object]] = [
     (lambda pages: pages.quota_usage(), "/users/me/quota_usage/*", {}, QuotaUsage(200.0, 1.0)),
     (lambda pages: pages.quota_usage("c1"), "/users/me/quota_usage/c1", {}, QuotaUsage(10.0, 2.0)),
     (lambda pages: pages.subscription(), "/users/me/subscription_usage", {}, Subscription(False)),
+    (lambda pages: pages.discounts(), "/users/me/discounts", {}, [Discount("c1", 0.5)]),
     (lambda pages: pages.usage(), "/users/me/usage", {"page": "0", "limit": "24"}, []),
     (lambda pages: pages.usage(page=2, limit=5), "/users/me/usage", {"page": "2", "limit": "5"}, []),
 ]

@@ -1,0 +1,302 @@
+"""Limits on what calls may cost, kept before anything is sent.
+
+A :class:`Budget` is a ledger with limits. A call first reserves what it may use at most; when that no longer
+fits beside what was spent and what other calls have reserved, it is refused and nothing is sent. When the call
+is over, what it really used takes the place of the reservation.
+
+>>> budget = Budget(usd=0.01)
+>>> with budget.reserve("acme/one", Estimate(1_500, 0.006)) as hold:
+...     hold.settle(Usage(500, 400, 900), cost=0.004)
+>>> budget
+<Budget: $0.004 of $0.01 spent>
+>>> budget.reserve("acme/one", Estimate(2_000, 0.008))
+Traceback (most recent call last):
+chutes_core.errors.BudgetExceededError: Nothing was sent to acme/one: this call may cost up to $0.008, and of the \
+budget of $0.01, $0.006 is left ($0.004 spent, $0 reserved by calls under way). ...
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, cast, get_args
+
+from chutes_core.errors import BudgetExceededError, ConfigurationError
+from chutes_core.usage import Ledger, Totals, Usage, cost
+
+if TYPE_CHECKING:
+    from chutes_core.model_info import ModelInfo
+
+__all__ = ["Budget", "Estimate", "Hold", "estimate", "most", "prompt_tokens"]
+
+# What is assumed of an answer when neither the call nor the catalogue bounds it.
+REPLY_TOKENS = 4_096
+# The gateway makes images larger than 1,024 pixels smaller; one of that size is about so many tokens.
+_PER_MEDIUM = 1_200
+_PER_ITEM = 4
+_MEDIA = ("image", "video", "audio", "file")
+Unpriced = Literal["refuse", "allow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a call may use at most; ``usd`` is None where the model's price is unknown."""
+
+    tokens: int
+    usd: float | None
+
+
+def prompt_tokens(value: object) -> int:
+    """Estimate the tokens of a prompt in plain data, rather too many than too few.
+
+    Three letters of English count as a token, and so does each letter of any other script; a picture counts
+    1,200.
+
+    >>> prompt_tokens([{"role": "user", "content": "Hello there!"}])
+    8
+    >>> prompt_tokens("这是多少个词元")
+    7
+    """
+    if isinstance(value, str):
+        plain = sum(character < "\x80" for character in value)
+        return math.ceil(plain / 3) + len(value) - plain
+    if isinstance(value, Mapping):
+        kind = str(value.get("type", ""))
+        if kind.startswith(_MEDIA):
+            return _PER_MEDIUM
+        return _PER_ITEM + sum(prompt_tokens(part) for name, part in value.items() if name not in ("role", "type"))
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return sum(map(prompt_tokens, value))
+    return 0
+
+
+def estimate(
+    prompt: int,
+    info: ModelInfo | None = None,
+    *,
+    max_tokens: int | None = None,
+    reply_tokens: int | None = None,
+    answers: int = 1,
+) -> Estimate:
+    """Bound what a call may use: its prompt, and the longest answer it may get.
+
+    Args:
+        prompt: Tokens of the prompt.
+        info: The model, where it is known.
+        max_tokens: What the call allows for the answer; 0 for a call that has none, such as an embedding.
+        reply_tokens: What to assume where the call allows anything; None takes the model's longest answer.
+        answers: How many are asked for.
+
+    >>> from chutes_core.model_info import ModelInfo
+    >>> info = ModelInfo(id="acme/one", price_in=1.0, price_out=4.0, max_output=2_000)
+    >>> estimate(1_000, info, max_tokens=500)
+    Estimate(tokens=1500, usd=0.003)
+    >>> estimate(1_000, info), estimate(1_000)
+    (Estimate(tokens=3000, usd=0.009), Estimate(tokens=5096, usd=None))
+    """
+    reply = next((each for each in (max_tokens, reply_tokens) if each is not None), None)
+    if reply is None:
+        reply = _longest(prompt, info)
+    usage = Usage(prompt, reply * answers, prompt + reply * answers)
+    return Estimate(usage.total_tokens, cost(usage, info) if info is not None else None)
+
+
+def _longest(prompt: int, info: ModelInfo | None) -> int:
+    if info is None:
+        return REPLY_TOKENS
+    window = None if info.context_length is None else max(info.context_length - prompt, 1)
+    known = [limit for limit in (info.max_output, window) if limit is not None]
+    return min(known, default=REPLY_TOKENS)
+
+
+def most(estimates: Sequence[Estimate]) -> Estimate | None:
+    """The most that one of several calls may use, where it is not known which is made; None where there is none.
+
+    >>> most([Estimate(100, 0.5), Estimate(200, 0.1)])
+    Estimate(tokens=200, usd=0.5)
+    """
+    if not estimates:
+        return None
+    prices = [each.usd for each in estimates if each.usd is not None]
+    known = len(prices) == len(estimates)
+    return Estimate(max(each.tokens for each in estimates), max(prices) if known else None)
+
+
+class Budget(Ledger):
+    """How much calls may cost together. Any number of threads may share one.
+
+    Args:
+        usd: US dollars at most.
+        tokens: Tokens at most, prompts and answers together.
+        reply_tokens: What a call without ``max_tokens`` may get at most, where you know better than the catalogue.
+        unpriced: With a limit in dollars, "refuse" the calls whose price nobody knows, or "allow" them: they then
+            cost nothing here, and ``totals().unpriced_calls`` counts them.
+
+    A copy, and a budget that was pickled, is a budget of its own; :meth:`split` makes the shares of several
+    processes.
+
+    >>> Budget(usd=5, tokens=1_000_000)
+    <Budget: $0 of $5, 0 of 1,000,000 tokens spent>
+    """
+
+    def __init__(
+        self,
+        usd: float | None = None,
+        tokens: int | None = None,
+        *,
+        reply_tokens: int | None = None,
+        unpriced: Unpriced = "refuse",
+    ) -> None:
+        super().__init__()
+        for name, limit in (("usd", usd), ("tokens", tokens), ("reply_tokens", reply_tokens)):
+            if limit is not None and (isinstance(limit, bool) or not _is_positive(limit)):
+                raise ConfigurationError(f"{name} must be a positive number, not {limit!r}.")
+        if usd is None and tokens is None:
+            raise ConfigurationError("A budget needs a limit: usd=, tokens=, or both. To only add up, use a Ledger.")
+        if unpriced not in get_args(Unpriced):
+            raise ConfigurationError(f"unpriced must be 'refuse' or 'allow', not {unpriced!r}.")
+        self.usd = usd
+        self.tokens = tokens
+        self.reply_tokens = reply_tokens
+        self.unpriced = unpriced
+        self._gate = threading.Lock()
+        self._holds: set[Hold] = set()
+
+    @property
+    def reserved(self) -> Estimate:
+        """What the calls under way may still use."""
+        with self._gate:
+            return self._reserved()
+
+    def _reserved(self) -> Estimate:
+        holds = [hold.estimate for hold in self._holds]
+        return Estimate(sum(each.tokens for each in holds), math.fsum(each.usd or 0.0 for each in holds))
+
+    def estimate(
+        self, prompt: int, info: ModelInfo | None = None, *, max_tokens: int | None = None, answers: int = 1
+    ) -> Estimate:
+        """Bound a call as :func:`estimate` does, with this budget's ``reply_tokens``."""
+        return estimate(prompt, info, max_tokens=max_tokens, reply_tokens=self.reply_tokens, answers=answers)
+
+    def reserve(self, model: str, wanted: Estimate) -> Hold:
+        """Set aside what a call may use, or refuse it.
+
+        Raises:
+            BudgetExceededError: It does not fit any more; nothing was set aside.
+        """
+        hold = Hold(self, model, wanted)
+        with self._gate:
+            # What is settled in between is seen twice, as spent and as reserved; never not at all.
+            held, spent = self._reserved(), self.totals()
+            self._check(model, wanted, held, spent)
+            self._holds.add(hold)
+        return hold
+
+    def _check(self, model: str, wanted: Estimate, held: Estimate, spent: Totals) -> None:
+        if self.usd is not None and wanted.usd is None and self.unpriced == "refuse":
+            raise BudgetExceededError(
+                f"Nothing was sent to {model}: its price is not known, so a limit in dollars cannot hold. Give the "
+                "price to the handler (prices=), limit tokens instead, or allow such calls: unpriced='allow'.",
+                model=model,
+                budget=self,
+            )
+        usd, used = wanted.usd or 0.0, spent.usage.total_tokens
+        for limit, asked, done, kept, show, verb in (
+            (self.usd, usd, spent.cost, held.usd or 0.0, _dollars, "cost"),
+            (self.tokens, float(wanted.tokens), float(used), float(held.tokens), _count, "use"),
+        ):
+            if limit is None or done + kept + asked <= limit * (1 + 1e-12):
+                continue
+            left = max(limit - done - kept, 0.0)
+            raise BudgetExceededError(
+                f"Nothing was sent to {model}: this call may {verb} up to {show(asked)}, and of the budget of "
+                f"{show(limit)}, {show(left)} is left ({show(done)} spent, {show(kept)} reserved by calls under way). "
+                "A smaller max_tokens makes the call smaller; raise the limit, or call budget.reset() to begin anew.",
+                model=model,
+                budget=self,
+            )
+
+    def _end(self, hold: Hold) -> None:
+        with self._gate:
+            self._holds.discard(hold)
+
+    def split(self, parts: int) -> list[Budget]:
+        """Make shares of what is left, which together allow no more than it: one for each process.
+
+        >>> Budget(usd=1.0, tokens=1_000).split(4)[0]
+        <Budget: $0 of $0.25, 0 of 250 tokens spent>
+        """
+        if parts < 1:
+            raise ConfigurationError(f"A budget is split into 1 part or more, not {parts}.")
+        with self._gate:
+            held, spent = self._reserved(), self.totals()
+        usd = None if self.usd is None else (self.usd - spent.cost - (held.usd or 0.0)) / parts
+        tokens = None if self.tokens is None else (self.tokens - spent.usage.total_tokens - held.tokens) // parts
+        if (usd is not None and usd <= 0) or (tokens is not None and tokens <= 0):
+            raise BudgetExceededError(f"Nothing is left to split of {self!r}.", budget=self)
+        kept = {"reply_tokens": self.reply_tokens, "unpriced": self.unpriced}
+        return [Budget(usd, tokens, **kept) for _ in range(parts)]  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        spent = self.totals()
+        told = [
+            f"{show(done)} of {show(limit)}{unit}"
+            for limit, done, show, unit in (
+                (self.usd, spent.cost, _dollars, ""),
+                (self.tokens, float(spent.usage.total_tokens), _count, " tokens"),
+            )
+            if limit is not None
+        ]
+        return f"<Budget: {', '.join(told)} spent>"
+
+    def __getstate__(self) -> dict[str, object]:  # type: ignore[override]
+        limits = {name: getattr(self, name) for name in ("usd", "tokens", "reply_tokens", "unpriced")}
+        return {"limits": limits, "spent": self.by_model()}
+
+    def __setstate__(self, state: Mapping[str, object]) -> None:
+        Budget.__init__(self, **cast("Mapping[str, float]", state["limits"]))  # type: ignore[arg-type]
+        self._totals = dict(cast("Mapping[str, Totals]", state["spent"]))
+
+    def __deepcopy__(self, memo: object) -> Budget:
+        return self  # shared on purpose: a copied model spends from the same budget
+
+
+class Hold:
+    """What one call has reserved. As a context it ends with the block, settled or not."""
+
+    def __init__(self, budget: Budget, model: str, estimate: Estimate) -> None:
+        self.model = model
+        self.estimate = estimate
+        self.budget = budget
+
+    def settle(self, usage: Usage | None, cost: float | None = None, *, model: str | None = None) -> None:
+        """Enter what the call really used, and give the reservation back."""
+        self.budget.add(model or self.model, usage, cost)
+        self.release()
+
+    def release(self) -> None:
+        """Give the reservation back."""
+        self.budget._end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _is_positive(limit: object) -> bool:
+    return isinstance(limit, int | float) and math.isfinite(limit) and limit > 0
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:.6g}"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"

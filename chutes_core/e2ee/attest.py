@@ -1,0 +1,173 @@
+"""What a machine proves about itself, and how far that is checked.
+
+A machine in confidential compute answers a fresh number with a quote: what its processor measured when it was
+started, and a field of its own in which it put ``sha256(number + its public key)``. From this follow, in order:
+
+* the key belongs to that quote and the quote is fresh (*binding*);
+* the machine was started without the debugger that would open it;
+* what was started is on the service's published list of measurements;
+* the processor's maker signed for all of it (*DCAP*).
+
+``verify="binding"`` checks the first three, which finds a mistake or a stray key, but everything it reads comes
+from the service. Only ``verify="full"`` adds the maker's signature, with the package ``dcap-qvl``. Neither checks the
+graphics cards' own evidence, nor which model and program the measured system loads after its start.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import cast
+
+from chutes_core.errors import ConfigurationError
+
+__all__ = ["ProofError", "Quote", "check_binding", "check_measurements", "check_signature", "quotes_of", "require_dcap"]
+
+_TDX = 0x81
+_INTEL = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+_REGISTERS = ("RTMR0", "RTMR1", "RTMR2", "RTMR3")
+_NO_DCAP = (
+    "verify='full' needs the package 'dcap-qvl', which checks the processor maker's signature: pip install dcap-qvl. "
+    "Without it, verify='binding' checks everything but that signature."
+)
+
+
+class ProofError(Exception):
+    """A machine did not prove what it should; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A TDX quote of version 4, read but not yet believed.
+
+    Attributes:
+        raw: Its bytes.
+        vendor: Who made the program that signed it.
+        debug: Whether the machine can be looked into with a debugger.
+        mrtd: The measurement of what was started first, in hexadecimal.
+        registers: The measurements of what came after, by name.
+        report_data: The field that the machine itself filled.
+    """
+
+    raw: bytes = field(repr=False)
+    vendor: bytes
+    debug: bool
+    mrtd: str
+    registers: Mapping[str, str]
+    report_data: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Quote:
+        """Read a quote.
+
+        Raises:
+            ProofError: It is none, or one of another sort.
+        """
+        if len(raw) < 632:
+            raise ProofError("its quote is too short to be one")
+        version, tee = int.from_bytes(raw[0:2], "little"), int.from_bytes(raw[4:8], "little")
+        if version != 4 or tee != _TDX:
+            raise ProofError(f"its quote is not a TDX quote of version 4 (version {version}, kind {tee:#x})")
+        body = raw[48:632]
+        registers = {name: body[328 + 48 * place : 376 + 48 * place].hex() for place, name in enumerate(_REGISTERS)}
+        return cls(raw, raw[12:28], bool(body[120] & 1), body[136:184].hex(), registers, body[520:584])
+
+
+def quotes_of(evidence: object) -> dict[str, Quote | ProofError]:
+    """Read the quotes of all machines in an answer with evidence, by instance.
+
+    Raises:
+        ValueError: It is no such answer.
+    """
+    rows = evidence.get("evidence") if isinstance(evidence, Mapping) else None
+    if not isinstance(rows, list):
+        raise ValueError("the evidence is none")
+    found: dict[str, Quote | ProofError] = {}
+    for row in rows:
+        fields = row if isinstance(row, Mapping) else {}
+        name, quote = fields.get("instance_id"), fields.get("quote")
+        if not isinstance(name, str) or not isinstance(quote, str):
+            continue
+        try:
+            found[name] = Quote.parse(base64.b64decode(quote, validate=True))
+        except (binascii.Error, ValueError):
+            found[name] = ProofError("its quote is not base64")
+        except ProofError as problem:
+            found[name] = problem
+    return found
+
+
+def check_binding(quote: Quote, number: str, public_key: str) -> None:
+    """Check that a quote answers this number and belongs to this key, and that nobody can look into the machine.
+
+    Raises:
+        ProofError: It does not.
+    """
+    wanted = hashlib.sha256((number + public_key).encode()).digest()
+    if not hmac.compare_digest(quote.report_data[:32], wanted):
+        raise ProofError("its key is not the one that its quote vouches for, or the quote is not fresh")
+    if quote.debug:
+        raise ProofError("it was started with a debugger")
+
+
+def check_measurements(quote: Quote, published: object) -> str:
+    """Find what was started in the published list, and give the name of the entry.
+
+    Raises:
+        ProofError: It is not in the list.
+    """
+    if not isinstance(published, list):
+        raise ProofError("the list of measurements is none")
+    for row in published:
+        if isinstance(row, Mapping) and _is_entry(quote, row):
+            return " ".join(str(row[part]) for part in ("name", "version") if row.get(part))
+    raise ProofError("what it was started with is not in the published list of measurements")
+
+
+def _is_entry(quote: Quote, row: Mapping[str, object]) -> bool:
+    listed = row.get("runtime_rtmrs")
+    if not isinstance(listed, Mapping) or str(row.get("mrtd", "")).lower() != quote.mrtd:
+        return False
+    # An entry that left out a register would accept anything in it.
+    return all(str(listed.get(name, "")).lower() == value for name, value in quote.registers.items())
+
+
+def require_dcap() -> ModuleType:
+    """Give the package that checks the maker's signature.
+
+    Raises:
+        ConfigurationError: It is not installed; the message says how.
+    """
+    try:
+        return import_module("dcap_qvl")
+    except ImportError:
+        raise ConfigurationError(_NO_DCAP) from None
+
+
+def check_signature(quote: Quote, collateral: str, now: int) -> None:
+    """Check the maker's signature on a quote, and that the machine's firmware is up to date.
+
+    Args:
+        quote: The quote.
+        collateral: The maker's certificates and lists of what is revoked, as JSON.
+        now: Seconds since 1970.
+
+    Raises:
+        ProofError: The signature does not hold.
+    """
+    if quote.vendor != _INTEL:
+        raise ProofError("its quote was not made by a processor (the embedded server's are marked so)")
+    dcap = require_dcap()
+    try:
+        report = dcap.verify(quote.raw, dcap.QuoteCollateralV3.from_json(collateral), now)
+    except ValueError as problem:
+        raise ProofError(f"the signature of its quote does not hold: {problem}") from None
+    if report.status != "UpToDate":
+        known: Iterable[str] = cast("Iterable[str]", report.advisory_ids)
+        raise ProofError(f"its firmware is {report.status}: {', '.join(known) or 'no advisory named'}")

@@ -1,0 +1,227 @@
+"""The encrypted path as a layer around a call: the call asks for what it always asks for, and this seals it.
+
+A flow (:mod:`chutes_core.flows`) yields ``Open`` to send a request and ``Read`` for the bytes of its reply.
+:meth:`SealedPath.wrap` runs such a flow and answers both in its own way: before an ``Open`` it finds a machine
+and checks its proof, and it sends the request sealed for that machine; after a ``Read`` it opens what came.
+Everything else passes through, so retries, time limits, the guard and the ledger are those of the plain path,
+and what fails here is decided by the same failure table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+from chutes_core.auth import Secret
+from chutes_core.catalog import Catalog
+from chutes_core.clock import Clock
+from chutes_core.e2ee.asking import Asking, parsed
+from chutes_core.e2ee.attest import require_dcap
+from chutes_core.e2ee.frames import FrameReader, MachineError
+from chutes_core.e2ee.instances import Seat
+from chutes_core.e2ee.machines import Machines, registry_for
+from chutes_core.e2ee.names import E2EE, fit_body, target
+from chutes_core.e2ee.partial import readable, without_words
+from chutes_core.e2ee.seal import SealBrokenError, SealedRequest, require_crypto, seal
+from chutes_core.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest
+from chutes_core.errors import APIError, Kind
+from chutes_core.failures import failure, kind_of, message_of, reported_error
+from chutes_core.model_info import ModelInfo
+from chutes_core.response import Reply
+from chutes_core.transport import encoded
+
+__all__ = ["SealedPath"]
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    """Say that nothing has arrived: so it is with a reply that comes in one piece."""
+
+
+class SealedPath:
+    """One client's encrypted path, shared by all its calls, threads and loops.
+
+    Args:
+        settings: How far the machines' proof is checked.
+        management_url: The host of ``/e2e``.
+        clock: The clock.
+
+    Raises:
+        ConfigurationError: A package is missing.
+    """
+
+    def __init__(self, settings: E2EE, *, management_url: str, clock: Clock) -> None:
+        require_crypto()
+        if settings.verify == "full":
+            require_dcap()
+        self.settings = settings
+        self.url = management_url
+        self.clock = clock
+        self.registry = registry_for(clock)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings!r})"
+
+    def __getstate__(self) -> dict[str, object]:
+        # One-time numbers do not travel: two processes would use the same.
+        return {name: value for name, value in self.__dict__.items() if name != "registry"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.registry = registry_for(self.clock)
+
+    def target(self, model: str, catalog: Catalog) -> ModelInfo:
+        """Find the one model that a request can be sealed for; see :func:`chutes_core.e2ee.names.target`."""
+        return target(model, catalog, verify=self.settings.verify)
+
+    def machines(self, secret: Secret | None) -> Machines:
+        """Give the machines that are known for a key, and what they have proved."""
+        return self.registry.of(self.url, self.settings, secret)
+
+    def wrap(self, call: Flow[T], info: ModelInfo, arrived: Callable[[], Reply | None] = _nothing) -> Flow[T]:
+        """Run a call to one model sealed.
+
+        Args:
+            call: The call, as it would run on the plain path.
+            info: The model; it has a chute id (:func:`chutes_core.e2ee.names.target`).
+            arrived: Gives what has arrived of a streamed answer, for an error that finds it broken.
+        """
+        attempt = _Attempts(self, info)
+        try:
+            step = next(call)
+            while True:
+                failed: Exception | None = None
+                value: object = None
+                try:
+                    value = (yield from attempt.answer(step)) if isinstance(step, Open | Read) else (yield step)
+                except (WireFailure, StatusFailure, APIError) as problem:
+                    failed = problem
+                step = call.send(value) if failed is None else call.throw(failed)
+        except StopIteration as end:
+            return cast("T", end.value)
+        except APIError as problem:
+            error = without_words(problem, arrived(), opened=attempt.opened)
+        finally:
+            call.close()
+        raise error  # out here it has no context, and so nothing of what was opened
+
+
+class _Attempts:
+    """The attempts of one call: what is open now, and which machines it has done with."""
+
+    def __init__(self, path: SealedPath, info: ModelInfo) -> None:
+        self._path = path
+        self._model, self._chute = info.id, cast("str", info.chute_id)
+        self._avoid: set[str] = set()
+        self._machines: Machines | None = None
+        self._seat: Seat | None = None
+        self._sealed: SealedRequest | None = None
+        self._frames: FrameReader | None = None
+        self._ended = False
+        self.opened = False
+        """Whether something of the sealed answer has been handed on."""
+
+    def answer(self, step: Open | Read) -> Flow[object]:
+        """Do what the call asks for, sealed."""
+        if isinstance(step, Open):
+            return (yield from self._open(step))
+        return (yield from (self._read_whole(step) if self._frames is None else self._read_frames(step)))
+
+    def _open(self, step: Open) -> Flow[object]:
+        self.opened = self._ended = False
+        asking = Asking(step, self._path.clock, self._model)
+        body = encoded(fit_body(cast("Mapping[str, object]", step.request.body), self._model))
+        self._machines = machines = self._path.machines(step.request.secret)
+        self._seat = seat = yield from machines.seat(self._chute, asking, self._avoid)
+        try:
+            self._sealed = seal(seat.public_key, body)
+        except SealBrokenError as problem:
+            said = str(problem)
+            machines.pool.gone(self._chute, seat.instance)
+        else:
+            return (yield from self._send(step, asking, seat, self._sealed))
+        raise failure(Kind.SEALED_INSTANCE, said, model=self._model)
+
+    def _send(self, step: Open, asking: Asking, seat: Seat, sealed: SealedRequest) -> Flow[object]:
+        stream = cast("Mapping[str, object]", step.request.body).get("stream") is True
+        self._frames = FrameReader(sealed.key) if stream else None
+        headers = {
+            **step.request.headers,
+            "Content-Type": "application/octet-stream",
+            "X-Chute-Id": self._chute,
+            "X-Instance-Id": seat.instance,
+            "X-E2E-Nonce": seat.nonce,
+            "X-E2E-Stream": "true" if stream else "false",
+            "X-E2E-Path": _path_of(step.request.url),
+        }
+        url, secret = f"{self._path.url}/e2e/invoke", step.request.secret
+        request = WireRequest(url, None, headers, secret=secret, content=sealed.blob)
+        try:
+            return (yield Open(request, step.connect, asking.left()))
+        except StatusFailure as answer:
+            refused = readable(answer)
+        except WireFailure:
+            self._avoid.add(seat.instance)
+            raise
+        self._learn(seat, refused)
+        raise refused
+
+    def _learn(self, seat: Seat, answer: StatusFailure) -> None:
+        """Remember of a refusal what the next attempt has to know."""
+        pool = cast("Machines", self._machines).pool
+        self._avoid.add(seat.instance)
+        kind = kind_of(answer.status, message_of(parsed(answer.content)))
+        if kind is Kind.SEALED_NONCE:
+            pool.stale(self._chute)
+        elif kind is Kind.SEALED_INSTANCE:
+            pool.gone(self._chute, seat.instance)
+
+    def _read_frames(self, step: Read) -> Flow[object]:
+        frames = cast("FrameReader", self._frames)
+        block = yield step
+        said, reported = "", None
+        try:
+            if block is None:
+                frames.close()
+                return None
+            plain = frames.feed(cast("bytes", block))
+        except SealBrokenError as problem:
+            said = str(problem)
+        except MachineError as problem:
+            reported = problem.body
+        else:
+            self.opened = self.opened or bool(plain)
+            return plain
+        self._avoid.add(cast("Seat", self._seat).instance)
+        if said:
+            raise failure(Kind.SEALED_REPLY, said, model=self._model)
+        raise reported_error({"error": reported}, model=self._model, delivered=self.opened)
+
+    def _read_whole(self, step: Read) -> Flow[object]:
+        """Gather a reply that comes in one piece, and open it."""
+        if self._ended:
+            return None
+        asking = Asking(step, self._path.clock, self._model)
+        blocks: list[bytes] = []
+        while (block := (yield Read(asking.left()))) is not None:
+            blocks.append(cast("bytes", block))
+        self._ended = True
+        if not any(blocks):
+            return None
+        try:
+            plain = cast("SealedRequest", self._sealed).key.whole(b"".join(blocks))
+        except SealBrokenError as problem:
+            said = str(problem)
+        else:
+            self.opened = True
+            return plain
+        self._avoid.add(cast("Seat", self._seat).instance)
+        raise failure(Kind.SEALED_REPLY, said, model=self._model)
+
+
+def _path_of(url: str) -> str:
+    """Say which of a machine's own paths a request is for: whatever the host, they begin with ``/v1``."""
+    path = urlsplit(url).path
+    return path[path.rindex("/v1/") :] if "/v1/" in path else path

@@ -1,0 +1,155 @@
+"""The events of an encrypted stream, opened one by one.
+
+On the wire stand ``{"e2e_init": …}`` once, then ``{"e2e": …}`` for every piece, beside each the usage in the
+clear for the bill, and ``{"e2e_error": …}`` when the machine fails; ``[DONE]`` comes inside. The outer form is
+held to the letter, because only the inside of a frame is protected by its seal: what could be a changed line
+is refused instead of passed over.
+
+What the protocol cannot tell: its frames are not numbered. A frame that comes twice is noticed here, and so is
+one that counts fewer tokens than the one before; one that was taken out in the middle may not be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from chutes_core.e2ee.seal import NONCE, FrameKey, ReplyKey, SealBrokenError, from_base64
+
+__all__ = ["FrameReader", "MachineError"]
+
+MAX_LINE = 64 * 1024 * 1024
+_PREFIX = b"data: "
+_SEALED = b'data: {"e2e":"'
+_DONE = b"[DONE]"
+_USAGE = b'"usage":'
+_SENTINEL = object()
+_read_value = json.JSONDecoder().raw_decode
+
+
+class MachineError(Exception):
+    """The machine reported an error in the clear, beside the sealed answer."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("the machine reported an error")
+        self.body = body
+
+
+class FrameReader:
+    """Turns the bytes of an encrypted stream into those of the plain one.
+
+    Args:
+        key: The key to this reply.
+
+    Raises:
+        SealBrokenError: From :meth:`feed` and :meth:`close`, for whatever is not as a machine sends it.
+        MachineError: From :meth:`feed`, for an error that the machine reports in the clear.
+    """
+
+    def __init__(self, key: ReplyKey) -> None:
+        self._key = key
+        self._frames: FrameKey | None = None
+        self._rest = b""
+        self._seen: set[bytes] = set()
+        self._billed: object = _SENTINEL
+        self._count, self._before = 0, b""
+        self.done = False
+        """Whether the sealed end marker has come: what follows is not read."""
+
+    def feed(self, block: bytes) -> bytes:
+        """Take the next bytes; give the plain events that they complete."""
+        if self.done:
+            return b""
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > MAX_LINE:
+            raise SealBrokenError(f"a frame is longer than {MAX_LINE:,} bytes")
+        plain: list[bytes] = []
+        for line in lines:
+            if self.done:
+                break
+            if line:
+                plain.append(self._line(line))
+        return b"".join(plain)
+
+    def close(self) -> None:
+        """Take note of the end of the stream."""
+        if self._rest and not self.done:
+            raise SealBrokenError("the stream ended inside a frame")
+
+    def _line(self, line: bytes) -> bytes:
+        """Read one line of the outer stream."""
+        if line.startswith(_SEALED) and line.endswith(b'"}'):
+            # As machines write most lines: nothing but base64 stands between these, so JSON has nothing to add.
+            return self._sealed(line[len(_SEALED) : -2])
+        if not line.startswith(b"data: {") or not line.endswith(b"}"):
+            if line == b"data: [DONE]":
+                return b""  # in the clear it proves nothing: the answer's own end marker is sealed
+            raise SealBrokenError("a line of the stream is not of the form of its frames")
+        try:
+            event = json.loads(line[len(_PREFIX) :].decode())
+        except (ValueError, RecursionError):
+            raise SealBrokenError("a frame is not JSON") from None
+        if len(event) != 1:
+            raise SealBrokenError("a frame has more or fewer parts than one")
+        ((name, value),) = event.items()
+        if name == "e2e":
+            return self._sealed(value)
+        if name == "usage":
+            if self._billed is not _SENTINEL:
+                raise SealBrokenError("usage was stated twice for one part of the answer")
+            self._billed = value
+            return b""
+        if name == "e2e_init" and self._frames is None:
+            self._frames = self._key.frames(from_base64(value))
+            return b""
+        if name == "e2e_error":
+            raise MachineError(value)
+        raise SealBrokenError("a frame of an unknown sort, or a second beginning")
+
+    def _sealed(self, value: object) -> bytes:
+        if self._frames is None:
+            raise SealBrokenError("a sealed part came before the key was agreed on")
+        frame = from_base64(value)
+        nonce = frame[:NONCE]
+        if nonce in self._seen:
+            raise SealBrokenError("a sealed part came a second time")
+        self._seen.add(nonce)
+        plain = self._frames.open(frame)
+        if self._billed is not _SENTINEL:
+            self._check_usage(plain)
+        self.done = plain.removeprefix(_PREFIX).strip() == _DONE
+        # Each frame holds whole lines, with or without the blank one that ends an event.
+        return plain if plain.endswith(b"\n\n") else plain + b"\n\n"
+
+    def _check_usage(self, plain: bytes) -> None:
+        """Compare the usage stated in the clear with the sealed one, and see that it only grows."""
+        stated, self._billed = self._billed, _SENTINEL
+        if _usage_in(plain) != stated:
+            raise SealBrokenError("the usage stated in the clear is not the sealed one")
+        count = stated.get("completion_tokens") if isinstance(stated, Mapping) else None
+        if not isinstance(count, int):
+            return
+        # An engine counts for each choice by itself, and another machine begins anew: that is the guard's to judge.
+        if count < self._count and _place(plain) == (_place(self._before) or _SENTINEL):
+            raise SealBrokenError("sealed parts came in another order than they were made in")
+        self._count, self._before = count, plain
+
+
+def _usage_in(plain: bytes) -> object:
+    """Read the usage of an event, and nothing else of it: the guard will read the whole."""
+    start = plain.rfind(_USAGE)
+    if start < 0:
+        return _SENTINEL
+    try:
+        return _read_value(plain[start + len(_USAGE) :].decode().lstrip())[0]
+    except (ValueError, RecursionError):
+        return _SENTINEL
+
+
+def _place(plain: bytes) -> object:
+    """Say which choice of which answer an event belongs to."""
+    try:
+        chunk = json.loads(plain.removeprefix(_PREFIX))
+        return chunk["id"], chunk["choices"][0]["index"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None

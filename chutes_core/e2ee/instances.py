@@ -1,0 +1,229 @@
+"""Which machine a request is sealed for: instances, their keys, and the one-time numbers that admit a request.
+
+The service gives out some machines of a model at a time, each with ten numbers that are good for a minute, and
+answers that question ten times a minute for everybody together. So what it gave is kept and shared by all
+calls of a client, one call asks while the others wait, numbers are spread over the machines, and none is
+used twice. This module decides; it does no I/O and tells time by the clock that it is given.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from chutes_core.clock import Clock
+
+__all__ = ["Ask", "Instance", "InstancePool", "RequestRate", "Seat", "Wait", "read_instances"]
+
+MARGIN = 5.0
+"""Seconds before its end at which a number counts as expired: the request has yet to get there."""
+
+POLL = 0.02
+"""Seconds after which a call looks again whether another one has brought machines."""
+
+
+ASK_LASTS = 120.0
+"""Seconds after which a question counts as forgotten by who asked it, and another call may ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A machine as the service gave it out."""
+
+    id: str
+    public_key: str
+    nonces: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One request's place at a machine: good once."""
+
+    instance: str
+    public_key: str
+    nonce: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The answer to :meth:`InstancePool.take` that says: it is yours to ask the service."""
+
+    chute: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The answer to :meth:`InstancePool.take` that says: come back later, and say that you have waited for this.
+
+    Attributes:
+        seconds: When to come back.
+        number: The question that somebody else is asking.
+        limited: Nobody may ask before then, because the service takes a few questions a minute.
+    """
+
+    seconds: float
+    number: int
+    limited: bool = False
+
+
+def read_instances(value: object) -> tuple[list[Instance], float]:
+    """Read the service's list of machines, and for how many seconds their numbers are good.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> read_instances({"instances": [{"instance_id": "i", "e2e_pubkey": "aGk=", "nonces": ["n"]}]})
+    ([Instance(id='i', public_key='aGk=')], 55.0)
+    """
+    rows = value.get("instances") if isinstance(value, Mapping) else None
+    if not isinstance(rows, list):
+        raise ValueError("the list of machines is none")
+    found = []
+    for row in rows:
+        fields = row if isinstance(row, Mapping) else {}
+        name, key, nonces = fields.get("instance_id"), fields.get("e2e_pubkey"), fields.get("nonces")
+        if isinstance(name, str) and isinstance(key, str) and isinstance(nonces, list):
+            found.append(Instance(name, key, tuple(nonce for nonce in nonces if isinstance(nonce, str) and nonce)))
+    seconds = cast("Mapping[str, object]", value).get("nonce_expires_in")
+    return found, float(seconds) if isinstance(seconds, int | float) and seconds > 0 else 55.0
+
+
+class RequestRate:
+    """Keeps within so many requests in any minute; shared by whoever asks the same service.
+
+    >>> from chutes_core.testing import VirtualClock
+    >>> clock = VirtualClock()
+    >>> rate = RequestRate(clock, per_minute=2)
+    >>> rate.begin(), rate.begin(), rate.begin()
+    (0.0, 0.0, 60.0)
+    """
+
+    def __init__(self, clock: Clock, per_minute: int = 10) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._times: deque[float] = deque(maxlen=per_minute)
+
+    def begin(self) -> float:
+        """Count one request and return 0; or count none and return how long to wait."""
+        with self._lock:
+            now = self._clock.now()
+            if len(self._times) == self._times.maxlen and now - self._times[0] < 60.0:
+                return 60.0 - (now - self._times[0])
+            self._times.append(now)
+            return 0.0
+
+
+@dataclass(slots=True)
+class _Stock:
+    """What is left of one machine's numbers, the oldest first."""
+
+    public_key: str
+    nonces: deque[tuple[float, str]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Chute:
+    """What is known of one model's machines, and who is asking for more of it."""
+
+    stocks: dict[str, _Stock] = field(default_factory=dict)
+    asked: int = 0
+    asking: bool = False
+    since: float = 0.0
+    failed: dict[int, Callable[[], Exception]] = field(default_factory=dict)
+
+
+class InstancePool:
+    """The machines of all models that a client has asked for. Safe between threads and event loops.
+
+    >>> from chutes_core.testing import VirtualClock
+    >>> pool = InstancePool(VirtualClock())
+    >>> ask = pool.take("chute")
+    >>> pool.answered(ask, [Instance("i-1", "key", ("once",))], 60.0)
+    >>> pool.take("chute"), type(pool.take("chute")).__name__
+    (Seat(instance='i-1', public_key='key'), 'Ask')
+    """
+
+    def __init__(self, clock: Clock, rate: RequestRate | None = None) -> None:
+        self._clock = clock
+        self._rate = rate or RequestRate(clock)
+        self._lock = threading.Lock()
+        self._chutes: dict[str, _Chute] = {}
+
+    def take(self, chute: str, *, avoid: Collection[str] = (), waited: int | None = None) -> Seat | Ask | Wait:
+        """Give a place at a machine, or say what to do to get one.
+
+        Args:
+            chute: The model's id.
+            avoid: Machines to use only when there is no other.
+            waited: The number of the question whose end was waited for.
+
+        Raises:
+            Exception: The question that was waited for has failed, with this.
+        """
+        with self._lock:
+            known = self._chutes.setdefault(chute, _Chute())
+            seat = self._seat(known, avoid)
+            if seat is not None:
+                return seat
+            if waited is not None and waited in known.failed:
+                raise known.failed[waited]()
+            if known.asking and self._clock.now() - known.since < ASK_LASTS:
+                return Wait(POLL, known.asked)
+            pause = self._rate.begin()
+            if pause:
+                return Wait(pause, known.asked, limited=True)
+            known.asked += 1
+            known.asking, known.since = True, self._clock.now()
+            return Ask(chute, known.asked)
+
+    def answered(self, ask: Ask, instances: Sequence[Instance], seconds: float) -> None:
+        """Take in what the service said; its numbers are good for so many seconds since it was asked."""
+        with self._lock:
+            known = self._chutes[ask.chute]
+            until = known.since + max(seconds - MARGIN, 0.0)
+            known.asking = False
+            known.failed.clear()
+            for instance in instances:
+                stock = known.stocks.get(instance.id)
+                if stock is None or stock.public_key != instance.public_key:
+                    stock = known.stocks[instance.id] = _Stock(instance.public_key)
+                stock.nonces.extend((until, nonce) for nonce in instance.nonces)
+
+    def given_up(self, ask: Ask, error: Callable[[], Exception] | None = None) -> None:
+        """Note that a question has no answer. Who waits for it fails like it; without an error one of them asks."""
+        with self._lock:
+            known = self._chutes[ask.chute]
+            if not known.asking or known.asked != ask.number:
+                return
+            known.asking = False
+            if error is not None:
+                known.failed = {ask.number: error}
+
+    def gone(self, chute: str, instance: str) -> None:
+        """Forget a machine that has left, or that cannot be used."""
+        with self._lock:
+            self._chutes.setdefault(chute, _Chute()).stocks.pop(instance, None)
+
+    def stale(self, chute: str) -> None:
+        """Forget all numbers of a model: one of them was not accepted, and the others are no younger."""
+        with self._lock:
+            self._chutes.setdefault(chute, _Chute()).stocks.clear()
+
+    def _seat(self, known: _Chute, avoid: Collection[str]) -> Seat | None:
+        """Take a number of the machine that has most of them left, one that is not to be avoided where there is one."""
+        now = self._clock.now()
+        for name in list(known.stocks):
+            nonces = known.stocks[name].nonces
+            while nonces and nonces[0][0] <= now:
+                nonces.popleft()
+            if not nonces:
+                del known.stocks[name]
+        if not known.stocks:
+            return None
+        name = max(known.stocks, key=lambda each: (each not in avoid, len(known.stocks[each].nonces)))
+        stock = known.stocks[name]
+        return Seat(name, stock.public_key, stock.nonces.popleft()[1])

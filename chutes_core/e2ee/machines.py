@@ -1,0 +1,258 @@
+"""Where a sealed request may go: machines that the service names and that have proved what they are.
+
+:class:`Machines` brings together what :mod:`~chutes_core.e2ee.instances` decides and what
+:mod:`~chutes_core.e2ee.attest` checks, as flows: only machines whose proof held come into the pool, so a request
+cannot be sealed for any other.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from chutes_core.auth import Secret
+from chutes_core.clock import Clock, SystemClock
+from chutes_core.e2ee import attest
+from chutes_core.e2ee.asking import Asking, parsed
+from chutes_core.e2ee.attest import ProofError, Quote
+from chutes_core.e2ee.collateral import collateral, platform_of
+from chutes_core.e2ee.instances import Ask, Instance, InstancePool, RequestRate, Seat, read_instances
+from chutes_core.e2ee.names import E2EE, Verify
+from chutes_core.effects import Flow, Sleep, StatusFailure, WireFailure
+from chutes_core.errors import APIError, Kind
+from chutes_core.failures import failure, message_of
+
+__all__ = ["Machines", "Proof", "Registry", "registry_for"]
+
+_PROOF_LASTS = 600.0
+_LIST_LASTS = 3600.0
+_MOST_KEYS = 100
+_NO_PROOF = frozenset({400, 403, 404})
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a machine has proved, and when by the clock.
+
+    Attributes:
+        verify: How far it was checked.
+        measured_as: The entry in the published list of measurements.
+        at: When.
+    """
+
+    verify: Verify
+    measured_as: str
+    at: float
+
+
+class Machines:
+    """The machines of a service that are known for one key, and what they have proved."""
+
+    def __init__(self, url: str, clock: Clock, settings: E2EE, rate: RequestRate) -> None:
+        self.pool = InstancePool(clock, rate)
+        self._url = url
+        self._clock = clock
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._proofs: dict[tuple[str, str], Proof] = {}
+        self._lists: dict[str, tuple[float, object]] = {}
+
+    @property
+    def proofs(self) -> Mapping[str, Proof]:
+        """What the machines that were asked have proved, by instance."""
+        with self._lock:
+            return {instance: proof for (instance, _), proof in self._proofs.items()}
+
+    def seat(self, chute: str, asking: Asking, avoid: set[str]) -> Flow[Seat]:
+        """Find a machine that has proved itself, and a number that admits one request to it."""
+        waited: int | None = None
+        while True:
+            turn = self.pool.take(chute, avoid=avoid, waited=waited)
+            if isinstance(turn, Seat):
+                return turn
+            if isinstance(turn, Ask):
+                yield from self._fill(turn, asking)
+                continue
+            waited = None if turn.limited else turn.number
+            left = asking.left()
+            if left is not None and turn.seconds >= left:
+                if not turn.limited:
+                    raise WireFailure("timeout", "the time limit passed")
+                raise failure(
+                    Kind.ENDPOINT_LIMIT, "no more machines may be asked for in this minute", model=asking.model
+                )
+            yield Sleep(turn.seconds)
+
+    def _fill(self, ask: Ask, asking: Asking) -> Flow[None]:
+        """Ask the service for machines, for everybody who waits."""
+        problem: Callable[[], Exception] | None = None
+        try:
+            value = yield from asking.json(f"{self._url}/e2e/instances/{ask.chute}")
+            try:
+                instances, seconds = read_instances(value)
+            except ValueError as error:
+                raise failure(Kind.MALFORMED, str(error), model=asking.model) from None
+            if self._settings.verify != "off":
+                instances = yield from self._proven(ask.chute, instances, asking)
+            if not instances:
+                raise failure(Kind.COLD, "the service named no machine", model=asking.model)
+            self.pool.answered(ask, instances, seconds)
+        except (WireFailure, StatusFailure, APIError) as error:
+            problem = _again(error)
+            raise
+        finally:
+            self.pool.given_up(ask, problem)
+
+    # --------------------------------------------------------------------- proofs
+
+    def _proven(self, chute: str, instances: Sequence[Instance], asking: Asking) -> Flow[list[Instance]]:
+        """Keep the machines that have proved themselves of late, or do so now."""
+        if any(self._proof(each) is None for each in instances):
+            refused = yield from self._ask_for_proof(chute, instances, asking)
+        proven = [each for each in instances if self._proof(each) is not None]
+        if instances and not proven:
+            raise failure(Kind.ATTESTATION, "; ".join(sorted(set(refused.values()))), model=asking.model)
+        return proven
+
+    def _proof(self, instance: Instance) -> Proof | None:
+        with self._lock:
+            proof = self._proofs.get((instance.id, instance.public_key))
+        return proof if proof is not None and self._clock.now() - proof.at < _PROOF_LASTS else None
+
+    def _prove(self, instance: Instance, entry: str) -> None:
+        now = self._clock.now()
+        with self._lock:
+            self._proofs = {key: proof for key, proof in self._proofs.items() if now - proof.at < _PROOF_LASTS}
+            self._proofs[instance.id, instance.public_key] = Proof(self._settings.verify, entry, now)
+
+    def _ask_for_proof(self, chute: str, instances: Sequence[Instance], asking: Asking) -> Flow[dict[str, str]]:
+        """Ask all machines for fresh evidence; give the reasons of those that have none that holds."""
+        number = secrets.token_hex(32)
+        published = yield from self._listed(f"{self._url}/servers/tee/measurements", asking)
+        refusal: StatusFailure | None = None
+        try:
+            evidence = yield from asking.json(f"{self._url}/chutes/{chute}/evidence", {"nonce": number})
+        except StatusFailure as answer:
+            refusal = answer
+        if refusal is not None:
+            if refusal.status not in _NO_PROOF:
+                raise refusal
+            said = message_of(parsed(refusal.content))
+            raise failure(Kind.ATTESTATION, said, model=asking.model, status_code=refusal.status)
+        try:
+            quotes = attest.quotes_of(evidence)
+        except ValueError as problem:
+            raise failure(Kind.ATTESTATION, str(problem), model=asking.model) from None
+        reasons: dict[str, str] = {}
+        for instance in instances:
+            try:
+                entry = yield from self._check(quotes.get(instance.id), number, instance, published, asking)
+            except ProofError as problem:
+                reasons[instance.id] = str(problem)
+                continue
+            self._prove(instance, entry)
+        return reasons
+
+    def _check(
+        self, quote: Quote | ProofError | None, number: str, instance: Instance, published: object, asking: Asking
+    ) -> Flow[str]:
+        if quote is None:
+            raise ProofError("the service has no evidence of it")
+        if isinstance(quote, ProofError):
+            raise quote
+        attest.check_binding(quote, number, instance.public_key)
+        entry = attest.check_measurements(quote, published)
+        if self._settings.verify == "full":
+            lists = yield from self._collateral(quote, asking)
+            attest.check_signature(quote, lists, int(time.time()))
+        return entry
+
+    def _collateral(self, quote: Quote, asking: Asking) -> Flow[str]:
+        if self._settings.collateral is not None:
+            return self._settings.collateral(quote.raw)
+        fmspc, ca = platform_of(quote)
+        name = f"collateral {fmspc} {ca}"
+        found = self._kept(name)
+        if found is None:
+            found = yield from collateral(asking.public, fmspc, ca)
+            self._keep(name, found)
+        return cast("str", found)
+
+    def _listed(self, url: str, asking: Asking) -> Flow[object]:
+        found = self._kept(url)
+        if found is None:
+            found = yield from asking.json(url)
+            self._keep(url, found)
+        return found
+
+    def _kept(self, name: str) -> object:
+        with self._lock:
+            at, found = self._lists.get(name, (0.0, None))
+        return found if self._clock.now() - at < _LIST_LASTS else None
+
+    def _keep(self, name: str, value: object) -> None:
+        with self._lock:
+            self._lists[name] = (self._clock.now(), value)
+
+
+def _again(error: Exception) -> Callable[[], Exception]:
+    """Make the same failure anew for each who waited: an exception that is raised in many places tells of all."""
+    if isinstance(error, StatusFailure):
+        return lambda: StatusFailure(error.status, error.headers, error.content)
+    if isinstance(error, WireFailure):
+        return lambda: WireFailure(error.reason, error.said)
+    return lambda: copy.copy(error)
+
+
+class Registry:
+    """The machines that all clients of a process know, by service, key and settings.
+
+    Numbers belong to a key, and the service counts questions for all together: a program that makes a client for
+    every request would otherwise ask anew each time, and soon be refused. The keys themselves are not kept.
+    """
+
+    def __init__(self, clock: Clock, per_minute: int = 10) -> None:
+        self._clock = clock
+        self._per_minute = per_minute
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._lock = threading.Lock()
+        self._rates: dict[str, RequestRate] = {}
+        self._known: OrderedDict[tuple[object, ...], Machines] = OrderedDict()
+
+    def of(self, url: str, settings: E2EE, secret: Secret | None) -> Machines:
+        """Give the machines of a service for a key."""
+        key = hashlib.sha256(secret.get_secret_value().encode()).digest() if secret is not None else b""
+        name = (url, settings.verify, id(settings.collateral), key)
+        with self._lock:
+            found = self._known.get(name)
+            if found is None:
+                rate = self._rates.setdefault(url, RequestRate(self._clock, self._per_minute))
+                found = self._known[name] = Machines(url, self._clock, settings, rate)
+            self._known.move_to_end(name)
+            while len(self._known) > _MOST_KEYS:
+                self._known.popitem(last=False)
+        return found
+
+
+_shared = Registry(SystemClock())
+
+
+def registry_for(clock: Clock) -> Registry:
+    """Give the registry of this process; a clock of one's own has one of its own."""
+    return _shared if type(clock) is SystemClock else Registry(clock)
+
+
+if hasattr(os, "register_at_fork"):
+    # The numbers stay with the parent: used by both, each would be refused to one of them.
+    os.register_at_fork(after_in_child=_shared.forget)

@@ -1,0 +1,157 @@
+"""What the encrypted path can and cannot do, because nobody between you and the machine can read the request.
+
+On the plain path the gateway completes names, chooses among models, expands aliases, switches thinking on by a
+header, and fetches images. Here it sees nothing, so each of these is done on this side or refused before
+anything is sent, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from chutes_core.catalog import Catalog
+from chutes_core.errors import ConfigurationError, RequestRefusedError, UnknownModelError
+from chutes_core.model_info import ModelInfo
+from chutes_core.request import ModelRef
+
+__all__ = ["E2EE", "Collateral", "Verify", "check_headers", "check_name", "check_verify", "fit_body", "target"]
+
+Verify = Literal["binding", "full", "off"]
+"""How far a machine's proof is checked; see :mod:`chutes_core.e2ee.attest`."""
+
+Collateral = Callable[[bytes], str]
+"""Gives what the maker's signature on a quote is checked against, as JSON."""
+
+
+def check_verify(verify: object) -> Verify:
+    """Refuse what is no way to verify."""
+    for known in get_args(Verify):
+        if verify == known:
+            found: Verify = known
+            return found
+    raise ConfigurationError(f"verify must be one of {', '.join(map(repr, get_args(Verify)))}, not {verify!r}.")
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse headers that the gateway would have to act on.
+
+    >>> check_headers({"X-Enable-Thinking": "true"})
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: Under e2ee nobody can act on the header 'X-Enable-Thinking'...
+    """
+    for name in headers:
+        if name.lower() == "x-enable-thinking":
+            raise ConfigurationError(
+                f"Under e2ee nobody can act on the header {name!r}: the gateway cannot open the request. "
+                "Give reasoning=True with the call, which travels inside it."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class E2EE:
+    """How the encrypted path is taken; ``e2ee=True`` is ``E2EE()``.
+
+    Attributes:
+        verify: How far the machines' proof is checked: ``"binding"``, ``"full"`` or ``"off"``.
+        collateral: For ``"full"``: gives what the maker's signature on a quote is checked against, as the JSON of
+            ``dcap-qvl``, for the quote's bytes. None fetches it from the maker.
+
+    >>> E2EE(verify="some")
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: verify must be one of 'binding', 'full', 'off', not 'some'.
+    """
+
+    verify: Verify = "binding"
+    collateral: Collateral | None = None
+
+    def __post_init__(self) -> None:
+        check_verify(self.verify)
+
+    @classmethod
+    def of(cls, wish: object) -> E2EE | None:
+        """Read what a caller gave: True, False, or an object of this class.
+
+        >>> E2EE.of(True), E2EE.of(False)
+        (E2EE(verify='binding', collateral=None), None)
+        """
+        if isinstance(wish, cls):
+            return wish
+        if not isinstance(wish, bool):
+            raise ConfigurationError(f"e2ee must be True, False or an E2EE object, not {wish!r}.")
+        return cls() if wish else None
+
+
+def check_name(model: str) -> ModelRef:
+    """Refuse a model string that names several models; whether a name is known is seen at the call.
+
+    >>> check_name("a/one:latency")
+    Traceback (most recent call last):
+    chutes_core.errors.RequestRefusedError: Under e2ee the gateway cannot choose among models, ...
+    """
+    ref = ModelRef.parse(model)
+    if ref.routed:
+        raise RequestRefusedError(
+            f"Under e2ee the gateway cannot choose among models, since it cannot open the request: {ref.wire!r} "
+            "must be one name. A fallback on this side asks one after the other, each with e2ee."
+        )
+    return ref
+
+
+def target(model: str, catalog: Catalog, *, verify: Verify) -> ModelInfo:
+    """Find the one model that a request can be sealed for.
+
+    Raises:
+        RequestRefusedError: It names several, or one that cannot be asked in this way.
+        UnknownModelError: The list of models does not have it; an alias is not in it either.
+
+    >>> target("qwen/qwen3-32b:THINKING", Catalog.bundled(), verify="binding").id
+    'Qwen/Qwen3-32B-TEE'
+    >>> target("Qwen/Qwen3-32B-TEE, other/one", Catalog.bundled(), verify="binding")
+    Traceback (most recent call last):
+    chutes_core.errors.RequestRefusedError: Under e2ee the gateway cannot choose among models, ...
+    """
+    info = catalog.get(model) if isinstance(model, str) else None
+    if info is None:
+        name = check_name(model).names[0]
+        info = catalog.get(name)
+        if info is None:
+            raise _unknown(name, catalog)
+    if info.chute_id is None:
+        raise _unknown(info.id, catalog)
+    if verify != "off" and info.confidential is False:
+        raise RequestRefusedError(
+            f"{info.id} does not run in confidential compute, so its machines can prove nothing. Choose a model with "
+            "confidential=True in the catalogue, or say verify='off' and trust them."
+        )
+    return info
+
+
+def _unknown(name: str, catalog: Catalog) -> UnknownModelError:
+    """Say what the catalogue says, and why a name that the gateway may know is of no use here."""
+    try:
+        catalog.model(name)
+        said, near = f"The catalogue does not have the chute id of {name!r}.", tuple[str, ...]()
+    except UnknownModelError as error:
+        said, near = str(error), error.suggestions
+    return UnknownModelError(
+        f"{said} Under e2ee a request is sealed for one model of that list; an alias of yours cannot be resolved, "
+        "because the gateway cannot open the request.",
+        model=name,
+        suggestions=near,
+    )
+
+
+def fit_body(body: Mapping[str, object], model: str) -> dict[str, object]:
+    """Do to a request what the gateway does on the plain path.
+
+    >>> fit_body({"model": "alias", "tools": [{}]}, "acme/one")
+    {'model': 'acme/one', 'tools': [{}], 'tool_choice': 'auto'}
+    """
+    fitted = {**body, "model": model}
+    if fitted.get("tools") and fitted.get("tool_choice") is None:
+        fitted["tool_choice"] = "auto"
+    if fitted.get("continue_final_message"):
+        fitted["add_generation_prompt"] = False
+    return fitted

@@ -1,0 +1,119 @@
+"""Embed a corpus on many machines with Ray Data, and go on where a killed run was.
+
+    python embed_corpus_ray.py corpus.parquet --out vectors --dimensions 256 --workers 4
+
+The corpus is Parquet, CSV or JSON lines with a column of texts and one that tells them apart. Each finished batch is
+a file in the folder `--out`, which all machines must see; the same command again does what is left. Without
+`--address` this machine alone is the cluster. The key is read from CHUTES_API_KEY, on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from chutes_core.scale import Embed, Parts
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("corpus", help="a file or a folder: .parquet, .csv, .json or .jsonl")
+    parser.add_argument("--out", required=True, help="the folder for the finished parts")
+    parser.add_argument("--key", default="id", help="the column that tells texts apart (default: %(default)s)")
+    parser.add_argument("--text", default="text", help="the column with the texts (default: %(default)s)")
+    parser.add_argument("--model", default="Qwen/Qwen3-Embedding-8B-TEE")
+    parser.add_argument("--dimensions", type=int, help="numbers in a vector (default: the model's own)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that send requests (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=3, help="requests at a time of each (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=256, help="texts in a part (default: %(default)s)")
+    parser.add_argument("--request", type=int, default=64, help="texts in a request (default: %(default)s)")
+    parser.add_argument("--patience", type=float, default=600, help="seconds without any success before giving up")
+    parser.add_argument("--base-url", help="another address of the service")
+    parser.add_argument("--address", help="the address of a Ray cluster, such as ray://head:10001 or auto")
+    parser.add_argument("--ray-dir", help="where a cluster of this machine alone keeps its files (a short path)")
+    return parser.parse_args()
+
+
+def start(options: argparse.Namespace) -> None:
+    """Connect to the cluster, or start a small one that nobody else can reach and that tells nobody of itself."""
+    if not options.address:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on every system: 127.0.0.1 and nothing else
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    import ray
+
+    if options.address:
+        ray.init(address=options.address, log_to_driver=False)
+        return
+    ray.init(
+        address="local",
+        num_cpus=options.workers + 1,
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _temp_dir=options.ray_dir,
+    )
+
+
+def read(corpus: str) -> Any:
+    import ray.data
+
+    kind = Path(corpus).suffix.lstrip(".") or "parquet"
+    readers = {"parquet": ray.data.read_parquet, "csv": ray.data.read_csv}
+    return readers.get(kind, ray.data.read_json)(corpus)
+
+
+def main() -> int:
+    options = arguments()
+    start(options)
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+    from tqdm import tqdm
+
+    DataContext.get_current().enable_progress_bars = False  # ours says more
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    parts = Parts(options.out, key=options.key)
+    corpus = read(options.corpus).select_columns([options.key, options.text])
+    whole = corpus.count()
+    client = {"base_url": options.base_url} if options.base_url else {}
+    embed = {
+        "model": options.model, "dimensions": options.dimensions, "text": options.text, "parts": parts,
+        "request_size": options.request, "concurrency": options.concurrency, "patience": options.patience, **client,
+    }  # fmt: skip
+    results = (
+        parts.remaining(corpus)
+        .repartition(target_num_rows_per_block=options.batch)  # as many pieces of work as there are batches
+        .map_batches(
+            Embed, fn_constructor_kwargs=embed, batch_size=options.batch, batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=options.workers),
+        )
+    )  # fmt: skip
+    before = parts.read([])
+    finished = before.num_rows if before is not None else 0
+    done = failed = tokens = unpriced = 0
+    cost, why, started = 0.0, "", time.monotonic()
+    with tqdm(total=whole, initial=finished, unit="text", smoothing=0) as bar:
+        for row in results.iter_rows() if finished < whole else ():
+            done, failed = done + row["rows"] - row["failed"], failed + row["failed"]
+            tokens, cost, unpriced = tokens + row["tokens"], cost + row["cost"], unpriced + row["unpriced"]
+            why = why or row["error"]
+            bar.update(row["rows"])
+            bar.set_postfix_str(f"{failed:,} failed, {tokens:,} tokens")
+    seconds = time.monotonic() - started
+    ray.shutdown()
+    price = f"${cost:.4f}" if not unpriced else "at a price that is not listed"
+    print(f"{finished + done:,} of {whole:,} texts are embedded in {options.out}; {finished:,} were before.")
+    print(f"{done:,} texts in {seconds:.1f} s ({done / max(seconds, 1e-9):,.0f} a second), {tokens:,} tokens, {price}.")
+    if failed:
+        print(f"{failed:,} texts failed; the same command tries them again. The first: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

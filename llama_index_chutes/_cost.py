@@ -1,0 +1,339 @@
+"""What the models of a LlamaIndex program used and cost, by model and by run, and a limit on it.
+
+>>> from llama_index_chutes import CostHandler
+>>> with CostHandler() as cost:
+...     pass  # queries, chats, agents
+>>> cost
+<CostHandler: 0 calls, 0 tokens, $0>
+
+As a context it counts every call of the program; in a ``CallbackManager([cost])`` those of the models and indexes
+that have that manager.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import llama_index.core.instrumentation as instrument
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.callbacks.schema import BASE_TRACE_EVENT
+from llama_index.core.instrumentation.span import BaseSpan, active_span_id
+from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
+
+from chutes_core.budget import Budget, prompt_tokens
+from chutes_core.errors import APIError
+from chutes_core.fallback.trace import FallbackError
+from chutes_core.meter import Meter, OpenCall, Prices, Run, Used, watching
+from chutes_core.usage import Totals, Usage
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from chutes_core.catalog import Catalog
+
+__all__ = ["CostHandler"]
+
+_FALLBACK, _MODEL, _EMBEDDING = "ChutesFallback_llm", "Chutes_llm", "ChutesEmbedding"
+_OURS = (_FALLBACK, _MODEL, _EMBEDDING)
+_QUOTA = ("quota_total", "quota_used", "quota_remaining")
+_PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
+_ANSWER = ("completion_tokens", "output_tokens", "candidates_token_count")
+_COUNTED = (CBEventType.LLM, CBEventType.EMBEDDING)
+
+
+class CostHandler(BaseCallbackHandler):
+    """Adds up the tokens and the US dollars of all calls, by model and by run, and holds them to a budget.
+
+    LlamaIndex's instrumentation tells handlers of every call and ignores what they raise; its callbacks may stop a
+    call, and reach only the models that have their manager. As a context this handler uses the one to be in every
+    model's manager, and so has both. It then counts the calls of the whole process until the block ends.
+
+    Args:
+        budget: Limits. A call that could pass them raises ``BudgetExceededError`` and is not sent.
+        prices: US dollars per million tokens of prompt and of answer, for models of other providers; what such a
+            model costs is unknown without, and never guessed.
+        catalog: The prices of models on Chutes; by default the newest at hand.
+        keep_runs: How many of the latest runs to keep.
+
+    >>> from chutes_core import Budget
+    >>> CostHandler(budget=Budget(usd=5), prices={"other/model": (0.25, 1.0)}).total_cost
+    0.0
+    """
+
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        *,
+        prices: Prices | None = None,
+        catalog: Catalog | None = None,
+        keep_runs: int = 1_000,
+    ) -> None:
+        super().__init__([], [])
+        self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
+        self.quota: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._managers: list[CallbackManager] = []
+        self._self_told: set[str] = set()
+        self._spans = _Spans()
+        self._spans._owner = self
+
+    # ------------------------------------------------------------------------------------ what it knows
+
+    @property
+    def budget(self) -> Budget | None:
+        """The limits."""
+        return self.meter.budget
+
+    @property
+    def totals(self) -> Totals:
+        """The sum of everything: ``calls``, ``usage``, ``cost``, ``unpriced_calls``."""
+        return self.meter.totals()
+
+    def by_model(self) -> dict[str, Totals]:
+        """The sum of each model that answered."""
+        return self.meter.ledger.by_model()
+
+    @property
+    def runs(self) -> list[Run]:
+        """The latest runs, each with ``id``, ``name``, ``totals()`` and ``by_model()``.
+
+        A run is what was called from outside: a query, an agent with all its calls, or a model by itself.
+        """
+        return self.meter.runs
+
+    @property
+    def total_cost(self) -> float:
+        """US dollars, over the calls whose price is known; ``totals.unpriced_calls`` counts the others."""
+        return self.totals.cost
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all prompts and answers."""
+        return self.totals.usage.total_tokens
+
+    @property
+    def quota_remaining(self) -> int | None:
+        """What is left of the account's daily quota, as the latest answer said; None where none did."""
+        return self.quota.get("quota_remaining")
+
+    def reset(self) -> None:
+        """Forget what was used. A budget stays as it is."""
+        self.meter.reset()
+
+    def __repr__(self) -> str:
+        return repr(self.meter.ledger).replace("Ledger", "CostHandler", 1)
+
+    def __getstate__(self) -> None:
+        raise TypeError("A CostHandler cannot be pickled: it counts in its own process. Its ledger can be.")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # a copied model still counts here
+
+    # ------------------------------------------------------------------------------------ as a context
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._blocks += 1
+            if self._blocks == 1:
+                _root().span_handlers.append(self._spans)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if self._blocks:
+                return
+            root = _root()
+            root.span_handlers = [each for each in root.span_handlers if each is not self._spans]
+            for manager in self._managers:
+                manager.handlers = [each for each in manager.handlers if each is not self]
+            self._managers.clear()
+        self.meter.abandon()
+
+    def _join(self, component: object) -> None:
+        """Be among those that a model tells of its calls."""
+        if not isinstance(component, BaseLLM | BaseEmbedding):
+            return
+        manager = component.callback_manager
+        with self._lock:
+            if self._blocks and isinstance(manager, CallbackManager) and self not in manager.handlers:
+                # Not appended: managers that are made without handlers share the list of the one in Settings.
+                manager.handlers = [*manager.handlers, self]
+                self._managers.append(manager)
+
+    # ------------------------------------------------------------------------------------ calls
+
+    def start_trace(self, trace_id: str | None = None) -> None:
+        """Nothing to do."""
+
+    def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None:
+        """Nothing to do."""
+
+    def on_event_start(
+        self,
+        event_type: CBEventType,
+        payload: dict[str, Any] | None = None,
+        event_id: str = "",
+        parent_id: str = "",
+        **kwargs: Any,
+    ) -> str:
+        """Reserve what a call may use at most, and refuse it where that does not fit.
+
+        Raises:
+            BudgetExceededError: It does not fit; nothing was sent.
+        """
+        parent = active_span_id.get() if self._blocks else None
+        parent = parent or (parent_id if parent_id != BASE_TRACE_EVENT else None)
+        if event_type not in _COUNTED:
+            self.meter.begin(event_id, parent, event_type.value)
+            return event_id
+        told = payload or {}
+        model: Mapping[str, Any] = told.get(EventPayload.SERIALIZED) or {}
+        name = str(model.get("model_name") or "unknown")
+        around = watching()
+        if isinstance(around, OpenCall) and around.deaf and name in around.model.split(","):
+            return event_id  # a member of a fallback, which tells of all its members at its end
+        if model.get("class_name") == _EMBEDDING:
+            self._self_told.add(event_id)
+        fallback = model.get("class_name") == _FALLBACK
+        wanted = None
+        if self.budget is not None and event_type is CBEventType.LLM:
+            options: Mapping[str, Any] = told.get(EventPayload.ADDITIONAL_KWARGS) or {}
+            messages = told.get(EventPayload.MESSAGES) or told.get(EventPayload.PROMPT) or ()
+            said = messages if isinstance(messages, str) else [_plain(each) for each in messages]
+            size = prompt_tokens([said, options.get("tools"), options.get("response_format")])
+            ours = model.get("class_name") in _OURS
+            wanted = self.meter.estimate(name, size, ours=ours, max_tokens=_limit(model, options))
+        self.meter.open(event_id, model=name, run=parent, name=name, wanted=wanted, deaf=fallback)
+        return event_id
+
+    def on_event_end(
+        self,
+        event_type: CBEventType,
+        payload: dict[str, Any] | None = None,
+        event_id: str = "",
+        **kwargs: Any,
+    ) -> None:
+        """Enter what a call used."""
+        if event_type not in _COUNTED:
+            self.meter.end(event_id)
+            return
+        told = payload or {}
+        error = told.get(EventPayload.EXCEPTION)
+        if isinstance(error, BaseException):
+            self.meter.close(event_id, self._uses_of_failure(error))
+        elif event_type is CBEventType.EMBEDDING:
+            # LlamaIndex does not say what it used, and begins several before it makes one; our client says it.
+            self.meter.close(event_id, [] if event_id in self._self_told else [("", None, None)])
+            self._self_told.discard(event_id)
+        else:
+            answer = told.get(EventPayload.RESPONSE) or told.get(EventPayload.COMPLETION)
+            self.meter.close(event_id, list(self._uses(answer)))
+
+    def _uses(self, answer: Any) -> Iterator[Used]:
+        """What LlamaIndex says of a call: one entry, or one for each member of a fallback that was asked."""
+        raw = getattr(answer, "raw", None)
+        told: Mapping[str, Any] = raw if isinstance(raw, Mapping) else getattr(raw, "__dict__", {})
+        meta = told.get("chutes")
+        if isinstance(meta, Mapping):
+            self.quota = {name: meta[name] for name in _QUOTA if isinstance(meta.get(name), int)} or self.quota
+        usage = _usage(told.get("usage") or told.get("usage_metadata") or getattr(answer, "additional_kwargs", None))
+        model = str(told.get("model") or told.get("model_name") or "")
+        attempts = told.get("chutes_attempts")
+        ours = isinstance(meta, Mapping)
+        for each in attempts or ():
+            if each["outcome"] == "answered":
+                ours = ours or each["cost"] is not None
+            elif each["usage"]:
+                yield each["model"], Usage(**each["usage"]), each["cost"]
+        yield model, usage, self.meter.price(model, usage, ours=ours)
+
+    def _uses_of_failure(self, error: BaseException) -> list[Used]:
+        if isinstance(error, FallbackError):
+            return [(each.model, each.usage, each.cost) for each in error.attempts if each.usage is not None]
+        partial = error.partial_reply if isinstance(error, APIError) else None
+        if partial is None or partial.usage is None:
+            return []
+        model = partial.model or ""
+        return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True))]
+
+
+class _Spans(BaseSpanHandler[BaseSpan]):
+    """Learns which steps belong together, and makes its owner known to every model that is called."""
+
+    _owner: Any = PrivateAttr(default=None)
+
+    def span_enter(
+        self,
+        id_: str,
+        bound_args: Any,
+        instance: Any = None,
+        parent_id: str | None = None,
+        tags: Any = None,
+        **more: Any,
+    ) -> None:
+        """A step begins."""
+        self._owner.meter.begin(id_, parent_id, id_.rsplit("-", 5)[0])
+        self._owner._join(instance)
+
+    def span_exit(self, id_: str, *given: Any, **told: Any) -> None:
+        """A step has ended."""
+        self._owner.meter.end(id_)
+
+    def span_drop(self, id_: str, *given: Any, **told: Any) -> None:
+        """A step has failed."""
+        self._owner.meter.end(id_)
+
+    def new_span(self, *given: Any, **told: Any) -> None:
+        """No span is kept."""
+
+    def prepare_to_exit_span(self, *given: Any, **told: Any) -> None:
+        """No span is kept."""
+
+    def prepare_to_drop_span(self, *given: Any, **told: Any) -> None:
+        """No span is kept."""
+
+
+def _root() -> Any:
+    return instrument.get_dispatcher()  # type: ignore[attr-defined]
+
+
+def _plain(message: Any) -> object:
+    return message.model_dump(mode="json") if hasattr(message, "model_dump") else str(message)
+
+
+def _limit(model: Mapping[str, Any], options: Mapping[str, Any]) -> int | None:
+    """The longest answer that was allowed; None where any is.
+
+    ``num_output`` is that, or where nothing was set what the framework should leave room for: half of the window.
+    """
+    for name in ("max_tokens", "max_completion_tokens"):
+        if isinstance(options.get(name), int):
+            return int(options[name])
+    room, window = model.get("num_output"), model.get("context_window")
+    if not isinstance(room, int) or room <= 0:
+        return None
+    return None if isinstance(window, int) and room >= window // 2 else room
+
+
+def _usage(raw: Any) -> Usage | None:
+    """Read what integrations call a usage, whatever they call its parts."""
+    if hasattr(raw, "model_dump"):
+        raw = raw.model_dump()
+    if not isinstance(raw, Mapping):
+        return None
+    prompt = next((raw[name] for name in _PROMPT if isinstance(raw.get(name), int)), None)
+    answer = next((raw[name] for name in _ANSWER if isinstance(raw.get(name), int)), None)
+    return Usage.parse({**raw, "prompt_tokens": prompt, "completion_tokens": answer})
