@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chutes_core.budget import Budget
+    from chutes_core.fallback.trace import Attempt
     from chutes_core.response import Reply
 
 __all__ = [
@@ -225,7 +226,10 @@ class APIError(ChutesError):
         partial: The text that arrived before the failure.
         partial_reply: All that arrived: reasoning, tool calls and usage too.
         retry_after: Seconds the service asked to wait, where it said so.
+        attempts: What a fallback had tried until then, where it raises the failure of one member as it is.
     """
+
+    attempts: tuple[Attempt, ...] = ()
 
     def __init__(
         self,

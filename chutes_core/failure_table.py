@@ -14,6 +14,7 @@ RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     # statuses ("()" is any), a phrase of the body in lower case ("" is any), the kind
     ((429,), "free models limit reached", Kind.ACCOUNT_LIMIT),
     ((429,), "invalid free model", Kind.NOT_INCLUDED),
+    ((429,), "instance is at maximum capacity", Kind.SEALED_BUSY),
     ((429,), "at maximum capacity", Kind.CAPACITY),
     ((429,), "rate limit exceeded", Kind.ENDPOINT_LIMIT),
     ((429,), "under maintenance", Kind.DISABLED),
@@ -31,6 +32,7 @@ RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     ((404,), "instance not found", Kind.SEALED_INSTANCE),
     ((404,), "model not found", Kind.MODEL_NOT_FOUND),
     ((404,), "no matching chute", Kind.MODEL_NOT_FOUND),
+    ((404,), "chute not found", Kind.MODEL_NOT_FOUND),
     ((404,), "does not exist", Kind.MODEL_NOT_FOUND),
     ((404,), "", Kind.ROUTE_NOT_FOUND),
     ((405,), "", Kind.ROUTE_NOT_FOUND),
@@ -178,6 +180,19 @@ FACTS: Mapping[Kind, Facts] = {
     Kind.SEALED_INSTANCE: Facts(
         e.UnavailableError, _TARGET, _HERE, "the machine that the request was sealed for has gone",
         "Try again: another machine is chosen.",
+    ),
+    Kind.SEALED_BUSY: Facts(
+        e.CapacityError, _TARGET, _HERE, "the machine that the request was sealed for is busy",
+        "Try again: another machine is chosen.", wait=0.5,
+    ),
+    Kind.SEALED_REPLY: Facts(
+        e.MalformedReplyError, _TARGET, _HERE, "the sealed answer was changed or cut on its way, and does not open",
+        _WHOLE, wait=0.5,
+    ),
+    Kind.ATTESTATION: Facts(
+        e.AttestationError, _TARGET, _ELSEWHERE,
+        "no machine of this model proved what it is, so nothing of the request was sent",
+        "Ask another model, or see docs/privacy.md for what is checked and how to change it.",
     ),
     Kind.CONNECT: Facts(
         e.ConnectionFailedError, _TARGET, _HERE, "no connection, or it broke before an answer began",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -14,9 +15,10 @@ from chutes_core.errors import APIError, Kind, RequestRefusedError
 from chutes_core.failures import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
+from chutes_core.usage import Usage
 from langchain_chutes import _errors
-from langchain_chutes._attempts import shows, usage
 from langchain_chutes._forms import Form
+from langchain_chutes._parts import Part, ends, receipt, shows, usage
 from langchain_chutes._restart import restart_chunk, restartable
 from langchain_chutes._tokens import estimate_tokens
 
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 else:
     ModelError = _errors.ModelError
 
-__all__ = ["ATTEMPTS", "Relay", "closing_chunk", "is_last", "needs_of", "raised", "reports"]
+__all__ = ["ATTEMPTS", "FIRST_HOP", "Relay", "account", "needs_of", "raised", "report"]
 
 ATTEMPTS = "chutes_attempts"
+FIRST_HOP = "chutes_first_hop"
+_NEEDED = frozenset({"tools", "response_format", "max_tokens"})
+_COUNTS = tuple(each.name for each in fields(Usage))
 
 
-class Relay(drivers.Relay[ChatGenerationChunk]):
+class Relay(drivers.Relay[Part]):
     """The engine's relay for chunks, which also knows what may count as a member's failure.
 
     Args:
@@ -43,36 +48,51 @@ class Relay(drivers.Relay[ChatGenerationChunk]):
     def __init__(
         self, call: Call, *, handled: tuple[type[Exception], ...] | None, whole: bool, blocks: bool = False
     ) -> None:
-        def marker(step: Try) -> ChatGenerationChunk:
-            return restart_chunk(step.member.name, blocks=blocks)
-
-        restarts = call.policy.after_commit == "restart"
+        self._restarts = call.policy.after_commit == "restart" and not whole
+        self._handled = handled
+        self._begun = False
         super().__init__(
             call,
             shows=shows,
             usage=usage,
-            marker=marker,
-            holds=_calls_tools if restarts and not whole else _holds_nothing,
+            marker=partial(_mark, blocks),
+            # The last chunk waits until the answer counts as whole, for it says what happened.
+            holds=_ends_or_calls_tools if self._restarts else ends,
             whole=whole,
+            receipt=receipt,
         )
-        self._handled = handled
+
+    def end(self) -> list[Part]:
+        """The answer is whole: return what is still held, and what happened with the last part."""
+        held = super().end()
+        if not held or not ends(held[-1]):
+            held.append(ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last")))
+        account(held[-1], self.call)
+        return self.opened(held)
+
+    def opened(self, given: list[Part]) -> list[Part]:
+        """Make the first chunk of all one whose sum with the others is right, where the answer may begin anew."""
+        if not self._restarts or self._begun:
+            return given
+        self._begun = True
+        return [restartable(given[0]), *given[1:]]  # type: ignore[arg-type]
 
     def broke(self, error: Exception, step: Try) -> None:
         """A member failed, or whoever asked it made a mistake, which no other member puts right."""
         if self._handled is None:
             if isinstance(error, RequestRefusedError):
-                self.call.cancelled()
+                self.left()
                 raise error
             super().broke(error, step)
-            return
-        if not isinstance(error, self._handled):
+        elif isinstance(error, self._handled):
+            self.failed(_read(error, step.member.name))
+        else:
             found = as_failure(error, step.member.name)
             if found is None:
-                self.call.cancelled()
+                self.left()
             else:
-                self.call.failed(found)
+                self.failed(found)
             raise error
-        self.call.failed(_read(error, step.member.name))
 
 
 def _read(error: Exception, model: str) -> APIError:
@@ -86,63 +106,61 @@ def _read(error: Exception, model: str) -> APIError:
     return made
 
 
-def _calls_tools(chunk: ChatGenerationChunk) -> bool:
-    return bool(chunk.message.tool_call_chunks)  # type: ignore[attr-defined]
+def _mark(blocks: bool, step: Try) -> Part:
+    return restart_chunk(step.member.name, blocks=blocks)
 
 
-def _holds_nothing(chunk: ChatGenerationChunk) -> bool:
-    return False
+def _ends_or_calls_tools(part: Part) -> bool:
+    return ends(part) or bool(part.message.tool_call_chunks)  # type: ignore[attr-defined]
 
 
-def is_last(chunk: ChatGenerationChunk) -> bool:
-    """Tell whether a chunk ends an answer."""
-    return chunk.message.chunk_position == "last"  # type: ignore[attr-defined, no-any-return]
-
-
-def closing_chunk(held: ChatGenerationChunk | None, call: Call, *, restarts: bool = False) -> ChatGenerationChunk:
-    """The last chunk of an answer, which also says what happened."""
-    last = held or ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last"))
+def account(last: Part, call: Call) -> None:
+    """Write into the last part of an answer what happened."""
     told = last.message.response_metadata
-    name = told.get("model_name") or (call.served.name if call.served is not None else None)
-    last.message.response_metadata = {**told, "model_name": name, ATTEMPTS: reports(call.attempts)}
-    return restartable(last) if restarts else last
+    told = last.message.response_metadata = {**told, ATTEMPTS: [report(attempt) for attempt in call.attempts]}
+    if not told.get("model_name"):
+        told["model_name"] = call.served.name if call.served is not None else None
+    if call.policy.first_hop == "server":
+        told[FIRST_HOP] = call.first_hop
 
 
-def reports(attempts: Iterable[Attempt]) -> list[dict[str, Any]]:
-    """Attempts as plain data.
+def report(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as plain data.
 
-    >>> reports([Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy")])
-    [{'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
-      'detail': 'busy', 'usage': None, 'cost': None}]
+    >>> report(Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy"))
+    {'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
+     'detail': 'busy', 'usage': None, 'cost': None, 'served': None}
     """
-    return [
-        {
-            "model": attempt.model,
-            "outcome": attempt.outcome,
-            "kind": attempt.kind.value if attempt.kind is not None else None,
-            "status_code": attempt.status_code,
-            "elapsed": attempt.elapsed,
-            "detail": attempt.detail,
-            "usage": asdict(attempt.usage) if attempt.usage is not None else None,
-            "cost": attempt.cost,
-        }
-        for attempt in attempts
-    ]
+    kind, used = attempt.kind, attempt.usage
+    return {
+        "model": attempt.model,
+        "outcome": attempt.outcome,
+        "kind": kind.value if kind is not None else None,
+        "status_code": attempt.status_code,
+        "elapsed": attempt.elapsed,
+        "detail": attempt.detail,
+        "usage": None if used is None else {name: getattr(used, name) for name in _COUNTS},
+        "cost": attempt.cost,
+        "served": attempt.served,
+    }
 
 
 def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: Form | None) -> Needs:
     """What a request asks of the model that answers it. The tokens are an estimate that errs on the low side."""
+    tokens = sum(map(_tokens, messages))
+    if form is None and options.keys().isdisjoint(_NEEDED) and all(isinstance(each.content, str) for each in messages):
+        return Needs(tokens=tokens)
     body: dict[str, object] = {
         "messages": [{"content": each.content} for each in messages if not isinstance(each.content, str)],
         "tools": options.get("tools"),
         "response_format": options.get("response_format"),
+        "max_tokens": options.get("max_tokens"),
     }
     if form is not None:
         if form.method == "function_calling" or form.tools:
             body["tools"] = [True]
         if form.method in ("json_schema", "json_mode"):
             body["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
-    tokens = sum(map(_tokens, messages))
     if tools := options.get("tools"):
         tokens += len(json.dumps(tools, default=str)) // 5
     return Needs.of(body, tokens)

@@ -6,23 +6,32 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from operator import itemgetter
+from typing import Any, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableMap,
+    RunnablePassthrough,
+    RunnableSequence,
+)
 from pydantic import PrivateAttr
 
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
+from langchain_chutes._parts import Part, aclosed, closed
 from langchain_chutes._structured import Schema, json_parser, tools_parser
 from langchain_chutes._structured import response_format as described
-from langchain_chutes._tools import Tool
+from langchain_chutes._tools import Tool, tool_choice_param
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Form", "ToolList", "form_parser"]
+__all__ = ["Form", "ToolList", "asked_of", "bind_ours", "form_parser", "parsed"]
 
 
 class ToolList(list[dict[str, Any]]):
@@ -78,24 +87,26 @@ class Form:
         """What reads an answer."""
         return form_parser(self.schema)
 
-    def over(self, parts: Iterator[ChatGenerationChunk], model: str) -> Iterator[ChatGenerationChunk]:
+    def over(self, parts: Iterator[Part], model: str) -> Iterator[Part]:
         """Give an answer out, and fail at its end if it does not have the form."""
-        seen: list[ChatGenerationChunk] = []
-        for part in parts:
-            seen.append(part)
-            yield part
+        seen: list[Part] = []
+        with closed(parts):
+            for part in parts:
+                seen.append(part)
+                yield part
         self._check(seen, model)
 
-    async def aover(self, parts: AsyncIterator[ChatGenerationChunk], model: str) -> AsyncIterator[ChatGenerationChunk]:
+    async def aover(self, parts: AsyncIterator[Part], model: str) -> AsyncIterator[Part]:
         """The same for an async stream."""
-        seen: list[ChatGenerationChunk] = []
-        async for part in parts:
-            seen.append(part)
-            yield part
+        seen: list[Part] = []
+        async with aclosed(parts):
+            async for part in parts:
+                seen.append(part)
+                yield part
         self._check(seen, model)
 
-    def _check(self, parts: list[ChatGenerationChunk], model: str) -> None:
-        whole = merge_chat_generation_chunks(parts)
+    def _check(self, parts: list[Part], model: str) -> None:
+        whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", parts))
         # An answer that met its length limit would meet it at every member, and a call of a tool is no answer yet.
         if whole is None or whole.message.response_metadata.get("finish_reason") == "length":
             return
@@ -105,6 +116,34 @@ class Form:
             self.parser.parse_result([whole])
         except OutputParserException as problem:
             raise failure(Kind.MALFORMED, str(problem), model=model) from problem
+
+
+def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> dict[str, Any]:
+    """What one of our models is asked with, in its own way."""
+    if form is not None:
+        asked = asked_of(model.with_structured_output(form.schema, **form.wish(model)))
+        return {**(asked.kwargs if isinstance(asked, RunnableBinding) else {}), **options}
+    tools, choice = options.get("tools"), options.get("tool_choice")
+    if tools and isinstance(choice, str | bool | Mapping):
+        names = [str(tool.get("function", tool).get("name")) for tool in tools if isinstance(tool, Mapping)]
+        options["tool_choice"] = tool_choice_param(choice, names)
+        if options["tool_choice"] is None:
+            del options["tool_choice"]
+    return options
+
+
+def asked_of(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """The model of a chain that a model made for answers of a given form, without its parser."""
+    return runnable.first if isinstance(runnable, RunnableSequence) else runnable
+
+
+def parsed(asked: Runnable[Any, Any], parser: Runnable[Any, Any], *, include_raw: bool) -> Runnable[Any, Any]:
+    """What reads the answers of a model, alone or beside the answer itself."""
+    if not include_raw:
+        return asked | parser
+    read = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=asked) | read.with_fallbacks([failed], exception_key="parsing_error")
 
 
 class _EitherParser(BaseCumulativeTransformOutputParser[Any]):

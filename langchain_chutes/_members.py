@@ -13,14 +13,15 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
+from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesWarning, ConfigurationError
-from chutes_core.fallback import Member
-from chutes_core.model_info import ModelInfo
+from chutes_core.fallback import LiveStats, Member
+from chutes_core.fallback.hop import joint_info
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from langchain_chutes._profile import model_infos
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Seat", "made_members", "seats"]
+__all__ = ["Listed", "Seat", "live_stats", "made_members", "seats"]
 
 Listed = str | Mapping[str, Any] | BaseChatModel
 
@@ -40,26 +41,37 @@ _RETRIES = ("max_retries", "num_retries")
 _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
 _NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
 _ADDRESSES = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base")
+# What may differ between models that are asked in one request.
+_SEPARATE = frozenset({"model", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata"})
 _KEYS = ("openai_api_key", "anthropic_api_key", "api_key", "groq_api_key", "openrouter_api_key", "google_api_key")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Seat:
-    """A member: the model, and what the engine knows of it."""
+    """A member: the model, and what the engine knows of it.
+
+    Attributes:
+        model: The model.
+        member: What the engine knows.
+        own: The model, where it is one of ours.
+        catalog: What its facts are from.
+    """
 
     model: BaseChatModel
     member: Member
+    own: ChatChutes | None = None
+    catalog: Catalog | None = None
 
     @property
-    def own(self) -> ChatChutes | None:
-        """The model, where it is one of ours."""
-        return self.model if isinstance(self.model, ChatChutes) else None
+    def is_stale(self) -> bool:
+        """Whether the catalogue has changed since."""
+        return self.own is not None and self.own._known_models() is not self.catalog
 
     def limits(self, step: TimeLimits) -> TimeLimits:
         """The limits of an attempt: those of the fallback and the model's own, whichever are shorter."""
-        own = TimeLimits.of(self.own.timeout) if self.own is not None and self.own.timeout is not None else None
-        if own is None:
+        if self.own is None or self.own.timeout is None:
             return step
+        own = TimeLimits.of(self.own.timeout)
         names = ("connect", "first_token", "gap", "total")
         return TimeLimits(**{name: _least(getattr(own, name), getattr(step, name)) for name in names})
 
@@ -156,23 +168,48 @@ def _without_retries(model: BaseChatModel, restless: list[str]) -> BaseChatModel
 def seats(models: Sequence[BaseChatModel]) -> list[Seat]:
     """Say of each model what it is called, where it is served, and whose account it uses."""
     taken: list[Seat] = []
+    pools: list[dict[str, Any]] = []
     for model in models:
-        member = _own(model) if isinstance(model, ChatChutes) else _foreign(model)
-        twins = [seat for seat in taken if seat.member.target == member.target]
-        if twins and all(seat.member.account != member.account for seat in twins):
+        seat = _own(model, pools) if isinstance(model, ChatChutes) else Seat(model, _foreign(model))
+        member = seat.member
+        twins = [each for each in taken if each.member.target == member.target]
+        if twins and all(each.member.account != member.account for each in twins):
             # The same model with another key is another chance, and is not to wait for the first one's recovery.
             member = dataclasses.replace(member, host=f"{member.host}#{len(twins) + 1}")
-        taken.append(Seat(model, member))
+            seat = dataclasses.replace(seat, member=member)
+        taken.append(seat)
     return taken
 
 
-def _own(model: ChatChutes) -> Member:
+def live_stats(seats: Sequence[Seat]) -> LiveStats | None:
+    """The statistics of the service behind our models; None where nothing is to be fetched."""
+    own = next((seat.own for seat in seats if seat.own is not None), None)
+    if own is None:
+        return None
+    settings = Settings.resolve(base_url=own.base_url)
+    return LiveStats.of_service(settings, own._known_models(), http_client=own.http_client)
+
+
+def _own(model: ChatChutes, pools: list[dict[str, Any]]) -> Seat:
     where = Settings.resolve(base_url=model.base_url).base_url
     key: object = model.api_key
     if key is None:
         key = os.environ.get("CHUTES_OAUTH_TOKEN") or os.environ.get("CHUTES_API_KEY")
-    info = _joint(model.model, model_infos(model._known_models(), model.model))
-    return Member(model.model, _account("chutes", where, key), info, "" if where == BASE_URL else where)
+    catalog = model._known_models()
+    info = joint_info(model.model, model_infos(catalog, model.model))
+    host = "" if where == BASE_URL else where
+    member = Member(model.model, _account("chutes", where, key), info, host, _pool(model, pools))
+    return Seat(model, member, model, catalog)
+
+
+def _pool(model: ChatChutes, pools: list[dict[str, Any]]) -> str | None:
+    """Models that differ in nothing but their names could be asked in one request."""
+    told = {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
+    if told.get("e2ee"):
+        return None  # sealed for one machine of one model
+    if told not in pools:
+        pools.append(told)
+    return f"pool-{pools.index(told)}"
 
 
 def _foreign(model: BaseChatModel) -> Member:
@@ -195,25 +232,6 @@ def _account(provider: str, where: str, key: object) -> str:
     told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
     digest = hashlib.blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
     return f"{provider}-{digest}"
-
-
-def _joint(name: str, infos: Sequence[ModelInfo]) -> ModelInfo:
-    """What holds whichever of the models of a routing list answers; one model is itself."""
-    if len(infos) == 1:
-        return infos[0]
-    windows = [info.context_length for info in infos]
-    return ModelInfo(
-        id=name,
-        context_length=min(window for window in windows if window is not None) if None not in windows else None,
-        features=_common([info.features for info in infos]),
-        input_modalities=_common([info.input_modalities for info in infos]),
-        confidential=True if all(info.confidential is True for info in infos) else None,
-    )
-
-
-def _common(sets: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
-    known = [each for each in sets if each is not None]
-    return frozenset.intersection(*known) if known and len(known) == len(sets) else None
 
 
 def _least(*limits: float | None) -> float | None:

@@ -6,9 +6,11 @@ manager made beforehand, with one handler more that learns the run's id when the
 
 from __future__ import annotations
 
+from asyncio import iscoroutinefunction, to_thread
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from langchain_core.callbacks import (
@@ -20,17 +22,20 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, LLMResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers import BaseTracer
 
+from langchain_chutes._parts import aclosed, closed
+
 __all__ = ["Runs", "announced", "current_runs"]
 
 EVENT = "chutes_attempt"
 M = TypeVar("M", CallbackManager, AsyncCallbackManager)
-P = ChatGenerationChunk
+T = TypeVar("T")
+P = ChatGenerationChunk | ChatGeneration
 Messages = Sequence[BaseMessage]
 _CURRENT: ContextVar[Runs | None] = ContextVar("chutes_runs", default=None)
 
@@ -59,7 +64,8 @@ class Runs:
         seen: list[P] = []
         try:
             for part in parts:
-                run.on_llm_new_token(part.message.content, chunk=part)
+                if isinstance(part, ChatGenerationChunk):
+                    run.on_llm_new_token(part.message.content, chunk=part)
                 seen.append(part)
                 yield part
         except BaseException as error:
@@ -78,7 +84,8 @@ class Runs:
         seen: list[P] = []
         try:
             async for part in parts:
-                await run.on_llm_new_token(part.message.content, chunk=part)
+                if isinstance(part, ChatGenerationChunk):
+                    await run.on_llm_new_token(part.message.content, chunk=part)
                 seen.append(part)
                 yield part
         except BaseException as error:
@@ -95,6 +102,41 @@ class Runs:
         manager.add_metadata(dict(model._get_ls_params(**options)), inherit=False)
         params = {**model._identifying_params, "_type": model._llm_type, **options}
         return manager, {"invocation_params": params, "options": options, "name": model.get_name(), "batch_size": 1}
+
+    def unseen(self, messages: Iterator[T]) -> Iterator[T]:
+        """Keep what already watches the call's run from watching an attempt's a second time.
+
+        A model that is asked as anybody asks it looks in its context for handlers, such as LangChain's counter of
+        tokens, and does so before its first message.
+        """
+        with closed(messages):
+            with self._hidden():
+                first = next(messages, None)
+            if first is not None:
+                yield first
+                yield from messages
+
+    async def aunseen(self, messages: AsyncIterator[T]) -> AsyncIterator[T]:
+        """The same on the event loop."""
+        async with aclosed(messages):
+            with self._hidden():
+                first = await anext(messages, None)
+            if first is not None:
+                yield first
+                async for message in messages:
+                    yield message
+
+    @contextmanager
+    def _hidden(self) -> Iterator[None]:
+        known = self._manager.handlers
+        found = [(var, value) for var, value in copy_context().items() if any(value is each for each in known)]
+        for var, _ in found:
+            var.set(None)
+        try:
+            yield
+        finally:
+            for var, value in found:
+                var.set(value)
 
     @classmethod
     def under(cls, manager: Any) -> Runs | None:
@@ -156,7 +198,7 @@ def _below(manager: Any, run_id: UUID | None, kind: type[Any]) -> Any:
 
 
 def _result(parts: list[P]) -> LLMResult:
-    whole = merge_chat_generation_chunks(parts)
+    whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", parts))
     return LLMResult(generations=[[whole]] if whole is not None else [])
 
 
@@ -176,20 +218,27 @@ def _watcher(handler: BaseCallbackHandler, *, waits: bool) -> Any:
     """What a handler gets to see of the attempts.
 
     Whoever shows tokens or adds up usage has them from the parent's run already, and would have them twice; and
-    tokens of an attempt that is about to fail are not for the public.
+    tokens of an attempt that is about to fail are not for the public. Our own handlers know what an attempt is.
     """
     if hasattr(handler, "tap_output_iter") or isinstance(handler, UsageMetadataCallbackHandler):
         return None
     if isinstance(handler, BaseTracer):
         return handler
-    return _AsyncWithoutTokens(handler) if waits else _WithoutTokens(handler)
+    counts = type(handler).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return _AsyncWithoutTokens(handler, counts) if waits else _WithoutTokens(handler, counts)
 
 
 class _WithoutTokens:
-    """A handler that learns how runs begin and end, and not what they say in between."""
+    """A handler that learns how runs begin and end, and not what they say in between.
 
-    def __init__(self, handler: Any) -> None:
+    Args:
+        handler: The handler.
+        counts: It is told of usage too.
+    """
+
+    def __init__(self, handler: Any, counts: bool) -> None:
         self._handler = handler
+        self._counts = counts
 
     def __getattr__(self, name: str) -> Any:
         if name == "_handler":  # a copy that is not filled yet
@@ -202,6 +251,10 @@ class _WithoutTokens:
     def on_stream_event(self, *given: Any, **options: Any) -> Any:
         """Not for this handler."""
 
+    def on_llm_end(self, response: LLMResult, **options: Any) -> Any:
+        """The end, without the usage: that of the answer is told with the call's own run."""
+        return self._handler.on_llm_end(response if self._counts else _without_usage(response), **options)
+
 
 class _AsyncWithoutTokens(_WithoutTokens):
     """The same for callbacks that are awaited."""
@@ -211,3 +264,24 @@ class _AsyncWithoutTokens(_WithoutTokens):
 
     async def on_stream_event(self, *given: Any, **options: Any) -> Any:
         """Not for this handler."""
+
+    async def on_llm_end(self, response: LLMResult, **options: Any) -> Any:
+        """The end, without the usage."""
+        ended = super().on_llm_end
+        if iscoroutinefunction(self._handler.on_llm_end):
+            await ended(response, **options)
+        elif self._handler.run_inline:
+            ended(response, **options)
+        else:
+            await to_thread(ended, response, **options)
+
+
+def _without_usage(response: LLMResult) -> LLMResult:
+    return LLMResult(generations=[[_uncounted(each) for each in row] for row in response.generations])
+
+
+def _uncounted(generation: Any) -> Any:
+    message = getattr(generation, "message", None)
+    if message is None or getattr(message, "usage_metadata", None) is None:
+        return generation
+    return generation.model_copy(update={"message": message.model_copy(update={"usage_metadata": None})})

@@ -144,13 +144,14 @@ class ChutesSettings(BaseModel):
 
     def _known_models(self) -> Catalog:
         """The newest catalogue: a client that fetched the list of models has a newer one than it was given."""
-        if self.catalog is None:
-            self.catalog = Catalog.load()
-        known: list[Catalog] = [
-            self.catalog,
-            *(made.catalog for made in (self._client, self._async_client) if made is not None),
-        ]
-        return max(known, key=lambda catalog: catalog.fetched_at)
+        known: Catalog | None = self.catalog
+        if known is None:
+            known = self.catalog = Catalog.load()
+        private = self.__pydantic_private__ or {}  # pydantic's own way to these takes a microsecond each
+        for made in (private.get("_client"), private.get("_async_client")):
+            if made is not None and made.catalog.fetched_at > known.fetched_at:
+                known = made.catalog
+        return known
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy; a copy with other arguments gets clients of its own."""

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from operator import itemgetter
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -27,26 +24,22 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 
-from chutes_core.clock import SystemClock
 from chutes_core.errors import RequestRefusedError
-from chutes_core.fallback import Call, FallbackError, FallbackPolicy, Health
-from chutes_core.fallback.drivers import afallback, fallback
+from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
 from chutes_core.usage import Ledger
-from langchain_chutes._attempts import Request, aask, ask
-from langchain_chutes._calls import Relay, closing_chunk, is_last, needs_of, raised, reports
-from langchain_chutes._forms import Form, ToolList, form_parser
-from langchain_chutes._members import Listed, Seat, made_members, seats
-from langchain_chutes._profile import model_infos, model_profile
+from langchain_chutes._forms import Form, ToolList, form_parser, parsed
+from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
+from langchain_chutes._portrait import identity, joint_profile, rules
 from langchain_chutes._replies import PROVIDER
-from langchain_chutes._restart import acollect, collect, is_restart, render, restartable
-from langchain_chutes._runs import announce, announced, current_runs
+from langchain_chutes._restart import acollect, collect, is_restart, render
+from langchain_chutes._run import Run
+from langchain_chutes._runs import announce, announced
 from langchain_chutes._settings import translated_errors
 from langchain_chutes._structured import Schema, check_method
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
@@ -82,6 +75,7 @@ class ChutesFallback(BaseChatModel):
     """The exceptions of members after which the next one is asked; None, the default, is every failure of a model."""
 
     _seats: list[Seat] | None = PrivateAttr(default=None)
+    _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -128,20 +122,18 @@ class ChutesFallback(BaseChatModel):
 
     def _sit(self) -> list[Seat]:
         """The members with what is known of them; anew for each call where the catalogue has changed."""
-        if self._seats is None or any(
-            seat.own is not None and seat.member.info is not None
-            and seat.own._known_models().get(seat.own.model) not in (None, seat.member.info)
-            for seat in self._seats
-        ):  # fmt: skip
-            self._seats = seats(self.members)
-        return self._seats
+        taken = self._seats
+        if taken is None or any(seat.is_stale for seat in taken):
+            taken = self._seats = seats(self.members)
+        return taken
 
-    def _begin(
-        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: dict[str, Any], *,
-        whole: bool,
-    ) -> _Run:  # fmt: skip
-        """Make what a call needs: the one function behind all four ways to call."""
-        return _Run(self, messages, stop, run_manager, options, whole=whole)
+    def _live_stats(self) -> LiveStats | None:
+        """The service's statistics, where the order asks for them."""
+        if self.policy.order not in ("latency", "throughput"):
+            return None
+        if self._stats is None:
+            self._stats = (live_stats(self._sit()),)
+        return self._stats[0]
 
     def _generate(
         self,
@@ -151,7 +143,7 @@ class ChutesFallback(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with translated_errors:
-            return generate_from_stream(self._begin(messages, stop, run_manager, kwargs, whole=True).parts())
+            return Run(self, messages, stop, run_manager, kwargs, whole=True).result()
 
     async def _agenerate(
         self,
@@ -161,8 +153,7 @@ class ChutesFallback(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with translated_errors:
-            run = self._begin(messages, stop, run_manager, kwargs, whole=True)
-            return generate_from_stream(iter([part async for part in run.aparts()]))
+            return await Run(self, messages, stop, run_manager, kwargs, whole=True).aresult()
 
     def _stream(
         self,
@@ -172,9 +163,9 @@ class ChutesFallback(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with translated_errors:
-            yield from self._begin(messages, stop, run_manager, kwargs, whole=False).parts()
+            return Run(self, messages, stop, run_manager, kwargs, whole=False).stream()
 
-    async def _astream(
+    def _astream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
@@ -182,8 +173,7 @@ class ChutesFallback(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with translated_errors:
-            async for part in self._begin(messages, stop, run_manager, kwargs, whole=False).aparts():
-                yield part
+            return Run(self, messages, stop, run_manager, kwargs, whole=False).astream()
 
     # The run of a stream is known to nobody but LangChain: here it is made known to the attempts.
 
@@ -272,12 +262,7 @@ class ChutesFallback(BaseChatModel):
         parser = form_parser(schema)
         if schema is not None:
             kwargs["ls_structured_output_format"] = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-        asked = self.bind(chutes_form=form, **kwargs)
-        if not include_raw:
-            return asked | parser
-        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return parsed(self.bind(chutes_form=form, **kwargs), parser, include_raw=include_raw)
 
     # ----------------------------------------------------------------------- what LangChain asks about us
 
@@ -300,17 +285,7 @@ class ChutesFallback(BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """What holds whoever answers: a window that fits all, and what each of them can do."""
-        own = [member for member in self.members if isinstance(member, ChatChutes)]
-        told: list[Mapping[str, Any]] = [
-            *([model_profile([info for member in own for info in model_infos(member._known_models(), member.model)])
-               or {}] if own else []),
-            *(getattr(member, "profile", None) or {} for member in self.members if member not in own),
-        ]  # fmt: skip
-        names = set.intersection(*(set(each) for each in told)) if told else set()
-        if len(own) < len(self.members):
-            names -= {"structured_output"}  # each provider has its own way, and only tools are common to all
-        joint = {name: _joint([each[name] for each in told]) for name in names if name != "name"}
-        return cast("ModelProfile", joint) if joint else None
+        return joint_profile(self.members)
 
     @property
     def _llm_type(self) -> str:
@@ -318,13 +293,16 @@ class ChutesFallback(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        policy = "custom order" if callable(self.policy.order) else _rules(self.policy)
-        return {"members": [_identity(member) for member in self.members], "policy": policy}
+        return {"members": [identity(member) for member in self.members], "policy": rules(self.policy)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        params["ls_model_name"] = self.model_name
+        params = LangSmithParams(ls_provider=PROVIDER, ls_model_type="chat", ls_model_name=self.model_name)
+        if stop:
+            params["ls_stop"] = stop
+        if isinstance(kwargs.get("temperature"), int | float):
+            params["ls_temperature"] = kwargs["temperature"]
+        if isinstance(kwargs.get("max_tokens"), int):
+            params["ls_max_tokens"] = kwargs["max_tokens"]
         return params
 
     @classmethod
@@ -340,12 +318,12 @@ class ChutesFallback(BaseChatModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy; other members are looked at anew."""
         copied = super().model_copy(update=update, deep=deep)
-        copied._seats = None
+        copied._seats = copied._stats = None
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_seats": None}}
+        return {**state, "__pydantic_private__": {"_seats": None, "_stats": None}}
 
     def __repr__(self) -> str:
         rules = "order=<function>" if callable(self.policy.order) else ", ".join(
@@ -357,112 +335,6 @@ class ChutesFallback(BaseChatModel):
     __str__ = __repr__
 
 
-class _Run:
-    """One call: its state, and the two ways to run it."""
-
-    def __init__(
-        self, owner: ChutesFallback, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any,
-        options: dict[str, Any], *, whole: bool,
-    ) -> None:  # fmt: skip
-        if "model" in options or "model_name" in options:
-            raise RequestRefusedError("A fallback has several models: name them when it is made, not in a call.")
-        options.pop("stream", None)
-        form = options.pop("chutes_form", None)
-        self._runs = current_runs(run_manager)
-        self._request = Request(messages, stop, options, self._runs, form)
-        self._seats = {id(seat.member): seat for seat in owner._sit()}
-        self._clock = owner.clock or _SYSTEM
-        policy = owner.policy
-        if not whole and run_manager is not None and policy.after_commit == "restart":
-            # LangChain's event protocol, which alone comes this way, has no word for what is to be forgotten.
-            policy = replace(policy, after_commit="raise")
-        self._call = Call(
-            [seat.member for seat in self._seats.values()],
-            policy,
-            owner.health,
-            needs_of(messages, options, form),
-            now=self._clock.now,
-            visible=not whole,
-        )
-        blocks = owner.output_version == "v1"
-        self._relay = Relay(self._call, handled=owner.handled, whole=whole, blocks=blocks)
-        self._restarts = not whole and policy.after_commit == "restart"
-        self._told = 0
-
-    def _news(self) -> list[dict[str, Any]]:
-        """The attempts that nobody was told of yet."""
-        new = self._call.attempts[self._told :]
-        self._told += len(new)
-        return reports(new)
-
-    def parts(self) -> Iterator[ChatGenerationChunk]:
-        """The answer, blocking."""
-        held: ChatGenerationChunk | None = None
-        runs, request, found = self._runs, self._request, self._seats
-
-        def attempt(step: Any) -> Iterator[ChatGenerationChunk]:
-            if runs is not None:
-                for report in self._news():
-                    runs.tell(report)
-            return ask(found[id(step.member)], step, request)
-
-        parts = fallback(self._relay, attempt, clock=self._clock)
-        try:
-            for part in parts:
-                if is_last(part):
-                    held = part
-                elif self._restarts:
-                    self._restarts = False
-                    yield restartable(part)
-                else:
-                    yield part
-            yield closing_chunk(held, self._call, restarts=self._restarts)
-        except FallbackError as error:
-            raise raised(error) from None
-        finally:
-            parts.close()
-            if runs is not None:
-                for report in self._news():
-                    runs.tell(report)
-
-    async def aparts(self) -> AsyncIterator[ChatGenerationChunk]:
-        """The answer, on the event loop."""
-        held: ChatGenerationChunk | None = None
-        runs, request, found = self._runs, self._request, self._seats
-
-        async def watched(step: Any) -> AsyncIterator[ChatGenerationChunk]:
-            assert runs is not None
-            for report in self._news():
-                await runs.atell(report)
-            async for part in aask(found[id(step.member)], step, request):
-                yield part
-
-        def attempt(step: Any) -> AsyncIterator[ChatGenerationChunk]:
-            return watched(step) if runs is not None else aask(found[id(step.member)], step, request)
-
-        parts = afallback(self._relay, attempt, clock=self._clock)
-        try:
-            async for part in parts:
-                if is_last(part):
-                    held = part
-                elif self._restarts:
-                    self._restarts = False
-                    yield restartable(part)
-                else:
-                    yield part
-            yield closing_chunk(held, self._call, restarts=self._restarts)
-        except FallbackError as error:
-            raise raised(error) from None
-        finally:
-            await parts.aclose()
-            if runs is not None:
-                for report in self._news():
-                    await runs.atell(report)
-
-
-_SYSTEM = SystemClock()
-
-
 def _maker(own: Mapping[str, Any]) -> Any:
     """What makes a member of a name; all of them add up in one ledger."""
     ledger = Ledger()
@@ -472,18 +344,3 @@ def _maker(own: Mapping[str, Any]) -> Any:
         return ChatChutes(**{"ledger": ledger, **common, **arguments})
 
     return make
-
-
-@lru_cache(maxsize=64)
-def _rules(policy: FallbackPolicy) -> dict[str, object]:
-    return policy.to_dict()
-
-
-def _joint(values: Sequence[Any]) -> Any:
-    if all(isinstance(value, bool) for value in values):
-        return all(values)
-    return min(values) if all(isinstance(value, int) for value in values) else values[0]
-
-
-def _identity(member: BaseChatModel) -> dict[str, Any]:
-    return {**dict(member._identifying_params), "_type": member._llm_type}

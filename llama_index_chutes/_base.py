@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from llama_index.core.bridge.pydantic import (
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -25,7 +26,7 @@ from chutes_core.errors import redact
 if TYPE_CHECKING:
     from chutes_core import AsyncChutesClient, Catalog, ChutesClient
 
-__all__ = ["ChutesComponent"]
+__all__ = ["ChutesComponent", "kept"]
 
 # Neither a key nor a connection travels to another process: the other side has its own.
 _STAYS_HERE = ("api_key", "http_client", "async_http_client", "clock")
@@ -53,6 +54,12 @@ class _Clients:
 
     def __reduce__(self) -> tuple[type[_Clients], tuple[()]]:
         return _Clients, ()
+
+
+def kept(component: BaseModel, name: str) -> Any:
+    """Read a private attribute the short way: pydantic's own costs more than all else that a call prepares."""
+    private = component.__pydantic_private__
+    return None if private is None else private[name]
 
 
 class ChutesComponent(BaseComponent):
@@ -158,7 +165,8 @@ class ChutesComponent(BaseComponent):
             **self._own_settings(),
         }
         wanted = (self.api_key, settings)
-        known = self._clients.made.get(kind)
+        made = kept(self, "_clients").made
+        known = made.get(kind)
         if known is not None and known[0] == wanted:
             return known[1]
         from chutes_core import AsyncChutesClient, ChutesClient
@@ -167,7 +175,7 @@ class ChutesComponent(BaseComponent):
         headers = dict(self.default_headers or {})
         wanted = (self.api_key, {**settings, "default_headers": headers} if headers else settings)
         client = (AsyncChutesClient if kind == "async" else ChutesClient)(self.api_key, **settings)
-        self._clients.made[kind] = (wanted, client)
+        made[kind] = (wanted, client)
         return client
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
@@ -18,7 +19,8 @@ from chutes_core import Choice, Kind, Reply, TimeLimits, Usage
 from chutes_core.failures import failure
 from chutes_core.fallback.bounded import abounded, bounded
 from chutes_core.fallback.foreign import as_failure
-from llama_index_chutes._parts import Final, Toolbox, Wanted
+from llama_index_chutes._parts import Final, Wanted
+from llama_index_chutes._tools import Toolbox
 
 __all__ = ["Question", "aparts", "has_calls", "parts"]
 
@@ -33,6 +35,7 @@ class Question:
     params: Mapping[str, Any]
     stream: bool
     limits: TimeLimits
+    span_id: str | None = None
 
 
 def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
@@ -50,7 +53,9 @@ def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
 async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, None]:
     """Ask on the event loop, within the limits, and check the whole at the end."""
     check = _Check(question)
-    chunks = abounded(lambda: _afetch(question), question.limits, shows=_shows, model=question.name)
+    chunks = abounded(
+        lambda: _inside(question.span_id, _afetch(question)), question.limits, shows=_shows, model=question.name
+    )
     with check:
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -61,6 +66,7 @@ async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, Non
 
 
 def _fetch(question: Question) -> Iterator[ChatResponse]:
+    active_span_id.set(question.span_id)  # this runs in a thread, and a context, of its own
     llm, wanted = question.llm, question.params.get("structured")
     if isinstance(wanted, Wanted):
         arguments = _structured(question, wanted)
@@ -83,7 +89,21 @@ def _fetch(question: Question) -> Iterator[ChatResponse]:
         yield llm.chat(**given)
 
 
-async def _afetch(question: Question) -> AsyncIterator[ChatResponse]:
+async def _inside(span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]) -> AsyncIterator[ChatResponse]:
+    """Take every step of a generator inside of a span, and give the chunk out outside of it."""
+    async with aclosing(chunks):
+        while True:
+            token = active_span_id.set(span_id)
+            try:
+                chunk = await anext(chunks, None)
+            finally:
+                active_span_id.reset(token)
+            if chunk is None:
+                return
+            yield chunk
+
+
+async def _afetch(question: Question) -> AsyncGenerator[ChatResponse, None]:
     llm, wanted = question.llm, question.params.get("structured")
     if isinstance(wanted, Wanted):
         arguments = _structured(question, wanted)

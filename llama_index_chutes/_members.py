@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib import import_module
 from typing import Any
 
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms.llm import LLM
 
 from chutes_core import ChutesError, ChutesWarning, ConfigurationError, ModelInfo
 from chutes_core.auth import Credential
 from chutes_core.fallback import Member
+from chutes_core.fallback.hop import joint_info
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from llama_index_chutes.llms import Chutes
 
-__all__ = ["Seat", "as_model", "public_copy", "seats_of"]
+__all__ = ["Seat", "as_model", "public_copy", "seats_of", "unheard"]
 
 _SECRET = ("api_key", "token", "secret", "password", "headers")
 _ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
@@ -34,6 +36,9 @@ _PROVIDERS = {
     "ollama": "llama_index.llms.ollama:Ollama",
     "fireworks": "llama_index.llms.fireworks:Fireworks",
 }
+# What makes a request beside its model and its key: members that have it in common may stand in one.
+_NOT_SENT = {"model", "api_key", "catalog", "ledger", "context_window"}
+_ALIKE = sorted((({*Chutes.model_fields} - {*LLM.model_fields}) | {"pydantic_program_mode"}) - _NOT_SENT)
 _warned: set[type] = set()
 
 
@@ -129,6 +134,16 @@ def _without_retries(llm: LLM) -> LLM:
     return copy
 
 
+def unheard(llm: LLM, manager: CallbackManager) -> LLM:
+    """Return a model of another provider without the handlers that hear the fallback: they would count all twice."""
+    heard = [each for each in llm.callback_manager.handlers if not any(each is own for own in manager.handlers)]
+    if len(heard) == len(llm.callback_manager.handlers):
+        return llm
+    own = CallbackManager()
+    own.set_handlers(heard)  # not by its constructor, which adds the global one
+    return llm.model_copy(update={"callback_manager": own})
+
+
 def public_copy(llm: LLM) -> LLM:
     """Return a model as it may be pickled: another provider's without its keys, ours sees to that itself."""
     if isinstance(llm, Chutes):
@@ -145,15 +160,19 @@ def public_copy(llm: LLM) -> LLM:
 # ------------------------------------------------------------------------------------------- for the engine
 
 
-def seats_of(llms: Iterable[LLM]) -> list[Seat]:
+def seats_of(llms: Iterable[LLM], *, pools: bool = False) -> list[Seat]:
     """Describe the members to the engine.
+
+    Args:
+        llms: The members.
+        pools: Say which of them could stand in one request.
 
     >>> [seat.member.name for seat in seats_of([as_model("acme/one", {"api_key": "cpk_0123"})])]
     ['acme/one']
     """
     seats: list[Seat] = []
     for llm in llms:
-        seat = _own(llm) if isinstance(llm, Chutes) else _foreign(llm)
+        seat = _own(llm, pools) if isinstance(llm, Chutes) else _foreign(llm)
         twins = [other.member for other in seats if (other.member.name, other.place) == (seat.member.name, seat.place)]
         if any(twin.account == seat.member.account for twin in twins):
             raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, it is asked again.")
@@ -163,15 +182,16 @@ def seats_of(llms: Iterable[LLM]) -> list[Seat]:
     return seats
 
 
-def _own(llm: Chutes) -> Seat:
+def _own(llm: Chutes, pools: bool) -> Seat:
     infos = tuple(llm._infos())
     where = Settings.resolve(base_url=llm.api_base).base_url
     try:
         key: object = llm.api_key if callable(llm.api_key) else Credential(llm.api_key).secret().get_secret_value()
     except ChutesError:
         key = None  # the first call says what is missing
-    host = "" if where == BASE_URL else where
-    return Seat(Member(llm.model, _account("chutes", where, key), _joint(llm.model, infos), host), llm, infos)
+    account, host = _account("chutes", where, key), "" if where == BASE_URL else where
+    pool = _digest(account, *(repr(getattr(llm, name)) for name in _ALIKE)) if pools else None
+    return Seat(Member(llm.model, account, joint_info(llm.model, infos), host, pool), llm, infos)
 
 
 def _foreign(llm: LLM) -> Seat:
@@ -192,31 +212,11 @@ def _account(provider: str, where: str, key: object) -> str:
     The digest is too short to find a key by, and the same in every process, so that health can be handed on.
     """
     told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
-    digest = blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
-    return f"{provider}-{digest}"
+    return f"{provider}-{_digest(where, told)}"
 
 
-def _joint(model: str, infos: Sequence[ModelInfo]) -> ModelInfo:
-    """Describe a routing list by what holds for all that it names: the server chooses among them."""
-    if len(infos) == 1:
-        return infos[0]
-    windows = [info.context_length for info in infos]
-    prices = [(info.price_in, info.price_out) for info in infos]
-    sure = {info.confidential for info in infos}
-    return ModelInfo(
-        id=model,
-        context_length=min((each for each in windows if each), default=None),
-        input_modalities=_common([info.input_modalities for info in infos]),
-        features=_common([info.features for info in infos]),
-        confidential=True if sure == {True} else False if False in sure else None,
-        price_in=None if any(each[0] is None for each in prices) else max(each[0] or 0.0 for each in prices),
-        price_out=None if any(each[1] is None for each in prices) else max(each[1] or 0.0 for each in prices),
-    )
-
-
-def _common(sets: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
-    known = [each for each in sets if each is not None]
-    return frozenset.intersection(*known) if known and len(known) == len(sets) else None
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=4, person=b"chutes-account").hexdigest()
 
 
 def _least(*limits: float | None) -> float | None:

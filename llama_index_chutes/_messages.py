@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -27,7 +27,7 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 
-from chutes_core import Choice, Reply, RequestRefusedError, ToolCall, Usage
+from chutes_core import Choice, Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
 
 __all__ = ["chat_response", "completion_response", "reply_message", "wire_messages"]
 
@@ -189,23 +189,36 @@ def reply_message(reply: Reply) -> ChatMessage:
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
 
 
-def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
-    """Return a whole reply; with ``delta`` as the last step of a stream."""
-    return ChatResponse(message=reply_message(reply), raw=_raw(reply), delta=delta, logprobs=_logprobs(reply))
+def chat_response(reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> ChatResponse:
+    """Return a whole reply.
+
+    Args:
+        reply: The reply.
+        delta: What the last step of a stream adds.
+        told: What else is to be said of it in ``raw``.
+    """
+    raw = _raw(reply, told or {})
+    return ChatResponse(message=reply_message(reply), raw=raw, delta=delta, logprobs=_logprobs(reply))
 
 
-def completion_response(reply: Reply, delta: str | None = None) -> CompletionResponse:
+def completion_response(
+    reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None
+) -> CompletionResponse:
     """Return a whole reply as a completion; what is not text is beside it."""
     extra: dict[str, Any] = {"thinking": reply.reasoning} if reply.reasoning else {}
     extra |= reply_message(reply).additional_kwargs
+    raw = _raw(reply, told or {})
     return CompletionResponse(
-        text=reply.content, raw=_raw(reply), delta=delta, logprobs=_logprobs(reply), additional_kwargs=extra
+        text=reply.content, raw=raw, delta=delta, logprobs=_logprobs(reply), additional_kwargs=extra
     )
 
 
-def _raw(reply: Reply) -> dict[str, Any]:
+_META = tuple(field.name for field in fields(ReplyMeta))
+
+
+def _raw(reply: Reply, told: Mapping[str, Any]) -> dict[str, Any]:
     """Give everything that came, in the service's own form, with ``usage`` where token counters look for it."""
-    meta = {name: value for name, value in asdict(reply.meta).items() if value is not None}
+    meta = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
     return {
         **reply.extra,
         "id": reply.id,
@@ -214,6 +227,7 @@ def _raw(reply: Reply) -> dict[str, Any]:
         "choices": [_raw_choice(choice) for choice in reply.choices],
         "usage": _raw_usage(reply.usage),
         **({"chutes": meta} if meta else {}),
+        **told,
     }
 
 

@@ -1,41 +1,24 @@
-"""What flows from a member through the fallback: parts, and how they become chunks of LlamaIndex."""
+"""What flows from a member through the fallback, and what is told of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.program.utils import FlexibleModel
 
-from chutes_core import Reply, Usage
-from chutes_core.fallback import Attempt, Try
-from llama_index_chutes._messages import chat_response, completion_response
-from llama_index_chutes._stream import ChatDraft, CompletionDraft
+from chutes_core import Usage
+from chutes_core.fallback import Attempt, Call, Try
+from llama_index_chutes._structured import Mode, Plan
 
-if TYPE_CHECKING:
-    from llama_index.core.tools.types import BaseTool
-
-    from chutes_core import Delta
-
-__all__ = [
-    "ATTEMPTS",
-    "RESTART",
-    "ChatWriter",
-    "CompletionWriter",
-    "Final",
-    "Restart",
-    "Toolbox",
-    "Wanted",
-    "Writer",
-    "row",
-]
+__all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "Final", "Restart", "Wanted", "adopted", "row", "told"]
 
 ATTEMPTS = "chutes_attempts"
+FIRST_HOP = "chutes_first_hop"
 RESTART = "chutes_restart"
-
-C_co = TypeVar("C_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,109 +36,60 @@ class Final:
     usage: Usage | None
 
 
-class Toolbox(list[Mapping[str, Any]]):
-    """Descriptions of tools, which also know the tools themselves: each member translates them its own way."""
+class Wanted(dict[str, Any]):
+    """A description of the object that is asked for, which also knows its class: each member is asked in its own way.
+
+    Attributes:
+        result: The object, once a member has given one.
+    """
 
     def __init__(
-        self, specs: Sequence[Mapping[str, Any]], tools: Sequence[BaseTool], options: Mapping[str, Any]
+        self,
+        output_cls: type[BaseModel],
+        prompt: object,
+        prompt_args: Mapping[str, Any],
+        messages: Sequence[ChatMessage] = (),
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(specs)
-        self.tools = list(tools)
-        self.options = dict(options)
-
-
-class Wanted(dict[str, Any]):
-    """A description of the object that is asked for, which also knows its class: each member asks its own way."""
-
-    def __init__(self, output_cls: type[BaseModel], prompt: object, prompt_args: Mapping[str, Any]) -> None:
         super().__init__(name=output_cls.__name__)
         self.output_cls: type[Any] = output_cls
         self.prompt = prompt
         self.prompt_args = prompt_args
         self.result: Any = None
-
-
-class Writer(Protocol[C_co]):
-    """Makes chunks of parts."""
-
-    def restart(self, step: Try) -> C_co:
-        """Return the reset marker."""
+        self._arguments = {**(params or {}), "messages": list(messages)}
+        self._reader: Plan[Any] | None = None
 
     @property
-    def own(self) -> Callable[[Delta], C_co | None]:
-        """Makes the chunk of a part of one of our own models."""
+    def request(self) -> dict[str, Any]:
+        """The arguments of the call that asks."""
+        return {**self._arguments, "structured": self}
 
-    def foreign(self, part: ChatResponse) -> C_co:
-        """Return the chunk of a part of another provider's model."""
+    def ends(self, chunk: ChatResponse) -> bool:
+        """Tell whether a chunk is the last of a stream: it says what was tried."""
+        return isinstance(chunk.raw, Mapping) and ATTEMPTS in chunk.raw
 
-    def finish(self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]) -> C_co:
-        """Return the whole answer, and in ``raw`` who gave it and what was tried."""
+    def read(self, response: ChatResponse) -> Any:
+        """Return the object, which was read when its member's answer was whole."""
+        return self.result
 
-
-class ChatWriter:
-    """Writes chat responses."""
-
-    def __init__(self) -> None:
-        self.own = ChatDraft().add
-
-    def restart(self, step: Try) -> ChatResponse:
-        """Return the reset marker: an empty message, from which the next answer grows."""
-        self.own = ChatDraft().add
-        mark = {RESTART: step.member.name}
-        message = ChatMessage(role=MessageRole.ASSISTANT, content="")
-        return ChatResponse(message=message, delta="", raw=mark, additional_kwargs=dict(mark))
-
-    def foreign(self, part: ChatResponse) -> ChatResponse:
-        """Return it as it is."""
-        return part
-
-    def finish(self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]) -> ChatResponse:
-        """Return the whole message."""
-        if isinstance(end, Final):
-            raw = {**_plain(end.response.raw), **_told(served, attempts)}
-            return end.response.model_copy(update={"raw": raw, "delta": delta})
-        response = chat_response(end, delta)
-        response.raw.update(_told(served, attempts))  # type: ignore[union-attr]
-        return response
+    def partial(self, chunk: ChatResponse) -> Any | FlexibleModel | None:
+        """Return what is there of it, or None."""
+        if RESTART in chunk.additional_kwargs:
+            return None
+        self._reader = self._reader or Plan.make(self.output_cls, Mode.WORDS, [], None, model="")
+        return self._reader.partial(chunk)
 
 
-class CompletionWriter:
-    """Writes completions."""
-
-    def __init__(self) -> None:
-        self.own = CompletionDraft().add
-
-    def restart(self, step: Try) -> CompletionResponse:
-        """Return the reset marker."""
-        self.own = CompletionDraft().add
-        mark = {RESTART: step.member.name}
-        return CompletionResponse(text="", delta="", raw=mark, additional_kwargs=dict(mark))
-
-    def foreign(self, part: ChatResponse) -> CompletionResponse:
-        """Return the text so far."""
-        return CompletionResponse(
-            text=part.message.content or "", delta=part.delta, additional_kwargs=part.additional_kwargs
-        )
-
-    def finish(
-        self, end: Reply | Final, delta: str | None, served: str, attempts: Sequence[Attempt]
-    ) -> CompletionResponse:
-        """Return the whole text."""
-        if isinstance(end, Final):
-            text, extra = end.response.message.content or "", end.response.additional_kwargs
-            raw = {**_plain(end.response.raw), **_told(served, attempts)}
-            return CompletionResponse(text=text, delta=delta, raw=raw, additional_kwargs=extra)
-        response = completion_response(end, delta)
-        response.raw.update(_told(served, attempts))  # type: ignore[union-attr]
-        return response
-
-
-def _told(served: str, attempts: Sequence[Attempt]) -> dict[str, Any]:
-    return {"model_name": served, ATTEMPTS: [row(each) for each in attempts]}
+_USAGE = tuple(field.name for field in fields(Usage))
 
 
 def row(attempt: Attempt) -> dict[str, Any]:
-    """Tell an attempt as plain data."""
+    """Tell an attempt as plain data.
+
+    >>> row(Attempt("acme/one", "skipped", detail="no tools"))["detail"]
+    'no tools'
+    """
+    usage = attempt.usage
     return {
         "model": attempt.model,
         "outcome": attempt.outcome,
@@ -163,12 +97,38 @@ def row(attempt: Attempt) -> dict[str, Any]:
         "status_code": attempt.status_code,
         "elapsed": attempt.elapsed,
         "detail": attempt.detail,
-        "usage": asdict(attempt.usage) if attempt.usage is not None else None,
+        "usage": _counts(usage) if usage is not None else None,
         "cost": attempt.cost,
+        "served": attempt.served,
     }
 
 
-def _plain(raw: object) -> dict[str, Any]:
+def _counts(usage: Usage) -> dict[str, int | None]:
+    return {name: getattr(usage, name) for name in _USAGE}
+
+
+def told(call: Call) -> dict[str, Any]:
+    """Say of a whole answer who gave it and what was tried."""
+    assert call.served is not None, "an answer that is whole has somebody who gave it"
+    beside: dict[str, Any] = {
+        "model_name": call.attempts[-1].served or call.served.name,
+        ATTEMPTS: [row(attempt) for attempt in call.attempts],
+    }
+    if call.policy.first_hop == "server":
+        beside[FIRST_HOP] = call.first_hop
+    return beside
+
+
+def adopted(end: Final, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what another provider's model has in ``raw`` as a dict, with more beside it.
+
+    The tokens are put where the framework's counters look for them; some integrations have them elsewhere.
+    """
+    raw = end.response.raw
     if isinstance(raw, BaseModel):
-        return raw.model_dump()
-    return dict(raw) if isinstance(raw, Mapping) else {"raw": raw} if raw is not None else {}
+        found = raw.model_dump()
+    else:
+        found = dict(raw) if isinstance(raw, Mapping) else {"raw": raw} if raw is not None else {}
+    if end.usage is not None and not found.get("usage"):
+        found["usage"] = _counts(end.usage)
+    return {**found, **beside}

@@ -45,7 +45,15 @@ def collect(chunks: Iterable[C]) -> C:
 
 
 async def acollect(chunks: AsyncIterable[C]) -> C:
-    """Return the whole answer of an async stream."""
+    """Return the whole answer of an async stream.
+
+    >>> import asyncio
+    >>> async def stream():
+    ...     yield CompletionResponse(text="H", delta="H")
+    ...     yield CompletionResponse(text="Hi", delta="i")
+    >>> asyncio.run(acollect(stream())).text
+    'Hi'
+    """
     last = None
     async for chunk in chunks:
         last = chunk
@@ -64,7 +72,16 @@ def render(chunks: Iterable[Chunk]) -> Iterator[str]:
 
 
 async def arender(chunks: AsyncIterable[Chunk]) -> AsyncIterator[str]:
-    """Give the same of an async stream."""
+    """Give the same of an async stream.
+
+    >>> import asyncio
+    >>> async def stream():
+    ...     yield CompletionResponse(text="Hi", delta="Hi")
+    >>> async def shown():
+    ...     return [text async for text in arender(stream())]
+    >>> asyncio.run(shown())
+    ['Hi']
+    """
     async for chunk in chunks:
         yield _text(chunk)
 

@@ -5,151 +5,243 @@ Every attempt is made of the original request, never of the attempt before.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
 
-from chutes_core import Delta, Reply, Usage
-from chutes_core.clock import Clock
-from chutes_core.fallback import Attempt, Call, FallbackPolicy, Health, Needs, Try
-from chutes_core.fallback.drivers import Relay
+from chutes_core import APIError, AsyncStream, Delta, Reply, Stream, Usage
+from chutes_core.clock import SystemClock
+from chutes_core.fallback import Attempt, Call, Needs, Receipt, Try
+from chutes_core.fallback.drivers import Relay, afallback, fallback
+from chutes_core.usage import cost
+from llama_index_chutes._attempts import Attempts
+from llama_index_chutes._base import kept
 from llama_index_chutes._foreign import Question, aparts, has_calls, parts
-from llama_index_chutes._members import Seat
+from llama_index_chutes._members import Seat, unheard
 from llama_index_chutes._messages import chat_response
-from llama_index_chutes._parts import Final, Restart, Wanted, Writer, row
+from llama_index_chutes._parts import RESTART, Final, Restart, Wanted, adopted, told
+from llama_index_chutes._stream import Draft
 from llama_index_chutes._structured import Plan
 from llama_index_chutes.llms import Chutes
+
+if TYPE_CHECKING:
+    from llama_index_chutes.fallback import ChutesFallback
 
 __all__ = ["Run", "needs_of"]
 
 Part = Delta | Reply | ChatResponse | Final | Restart
 T = TypeVar("T")
+_CLOCK = SystemClock()
 # A token is longer than this in next to no text: the estimate stays below the truth.
 _CHARACTERS = 6
 
 
-class Run:
-    """One call.
+class Run(Relay[Part]):
+    """One call: :meth:`whole` or :meth:`stream`, or one of their twins on the event loop, once.
 
-    Attributes:
-        relay: What the drivers give the parts to.
-        end: The last part, which has the whole answer.
+    Args:
+        owner: The fallback that is called.
+        messages: The conversation.
+        params: Further arguments of the call.
+        visible: Whether the answer is given out as it comes.
     """
 
     def __init__(
-        self,
-        seats: Sequence[Seat],
-        policy: FallbackPolicy,
-        health: Health,
-        messages: Sequence[ChatMessage],
-        params: Mapping[str, Any],
-        *,
-        visible: bool,
-        clock: Clock,
-        chance: Callable[[], float],
-        tell: Callable[[dict[str, Any]], None],
+        self, owner: ChutesFallback, messages: Sequence[ChatMessage], params: Mapping[str, Any], *, visible: bool
     ) -> None:
+        self._owner = owner
         self._messages = messages
         self._params = params
         self._visible = visible
-        self._tell = tell
-        self._told = 0
-        self.end: Part | None = None
+        self._clock = owner.clock or _CLOCK
+        self._end: Part | None = None
+        self._deltas: Stream | AsyncStream | None = None
         needs = needs_of(messages, params)
-        able, unable = seats, []
+        seats, unable = owner._seats_now(), []
         if "tools" in needs.features:
             # Nobody but the model itself knows whether another provider's takes tools.
             able = [seat for seat in seats if seat.infos or seat.llm.metadata.is_function_calling_model]
             unable = [seat for seat in seats if seat not in able]
-        self._seats = {seat.member.target: seat for seat in able}
-        self._call = Call(
-            [seat.member for seat in able], policy, health, needs, now=clock.now, chance=chance, visible=visible
+            seats = able
+        self._seats = {seat.member.target: seat for seat in seats}
+        call = Call(
+            [seat.member for seat in seats],
+            owner.policy,
+            owner.health,
+            needs,
+            now=self._clock.now,
+            chance=kept(owner, "_chance"),
+            visible=visible,
+            stats=owner._stats(),
         )
-        self._call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
-        self.relay: Relay[Part] = Relay(
-            self._call,
+        call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
+        super().__init__(
+            call,
             shows=_shows,
             usage=_usage,
             marker=Restart,
-            holds=_waits if policy.after_commit == "restart" else _ends,
+            holds=_waits if owner.policy.after_commit == "restart" else _ends,
             whole=not visible,
+            receipt=partial(_receipt, seats),  # not a method, which would keep this alive until a collection
         )
+        self._attempts = Attempts(call)
 
-    # ----------------------------------------------------------------------------------------------- asking
+    # ---------------------------------------------------------------------------------------------- the four ways
 
-    def ask(self, step: Try) -> Generator[Part, None, None]:
+    def whole(self, draft: Draft[T]) -> T:
+        """Return the whole answer."""
+        with self._attempts:
+            for part in fallback(self, self._ask, clock=self._clock):
+                self._end = part
+        return self._finish(draft, None)
+
+    async def awhole(self, draft: Draft[T]) -> T:
+        """Return the whole answer."""
+        with self._attempts:
+            async for part in afallback(self, self._aask, clock=self._clock):
+                self._end = part
+        return self._finish(draft, None)
+
+    def stream(self, draft: Draft[T]) -> Generator[T, None, None]:
+        """Give out the answer as it comes."""
+        with self._attempts, closing(fallback(self, self._ask, clock=self._clock)) as given:
+            for part in given:
+                chunk = draft.add(part) if type(part) is Delta else self._chunk(draft, part)
+                if chunk is not None:
+                    yield chunk
+        yield self._finish(draft, "")
+
+    async def astream(self, draft: Draft[T]) -> AsyncGenerator[T, None]:
+        """Give out the answer as it comes."""
+        with self._attempts:
+            async with aclosing(afallback(self, self._aask, clock=self._clock)) as given:
+                async for part in given:
+                    chunk = draft.add(part) if type(part) is Delta else self._chunk(draft, part)
+                    if chunk is not None:
+                        yield chunk
+        yield self._finish(draft, "")
+
+    def _chunk(self, draft: Draft[T], part: object) -> T | None:
+        """Return the chunk that a part makes, other than a delta; the end is kept for the last one."""
+        if isinstance(part, ChatResponse):
+            return draft.relay(part)
+        if isinstance(part, Restart):
+            return draft.restart({RESTART: part.step.member.name})
+        self._end = part  # type: ignore[assignment]
+        return None
+
+    def _finish(self, draft: Draft[T], delta: str | None) -> T:
+        beside = told(self.call)
+        if isinstance(self._end, Final):
+            return draft.adopt(self._end.response, delta, adopted(self._end, beside))
+        assert isinstance(self._end, Reply), "an answer that is whole has an end"
+        return draft.finish(self._end, delta, beside)
+
+    # ------------------------------------------------------------------------------------------ what the engine does
+
+    def end(self) -> list[Part]:
+        """The answer is whole: return what is still held."""
+        given = super().end()
+        self._attempts.end()
+        return given
+
+    def broke(self, error: Exception, step: Try) -> None:
+        """A member failed; what is no failure of a model is raised as it is."""
+        try:
+            super().broke(error, step)
+        finally:
+            self._attempts.end(error)
+
+    def failed(self, error: APIError) -> None:
+        """A member failed, and it counts."""
+        self.call.failed(error, self._used())
+
+    def left(self) -> None:
+        """The caller has left in the middle."""
+        self.call.cancelled(self._used())
+
+    def _used(self) -> Usage | None:
+        """Read what an attempt had used that did not come to its end; deltas do not say it."""
+        return self._deltas.reply.usage if self._deltas is not None else None
+
+    # ----------------------------------------------------------------------------------------------------- asking
+
+    def _ask(self, step: Try) -> Generator[Part, None, None]:
         """Ask a member, blocking."""
-        self.report()
-        seat = self._seats[step.member.target]
+        seat = self._take_seat(step)
         if not isinstance(seat.llm, Chutes):
             yield from parts(self._question(seat, step))
             return
-        plan, request = self._request(seat, seat.llm)
-        with seat.llm._client().stream(**request, timeout=seat.limits(step.limits)) as stream:
-            yield from stream
-        yield self._checked(plan, stream.reply)
+        plan, request = self._request(seat.llm, step)
+        self._deltas = deltas = seat.llm._client().stream(**request, timeout=seat.limits(step.limits))
+        with deltas:
+            if self._visible:
+                yield from deltas
+            else:  # nobody sees them: only that an answer has begun matters, and its end
+                for delta in deltas:
+                    if self._begins(delta):
+                        break
+                for _ in deltas:
+                    pass
+        yield self._checked(plan, deltas.reply)
 
-    async def aask(self, step: Try) -> AsyncGenerator[Part, None]:
+    async def _aask(self, step: Try) -> AsyncGenerator[Part, None]:
         """Ask a member on the event loop."""
-        self.report()
-        seat = self._seats[step.member.target]
+        seat = self._take_seat(step)
         if not isinstance(seat.llm, Chutes):
-            chunks = aparts(self._question(seat, step))
-            try:
+            async with aclosing(aparts(self._question(seat, step))) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            finally:
-                await chunks.aclose()
             return
-        plan, request = self._request(seat, seat.llm)
-        async with seat.llm._async_client().stream(**request, timeout=seat.limits(step.limits)) as stream:
-            async for delta in stream:
-                yield delta
-        yield self._checked(plan, stream.reply)
+        plan, request = self._request(seat.llm, step)
+        self._deltas = deltas = seat.llm._async_client().stream(**request, timeout=seat.limits(step.limits))
+        async with deltas:
+            if self._visible:
+                async for delta in deltas:
+                    yield delta
+            else:
+                async for delta in deltas:
+                    if self._begins(delta):
+                        break
+                async for _ in deltas:
+                    pass
+        yield self._checked(plan, deltas.reply)
+
+    def _take_seat(self, step: Try) -> Seat:
+        """Find whom to ask; of members that are asked together any makes the request."""
+        seat = self._seats[(step.together[0] if step.together else step.member).target]
+        self._deltas = None
+        self._attempts.begin(step, seat.llm)
+        return seat
+
+    def _begins(self, delta: Delta) -> bool:
+        if not _shows(delta):
+            return False
+        self.call.first_part(given_out=False)
+        return True
 
     def _question(self, seat: Seat, step: Try) -> Question:
-        return Question(seat.llm, seat.member.name, self._messages, self._params, self._visible, step.limits)
+        llm = unheard(seat.llm, self._owner.callback_manager)
+        name, span_id = seat.member.name, self._attempts.span_id
+        return Question(llm, name, self._messages, self._params, self._visible, step.limits, span_id)
 
-    def _request(self, seat: Seat, llm: Chutes) -> tuple[Plan[Any] | None, dict[str, Any]]:
+    def _request(self, llm: Chutes, step: Try) -> tuple[Plan[Any] | None, dict[str, Any]]:
+        name = step.member.name if step.together else llm.model
         wanted = self._params.get("structured")
         if not isinstance(wanted, Wanted):
-            return None, llm._request(self._messages, self._params)
-        params = {name: value for name, value in self._params.items() if name != "structured"}
-        json_mode = all(info.supports("json_mode") for info in seat.infos)
-        mode = llm._structured_mode(list(seat.infos))
-        plan = Plan.make(wanted.output_cls, mode, self._messages, params, model=llm.model, json_mode=json_mode)
-        return plan, llm._request(plan.messages, plan.params)
+            return None, llm._request(self._messages, self._params, name)
+        params = {given: value for given, value in self._params.items() if given != "structured"}
+        plan = llm._plan(wanted.output_cls, self._messages, params, name)
+        return plan, llm._request(plan.messages, plan.params, name)
 
     def _checked(self, plan: Plan[Any] | None, reply: Reply) -> Reply:
         """An answer of which no object can be made is a failure like any other, and the next member is asked."""
         if plan is not None:
             self._params["structured"].result = plan.read(chat_response(reply))
         return reply
-
-    # ---------------------------------------------------------------------------------------------- telling
-
-    def write(self, writer: Writer[T], part: Part) -> T | None:
-        """Return the chunk that a part makes; the end is kept for :meth:`finish`."""
-        if isinstance(part, ChatResponse):
-            return writer.foreign(part)
-        if isinstance(part, Restart):
-            return writer.restart(part.step)
-        self.end = part
-        return None
-
-    def finish(self, writer: Writer[T], delta: str | None) -> T:
-        """Return the whole answer, with what was tried."""
-        served = self._call.served
-        assert isinstance(self.end, (Reply, Final)), "an answer that is whole has an end"
-        assert served is not None, "somebody gave it"
-        return writer.finish(self.end, delta, served.name, self._call.attempts)
-
-    def report(self) -> None:
-        """Tell of the attempts that have ended since."""
-        for attempt in self._call.attempts[self._told :]:
-            self._tell(row(attempt))
-        self._told = len(self._call.attempts)
 
 
 def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Needs:
@@ -174,8 +266,11 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
     return Needs(told.features, frozenset(modalities), told.tokens)
 
 
+# Each of these is asked of every part: what is most frequent comes first.
+
+
 def _shows(part: Part) -> bool:
-    if isinstance(part, Delta):
+    if type(part) is Delta:
         return bool(part.content or part.reasoning or part.tool_calls)
     if isinstance(part, ChatResponse):
         return bool(part.delta or part.message.content or part.additional_kwargs.get("thinking_delta"))
@@ -183,16 +278,25 @@ def _shows(part: Part) -> bool:
 
 
 def _usage(part: Part) -> Usage | None:
-    return None if isinstance(part, (ChatResponse, Restart)) else part.usage
+    return part.usage if type(part) is Delta or isinstance(part, Reply | Final) else None
+
+
+def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:
+    """Read who gave an answer, and what it cost: where members were asked together only the answer knows."""
+    if not isinstance(part, Reply) or part.model is None:
+        return Receipt()
+    found = (seat.llm._known_models().get(part.model) for seat in seats if isinstance(seat.llm, Chutes))
+    info = next((info for info in found if info is not None), None)
+    return Receipt(part.model, cost(part.usage, info) if part.usage is not None and info is not None else None)
 
 
 def _ends(part: Part) -> bool:
     """The end waits for the engine to note that the answer is whole."""
-    return not isinstance(part, (Delta, ChatResponse))
+    return type(part) is not Delta and not isinstance(part, ChatResponse)
 
 
 def _waits(part: Part) -> bool:
     """Where an answer may begin anew, tool calls wait too: they must not be seen before they are whole."""
-    if isinstance(part, Delta):
+    if type(part) is Delta:
         return bool(part.tool_calls)
     return not isinstance(part, ChatResponse) or has_calls(part)

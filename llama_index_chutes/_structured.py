@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError
@@ -21,9 +21,10 @@ from pydantic_core import from_json
 from chutes_core import APIError, Kind
 from chutes_core.failures import failure
 
-__all__ = ["Mode", "Plan", "found_json"]
+__all__ = ["Inquiry", "Mode", "Plan", "found_json"]
 
 M = TypeVar("M", bound=BaseModel)
+M_co = TypeVar("M_co", covariant=True)
 
 _NAME = re.compile(r"[^A-Za-z0-9_-]")
 _FENCED = re.compile(r"```(?:json|JSON)?\s*(.*?)\s*```", re.DOTALL)
@@ -40,6 +41,23 @@ class Mode(StrEnum):
     SCHEMA = "schema"
     TOOL = "tool"
     WORDS = "words"
+
+
+class Inquiry(Protocol[M_co]):
+    """A question for an object that can be put to ``chat`` or ``stream_chat``, and reads what they give."""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The arguments."""
+
+    def ends(self, chunk: ChatResponse) -> bool:
+        """Tell whether a chunk is the last of a stream."""
+
+    def read(self, response: ChatResponse) -> M_co:
+        """Return the object of a whole answer."""
+
+    def partial(self, chunk: ChatResponse) -> M_co | FlexibleModel | None:
+        """Return what is there of it, or None."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,15 @@ class Plan(Generic[M]):
             given["response_format"] = {"type": "json_object"}
         told = TextBlock(text=_IN_WORDS + json.dumps(schema, ensure_ascii=False))
         return cls(output_cls, mode, _with_last(messages, told), given, model)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The arguments of the call that asks."""
+        return {"messages": self.messages, **self.params}
+
+    def ends(self, chunk: ChatResponse) -> bool:
+        """Tell whether a chunk is the last of a stream."""
+        return chunk.raw is not None
 
     def read(self, response: ChatResponse) -> M:
         """Return the answer.

@@ -13,9 +13,20 @@ from chutes_core import RequestRefusedError
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
-__all__ = ["chosen_tool", "selections_in", "tool_specs"]
+__all__ = ["Toolbox", "chosen_tool", "selections_in", "tool_specs"]
 
 _CHOICES = ("auto", "none", "required")
+
+
+class Toolbox(list[Mapping[str, Any]]):
+    """Descriptions of tools, which also know the tools themselves: another provider's model translates them its way."""
+
+    def __init__(
+        self, specs: Sequence[Mapping[str, Any]], tools: Sequence[BaseTool], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(specs)
+        self.tools = list(tools)
+        self.options = dict(options)
 
 
 def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]]) -> list[Mapping[str, Any]]:

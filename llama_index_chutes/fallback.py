@@ -12,52 +12,30 @@ import os
 import pickle
 import random
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import aclosing, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from operator import is_
+from typing import Any, TypeVar
 
-import llama_index.core.instrumentation as instrument
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-    LLMMetadata,
-    MessageRole,
-)
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
-from llama_index.core.instrumentation.events import BaseEvent
-from llama_index.core.instrumentation.events.llm import (
-    LLMStructuredPredictEndEvent,
-    LLMStructuredPredictInProgressEvent,
-    LLMStructuredPredictStartEvent,
-)
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import LLM, ToolSelection
+from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
-from chutes_core import ConfigurationError, Delta, Kind
-from chutes_core.clock import Clock, SystemClock
-from chutes_core.failures import failure
-from chutes_core.fallback import FallbackError, FallbackPolicy, Health
-from chutes_core.fallback.drivers import afallback, fallback
+from chutes_core import ConfigurationError
+from chutes_core.clock import SystemClock
+from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
+from chutes_core.settings import Settings
+from llama_index_chutes._attempts import AttemptEvent
+from llama_index_chutes._base import kept
+from llama_index_chutes._chat_model import ChatModel
 from llama_index_chutes._members import Seat, as_model, public_copy, seats_of
-from llama_index_chutes._parts import ChatWriter, CompletionWriter, Toolbox, Wanted, Writer
+from llama_index_chutes._parts import Wanted
 from llama_index_chutes._restart import acollect, arender, collect, is_restart, render
 from llama_index_chutes._run import Run
-from llama_index_chutes._structured import Mode, Plan
-from llama_index_chutes._tools import chosen_tool, selections_in, tool_specs
+from llama_index_chutes._stream import Draft
 from llama_index_chutes.llms import Chutes
-
-if TYPE_CHECKING:
-    from llama_index.core.program.utils import FlexibleModel
-    from llama_index.core.tools.types import BaseTool
 
 __all__ = [
     "AttemptEvent",
@@ -72,22 +50,10 @@ __all__ = [
     "render",
 ]
 
-dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
 T = TypeVar("T")
 
 
-class AttemptEvent(BaseEvent):
-    """One member's part in a call has ended: what ``raw["chutes_attempts"]`` says of it."""
-
-    attempt: dict[str, Any]
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name the event."""
-        return "ChutesAttemptEvent"
-
-
-class ChutesFallback(FunctionCallingLLM):
+class ChutesFallback(ChatModel):
     """A chat model made of several: when a member fails, the next one takes over.
 
     The last chunk of a stream, and every whole answer, says in ``raw`` who gave it (``"model_name"``) and what was
@@ -114,7 +80,8 @@ class ChutesFallback(FunctionCallingLLM):
     health: Any = Field(exclude=True, repr=False, description="What is known of the members.")
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a clock that you move.")
 
-    _seated: tuple[object, list[Seat]] | None = PrivateAttr(default=None)
+    _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
+    _live: tuple[tuple[object, ...], LiveStats | None] | None = PrivateAttr(default=None)
     _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
@@ -187,9 +154,10 @@ class ChutesFallback(FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What the framework needs to know: prompts are made to fit every member, and tools go to those that can."""
         seats = self._seats()
-        if self._metadata is None or self._metadata[0] is not seats:
-            self._metadata = (seats, self._described())
-        return self._metadata[1]
+        held = kept(self, "_metadata")
+        if held is None or held[0] is not seats:
+            held = self._metadata = (seats, self._described())
+        return held[1]  # type: ignore[no-any-return]
 
     def _described(self) -> LLMMetadata:
         each = [member.metadata for member in self.members]
@@ -203,16 +171,15 @@ class ChutesFallback(FunctionCallingLLM):
 
     def _seats(self) -> list[Seat]:
         """Return the members as the engine sees them, anew when one or what is known of it has changed."""
-        state: list[tuple[object, ...]] = [
-            (member, member.model, member.max_tokens, member.api_key, member._known_models())
-            if isinstance(member, Chutes)
-            else (member, None, None, None, None)
-            for member in self.members
-        ]
-        known = self._seated
+        state: list[object] = []
+        for member in self.members:
+            state.append(member)
+            if isinstance(member, Chutes):
+                state += (member.model, member.max_tokens, member.api_key, member._known_models())
+        known = kept(self, "_seated")
         if known is None or not _same(known[0], state):
             known = self._seated = (state, seats_of(self.members))
-        return known[1]
+        return known[1]  # type: ignore[no-any-return]
 
     @field_serializer("members")
     def _told_members(self, members: list[Any]) -> list[dict[str, Any]]:
@@ -237,289 +204,76 @@ class ChutesFallback(FunctionCallingLLM):
         pickle.dumps(self.policy)  # fails loudly: the framework would leave out what it cannot pickle, rules and all
         copy = self.model_copy(update={"members": [public_copy(member) for member in self.members], "clock": None})
         object.__setattr__(copy, "__pydantic_private__", None)
-        return FunctionCallingLLM.__getstate__(copy)
+        return ChatModel.__getstate__(copy)
 
     # ------------------------------------------------------------------------------------------------- running
 
-    @property
-    def _clock(self) -> Clock:
-        return cast("Clock", self.clock) if self.clock is not None else _CLOCK
+    def _seats_now(self) -> list[Seat]:
+        """Return the members for one call: where they may be asked together, each of their parameters matters."""
+        return seats_of(self.members, pools=True) if self.policy.first_hop == "server" else self._seats()
+
+    def _stats(self) -> LiveStats | None:
+        """Return the service's own statistics, where the policy's order is made of them."""
+        if self.policy.order not in ("latency", "throughput"):
+            return None
+        first = next((member for member in self.members if isinstance(member, Chutes)), None)
+        if first is None:
+            return None
+        of = (first.api_base, first._known_models(), first.http_client)
+        held = kept(self, "_live")
+        if held is None or not _same(held[0], of):
+            settings = Settings.resolve(base_url=first.api_base)
+            held = self._live = (of, LiveStats.of_service(settings, of[1], http_client=of[2]))
+        return held[1]  # type: ignore[no-any-return]
 
     def _run(self, messages: Sequence[ChatMessage], given: Mapping[str, Any], *, visible: bool) -> Run:
         if "timeout" in given:
             raise ConfigurationError("The time limits of a fallback are its policy's: FallbackPolicy(deadline=...).")
-        return Run(
-            self._seats(),
-            self.policy,
-            self.health,
-            self._extend_messages(list(messages)),
-            given,
-            visible=visible,
-            clock=self._clock,
-            chance=self._chance,
-            tell=_tell,
-        )
+        return Run(self, self._extend_messages(list(messages)), given, visible=visible)
 
-    def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
-        """Put the system prompt first, once."""
-        if any(each.role == MessageRole.SYSTEM and each.content == self.system_prompt for each in messages):
-            return messages
-        return super()._extend_messages(messages)
+    def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
+        return self._run(messages, params, visible=False).whole(draft)
 
-    def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
-        if not formatted and self.completion_to_prompt is not None:
-            prompt = self.completion_to_prompt(prompt)
-        return [ChatMessage(role=MessageRole.USER, content=prompt)]
+    async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
+        return await self._run(messages, params, visible=False).awhole(draft)
 
-    def _stream(self, run: Run, writer: Writer[T]) -> Generator[T, None, None]:
-        try:
-            with closing(fallback(run.relay, run.ask, clock=self._clock)) as parts:
-                for part in parts:
-                    chunk = writer.own(part) if type(part) is Delta else run.write(writer, part)
-                    if chunk is not None:
-                        yield chunk
-            yield run.finish(writer, "")
-        finally:
-            run.report()
+    def _streamed(
+        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
+    ) -> Generator[T, None, None]:
+        return self._run(messages, params, visible=True).stream(draft)
 
-    async def _astream(self, run: Run, writer: Writer[T]) -> AsyncGenerator[T, None]:
-        try:
-            async with aclosing(afallback(run.relay, run.aask, clock=self._clock)) as parts:
-                async for part in parts:
-                    chunk = writer.own(part) if type(part) is Delta else run.write(writer, part)
-                    if chunk is not None:
-                        yield chunk
-            yield run.finish(writer, "")
-        finally:
-            run.report()
+    def _astreamed(
+        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
+    ) -> AsyncGenerator[T, None]:
+        return self._run(messages, params, visible=True).astream(draft)
 
-    def _whole(self, run: Run, writer: Writer[T]) -> T:
-        try:
-            for part in fallback(run.relay, run.ask, clock=self._clock):
-                run.end = part
-        finally:
-            run.report()
-        return run.finish(writer, None)
+    def _inquiry(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        params: Mapping[str, Any],
+        prompt_args: Mapping[str, Any],
+    ) -> Wanted:
+        return Wanted(output_cls, prompt, prompt_args, prompt.format_messages(llm=self, **prompt_args), params)
 
-    async def _awhole(self, run: Run, writer: Writer[T]) -> T:
-        try:
-            async for part in afallback(run.relay, run.aask, clock=self._clock):
-                run.end = part
-        finally:
-            run.report()
-        return run.finish(writer, None)
-
-    # ------------------------------------------------------------------------------------------------ chat
-
-    @llm_chat_callback()
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer."""
-        return self._whole(self._run(messages, kwargs, visible=False), ChatWriter())
-
-    @llm_chat_callback()
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer."""
-        return await self._awhole(self._run(messages, kwargs, visible=False), ChatWriter())
-
-    @llm_chat_callback()
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Ask, and take the answer as it comes; the last chunk has the tool calls and the attempts."""
-        return self._stream(self._run(messages, kwargs, visible=True), ChatWriter())
-
-    @llm_chat_callback()
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """Ask, and take the answer as it comes; the last chunk has the tool calls and the attempts."""
-        return self._astream(self._run(messages, kwargs, visible=True), ChatWriter())
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
-        return self._whole(self._run(self._prompted(prompt, formatted), kwargs, visible=False), CompletionWriter())
-
-    @llm_completion_callback()
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
-        run = self._run(self._prompted(prompt, formatted), kwargs, visible=False)
-        return await self._awhole(run, CompletionWriter())
-
-    @llm_completion_callback()
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer a prompt, and give the answer as it comes."""
-        return self._stream(self._run(self._prompted(prompt, formatted), kwargs, visible=True), CompletionWriter())
-
-    @llm_completion_callback()
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """Answer a prompt, and give the answer as it comes."""
-        return self._astream(self._run(self._prompted(prompt, formatted), kwargs, visible=True), CompletionWriter())
+    def _speaker(self, response: ChatResponse) -> str:
+        told = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None
+        return str(told or "The model")
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""
-        return FunctionCallingLLM.stream(self._without_restart(), prompt, **prompt_args)
+        return super(ChutesFallback, self._without_restart()).stream(prompt, **prompt_args)
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""
-        return await FunctionCallingLLM.astream(self._without_restart(), prompt, **prompt_args)
+        return await super(ChutesFallback, self._without_restart()).astream(prompt, **prompt_args)
 
     def _without_restart(self) -> ChutesFallback:
         if self.policy.after_commit == "raise":
             return self
         return self.model_copy(update={"policy": replace(self.policy, after_commit="raise")})
 
-    # ----------------------------------------------------------------------------------------------- tools
 
-    def _prepare_chat_with_tools(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        tool_required: bool = False,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Make the arguments of ``chat``; each member translates the tools its own way."""
-        messages = list(chat_history or [])
-        if user_msg is not None:
-            user = ChatMessage(role=MessageRole.USER, content=user_msg) if isinstance(user_msg, str) else user_msg
-            messages.append(user)
-        specs = tool_specs(tools)
-        if not specs:
-            return {"messages": messages, **kwargs}
-        options: dict[str, Any] = {
-            "allow_parallel_tool_calls": allow_parallel_tool_calls,
-            "tool_required": tool_required,
-            **({"tool_choice": tool_choice} if tool_choice is not None else {}),
-        }
-        choice = chosen_tool(tool_choice, required=tool_required, specs=specs)
-        parallel = {} if allow_parallel_tool_calls else {"parallel_tool_calls": False}
-        box = Toolbox(specs, tools, options)
-        return {"messages": messages, "tools": box, "tool_choice": choice, **parallel, **kwargs}
-
-    def get_tool_calls_from_response(
-        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
-    ) -> list[ToolSelection]:
-        """Return the complete tool calls of a response; in the middle of a stream there are none yet.
-
-        Raises:
-            MalformedReplyError: The model called a tool with arguments that are not valid.
-            ValueError: There is none, and ``error_on_no_tool_call`` is set.
-        """
-        served = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None
-        invalid = response.message.additional_kwargs.get("invalid_tool_calls")
-        if invalid:
-            said = "; ".join(f"the call of {call['function']['name']!r}: {call['error']}" for call in invalid)
-            raise failure(Kind.MALFORMED, said, model=served)
-        selections = selections_in(response.message)
-        if not selections and error_on_no_tool_call:
-            said = (response.message.content or "")[:200]
-            raise ValueError(f"{served or 'The model'} called no tool; it said: {said!r}")
-        return selections
-
-    # ------------------------------------------------------------------------------------ structured answers
-
-    def _question(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: Mapping[str, Any] | None,
-        prompt_args: Mapping[str, Any],
-    ) -> tuple[Wanted, dict[str, Any]]:
-        dispatcher.event(
-            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
-        )
-        wanted = Wanted(output_cls, prompt, prompt_args)
-        messages = prompt.format_messages(llm=self, **prompt_args)
-        return wanted, {**(llm_kwargs or {}), "messages": messages, "structured": wanted}
-
-    def structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Ask for an object of a class; a member whose answer is none is followed by the next."""
-        wanted, request = self._question(output_cls, prompt, llm_kwargs, prompt_args)
-        self.chat(**request)
-        return _ended(wanted)  # type: ignore[no-any-return]
-
-    async def astructured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Ask for an object of a class; a member whose answer is none is followed by the next."""
-        wanted, request = self._question(output_cls, prompt, llm_kwargs, prompt_args)
-        await self.achat(**request)
-        return _ended(wanted)  # type: ignore[no-any-return]
-
-    def stream_structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Model | FlexibleModel, None, None]:
-        """Ask for an object of a class, and give out what is there of it: each piece replaces those before."""
-        wanted, request = self._question(output_cls, prompt, llm_kwargs, prompt_args)
-        reader = _reader(output_cls)
-        for chunk in self.stream_chat(**request):
-            if (piece := _piece(reader, chunk)) is not None:
-                yield piece
-        yield _ended(wanted)
-
-    async def astream_structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Model | FlexibleModel, None]:
-        """Ask for an object of a class, and give out what is there of it: each piece replaces those before."""
-        wanted, request = self._question(output_cls, prompt, llm_kwargs, prompt_args)
-        reader = _reader(output_cls)
-        chunks = await self.astream_chat(**request)
-
-        async def pieces() -> AsyncGenerator[Model | FlexibleModel, None]:
-            async for chunk in chunks:
-                if (piece := _piece(reader, chunk)) is not None:
-                    yield piece
-            yield _ended(wanted)
-
-        return pieces()
-
-
-_CLOCK = SystemClock()
-
-
-def _same(one: object, other: list[tuple[object, ...]]) -> bool:
+def _same(before: Sequence[object], now: Sequence[object]) -> bool:
     """Whether nothing was exchanged; equal is not enough, and comparing models by value would be slow."""
-    before = cast("list[tuple[object, ...]]", one)
-    return len(before) == len(other) and all(
-        a is b for row, told in zip(before, other, strict=True) for a, b in zip(row, told, strict=True)
-    )
-
-
-def _tell(attempt: dict[str, Any]) -> None:
-    dispatcher.event(AttemptEvent(attempt=attempt))
-
-
-def _reader(output_cls: type[Model]) -> Plan[Model]:
-    return Plan.make(output_cls, Mode.WORDS, [], None, model="")
-
-
-def _piece(reader: Plan[Model], chunk: ChatResponse) -> Model | FlexibleModel | None:
-    if isinstance(chunk.raw, Mapping):  # the end, which is read strictly, or a marker
-        return None
-    piece = reader.partial(chunk)
-    if piece is not None:
-        dispatcher.event(LLMStructuredPredictInProgressEvent(output=piece))
-    return piece
-
-
-def _ended(wanted: Wanted) -> Any:
-    dispatcher.event(LLMStructuredPredictEndEvent(output=wanted.result))
-    return wanted.result
+    return len(before) == len(now) and all(map(is_, before, now))

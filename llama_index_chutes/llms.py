@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-import llama_index.core.instrumentation as instrument
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-    LLMMetadata,
-    MessageRole,
-)
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.instrumentation.events.llm import (
-    LLMStructuredPredictEndEvent,
-    LLMStructuredPredictInProgressEvent,
-    LLMStructuredPredictStartEvent,
-)
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
-from chutes_core import ChatParams, ImagePolicy, Kind, ModelInfo
-from chutes_core.failures import failure
+from chutes_core import ChatParams, ImagePolicy, ModelInfo
 from chutes_core.request import build_chat_request, model_infos
-from llama_index_chutes._base import ChutesComponent
-from llama_index_chutes._messages import chat_response, completion_response, wire_messages
+from llama_index_chutes._base import ChutesComponent, kept
+from llama_index_chutes._chat_model import ChatModel
+from llama_index_chutes._messages import wire_messages
 from llama_index_chutes._metadata import described
-from llama_index_chutes._stream import ChatDraft, CompletionDraft, adrain, drain
+from llama_index_chutes._stream import Draft, adrain, drain
 from llama_index_chutes._structured import Mode, Plan
-from llama_index_chutes._tools import chosen_tool, selections_in, tool_specs
-
-if TYPE_CHECKING:
-    from llama_index.core.program.utils import FlexibleModel
-    from llama_index.core.tools.types import BaseTool
+from llama_index_chutes._tools import tool_specs
 
 __all__ = ["Chutes"]
 
-dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
+T = TypeVar("T")
 
 _ALIASES = {"max_completion_tokens": "max_tokens", "reasoning_effort": "reasoning"}
 _HINTS = {
@@ -58,7 +35,7 @@ _HINTS = {
 }
 
 
-class Chutes(ChutesComponent, FunctionCallingLLM):
+class Chutes(ChutesComponent, ChatModel):
     """A chat model on Chutes.
 
     What is not given is not sent. A call that does not end in a whole answer raises one of the errors of
@@ -128,12 +105,15 @@ class Chutes(ChutesComponent, FunctionCallingLLM):
         catalog = self._known_models()
         calls = self.is_function_calling_model
         known = (self.model, self.max_tokens, self.context_window, calls, id(catalog))
-        if self._metadata is None or self._metadata[0] != known:
-            self._metadata = (known, described(self.model, self._infos(), self.context_window, self.max_tokens, calls))
-        return self._metadata[1]
+        held = kept(self, "_metadata")
+        if held is None or held[0] != known:
+            held = (known, described(self.model, self._infos(), self.context_window, self.max_tokens, calls))
+            self._metadata = held
+        return held[1]  # type: ignore[no-any-return]
 
-    def _infos(self) -> list[ModelInfo]:
-        return model_infos(self._known_models(), self.model)
+    def _infos(self, model: str | None = None) -> list[ModelInfo]:
+        """What is known of each model that may answer; ``model`` is asked in place of its own."""
+        return model_infos(self._known_models(), model or self.model)
 
     def _own_settings(self) -> dict[str, Any]:
         return {"base_url": self.api_base, "inline_images": self.inline_images}
@@ -151,135 +131,58 @@ class Chutes(ChutesComponent, FunctionCallingLLM):
                 params[name] = {**inner, **value} if isinstance(inner, Mapping) and value else value
         return {name: value for name, value in params.items() if value is not None}
 
-    def _request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the arguments of a call of the client."""
+    def _request(
+        self, messages: Sequence[ChatMessage], given: Mapping[str, Any], model: str | None = None
+    ) -> dict[str, Any]:
+        """Make the arguments of a call of the client; ``model`` is asked in place of its own."""
         params = self._params(given)
         if tools := params.get("tools"):
             params["tools"] = tool_specs(tools)
         elif "tools" in params:
             del params["tools"]
-        echo = any(info.traits.echo_reasoning is True for info in self._infos())
+        echo = any(info.traits.echo_reasoning is True for info in self._infos(model))
         wire = wire_messages(self._extend_messages(list(messages)), echo_reasoning=echo)
-        return {"messages": wire, "model": self.model, **params}
+        return {"messages": wire, "model": model or self.model, **params}
 
-    def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
-        """Put the system prompt first, once: some ways through the framework have done it by now, others never do."""
-        if any(each.role == MessageRole.SYSTEM and each.content == self.system_prompt for each in messages):
-            return messages
-        return super()._extend_messages(messages)
+    def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
+        return draft.finish(self._client().chat(**self._request(messages, params)))
 
-    def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
-        if not formatted and self.completion_to_prompt is not None:
-            prompt = self.completion_to_prompt(prompt)
-        return [ChatMessage(role=MessageRole.USER, content=prompt)]
+    async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
+        return draft.finish(await self._async_client().chat(**self._request(messages, params)))
 
-    # ------------------------------------------------------------------------------------------------ chat
+    def _streamed(
+        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
+    ) -> Generator[T, None, None]:
+        return drain(self._client().stream(**self._request(messages, params)), draft)
 
-    @llm_chat_callback()
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer."""
-        return chat_response(self._client().chat(**self._request(messages, kwargs)))
+    def _astreamed(
+        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
+    ) -> AsyncGenerator[T, None]:
+        return adrain(self._async_client().stream(**self._request(messages, params)), draft)
 
-    @llm_chat_callback()
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer."""
-        return chat_response(await self._async_client().chat(**self._request(messages, kwargs)))
-
-    @llm_chat_callback()
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Ask, and take the answer as it comes; the last chunk has the tool calls and the usage."""
-        return drain(self._client().stream(**self._request(messages, kwargs)), ChatDraft())
-
-    @llm_chat_callback()
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """Ask, and take the answer as it comes; the last chunk has the tool calls and the usage."""
-        return adrain(self._async_client().stream(**self._request(messages, kwargs)), ChatDraft())
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
-        return completion_response(self._client().chat(**self._request(self._prompted(prompt, formatted), kwargs)))
-
-    @llm_completion_callback()
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
-        request = self._request(self._prompted(prompt, formatted), kwargs)
-        return completion_response(await self._async_client().chat(**request))
-
-    @llm_completion_callback()
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer a prompt, and give the answer as it comes."""
-        request = self._request(self._prompted(prompt, formatted), kwargs)
-        return drain(self._client().stream(**request), CompletionDraft())
-
-    @llm_completion_callback()
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """Answer a prompt, and give the answer as it comes."""
-        request = self._request(self._prompted(prompt, formatted), kwargs)
-        return adrain(self._async_client().stream(**request), CompletionDraft())
-
-    # ----------------------------------------------------------------------------------------------- tools
-
-    def _prepare_chat_with_tools(
+    def _inquiry(
         self,
-        tools: Sequence[BaseTool],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        tool_required: bool = False,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Make the arguments of ``chat``; the history stays as it is."""
-        messages = list(chat_history or [])
-        if user_msg is not None:
-            user = ChatMessage(role=MessageRole.USER, content=user_msg) if isinstance(user_msg, str) else user_msg
-            messages.append(user)
-        specs = tool_specs(tools)
-        if not specs:
-            return {"messages": messages, **kwargs}
-        choice = chosen_tool(tool_choice, required=tool_required, specs=specs)
-        # Engines allow several calls at once unless they are told not to.
-        parallel = {} if allow_parallel_tool_calls else {"parallel_tool_calls": False}
-        return {"messages": messages, "tools": specs, "tool_choice": choice, **parallel, **kwargs}
-
-    def get_tool_calls_from_response(
-        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
-    ) -> list[ToolSelection]:
-        """Return the complete tool calls of a response; in the middle of a stream there are none yet.
-
-        Raises:
-            MalformedReplyError: The model called a tool with arguments that are not valid: to go on without that
-                call would be to lose it.
-            ValueError: There is none, and ``error_on_no_tool_call`` is set.
-        """
-        invalid = response.message.additional_kwargs.get("invalid_tool_calls")
-        if invalid:
-            said = "; ".join(f"the call of {call['function']['name']!r}: {call['error']}" for call in invalid)
-            raise failure(Kind.MALFORMED, said, model=self.model)
-        selections = selections_in(response.message)
-        if not selections and error_on_no_tool_call:
-            raise ValueError(f"{self.model} called no tool; it said: {(response.message.content or '')[:200]!r}")
-        return selections
-
-    # ------------------------------------------------------------------------------------ structured answers
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        params: Mapping[str, Any],
+        prompt_args: Mapping[str, Any],
+    ) -> Plan[Model]:
+        return self._plan(output_cls, prompt.format_messages(llm=self, **prompt_args), params)
 
     def _plan(
         self,
         output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: Mapping[str, Any] | None,
-        prompt_args: Mapping[str, Any],
+        messages: Sequence[ChatMessage],
+        params: Mapping[str, Any],
+        model: str | None = None,
     ) -> Plan[Model]:
-        dispatcher.event(
-            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
-        )
-        infos = self._infos()
-        messages = prompt.format_messages(llm=self, **prompt_args)
+        infos = self._infos(model)
         json_mode = all(info.supports("json_mode") for info in infos)
         mode = self._structured_mode(infos)
-        return Plan.make(output_cls, mode, messages, llm_kwargs, model=self.model, json_mode=json_mode)
+        return Plan.make(output_cls, mode, messages, params, model=model or self.model, json_mode=json_mode)
+
+    def _speaker(self, response: ChatResponse) -> str:
+        return self.model
 
     def _structured_mode(self, infos: Sequence[ModelInfo]) -> Mode:
         wish = self.pydantic_program_mode
@@ -288,75 +191,3 @@ class Chutes(ChutesComponent, FunctionCallingLLM):
         if wish != PydanticProgramMode.FUNCTION and all(info.supports("structured_outputs") for info in infos):
             return Mode.SCHEMA
         return Mode.TOOL if self.metadata.is_function_calling_model else Mode.WORDS
-
-    def structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Ask for an object of a class, and return it.
-
-        Raises:
-            MalformedReplyError: The answer is not one.
-        """
-        plan = self._plan(output_cls, prompt, llm_kwargs, prompt_args)
-        return _ended(plan.read(self.chat(plan.messages, **plan.params)))
-
-    async def astructured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Ask for an object of a class, and return it."""
-        plan = self._plan(output_cls, prompt, llm_kwargs, prompt_args)
-        return _ended(plan.read(await self.achat(plan.messages, **plan.params)))
-
-    def stream_structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Model | FlexibleModel, None, None]:
-        """Ask for an object of a class, and give out what is there of it until it is whole."""
-        plan = self._plan(output_cls, prompt, llm_kwargs, prompt_args)
-        for chunk in self.stream_chat(plan.messages, **plan.params):
-            if (piece := _step(plan, chunk)) is not None:
-                yield piece
-
-    async def astream_structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Model | FlexibleModel, None]:
-        """Ask for an object of a class, and give out what is there of it until it is whole."""
-        plan = self._plan(output_cls, prompt, llm_kwargs, prompt_args)
-        chunks = await self.astream_chat(plan.messages, **plan.params)
-
-        async def steps() -> AsyncGenerator[Model | FlexibleModel, None]:
-            async for chunk in chunks:
-                if (piece := _step(plan, chunk)) is not None:
-                    yield piece
-
-        return steps()
-
-
-def _step(plan: Plan[Model], chunk: ChatResponse) -> Model | FlexibleModel | None:
-    """Read a chunk: loosely while the answer is being written, strictly at its end."""
-    if chunk.raw is not None:
-        return _ended(plan.read(chunk))
-    piece = plan.partial(chunk)
-    if piece is not None:
-        dispatcher.event(LLMStructuredPredictInProgressEvent(output=piece))
-    return piece
-
-
-def _ended(output: Model) -> Model:
-    dispatcher.event(LLMStructuredPredictEndEvent(output=output))
-    return output

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from chutes_core.fallback.call import Call, GiveUp, Try, Wait
 from chutes_core.fallback.health import Health, Vitals
+from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.trace import Attempt, FallbackError
+from chutes_core.fallback.trace import Attempt, FallbackError, Receipt
 
 __all__ = [
     "Attempt",
@@ -19,8 +20,10 @@ __all__ = [
     "FallbackPolicy",
     "GiveUp",
     "Health",
+    "LiveStats",
     "Member",
     "Needs",
+    "Receipt",
     "Try",
     "Vitals",
     "Wait",

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 from chutes_core.errors import APIError, ChutesError, Kind, RequestRefusedError, Retry, Scope
 from chutes_core.fallback.health import Health
-from chutes_core.fallback.members import Member, Needs, reason_to_skip
+from chutes_core.fallback.hop import Hop, blamed, together
+from chutes_core.fallback.live import LiveStats
+from chutes_core.fallback.members import Member, Needs, eligible, features_named
 from chutes_core.fallback.order import ordered
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.trace import Attempt, FallbackError
+from chutes_core.fallback.trace import Attempt, FallbackError, Outcome, Receipt
+from chutes_core.model_info import ModelInfo
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage, cost
 
@@ -30,11 +33,19 @@ _LASTING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask a member, within limits. ``restart`` says that a part of another answer was given out before."""
+    """Ask a member, within limits.
+
+    Attributes:
+        member: Whom to ask.
+        limits: How long it may take.
+        restart: A part of another answer was given out before.
+        together: The members whom the name of ``member`` lists; any of them makes the request.
+    """
 
     member: Member
     limits: TimeLimits
     restart: bool = False
+    together: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,13 @@ class Call:
         chance: A random number between 0 and 1.
         visible: Whether parts are given out as they come; otherwise the answer is given out whole, and an
             attempt that breaks in the middle was never seen.
+        stats: The service's own statistics, for orders by what is fast just now.
+
+    Attributes:
+        attempts: What happened so far, in order.
+        served: The member that answered.
+        first_hop: ``"server"`` where the first request goes to several members at once, ``"member"`` where it does
+            not, and why not where the policy asked for it.
 
     >>> from chutes_core.failures import failure
     >>> call = Call([Member("acme/one"), Member("acme/two")], FallbackPolicy(), Health(), now=lambda: 0.0)
@@ -84,6 +102,7 @@ class Call:
         now: Callable[[], float],
         chance: Callable[[], float] = random.random,
         visible: bool = False,
+        stats: LiveStats | None = None,
     ) -> None:
         self.policy = policy
         self.health = health
@@ -97,9 +116,11 @@ class Call:
         self._failures: list[APIError] = []
         self._final: ChutesError | None = None
         self._current: Member | None = None
+        self._together: Hop | None = None
         self._since = self._started
         self._first: float | None = None
         self._committed = False
+        self._made = 0
         self._round = 0
         self._dead_accounts: set[str] = set()
         self._window: int | None = None
@@ -107,12 +128,27 @@ class Call:
         self._asked: set[str] = set()
         self._may_ask_at: dict[str, float] = {}
         health.earn(policy.budget, policy.burst)
-        self._order = self._eligible(ordered(members, policy, health, now=self._started, chance=chance))
+        if stats is not None and policy.order in ("latency", "throughput"):
+            stats.wanted()
+        order = ordered(members, policy, health, now=self._started, chance=chance, stats=stats)
+        self._order, left_out = eligible(order, self._needs, policy, health.lacks)
+        self.attempts += [Attempt(member.name, "skipped", detail=reason) for member, reason in left_out]
+        self.first_hop = "member"
+        self._hop: Hop | None = None
+        if policy.first_hop == "server":
+            self._join()
+
+    def _join(self) -> None:
+        found = together(self._order, self._needs, self.policy, self._unwell)
+        if isinstance(found, Hop):
+            self._hop, self.first_hop = found, "server"
+        else:
+            self.first_hop = f"member: {found}"
 
     @property
     def made(self) -> int:
         """How many attempts have been made."""
-        return sum(attempt.outcome != "skipped" for attempt in self.attempts)
+        return self._made
 
     # --- what to do --------------------------------------------------------------------------------
 
@@ -127,6 +163,9 @@ class Call:
             return self._give_up("the deadline has passed")
         if self.made >= self.policy.max_attempts:
             return self._give_up("no more are allowed")
+        if self._hop is not None:
+            hop, self._hop = self._hop, None
+            return self._try(hop.member, left, hop)
         open_ = [member for member in self._order if self._is_open(member)]
         fresh = [member for member in open_ if member.target not in self._asked]
         if not fresh:
@@ -136,16 +175,13 @@ class Call:
         # A stable sort: within the well and the unwell the policy's order stays.
         return self._try(min(fresh, key=self._unwell), left)
 
-    def _try(self, member: Member, left: float | None) -> Try:
+    def _try(self, member: Member, left: float | None, hop: Hop | None = None) -> Try:
         policy = self.policy
-        self._current, self._since, self._first = member, self._now(), None
+        self._current, self._together, self._since, self._first = member, hop, self._now(), None
         self._asked.add(member.target)
         total = _least(policy.attempt, left)
-        return Try(
-            member,
-            TimeLimits(first_token=_least(policy.first_token, total), gap=_least(policy.gap, total), total=total),
-            restart=self._committed,
-        )
+        limits = TimeLimits(first_token=_least(policy.first_token, total), gap=_least(policy.gap, total), total=total)
+        return Try(member, limits, self._committed, hop.members if hop is not None else ())
 
     def _next_round(self, open_: Sequence[Member], left: float | None) -> Wait | GiveUp:
         """Everybody has been asked: wait a little and begin again with those it may have passed for."""
@@ -170,7 +206,7 @@ class Call:
         return member.info is not None and (member.info.context_length or 0) > self._window
 
     def _unwell(self, member: Member) -> bool:
-        return self.health.unwell(member.target) or self.health.unwell(_account_key(member))
+        return self.health.unwell(member.target) or self.health.unwell(member.account_key)
 
     def _left(self) -> float | None:
         deadline = self.policy.deadline
@@ -194,38 +230,46 @@ class Call:
             self._first = self._now() - self._since
         self._committed = self._committed or (self._visible and given_out)
 
-    def succeeded(self, usage: Usage | None = None) -> None:
-        """The member's answer is whole."""
-        member = self._ended()
+    def succeeded(self, usage: Usage | None = None, receipt: Receipt | None = None) -> None:
+        """The member's answer is whole; ``receipt`` is what it says of itself."""
+        asked, hop = self._ended()
+        named = hop.named(receipt.model) if hop is not None and receipt is not None else None
+        member = self.served = named or asked
         self.health.succeeded(member.target, ttft=self._first)
-        self.health.succeeded(_account_key(member))
-        self.served = member
-        self._record(member, "answered", usage=usage)
+        self.health.succeeded(member.account_key)
+        self._record(asked, "answered", usage=usage, receipt=receipt, info=member.info)
 
-    def cancelled(self) -> None:
+    def cancelled(self, usage: Usage | None = None) -> None:
         """The caller does not want the answer any more; that says nothing about the member."""
         if self._current is not None:
-            self._record(self._ended(), "cancelled")
+            self._record(self._ended()[0], "cancelled", usage=usage)
 
-    def failed(self, error: APIError) -> None:
-        """The member failed."""
-        member = self._ended()
+    def failed(self, error: APIError, usage: Usage | None = None) -> None:
+        """The member failed; ``usage`` is what it had used, where the error does not say."""
+        member, hop = self._ended()
         self._failures.append(error)
         partial = error.partial_reply
-        usage = partial.usage if partial is not None else None
+        usage = (partial.usage if partial is not None else None) or usage
         self._record(member, "failed", error=error, usage=usage)
         if error.scope is Scope.ACCOUNT:
             self._dead_accounts.add(member.account)
-            self.health.failed(_account_key(member), error.kind, retry_after=error.retry_after)
+            self.health.failed(member.account_key, error.kind, retry_after=error.retry_after)
         elif error.scope is Scope.TARGET:
-            self.health.failed(member.target, error.kind, retry_after=error.retry_after)
-            self._may_ask_at[member.target] = self._now() + min(error.retry_after or 0.0, self.policy.retry_after_max)
-            if error.kind in _LASTING or (error.retry_after or 0.0) > self.policy.retry_after_max:
-                self._barred.add(member.target)
+            for each in blamed(hop, error) if hop is not None else (member,):
+                self._failed(each, error)
         else:
             self._refused(member, error)
         if self._committed and self.policy.after_commit == "raise":
+            error.attempts = tuple(self.attempts)
             self._final = error
+
+    def _failed(self, member: Member, error: APIError) -> None:
+        policy, after = self.policy, error.retry_after or 0.0
+        self.health.failed(member.target, error.kind, retry_after=error.retry_after)
+        self._asked.add(member.target)
+        self._may_ask_at[member.target] = self._now() + min(after, policy.retry_after_max)
+        if error.kind in _LASTING or after > policy.retry_after_max:
+            self._barred.add(member.target)
 
     def _refused(self, member: Member, error: APIError) -> None:
         """The request is at fault: nobody else takes it either, unless they can do more."""
@@ -234,73 +278,47 @@ class Call:
             window = member.info.context_length if member.info is not None else None
             self._window = max(self._window or 0, window or getattr(error, "limit", None) or 0)
         elif error.kind is Kind.UNSUPPORTED:
-            for feature in _named(str(error)) & (self._needs.features | self._needs.modalities):
+            for feature in features_named(str(error)) & (self._needs.features | self._needs.modalities):
                 self.health.lacking(member.target, feature)
+            if self._together is not None:  # nobody knows whose refusal it was
+                self.health.failed(member.target, error.kind)
         elif error.retry is Retry.NEVER:
             self._final = FallbackError.of(self._failures, self.attempts)
 
-    def _ended(self) -> Member:
+    def _ended(self) -> tuple[Member, Hop | None]:
         member, self._current = self._current, None
         if member is None:
             raise RuntimeError("no attempt is under way")
-        return member
+        return member, self._together
 
     def _record(
-        self, member: Member, outcome: str, *, error: APIError | None = None, usage: Usage | None = None
+        self,
+        member: Member,
+        outcome: Outcome,
+        *,
+        error: APIError | None = None,
+        usage: Usage | None = None,
+        receipt: Receipt | None = None,
+        info: ModelInfo | None = None,
     ) -> None:
+        self._made += 1
+        info = info or member.info
+        price = receipt.cost if receipt is not None else None
+        if price is None and usage is not None and info is not None:
+            price = cost(usage, info)
         self.attempts.append(
             Attempt(
                 member.name,
-                outcome,  # type: ignore[arg-type]
+                outcome,
                 error.kind if error is not None else None,
                 error.status_code if error is not None else None,
                 self._now() - self._since,
                 str(error) if error is not None else "",
                 usage,
-                cost(usage, member.info) if usage is not None and member.info is not None else None,
+                price,
+                receipt.model if receipt is not None else None,
             )
         )
-
-    def _eligible(self, members: Sequence[Member]) -> list[Member]:
-        """Leave out who cannot take this request, and say why."""
-        kept: list[Member] = []
-        for member in members:
-            lacks = self.health.vitals(member.target).lacks
-            reason = reason_to_skip(member, self._needs, self.policy, lacks=lacks)
-            if reason is None and kept and _betrays(kept[0], member, self.policy):
-                reason = "no confidential compute, which the members before it have"
-            if reason is None:
-                kept.append(member)
-            else:
-                self.attempts.append(Attempt(member.name, "skipped", detail=reason))
-        return kept
-
-
-def _betrays(first: Member, member: Member, policy: FallbackPolicy) -> bool:
-    """Whether falling from one member to the other would leave confidential compute without anybody saying so.
-
-    A model of another provider was named by hand, and the catalogue knows nothing of it: that is its user's word.
-    """
-    if policy.confidential is False or member.info is None:
-        return False
-    return first.info is not None and first.info.confidential is True and member.info.confidential is not True
-
-
-def _account_key(member: Member) -> str:
-    return f"account:{member.account}"
-
-
-def _named(message: str) -> set[str]:
-    """The capabilities that a refusal speaks of."""
-    words = {
-        "image": ("image", "multimodal", "vision"),
-        "video": ("video",),
-        "tools": ("tool", "function call"),
-        "structured_outputs": ("json_schema", "structured", "schema"),
-        "json_mode": ("json_object", "json mode"),
-    }
-    lowered = message.lower()
-    return {feature for feature, hints in words.items() if any(hint in lowered for hint in hints)}
 
 
 def _least(*limits: float | None) -> float | None:

@@ -6,13 +6,14 @@ given out when; the loops fetch parts, hand them over, and report what happened 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 
 from chutes_core.clock import Clock
+from chutes_core.errors import APIError
 from chutes_core.fallback.call import Call, GiveUp, Try, Wait
 from chutes_core.fallback.foreign import as_failure
+from chutes_core.fallback.trace import Receipt
 from chutes_core.usage import Usage
 
 __all__ = ["Relay", "afallback", "fallback"]
@@ -30,6 +31,7 @@ class Relay(Generic[P]):
         usage: The usage that a part reports, if it does.
         marker: Makes the part that tells a reader to forget what came before.
         whole: Give parts out only when the answer is whole.
+        receipt: What the last part of an answer says of it.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class Relay(Generic[P]):
         shows: Callable[[P], bool],
         usage: Callable[[P], Usage | None],
         marker: Callable[[Try], P] | None = None,
-        holds: Callable[[P], bool] = lambda part: False,
+        holds: Callable[[P], bool] | None = None,
         whole: bool = False,
+        receipt: Callable[[P], Receipt] | None = None,
     ) -> None:
         self.call = call
         self._shows = shows
@@ -48,6 +51,7 @@ class Relay(Generic[P]):
         self._marker = marker
         self._holds = holds
         self._whole = whole
+        self._receipt = receipt
         self._early: list[P] = []
         self._late: list[P] = []
         self._shown = False
@@ -58,32 +62,50 @@ class Relay(Generic[P]):
         self._early, self._late, self._shown, self._last_usage = [], [], False, None
         return [self._marker(step)] if step.restart and self._marker is not None else []
 
-    def take(self, part: P) -> list[P]:
+    def take(self, part: P) -> Sequence[P]:
         """Take a part and return what may be given out now."""
-        self._last_usage = self._usage(part) or self._last_usage
-        late = self._whole or self._holds(part)
-        if self._shows(part):
-            self.call.first_part(given_out=not late)
-            self._shown = self._shown or not late
-        if late:
+        told = self._usage(part)
+        if told is not None:
+            self._last_usage = told
+        if self._whole or (self._holds is not None and self._holds(part)):
+            if self._shows(part):
+                self.call.first_part(given_out=False)
             self._late.append(part)
-            return []
-        self._early.append(part)  # what shows nothing waits: another member may take its place unseen
-        given, self._early = (self._early, []) if self._shown else ([], self._early)
+            return ()
+        if self._shown:
+            return (part,)
+        self._early.append(part)
+        if not self._shows(part):
+            return ()  # what shows nothing waits: another member may take its place unseen
+        self.call.first_part()
+        self._shown, given, self._early = True, self._early, []
+        return self.opened(given)
+
+    def opened(self, given: list[P]) -> list[P]:
+        """The first parts that are given out of an attempt; frameworks may change them."""
         return given
 
     def end(self) -> list[P]:
         """The answer is whole: return what is still held."""
-        self.call.succeeded(self._last_usage)
-        return [*self._early, *self._late]
+        held = [*self._early, *self._late]
+        self.call.succeeded(self._last_usage, self._receipt(held[-1]) if held and self._receipt is not None else None)
+        return held
+
+    def left(self) -> None:
+        """The caller has left in the middle."""
+        self.call.cancelled(self._last_usage)
 
     def broke(self, error: Exception, step: Try) -> None:
         """A member failed; what is no failure of a model is raised as it is."""
         found = as_failure(error, step.member.name)
         if found is None:
-            self.call.cancelled()
+            self.left()
             raise error
-        self.call.failed(found)
+        self.failed(found)
+
+    def failed(self, error: APIError) -> None:
+        """A member failed, and it counts."""
+        self.call.failed(error, self._last_usage)
 
 
 def fallback(relay: Relay[P], ask: Callable[[Try], Iterator[P]], *, clock: Clock) -> Generator[P, None, None]:
@@ -95,16 +117,19 @@ def fallback(relay: Relay[P], ask: Callable[[Try], Iterator[P]], *, clock: Clock
         if isinstance(step, Wait):
             clock.sleep(step.seconds)
             continue
-        yield from relay.begin(step)
         try:
-            with closing(cast("Generator[P, None, None]", ask(step))) as parts:
+            yield from relay.begin(step)
+            parts = cast("Generator[P, None, None]", ask(step))
+            try:
                 for part in parts:
                     yield from relay.take(part)
+            finally:
+                parts.close()
         except Exception as error:
             relay.broke(error, step)
             continue
         except BaseException:
-            relay.call.cancelled()
+            relay.left()
             raise
         yield from relay.end()
         return
@@ -121,18 +146,21 @@ async def afallback(
         if isinstance(step, Wait):
             await clock.asleep(step.seconds)
             continue
-        for marker in relay.begin(step):
-            yield marker
         try:
-            async with aclosing(cast("AsyncGenerator[P, None]", ask(step))) as parts:
+            for marker in relay.begin(step):
+                yield marker
+            parts = cast("AsyncGenerator[P, None]", ask(step))
+            try:
                 async for part in parts:
                     for given in relay.take(part):
                         yield given
+            finally:
+                await parts.aclose()
         except Exception as error:
             relay.broke(error, step)
             continue
         except BaseException:
-            relay.call.cancelled()
+            relay.left()
             raise
         for given in relay.end():
             yield given

@@ -38,11 +38,15 @@ COOLDOWN: Mapping[Kind, float] = {
 }
 _COOLDOWN = 5.0
 _LONGEST = 300.0
+_NOTHING = frozenset[str]()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Vitals:
-    """What has been recorded of one target or account."""
+    """What has been recorded of one target or account.
+
+    It is written in place, because every call writes two of them; :class:`Health` gives out copies only.
+    """
 
     successes: int = 0
     failures: int = 0
@@ -77,40 +81,54 @@ class Health:
     def succeeded(self, key: str, *, ttft: float | None = None) -> None:
         """Record a whole answer, and how long its first part took."""
         with self._lock:
-            before = self._vitals.get(key, Vitals())
-            mean = before.ttft
+            vitals = self._of(key)
+            vitals.successes += 1
+            vitals.in_a_row = 0
+            vitals.unwell_until = 0.0
             if ttft is not None:
-                mean = ttft if mean is None else 0.8 * mean + 0.2 * ttft
-            self._vitals[key] = replace(before, successes=before.successes + 1, in_a_row=0, unwell_until=0.0, ttft=mean)
+                vitals.ttft = ttft if vitals.ttft is None else 0.8 * vitals.ttft + 0.2 * ttft
 
     def failed(self, key: str, kind: Kind, *, retry_after: float | None = None) -> None:
         """Record a failure: the member comes last for a while, longer with each in a row."""
         with self._lock:
-            before, now = self._vitals.get(key, Vitals()), self._now()
-            pause = min(COOLDOWN.get(kind, _COOLDOWN) * 2**before.in_a_row, _LONGEST)
-            self._vitals[key] = replace(
-                before,
-                failures=before.failures + 1,
-                in_a_row=min(before.in_a_row + 1, 10),
-                last_failure=now,
-                last_kind=kind,
-                unwell_until=now + max(pause, min(retry_after or 0.0, _LONGEST)),
-            )
+            vitals, now = self._of(key), self._now()
+            pause = min(COOLDOWN.get(kind, _COOLDOWN) * 2**vitals.in_a_row, _LONGEST)
+            vitals.failures += 1
+            vitals.in_a_row = min(vitals.in_a_row + 1, 10)
+            vitals.last_failure = now
+            vitals.last_kind = kind
+            vitals.unwell_until = now + max(pause, min(retry_after or 0.0, _LONGEST))
 
     def lacking(self, key: str, feature: str) -> None:
         """Record that a member has refused a capability."""
         with self._lock:
-            before = self._vitals.get(key, Vitals())
-            self._vitals[key] = replace(before, lacks=before.lacks | {feature})
+            vitals = self._of(key)
+            vitals.lacks |= {feature}
 
     def vitals(self, key: str) -> Vitals:
         """What has been recorded."""
         with self._lock:
-            return self._vitals.get(key, Vitals())
+            found = self._vitals.get(key)
+            return Vitals() if found is None else replace(found)
+
+    def lacks(self, key: str) -> frozenset[str]:
+        """The capabilities that a member has refused."""
+        with self._lock:
+            found = self._vitals.get(key)
+            return _NOTHING if found is None else found.lacks
 
     def unwell(self, key: str) -> bool:
         """Whether a member should come last just now."""
-        return self.vitals(key).unwell_until > self._now()
+        with self._lock:
+            found = self._vitals.get(key)
+            return found is not None and found.unwell_until > self._now()
+
+    def _of(self, key: str) -> Vitals:
+        """The record of a member, made where there is none; for those who hold the lock."""
+        found = self._vitals.get(key)
+        if found is None:
+            found = self._vitals[key] = Vitals()
+        return found
 
     def earn(self, tokens: float, most: float) -> None:
         """Put a call's share into the retry budget, which begins full."""

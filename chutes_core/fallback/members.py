@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.model_info import ModelInfo
 
-__all__ = ["Member", "Needs", "reason_to_skip"]
+__all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,24 @@ class Member:
         account: Whose key it uses; members of one account share its limits and failures.
         info: What the catalogue knows; None for a model of another provider.
         host: Where it is served, so that the same name at two places is two targets.
+        pool: Members of one pool could stand in one request, as a list of models that the service works through:
+            they have the account and all parameters in common. None for those that cannot.
+        target: The key of its health.
+        account_key: The key of its account's health.
     """
 
     name: str
     account: str = "default"
     info: ModelInfo | None = None
     host: str = ""
+    pool: str | None = None
+    target: str = field(init=False, repr=False, compare=False)
+    account_key: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def target(self) -> str:
-        """The key of its health."""
-        return f"{self.host}|{self.name}"
+    def __post_init__(self) -> None:
+        # Every call asks for both several times.
+        object.__setattr__(self, "target", f"{self.host}|{self.name}")
+        object.__setattr__(self, "account_key", f"account:{self.account}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,38 @@ def _modalities(messages: object) -> set[str]:
     return found
 
 
+def eligible(
+    members: Sequence[Member], needs: Needs, policy: FallbackPolicy, lacks: Callable[[str], frozenset[str]]
+) -> tuple[list[Member], list[tuple[Member, str]]]:
+    """Part those who may be asked from those who are left out, with the reason.
+
+    >>> small, large = (Member(n, info=ModelInfo(id=n, context_length=c)) for n, c in [("small", 100), ("large", 900)])
+    >>> eligible([small, large], Needs(tokens=500), FallbackPolicy(), lambda target: frozenset())
+    ([Member(name='large', ...)], [(Member(name='small', ...), 'window of 100 tokens is too small for 500')])
+    """
+    kept: list[Member] = []
+    left_out: list[tuple[Member, str]] = []
+    for member in members:
+        reason = reason_to_skip(member, needs, policy, lacks=lacks(member.target))
+        if reason is None and kept and _betrays(kept[0], member, policy):
+            reason = "no confidential compute, which the members before it have"
+        if reason is None:
+            kept.append(member)
+        else:
+            left_out.append((member, reason))
+    return kept, left_out
+
+
+def _betrays(first: Member, member: Member, policy: FallbackPolicy) -> bool:
+    """Whether falling from one member to the other would leave confidential compute without anybody saying so.
+
+    A model of another provider was named by hand, and the catalogue knows nothing of it: that is its user's word.
+    """
+    if policy.confidential is False or member.info is None:
+        return False
+    return first.info is not None and first.info.confidential is True and member.info.confidential is not True
+
+
 def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lacks: frozenset[str]) -> str | None:
     """Say why a member cannot serve this request; None when nothing is known against it.
 
@@ -92,9 +131,8 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
         return "not among the members to use"
     if member.name in policy.ignore:
         return "among the members to leave out"
-    for feature in sorted(needs.features | needs.modalities):
-        if feature in lacks:
-            return f"it has refused {feature} before"
+    if lacks and (refused := lacks & (needs.features | needs.modalities)):
+        return f"it has refused {min(refused)} before"
     info = member.info
     if policy.confidential and (info is None or info.confidential is not True):
         return "no confidential compute"
@@ -113,3 +151,20 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
     if policy.quantizations and info.quantization is not None and info.quantization not in policy.quantizations:
         return f"weights in {info.quantization}"
     return None
+
+
+def features_named(message: str) -> set[str]:
+    """The capabilities that a refusal speaks of.
+
+    >>> features_named("this is not a multimodal model")
+    {'image'}
+    """
+    words = {
+        "image": ("image", "multimodal", "vision"),
+        "video": ("video",),
+        "tools": ("tool", "function call"),
+        "structured_outputs": ("json_schema", "structured", "schema"),
+        "json_mode": ("json_object", "json mode"),
+    }
+    lowered = message.lower()
+    return {feature for feature, hints in words.items() if any(hint in lowered for hint in hints)}

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from chutes_core.fallback.health import Health
+from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member
 from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.model_info import ModelInfo
 
 __all__ = ["ordered"]
 
@@ -16,26 +18,34 @@ _LAST = float("inf")
 
 
 def ordered(
-    members: Sequence[Member], policy: FallbackPolicy, health: Health, *, now: float, chance: Callable[[], float]
+    members: Sequence[Member],
+    policy: FallbackPolicy,
+    health: Health,
+    *,
+    now: float,
+    chance: Callable[[], float],
+    stats: LiveStats | None = None,
 ) -> list[Member]:
     """Sort members as the policy says; what is not known sorts last.
+
+    A latency is what this health has seen itself, else what the service measured of late, else what the catalogue has.
 
     >>> from chutes_core.model_info import ModelInfo
     >>> dear, cheap = (Member(n, info=ModelInfo(id=n, price_in=p, price_out=p)) for n, p in [("dear", 9), ("cheap", 1)])
     >>> [each.name for each in ordered([dear, cheap], FallbackPolicy(order="price"), Health(), now=0, chance=lambda: 0)]
     ['cheap', 'dear']
     """
+    if policy.order == "given":
+        return list(members)
     if callable(policy.order):
         return list(policy.order(members))
     if policy.order == "price":
         return sorted(members, key=_price)
     if policy.order == "latency":
-        return sorted(members, key=lambda member: _latency(member, health))
+        return sorted(members, key=lambda member: _latency(member, health, stats))
     if policy.order == "throughput":
-        return sorted(members, key=_slowness)
-    if policy.order == "balanced":
-        return _balanced(members, health, now, chance)
-    return list(members)
+        return sorted(members, key=lambda member: _slowness(_measured(member, stats)))
+    return _balanced(members, health, now, chance)
 
 
 def _price(member: Member) -> float:
@@ -45,15 +55,20 @@ def _price(member: Member) -> float:
     return info.price_in + info.price_out
 
 
-def _latency(member: Member, health: Health) -> float:
+def _latency(member: Member, health: Health, stats: LiveStats | None) -> float:
     seen = health.vitals(member.target).ttft
     if seen is not None:
         return seen
-    return _LAST if member.info is None or member.info.ttft is None else member.info.ttft
+    info = _measured(member, stats)
+    return _LAST if info is None or info.ttft is None else info.ttft
 
 
-def _slowness(member: Member) -> float:
-    return _LAST if member.info is None or not member.info.tps else 1 / member.info.tps
+def _slowness(info: ModelInfo | None) -> float:
+    return _LAST if info is None or not info.tps else 1 / info.tps
+
+
+def _measured(member: Member, stats: LiveStats | None) -> ModelInfo | None:
+    return member.info if member.info is None or stats is None else stats.of(member.info)
 
 
 def _balanced(members: Sequence[Member], health: Health, now: float, chance: Callable[[], float]) -> list[Member]:

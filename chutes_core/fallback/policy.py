@@ -35,6 +35,10 @@ class FallbackPolicy:
         order: Which member comes first among those that are well: as ``"given"``, by ``"price"``, by live
             ``"latency"`` or ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the
             price), or a function that sorts members.
+        first_hop: Whom a call asks first: one ``"member"``, or through the ``"server"`` several at once, in one
+            request that the service itself hands on where a model has no room. It is for members of one account
+            with the same parameters, all of them known to be fit for the request; where that cannot be had, the
+            first member is asked alone.
         backoff: Seconds before a second round over the members; it doubles with each round, and the wait is
             drawn between nothing and it.
         backoff_max: The longest such wait.
@@ -61,6 +65,7 @@ class FallbackPolicy:
     max_attempts: int = 8
     after_commit: Literal["raise", "restart"] = "raise"
     order: Order | Callable[[Sequence[Member]], Sequence[Member]] = "given"
+    first_hop: Literal["member", "server"] = "member"
     backoff: float = 0.5
     backoff_max: float = 8.0
     retry_after_max: float = 10.0
@@ -86,6 +91,8 @@ class FallbackPolicy:
             raise ConfigurationError(f"after_commit must be 'raise' or 'restart', not {self.after_commit!r}.")
         if not callable(self.order) and self.order not in _ORDERS:
             raise ConfigurationError(f"order must be one of {', '.join(_ORDERS)} or a function, not {self.order!r}.")
+        if self.first_hop not in ("member", "server"):
+            raise ConfigurationError(f"first_hop must be 'member' or 'server', not {self.first_hop!r}.")
         self._refuse_self_defeat()
 
     def _refuse_self_defeat(self) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from chutes_core.errors import APIError, ChutesError, Kind, Retry, Scope
 from chutes_core.usage import Usage
 
-__all__ = ["Attempt", "FallbackError"]
+__all__ = ["Attempt", "FallbackError", "Outcome", "Receipt"]
+
+
+Outcome = Literal["answered", "failed", "cancelled", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +29,35 @@ class Attempt:
         detail: Why, in words.
         usage: The tokens it used, as far as is known, also for a part of an answer.
         cost: Their price in US dollars, where it is known.
+        served: The model that answered, as it calls itself: in a list of models, the one that the service chose.
     """
 
     model: str
-    outcome: Literal["answered", "failed", "cancelled", "skipped"]
+    outcome: Outcome
     kind: Kind | None = None
     status_code: int | None = None
     elapsed: float = 0.0
     detail: str = ""
     usage: Usage | None = None
     cost: float | None = None
+    served: str | None = None
 
     def __str__(self) -> str:
         how = {"failed": str(self.kind), "skipped": f"skipped, {self.detail}"}.get(self.outcome, self.outcome)
         status = f" {self.status_code}" if self.status_code else ""
         return f"{self.model}: {how}{status}" + (f" after {self.elapsed:.1f} s" if self.outcome != "skipped" else "")
+
+
+class Receipt(NamedTuple):
+    """What an answer says of itself beside its tokens.
+
+    Attributes:
+        model: Who gave it.
+        cost: Its price in US dollars.
+    """
+
+    model: str | None = None
+    cost: float | None = None
 
 
 class FallbackError(ChutesError, ExceptionGroup[APIError]):

@@ -195,7 +195,7 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
         TARGET,
         HERE,
     ),
-    (429, "Instance is at maximum capacity, try again later", e.CapacityError, Kind.CAPACITY, TARGET, HERE),
+    (429, "Instance is at maximum capacity, try again later", e.CapacityError, Kind.SEALED_BUSY, TARGET, HERE),
     (
         429,
         "Free models limit reached for today - maintain >= $10 balance or upgrade subscription to pro to unlock more.",

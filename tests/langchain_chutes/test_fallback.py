@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import pickle
 import random
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,197 +14,41 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
+from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.exceptions import LangChainException
-from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
-from langchain_core.tools import tool
-from langchain_core.tracers import BaseTracer
 from langchain_core.tracers.context import collect_runs
-from pydantic import BaseModel, PrivateAttr
 
-from chutes_core import APIError, CapacityError, ChutesError, ChutesWarning, ConfigurationError, TimeLimits
+from chutes_core import APIError, CapacityError, ChutesWarning, ConfigurationError, TimeLimits
 from chutes_core.errors import RequestRefusedError
-from chutes_core.pools import response_type
-from chutes_core.testing import FAULTS, Answer, Fault, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.testing import FAULTS, Answer, Fault
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy, Health
+from langchain_chutes._calls import report
 from langchain_chutes.fallback import acollect, collect, is_restart, render
 
+from .fallback_stage import (
+    ANSWER,
+    NAMES,
+    PAYING,
+    POLICY,
+    RESTART,
+    STREAMED,
+    Other,
+    Person,
+    Plain,
+    RateLimitError,
+    Recorder,
+    Tree,
+    pay,
+    stage,
+)
 from .models import KEY, MODES
 
-NAMES = ["acme/one", "acme/two", "acme/three"]
-ANSWER = Answer("The answer is forty-two.", pieces=4)
-PAYING = Answer("Paying.", tool_calls=[("pay", {"amount": 1000})], pieces=3)
-POLICY = FallbackPolicy(first_token=5, gap=5, deadline=60)
-RESTART = FallbackPolicy(first_token=5, gap=5, deadline=60, after_commit="restart")
-STREAMED = {"sync-stream", "async-stream"}
-
-
-class Person(BaseModel):
-    """A person."""
-
-    name: str
-    age: int
-
-
-@tool
-def pay(amount: int) -> str:
-    """Pay an amount."""
-    return f"Paid {amount}."
-
-
-@dataclass
-class Stage:
-    """A fallback over one scripted service."""
-
-    model: ChutesFallback
-    transport: FaultyTransport
-    clock: VirtualClock
-    chunks: list[AIMessageChunk] = field(default_factory=list)
-    message: Any = None
-    error: Exception | None = None
-
-    @property
-    def attempts(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.message.response_metadata["chutes_attempts"]
-        return found
-
-    @property
-    def models(self) -> list[str]:
-        return [request.model for request in self.transport.requests]
-
-    def call(self, mode: str, runnable: Any = None, ask: Any = "What is the answer?", **params: Any) -> Stage:
-        """Call in one of the four ways."""
-        target = runnable if runnable is not None else self.model
-
-        async def waiting() -> None:
-            if mode == "async-whole":
-                self.message = await target.ainvoke(ask, **params)
-                return
-            async for chunk in target.astream(ask, **params):
-                self.chunks.append(chunk)
-
-        try:
-            if mode == "sync-whole":
-                self.message = target.invoke(ask, **params)
-            elif mode == "sync-stream":
-                for chunk in target.stream(ask, **params):
-                    self.chunks.append(chunk)
-            else:
-                asyncio.run(waiting())
-        except ChutesError as error:
-            self.error = error
-        if mode in STREAMED and self.error is None and isinstance(self.chunks[0], AIMessageChunk):
-            self.message = collect(self.chunks)
-        return self
-
-
-def stage(script: FaultScript | list[Any] = (), members: list[Any] = NAMES, **options: Any) -> Stage:  # type: ignore[assignment]
-    """Models on one scripted service; some of the members may be models of others."""
-    package = importlib.import_module(response_type().__module__.partition(".")[0])
-    clock = VirtualClock()
-    made = script if isinstance(script, FaultScript) else FaultScript(script, default=ANSWER)
-    transport = FaultyTransport(made, clock=clock)
-    model = ChutesFallback(
-        members,
-        **{
-            "policy": POLICY,
-            "api_key": KEY,
-            "clock": clock,
-            "http_client": package.Client(transport=transport),
-            "http_async_client": package.AsyncClient(transport=transport),
-            **options,
-        },
-    )
-    return Stage(model, transport, clock)
-
-
-class RateLimitError(Exception):
-    """As the SDKs of others raise it."""
-
-    status_code = 429
-
-
-class Other(BaseChatModel):
-    """A chat model of another provider, which plays a script of texts, messages and exceptions."""
-
-    model_name: str = "other/model"
-    max_retries: int = 2
-    provider: str | None = None
-    seconds: float = 0.0
-
-    _script: list[Any] = PrivateAttr(default_factory=list)
-    _asked: list[dict[str, Any]] = PrivateAttr(default_factory=list)
-
-    @classmethod
-    def of(cls, *script: Any, **options: Any) -> Other:
-        model = cls(max_retries=0, **options)
-        model._script = list(script)
-        return model
-
-    @property
-    def _llm_type(self) -> str:
-        return "other"
-
-    def _generate(
-        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kw: Any
-    ) -> ChatResult:
-        raise AssertionError("it is streamed underneath")
-
-    def _stream(
-        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> Iterator[ChatGenerationChunk]:
-        self._asked.append({"messages": messages, "stop": stop, **kwargs})
-        for step in self._script:
-            if isinstance(step, Exception):
-                raise step
-            message = AIMessageChunk(content=step) if isinstance(step, str) else step
-            if self.provider:
-                message.response_metadata["model_provider"] = self.provider
-            yield ChatGenerationChunk(message=message)
-
-    def bind_tools(self, tools: Any, *, tool_choice: Any = None, **kwargs: Any) -> Any:
-        return self.bind(other_tools=tools, other_choice=tool_choice, **kwargs)
-
-
-class Plain(BaseChatModel):
-    """A chat model that neither streams nor says anything of retries."""
-
-    @property
-    def _llm_type(self) -> str:
-        return "plain"
-
-    def _generate(
-        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kw: Any
-    ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("Plainly."))])
-
-
-# ------------------------------------------------------------------------------------------ the matrix
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("position", [0, 1, 2])
-@pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_one_fault_is_never_seen_where_nothing_was_given_out(fault: str, position: int, mode: str) -> None:
-    """Every fault at every position in every way to call: a whole answer, or a typed error, and nothing left open."""
-    made = stage([*["cold"] * position, Fault(fault, after=0)])
-    made.call(mode)
-    assert made.transport.open_replies == 0
-    assert made.clock.now() <= 60
-    if made.error is None:
-        assert made.message.text in (ANSWER.text, "")
-        assert made.attempts[-1]["outcome"] == "answered"
-        assert made.message.response_metadata["model_name"] == made.attempts[-1]["model"]
-        assert len(made.attempts) == len(made.transport.requests)
-    else:
-        assert isinstance(made.error, FallbackError | APIError)
-        assert made.chunks == [] or isinstance(made.error, APIError)
+# ------------------------------------------------------------------------------------------ invariants
 
 
 FAULT = st.builds(
@@ -233,9 +74,12 @@ def test_the_invariants_hold_sync_and_async(script: list[Any], policy: FallbackP
             outcome: Any = (made.message.text, [(each["model"], each["kind"]) for each in made.attempts])
         else:
             assert isinstance(made.error, APIError | FallbackError)
-            if isinstance(made.error, FallbackError):
-                assert [each.model for each in made.error.attempts] == made.models
+            assert [each.model for each in made.error.attempts] == made.models  # type: ignore[union-attr]
             outcome = str(made.error)
+        attempts = made.attempts if made.error is None else list(map(report, made.error.attempts))  # type: ignore[union-attr]
+        assert sum(each["elapsed"] for each in attempts) <= made.clock.now() + 1e-6
+        total = made.model.members[0].ledger.totals()  # type: ignore[attr-defined]
+        assert sum(each["usage"]["total_tokens"] for each in attempts if each["usage"]) == total.usage.total_tokens
         told.append((outcome, [chunk.text for chunk in made.chunks], made.clock.now()))
     assert told[0] == told[1]
 
@@ -451,45 +295,6 @@ def test_the_retries_of_others_are_turned_off_in_a_copy() -> None:
 # ------------------------------------------------------------------------------------------ LangChain
 
 
-class Recorder(BaseCallbackHandler):
-    """Writes down what callbacks are told."""
-
-    def __init__(self) -> None:
-        self.starts: list[tuple[Any, Any]] = []
-        self.tokens: list[tuple[Any, str]] = []
-        self.ends: list[str] = []
-        self.errors: list[Any] = []
-        self.events: list[tuple[str, Any]] = []
-
-    def on_chat_model_start(
-        self, serialized: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **kw: Any
-    ) -> None:
-        self.starts.append((run_id, parent_run_id))
-
-    def on_llm_new_token(self, token: Any, *, run_id: Any, **kw: Any) -> None:
-        self.tokens.append((run_id, token))
-
-    def on_llm_end(self, response: Any, **kw: Any) -> None:
-        self.ends.append(response.generations[0][0].text)
-
-    def on_llm_error(self, error: Any, *, parent_run_id: Any = None, **kw: Any) -> None:
-        self.errors.append((error, parent_run_id))
-
-    def on_custom_event(self, name: str, data: Any, **kw: Any) -> None:
-        self.events.append((data["model"], data["outcome"]))
-
-
-class Tree(BaseTracer):
-    """Keeps the runs as a tree."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.roots: list[Any] = []
-
-    def _persist_run(self, run: Any) -> None:
-        self.roots.append(run)
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_and_a_child_for_each_attempt(mode: str) -> None:
     """Tracers and callbacks see one parent and a child per attempt; tokens come once, from the parent."""
@@ -541,12 +346,18 @@ def test_a_cached_answer_asks_nobody() -> None:
     assert len(made.transport.requests) == 2
 
 
-def test_a_fallback_may_be_a_member() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fallback_may_be_a_member(mode: str) -> None:
     """A fallback in a fallback has its own rules."""
     inner = stage(["cold"], ["acme/one", "acme/two"])
     outer = stage(["cold"] * 9, ["acme/three", inner.model])
-    assert outer.call("sync-whole").message.text == ANSWER.text
+    assert outer.call(mode).message.text == ANSWER.text
     assert inner.models == ["acme/one", "acme/two"]
+    assert [(each["model"], each["outcome"]) for each in outer.attempts] == [
+        ("acme/three", "failed"),
+        ("acme/one,acme/two", "answered"),
+    ]
+    assert outer.message.response_metadata["model_name"] == "acme/two"
 
 
 def test_by_langchains_own_habit() -> None:

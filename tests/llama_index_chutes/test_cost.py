@@ -23,8 +23,7 @@ from llama_index.core.llms.custom import CustomLLM
 
 from chutes_core import Budget, BudgetExceededError, Catalog, ConfigurationError, Usage, cost
 from chutes_core.testing import Answer, Fault, FaultScript
-from llama_index_chutes import ChutesFallback, FallbackError, FallbackPolicy
-from llama_index_chutes import CostHandler
+from llama_index_chutes import ChutesFallback, CostHandler, FallbackError, FallbackPolicy
 
 from .rigs import HELLO, MODEL, STREAMS, STYLES, TOOLS, ask, connection, rig
 from .test_embeddings import Machine

@@ -25,6 +25,9 @@ class HealthModel(RuleBasedStateMachine):
         self.now = 0.0
         self.health = Health(now=lambda: self.now)
         self.told: dict[str, list[Kind | None]] = {}
+        self.lacks: dict[str, set[str]] = {"a": set(), "b": set()}
+        self.earned = 0.0
+        self.spent = 0
 
     @rule(key=KEYS)
     def succeed(self, key: str) -> None:
@@ -37,6 +40,33 @@ class HealthModel(RuleBasedStateMachine):
         self.health.failed(key, kind)
         self.told.setdefault(key, []).append(kind)
         assert self.health.unwell(key)
+
+    @rule(key=KEYS, asked=st.floats(0, 1000))
+    def fail_and_ask_for_time(self, key: str, asked: float) -> None:
+        self.health.failed(key, Kind.RATE_LIMIT, retry_after=asked)
+        self.told.setdefault(key, []).append(Kind.RATE_LIMIT)
+        left = self.health.vitals(key).unwell_until - self.now
+        assert min(max(asked, 5), 300) - 1e-6 <= left <= 300 + 1e-6
+
+    @rule(key=KEYS, feature=st.sampled_from(["image", "tools"]))
+    def refuse(self, key: str, feature: str) -> None:
+        self.health.lacking(key, feature)
+        self.told.setdefault(key, [])
+        self.lacks[key].add(feature)
+
+    @rule(share=st.sampled_from([0.0, 0.5, 2.0]), wanted=st.integers(0, 4))
+    def call(self, share: float, wanted: int) -> None:
+        self.health.earn(share, 3)
+        self.earned += share
+        self.spent += sum(self.health.spend() for _ in range(wanted))
+        assert self.spent <= 3 + self.earned
+
+    @rule(key=KEYS)
+    def look(self, key: str) -> None:
+        seen = self.health.vitals(key)
+        seen.failures += 100
+        seen.unwell_until = float("inf")
+        assert self.health.vitals(key) != seen
 
     @rule(seconds=st.floats(0, 400))
     def wait(self, seconds: float) -> None:
@@ -61,9 +91,14 @@ class HealthModel(RuleBasedStateMachine):
             assert vitals.successes == told.count(None)
             assert vitals.failures == len(told) - told.count(None)
             assert vitals.last_kind == next((kind for kind in reversed(told) if kind is not None), None)
+            assert vitals.lacks == self.health.lacks(key) == self.lacks[key]
+            in_a_row = next((place for place, kind in enumerate(reversed(told)) if kind is None), len(told))
+            assert vitals.in_a_row == min(in_a_row, 10)
 
 
-HealthModel.TestCase.__doc__ = "Counts, unwellness and travel agree with a naive account under any outcomes."
+HealthModel.TestCase.__doc__ = (
+    "It agrees with a naive account under any outcomes: counts, times, refusals, budget, travel."
+)
 HealthModel.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
 TestHealthModel = HealthModel.TestCase
 

@@ -1,0 +1,154 @@
+"""Chat models of other providers as members: asked in their own way, and looked at, because nobody else does.
+
+What they are given is what their own ``bind_tools`` and ``with_structured_output`` make of the request. An answer that
+is empty, was cut, or ends in a broken tool call is a failure.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import Runnable
+
+from chutes_core.errors import Kind
+from chutes_core.failures import failure
+from langchain_chutes._forms import Form, ToolList, asked_of
+from langchain_chutes._parts import aclosed, closed, shows
+
+__all__ = ["Checked", "as_chunk", "bind_foreign"]
+
+# What only the gateway understands.
+_OURS = frozenset(
+    {"min_p", "repetition_penalty", "length_penalty", "chat_template_kwargs", "structured_outputs"}
+    | {"guided_json", "guided_choice", "guided_grammar"}
+)
+# Where these providers say that an answer is whole; of others it is not known whether they do.
+_ENDINGS = {
+    **dict.fromkeys(
+        ("openai", "openrouter", "deepseek", "groq", "fireworks", "xai", "together"),
+        ("finish_reason", "status"),
+    ),
+    "anthropic": ("stop_reason",),
+}
+
+
+def bind_foreign(
+    model: BaseChatModel, options: dict[str, Any], form: Form | None
+) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    """Give a model what was asked, in its own way, and return with it what is left to be given in the call."""
+    options = {name: value for name, value in options.items() if name not in _OURS}
+    if isinstance(options.get("reasoning"), bool | str):
+        del options["reasoning"]
+    if form is not None:
+        return asked_of(model.with_structured_output(cast("type", form.schema), **form.wish(model))), options
+    tools = options.pop("tools", None)
+    choice = options.pop("tool_choice", None)
+    if not tools:
+        return model, options
+    given: dict[str, Any] = {}
+    if choice is not None and choice is not False:
+        given["tool_choice"] = _name(choice)
+    parameters = inspect.signature(model.bind_tools).parameters
+    wishes = {"strict": getattr(tools, "strict", None), "parallel_tool_calls": options.pop("parallel_tool_calls", None)}
+    given |= {name: value for name, value in wishes.items() if value is not None and name in parameters}
+    raw = tools.raw if isinstance(tools, ToolList) else tools
+    return model.bind_tools(cast("list[dict[str, Any]]", list(raw)), **given), options
+
+
+def _name(choice: object) -> object:
+    """A choice of a tool in the form that every provider's model takes."""
+    if choice is True:
+        return "any"
+    if isinstance(choice, Mapping):
+        function = choice.get("function")
+        return function.get("name", choice) if isinstance(function, Mapping) else dict(choice)
+    return "any" if choice == "required" else choice
+
+
+def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
+    """A message of a member's run as a chunk of ours."""
+    if not isinstance(message, AIMessageChunk):
+        assert isinstance(message, AIMessage)
+        # A model that does not stream gives its answer in one piece.
+        message = AIMessageChunk(
+            content=message.content,
+            additional_kwargs=message.additional_kwargs,
+            response_metadata=message.response_metadata,
+            tool_calls=message.tool_calls,
+            usage_metadata=message.usage_metadata,
+            id=message.id,
+            chunk_position="last",
+        )
+    if message.id is not None and message.id.startswith("lc_"):
+        message.id = None  # it is the attempt's run, and the answer is that of ours
+    return ChatGenerationChunk(message=message)
+
+
+class Checked:
+    """Looks at the answer of a model that does not look at it itself, and ends it as ours do.
+
+    The name of the model, and what else the last chunk says, comes with the last chunk alone, because names and lists
+    in several chunks would be added up.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._said = False
+        self._told: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
+        self._calls: dict[object, str] = {}
+
+    def over(self, parts: Iterator[ChatGenerationChunk]) -> Iterator[ChatGenerationChunk]:
+        """Give an answer out, and fail at its end if it is not whole."""
+        with closed(parts):
+            for part in parts:
+                yield self._seen(part)
+        yield self._end()
+
+    async def aover(self, parts: AsyncIterator[ChatGenerationChunk]) -> AsyncIterator[ChatGenerationChunk]:
+        """The same for an async stream."""
+        async with aclosed(parts):
+            async for part in parts:
+                yield self._seen(part)
+        yield self._end()
+
+    def _seen(self, part: ChatGenerationChunk) -> ChatGenerationChunk:
+        message = cast("AIMessageChunk", part.message)
+        self._said = self._said or shows(part)
+        for number, piece in enumerate(message.tool_call_chunks):
+            index = piece.get("index")
+            key = ("last", number) if index is None else index
+            self._calls[key] = self._calls.get(key, "") + (piece.get("args") or "")
+        told = message.response_metadata
+        self._told.update(told)
+        last = message.chunk_position == "last"
+        if "model_name" not in told and not last:
+            return part
+        if last:
+            self._last = told
+        kept = {} if last else {name: value for name, value in told.items() if name != "model_name"}
+        # The model's own run adds up the very same objects, so they stay as they are.
+        return ChatGenerationChunk(
+            message=message.model_copy(update={"response_metadata": kept, "chunk_position": None})
+        )
+
+    def _end(self) -> ChatGenerationChunk:
+        if not self._said:
+            raise failure(Kind.EMPTY, model=self._model)
+        endings = _ENDINGS.get(str(self._told.get("model_provider")))
+        if endings is not None and not any(self._told.get(name) for name in endings):
+            raise failure(Kind.TRUNCATED, model=self._model)
+        for arguments in self._calls.values():
+            try:
+                json.loads(arguments or "{}", strict=False)
+            except ValueError:
+                raise failure(Kind.MALFORMED, "a tool call was cut", model=self._model) from None
+        name = self._told.get("model_name")
+        told = {**self._last, "model_name": name} if name else self._last
+        return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))
