@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chutes_core.budget import Budget
     from chutes_core.catalog import Catalog
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
+    from chutes_core.e2ee.names import E2EE
     from chutes_core.embeddings import Embeddings
     from chutes_core.errors import (
         AccountLimitError,
@@ -69,6 +70,7 @@ _HOMES = {
     "budget": ["Budget"],
     "catalog": ["Catalog"],
     "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
+    "e2ee": ["E2EE"],
     "embeddings": ["Embeddings"],
     "errors": [
         "APIError",
@@ -114,6 +116,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "E2EE",
     "APIError",
     "AccountLimitError",
     "AsyncChutesClient",

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from chutes_local import account, chat, control, errors, models, oauth_routes
+from chutes_local import account, chat, control, e2ee, errors, models, oauth_routes
 from chutes_local.embeddings import embed
 from chutes_local.errors import Answer
 from chutes_local.faults import Fault
@@ -41,10 +41,15 @@ def create_app(world: World) -> Gate:
             "llm": _application([_models(world), *_cords(world, "vllm")]),
             "embed": _application(_cords(world, "embedding")),
             "chute": _application(_own_host(world)),
-            "api": _application([*account.routes(world), *models.routes(world), *oauth_routes.routes(world), _ping()]),
+            "api": _application(_management(world)),
             "local": _application(control.routes(world)),
         },
     )
+
+
+def _management(world: World) -> list[Route]:
+    sealed = e2ee.routes(world, CORDS)
+    return [*account.routes(world), *sealed, *models.routes(world), *oauth_routes.routes(world), _ping()]
 
 
 def _application(routes: list[Route]) -> Starlette:

@@ -104,6 +104,27 @@ _ANSWERS: dict[str, Kind] = {
     ),
 }
 
+_SEALED_ANSWERS: dict[str, Kind] = {
+    "sealed_nonce": _fixed(
+        "403: the one-time number of a sealed request is not good",
+        errors.detail(403, "Invalid, expired, or already-used nonce"),
+    ),
+    "sealed_unknown": _fixed(
+        "404: the machine of a sealed request is not known", errors.detail(404, "Instance not found")
+    ),
+    "sealed_gone": _fixed(
+        "410: the machine of a sealed request has left", errors.detail(410, "Instance is no longer active")
+    ),
+    "sealed_busy": _fixed(
+        "429: the machine of a sealed request is busy",
+        errors.detail(429, "Instance is at maximum capacity, try again later"),
+    ),
+    "sealed_exchange": _fixed(
+        "502: the machine of a sealed request has a new key",
+        errors.detail(502, "Instance requires key exchange, try a different instance"),
+    ),
+}
+
 _BEFORE: dict[str, str] = {
     "refused": "resets this connection, then refuses new ones for seconds (default 1)",
     "hang": "no byte for seconds (default 600), then the edge's 504 page",
@@ -135,10 +156,21 @@ _DURING: dict[str, str] = {
     "short": "embeddings with the last one missing",
 }
 
+_SEALED: dict[str, str] = {
+    "sealed_flip": "after N sealed frames one with a bit changed",
+    "sealed_replay": "after N sealed frames one that comes twice",
+    "sealed_swap": "after N sealed frames two in the wrong order",
+    "sealed_clear": "after N sealed frames one event in the clear",
+    "sealed_cut": "after N sealed frames half of one, and a clean end",
+    "sealed_error": "after N sealed frames data: {e2e_error} in the clear, and the end",
+    "sealed_no_init": "sealed frames without the event that begins them",
+}
+
 KINDS: dict[str, Kind] = {
     **_ANSWERS,
+    **_SEALED_ANSWERS,
     **{name: Kind(Phase.BEFORE, summary) for name, summary in _BEFORE.items()},
-    **{name: Kind(Phase.STREAM, summary) for name, summary in _DURING.items()},
+    **{name: Kind(Phase.STREAM, summary) for name, summary in {**_DURING, **_SEALED}.items()},
 }
 
 DEFAULT_SECONDS: dict[str, float] = {

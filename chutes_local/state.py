@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from chutes_local.accounts import Accounts
 from chutes_local.backend import Backend
+from chutes_local.e2ee_state import Sealing
 from chutes_local.faults import FaultPlan
 from chutes_local.fleet import Fleet
 from chutes_local.journal import Journal
@@ -66,11 +67,13 @@ class World:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     refuse: Callable[[float], None] = _ignore
     oauth: OAuthStore = field(init=False)
+    sealed: Sealing = field(init=False)
 
     def __post_init__(self) -> None:
         """Let the sign-in go by this world's clock, and set the first faults."""
         self.faults.parse(*self.first_rules)
         self.oauth = OAuthStore(self.clock, self.redirect_uris)
+        self.sealed = Sealing(self.clock)
 
     def reset(self) -> None:
         """Back to how it started: the first faults, an empty journal, everyone's quota and tokens as at first."""
@@ -83,3 +86,4 @@ class World:
         self.aliases.clear()
         self.alias_times.clear()
         self.oauth = OAuthStore(self.clock, self.redirect_uris)
+        self.sealed = Sealing(self.clock)

@@ -88,7 +88,7 @@ class SealedPath:
             info: The model; it has a chute id (:func:`chutes_core.e2ee.names.target`).
             arrived: Gives what has arrived of a streamed answer, for an error that finds it broken.
         """
-        attempt = _Attempts(self, info)
+        attempt = _Attempts(self, info, arrived)
         try:
             step = next(call)
             while True:
@@ -102,7 +102,7 @@ class SealedPath:
         except StopIteration as end:
             return cast("T", end.value)
         except APIError as problem:
-            error = without_words(problem, arrived(), opened=attempt.opened)
+            error = without_words(problem, opened=attempt.opened)
         finally:
             call.close()
         raise error  # out here it has no context, and so nothing of what was opened
@@ -111,8 +111,9 @@ class SealedPath:
 class _Attempts:
     """The attempts of one call: what is open now, and which machines it has done with."""
 
-    def __init__(self, path: SealedPath, info: ModelInfo) -> None:
+    def __init__(self, path: SealedPath, info: ModelInfo, arrived: Callable[[], Reply | None]) -> None:
         self._path = path
+        self._arrived = arrived
         self._model, self._chute = info.id, cast("str", info.chute_id)
         self._avoid: set[str] = set()
         self._machines: Machines | None = None
@@ -195,9 +196,10 @@ class _Attempts:
             self.opened = self.opened or bool(plain)
             return plain
         self._avoid.add(cast("Seat", self._seat).instance)
+        partial = self._arrived()
         if said:
-            raise failure(Kind.SEALED_REPLY, said, model=self._model)
-        raise reported_error({"error": reported}, model=self._model, delivered=self.opened)
+            raise failure(Kind.SEALED_REPLY, said, model=self._model, partial_reply=partial)
+        raise reported_error({"error": reported}, model=self._model, partial_reply=partial, delivered=self.opened)
 
     def _read_whole(self, step: Read) -> Flow[object]:
         """Gather a reply that comes in one piece, and open it."""

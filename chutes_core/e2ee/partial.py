@@ -43,19 +43,18 @@ class PartialReply(Reply):
         return Reply, (self.id, self.model, (), self.usage, self.meta, self.created)
 
 
-def without_words(error: APIError, arrived: Reply | None, *, opened: bool) -> APIError:
+def without_words(error: APIError, *, opened: bool) -> APIError:
     """Return the same failure without anything of the answer's text in its message and body.
 
     Args:
         error: The failure.
-        arrived: What had arrived of the answer, where the failure does not say.
         opened: Whether a part of the sealed answer had been opened, so that its words may be those of the answer.
     """
     found = error
     if opened and (error.body is not None or error.kind in (Kind.MALFORMED, Kind.STREAM_ERROR)):
         said = _numbers(error) if isinstance(error, ContextLengthError) else "in the sealed answer"
         found = failure(error.kind, said, model=error.model, status_code=error.status_code, request_id=error.request_id)
-    reply = error.partial_reply or arrived
+    reply = error.partial_reply
     if reply is not None:
         found.partial_reply = PartialReply(**{each.name: getattr(reply, each.name) for each in fields(Reply)})
     return found

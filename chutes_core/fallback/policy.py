@@ -55,18 +55,18 @@ class FallbackPolicy:
         quantizations: Formats of the weights to accept; members of unknown format stay.
 
     >>> FallbackPolicy(first_token=8, deadline=60).max_attempts
-    8
+    12
     """
 
     first_token: float | None = _LIMITS["first_token"]
     gap: float | None = _LIMITS["gap"]
     attempt: float | None = None
     deadline: float | None = 120.0
-    max_attempts: int = 8
+    max_attempts: int = 12
     after_commit: Literal["raise", "restart"] = "raise"
     order: Order | Callable[[Sequence[Member]], Sequence[Member]] = "given"
     first_hop: Literal["member", "server"] = "member"
-    backoff: float = 0.5
+    backoff: float = 1.0
     backoff_max: float = 8.0
     retry_after_max: float = 10.0
     budget: float = 2.0

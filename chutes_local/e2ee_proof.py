@@ -1,0 +1,61 @@
+"""What the embedded machines "prove": quotes in the form of real ones, made here, signed by nobody.
+
+They bind a machine's key to a fresh number as real ones do, and what they measure is on this server's own list,
+so a client's checks can be rehearsed, each of them failing on request (:data:`LIES`). They are no proof of
+anything: the maker and the place of the signature say so, and a check of the signature must refuse them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+LIES = ("debug", "stale", "other_key", "unlisted", "broken", "missing")
+"""Ways in which evidence can be made not to hold; see ``chutes.world.sealed.lies``."""
+MAKER = b"chutes_local    "
+NOTE = b"made by the embedded server, on no such hardware, and signed by nobody"
+MRTD, *REGISTERS = (
+    hashlib.sha384(f"chutes_local {name}".encode()).digest() for name in ("MRTD", "RTMR0", "RTMR1", "RTMR2", "RTMR3")
+)
+
+
+def quote(number: str, public_key: str, lies: frozenset[str] = frozenset()) -> str:
+    """Write a quote for a number and a key, in base64."""
+    number = "0" * 64 if "stale" in lies else number
+    public_key = "A" * 1580 if "other_key" in lies else public_key
+    header = (4).to_bytes(2, "little") + (2).to_bytes(2, "little") + (0x81).to_bytes(4, "little") + bytes(4)
+    header += MAKER + b"not a real processor"
+    attributes = bytes([1 if "debug" in lies else 0]) + bytes(7)
+    measured = hashlib.sha384(b"something else").digest() if "unlisted" in lies else MRTD
+    report_data = hashlib.sha256((number + public_key).encode()).digest() + bytes(32)
+    # Versions, the firmware and its attributes; then what the service measures; then what belongs to the owner.
+    body = bytes(120) + attributes + bytes(8) + measured + bytes(144) + b"".join(REGISTERS) + report_data
+    whole = header + body + len(NOTE).to_bytes(4, "little") + NOTE
+    return base64.b64encode(whole[:600] if "broken" in lies else whole).decode()
+
+
+def measurements() -> list[dict[str, object]]:
+    """Write the list of what is measured here, as the service publishes its own."""
+    registers = {f"RTMR{place}": value.hex().upper() for place, value in enumerate(REGISTERS)}
+    return [
+        {
+            "version": "0",
+            "name": "embedded server (no hardware)",
+            "tee_type": "tdx",
+            "mrtd": MRTD.hex().upper(),
+            "boot_rtmrs": registers,
+            "runtime_rtmrs": registers,
+            "expected_gpus": [],
+            "gpu_count": 0,
+        }
+    ]
+
+
+def evidence(instance: str, number: str, public_key: str, lies: frozenset[str] = frozenset()) -> dict[str, object]:
+    """Write the evidence of one machine."""
+    return {
+        "quote": quote(number, public_key, lies),
+        "gpu_evidence": [],
+        "instance_id": instance,
+        "certificate": base64.b64encode(NOTE).decode(),
+    }

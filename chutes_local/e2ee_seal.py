@@ -1,0 +1,111 @@
+"""The machine's side of the encrypted path: its key, the requests sealed for it, the replies that it seals.
+
+The same protocol as the client's, written a second time and on its own, so that each proves the other. The
+package ``cryptography`` is imported on first use: without it this server has no machine that can do it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import zlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+CIPHERTEXT = 1088
+NONCE = 12
+UNREADABLE = "E2E decryption failed"
+
+
+class SealError(ValueError):
+    """A request that this machine cannot open."""
+
+
+def possible() -> bool:
+    """Whether this Python can do it at all."""
+    try:
+        return find_spec("cryptography.hazmat.primitives.asymmetric.mlkem") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+class ReplySeal:
+    """Locks the reply to one request with the key that came in it."""
+
+    def __init__(self, public_key: bytes) -> None:
+        """Lock for whoever has the private half."""
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+
+        self._public = MLKEM768PublicKey.from_public_bytes(public_key)
+        self._frames: ChaCha20Poly1305 | None = None
+
+    def whole(self, plain: bytes) -> bytes:
+        """Lock a reply in one piece."""
+        secret, ciphertext = self._public.encapsulate()
+        return ciphertext + _locked(_cipher(secret, ciphertext, b"e2e-resp-v1"), gzip.compress(plain))
+
+    def begin(self) -> bytes:
+        """Write the event that a stream begins with."""
+        secret, ciphertext = self._public.encapsulate()
+        self._frames = _cipher(secret, ciphertext, b"e2e-stream-v1")
+        return event({"e2e_init": base64.b64encode(ciphertext).decode()})
+
+    def frame(self, plain: bytes) -> bytes:
+        """Write one piece of a stream."""
+        assert self._frames is not None, "a stream begins with begin()"
+        return event({"e2e": base64.b64encode(_locked(self._frames, plain)).decode()})
+
+
+class MachineKey:
+    """The key pair of one machine.
+
+    >>> len(base64.b64decode(MachineKey().public))
+    1184
+    """
+
+    def __init__(self) -> None:
+        """Make a new one."""
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+        self._private = MLKEM768PrivateKey.generate()
+        self.public = base64.b64encode(self._private.public_key().public_bytes_raw()).decode()
+
+    def open(self, blob: bytes) -> tuple[dict[str, object], ReplySeal]:
+        """Open a request: its body, and how to lock the reply to it."""
+        from cryptography.exceptions import InvalidTag
+
+        ciphertext, locked = blob[:CIPHERTEXT], blob[CIPHERTEXT:]
+        try:
+            cipher = _cipher(self._private.decapsulate(ciphertext), ciphertext, b"e2e-req-v1")
+            body = json.loads(gzip.decompress(cipher.decrypt(locked[:NONCE], locked[NONCE:], None)))
+            key = base64.b64decode(body.pop("e2e_response_pk"))
+            return cast("dict[str, object]", body), ReplySeal(key)
+        except (InvalidTag, ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zlib.error):
+            raise SealError(UNREADABLE) from None
+
+
+def event(content: dict[str, object]) -> bytes:
+    r"""Write one event as a machine does, without spaces.
+
+    >>> event({"e2e": "aGk="})
+    b'data: {"e2e":"aGk="}\n\n'
+    """
+    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _cipher(secret: bytes, ciphertext: bytes, purpose: bytes) -> ChaCha20Poly1305:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return ChaCha20Poly1305(HKDF(SHA256(), 32, ciphertext[:16], purpose).derive(secret))
+
+
+def _locked(cipher: ChaCha20Poly1305, plain: bytes) -> bytes:
+    nonce = os.urandom(NONCE)
+    return nonce + cipher.encrypt(nonce, plain, None)

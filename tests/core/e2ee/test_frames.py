@@ -1,0 +1,210 @@
+"""The encrypted stream: read as it was sent, or an error; never something else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chutes_core.e2ee import frames
+from chutes_core.e2ee.frames import FrameReader, MachineError
+from chutes_core.e2ee.seal import SealBrokenError
+from chutes_local.e2ee_seal import event
+
+from .machine import WORDS, asked, chunk, plain_events, read, sealed_lines, text_of
+
+ANSWER = "".join(WORDS)
+
+
+@given(st.data())
+def test_however_it_is_cut_into_reads_the_text_is_the_same(data: st.DataObject) -> None:
+    """Any split of the bytes, down to one at a time."""
+    key, reply = asked()
+    whole = b"".join(sealed_lines(reply))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=40)))
+    blocks = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    assert text_of(read(key, blocks)) == ANSWER
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_a_changed_byte_anywhere_is_an_error(data: st.DataObject) -> None:
+    """In a sealed frame, in the clear usage, in the beginning, in what stands between them."""
+    key, reply = asked()
+    lines = sealed_lines(reply)
+    whole = bytearray(b"".join(lines))
+    # After the line of the sealed end marker nothing is read any more.
+    place = data.draw(st.integers(0, len(whole) - 3))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises((SealBrokenError, MachineError)):
+        read(key, [bytes(whole)])
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_every_line_is_guarded(data: st.DataObject) -> None:
+    """The same, with each sort of line as often as the others, so that short ones are not missed."""
+    key, reply = asked()
+    lines = sealed_lines(reply)
+    which = data.draw(st.integers(0, len(lines) - 2))
+    line = bytearray(lines[which])
+    line[data.draw(st.integers(0, len(line) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises((SealBrokenError, MachineError)):
+        read(key, [*lines[:which], bytes(line), *lines[which + 1 :]])
+
+
+@given(st.data())
+def test_a_cut_is_an_error_or_lacks_the_end(data: st.DataObject) -> None:
+    """Inside a frame it is told here; between two of them the end marker is missing, which the guard sees."""
+    key, reply = asked()
+    whole = b"".join(sealed_lines(reply))
+    end = data.draw(st.integers(0, len(whole) - 3))
+    reader = FrameReader(key)
+    reader.feed(whole[:end])
+    assert not reader.done
+    if whole[:end] and not whole[:end].endswith(b"\n"):
+        with pytest.raises(SealBrokenError, match="inside a frame"):
+            reader.close()
+    else:
+        reader.close()
+
+
+def test_what_follows_the_sealed_end_is_not_read() -> None:
+    """The answer is whole, and nothing can be added to it."""
+    key, reply = asked()
+    lines = sealed_lines(reply)
+    assert text_of(read(key, [*lines, b"garbage\n", reply.frame(plain_events()[0])])) == ANSWER
+
+
+def test_a_frame_that_comes_twice_is_an_error() -> None:
+    """A replay, with and without the usage beside it."""
+    for again in ([3, 4], [4]):
+        key, reply = asked()
+        lines = sealed_lines(reply)
+        with pytest.raises(SealBrokenError, match=r"a second time"):
+            read(key, [*lines[:5], *(lines[place] for place in again), *lines[5:]])
+
+
+def test_frames_in_another_order_are_an_error() -> None:
+    """Each counts the tokens so far, and one that counts fewer than the one before came too late."""
+    key, reply = asked()
+    lines = sealed_lines(reply)
+    with pytest.raises(SealBrokenError, match="another order"):
+        read(key, [*lines[:3], *lines[5:7], *lines[3:5], *lines[7:]])
+
+
+def test_counts_of_several_choices_do_not_mix() -> None:
+    """An engine counts for each choice by itself, and for all at the end."""
+    key, reply = asked()
+    first, second, total = chunk("a", 5), chunk("b", 1), chunk("", 6)
+    second["choices"][0]["index"] = 1
+    total["choices"] = []
+    events = [b"data: " + json.dumps(each).encode() + b"\n\n" for each in (first, second, total)]
+    assert read(key, sealed_lines(reply, [*events, b"data: [DONE]\n\n"])).count(b"data: {") == 3
+
+
+@pytest.mark.parametrize("usage", [None, {"completion_tokens": "many"}, {}])
+def test_a_usage_without_numbers_is_no_reason_to_fail(usage: object) -> None:
+    """Where both sides say the same of it."""
+    key, reply = asked()
+    inside = b"data: " + json.dumps({**chunk("a", 1), "usage": usage}).encode() + b"\n\n"
+    assert text_of(read(key, [reply.begin(), event({"usage": usage}), reply.frame(inside)])) == "a"
+
+
+@pytest.mark.parametrize("stated", [{"completion_tokens": 9}, None])
+def test_a_usage_in_the_clear_that_is_not_the_sealed_one_is_an_error(stated: object) -> None:
+    """Somebody changed the bill, or the answer."""
+    key, reply = asked()
+    inside = plain_events()[0]
+    with pytest.raises(SealBrokenError, match="not the sealed one"):
+        read(key, [reply.begin(), event({"usage": stated}), reply.frame(inside)])
+
+
+def test_a_usage_that_no_frame_confirms_is_an_error() -> None:
+    """Two in a row, or one before what is no event at all."""
+    key, reply = asked()
+    with pytest.raises(SealBrokenError, match="twice"):
+        read(key, [reply.begin(), event({"usage": None}), event({"usage": None})])
+    with pytest.raises(SealBrokenError, match="not the sealed one"):
+        read(key, [reply.begin(), event({"usage": None}), reply.frame(b"no event")])
+
+
+def test_without_usage_in_the_clear_the_stream_reads_the_same() -> None:
+    """It is for the service's bill, not for us."""
+    key, reply = asked()
+    assert text_of(read(key, [reply.begin(), *map(reply.frame, plain_events())])) == ANSWER
+
+
+def test_an_answer_in_the_clear_is_an_error() -> None:
+    """Nobody may go on with the answer outside the seal."""
+    key, reply = asked()
+    with pytest.raises(SealBrokenError):
+        read(key, [reply.begin(), *plain_events()])
+
+
+def test_an_end_marker_in_the_clear_ends_nothing() -> None:
+    """It is passed over; the sealed one is still to come."""
+    key, reply = asked()
+    reader = FrameReader(key)
+    assert reader.feed(reply.begin() + b"data: [DONE]\n\n") == b""
+    assert not reader.done
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"data: {}\n",
+        b'data: {"e2e":"AA==","usage":null}\n',
+        b'data: {"other":1}\n',
+        b'data: {"e2e":1}\n',
+        b'data: {"e2e":"AA=="}\n',
+        b'data:{"usage":null}\n',
+        b": comment\n",
+        b"event: message\n",
+        b'{"error":"exhausted"}\n',
+        b"data: {" + b"[" * 100_000 + b"}\n",
+    ],
+)
+def test_a_line_of_another_form_is_an_error(line: bytes) -> None:
+    """An unknown part, several parts, another spelling of an event, a bare body."""
+    key, reply = asked()
+    with pytest.raises(SealBrokenError):
+        read(key, [reply.begin(), line])
+
+
+def test_the_beginning_comes_once_and_first() -> None:
+    """A frame before it, and a second beginning, are errors."""
+    key, reply = asked()
+    begin = reply.begin()
+    with pytest.raises(SealBrokenError, match="before the key"):
+        read(key, [reply.frame(b"x")])
+    with pytest.raises(SealBrokenError, match="second beginning"):
+        read(key, [begin, begin])
+
+
+def test_an_error_of_the_machine_is_handed_on() -> None:
+    """With what it said, and without a word of the answer."""
+    key, reply = asked()
+    with pytest.raises(MachineError) as caught:
+        read(key, [reply.begin(), event({"e2e_error": "out of memory"})])
+    assert caught.value.body == "out of memory"
+    assert str(caught.value) == "the machine reported an error"
+
+
+def test_a_line_without_an_end_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At some length it is an error."""
+    monkeypatch.setattr(frames, "MAX_LINE", 1000)
+    key, _ = asked()
+    reader = FrameReader(key)
+    assert reader.feed(b"0" * 1000) == b""
+    with pytest.raises(SealBrokenError, match="longer than 1,000 bytes"):
+        reader.feed(b"0")
+
+
+def test_a_frame_of_several_lines_stays_what_it_was() -> None:
+    """A frame may hold a whole event with its blank line, one line, or a bare body at the end."""
+    key, reply = asked()
+    plain = read(key, [reply.begin(), reply.frame(b'data: {"a": 1}'), reply.frame(b'{"error": "x"}')])
+    assert plain == b'data: {"a": 1}\n\n{"error": "x"}\n\n'

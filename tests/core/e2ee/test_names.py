@@ -1,0 +1,88 @@
+"""What the encrypted path refuses before anything is sent, and what it does on this side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chutes_core import Catalog, ConfigurationError, RequestRefusedError, UnknownModelError
+from chutes_core.e2ee import E2EE
+from chutes_core.e2ee.names import check_headers, check_name, fit_body, target
+
+CATALOG = Catalog.bundled()
+MODEL = "Qwen/Qwen3-32B-TEE"
+
+
+@pytest.mark.parametrize("model", [MODEL, "qwen/qwen3-32b", f"{MODEL}:THINKING"])
+def test_a_name_is_completed_on_this_side(model: str) -> None:
+    """As the gateway would: another case, without the suffix, with the mark for thinking."""
+    assert target(model, CATALOG, verify="binding").id == MODEL
+
+
+def test_the_id_of_a_chute_is_a_name_too() -> None:
+    """The machine gets the name that it knows."""
+    info = CATALOG.model(MODEL)
+    assert info.chute_id
+    assert target(info.chute_id, CATALOG, verify="binding").id == MODEL
+
+
+@pytest.mark.parametrize("model", [f"{MODEL},other/one", f"{MODEL}:latency", "a/one:throughput", "a/one, b/two"])
+def test_a_list_of_models_is_refused_with_the_reason(model: str) -> None:
+    """The gateway would have to choose; a fallback of ours does it on this side."""
+    for refuse in (lambda: check_name(model), lambda: target(model, CATALOG, verify="binding")):
+        with pytest.raises(RequestRefusedError, match=r"cannot choose among models.*A fallback on this side"):
+            refuse()
+
+
+def test_an_alias_is_refused_with_the_reason() -> None:
+    """The gateway would have to look it up."""
+    with pytest.raises(UnknownModelError, match="an alias of yours cannot be resolved") as caught:
+        target("my-favourite", CATALOG, verify="binding")
+    assert caught.value.model == "my-favourite"
+
+
+def test_a_model_without_an_id_is_refused() -> None:
+    """It cannot be said where the request should go."""
+    with pytest.raises(UnknownModelError, match="does not have the chute id"):
+        target("acme/one", CATALOG.updated([{"id": "acme/one"}], fetched_at=0.0), verify="binding")
+
+
+def test_a_model_without_confidential_compute_has_nothing_to_prove() -> None:
+    """Unless no proof is wanted."""
+    row = {"id": "acme/one", "chute_id": "c", "confidential_compute": False}
+    catalog = CATALOG.updated([row], fetched_at=0.0)
+    with pytest.raises(RequestRefusedError, match="can prove nothing"):
+        target("acme/one", catalog, verify="binding")
+    assert target("acme/one", catalog, verify="off").chute_id == "c"
+
+
+@pytest.mark.parametrize("name", ["X-Enable-Thinking", "x-enable-thinking"])
+def test_the_header_for_thinking_is_refused(name: str) -> None:
+    """Nobody would act on it."""
+    with pytest.raises(ConfigurationError, match="reasoning=True"):
+        check_headers({"X-Title": "mine", name: "true"})
+    check_headers({"X-Title": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("body", "fitted"),
+    [
+        ({"tools": [{}]}, {"tools": [{}], "tool_choice": "auto"}),
+        ({"tools": [{}], "tool_choice": "none"}, {"tools": [{}], "tool_choice": "none"}),
+        ({"tools": []}, {"tools": []}),
+        ({"continue_final_message": True}, {"continue_final_message": True, "add_generation_prompt": False}),
+    ],
+)
+def test_the_body_gets_what_the_gateway_would_put_in(body: dict[str, Any], fitted: dict[str, Any]) -> None:
+    """The exact name, a choice beside tools, one of two switches that exclude each other."""
+    assert fit_body({"model": "any", **body}, MODEL) == {"model": MODEL, **fitted}
+
+
+@pytest.mark.parametrize("wish", ["full", None, 1])
+def test_what_is_no_wish_for_encryption_is_refused(wish: object) -> None:
+    """A word in the wrong place does not leave a call in the clear."""
+    with pytest.raises(ConfigurationError, match="e2ee must be"):
+        E2EE.of(wish)
+    settings = E2EE(verify="off")
+    assert E2EE.of(settings) is settings
