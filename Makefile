@@ -12,13 +12,14 @@ WORKERS ?= 2
 # The least line and branch coverage of chutes_core, in percent; 0 turns the limit off.
 COV_MIN ?= 98
 
-# What runs on openai 2.x: whatever speaks to the SDK, and the peer that holds it there.
+# What runs on openai 2.x, and so on httpx: whatever speaks to the service, and the peer that holds it there.
 TESTS2 := tests/core tests/integration tests/parity tests/llama_index_chutes tests/langchain_chutes \
 	tests/local/test_stock_openai.py tests/local/test_stock_langchain.py \
-	tests/local/test_stock_llama_index.py -m "not local"
+	tests/local/test_stock_llama_index.py -m "not local" \
+	--ignore tests/core/cli --ignore tests/core/login --ignore tests/integration/test_ray.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench record docs build constraints clean venv venv-openai2
+.PHONY: help demo test check bench record docs build constraints clean venv venv-openai2 venv-bench venv-bench-openai2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +45,7 @@ check: venv ## lint, format, types, direction of imports, secrets, and the wheel
 	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/check_dist.py
 
-bench: venv ## measure against raw httpx, the SDK and the peers; writes docs/benchmarks.md
-	@test -f benchmarks/__main__.py || { echo "There is no benchmarks/__main__.py yet, so nothing to measure."; exit 1; }
+bench: venv venv-bench venv-bench-openai2 ## measure against raw httpx, the SDK and the peers, in speed and under faults; writes docs/benchmarks.md
 	@$(PY) -m benchmarks
 
 record: venv ## re-record the cassettes: live with a key, else against the embedded server
@@ -76,3 +76,11 @@ venv:
 venv-openai2:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
 	@$(PYTHON) tools/environment.py --with dev-openai2 .venv-openai2 constraints.txt constraints-openai2.txt
+
+venv-bench:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
+	@$(PYTHON) tools/environment.py --only bench .venv-bench constraints.txt
+
+venv-bench-openai2:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
+	@$(PYTHON) tools/environment.py --only bench-openai2 .venv-bench-openai2 constraints.txt constraints-openai2.txt constraints-bench.txt

@@ -1,101 +1,69 @@
-"""CPU of the clients, each in a fresh process, in interleaved rounds; writes docs/benchmarks.md.
+"""Run the benchmarks and write docs/benchmarks.md with its plots.
 
-python -m benchmarks                       all of it
-python -m benchmarks one NAME URL MODE     one client once; prints microseconds per call or per chunk
+python -m benchmarks                    everything
+python -m benchmarks speed [--quick]    speed alone; the stored figures of the other part stay
+python -m benchmarks faults             faults alone
+python -m benchmarks report             the page and the plots, from the stored figures
 """
 
 from __future__ import annotations
 
-import platform
-import statistics
+import argparse
+import json
 import subprocess
-import sys
-import time
-import warnings
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.clients import CLIENTS
-from benchmarks.server import CHUNKS, READ
+from benchmarks.faults import plots as faults_plots
+from benchmarks.faults import report as faults_report
+from benchmarks.speed import report as speed_report
+from benchmarks.speed.run import interpreters, run
 
-ROUNDS, CALLS, STREAMS = 5, 100, 10
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs"
+SPEED, FAULTS = DOCS / "benchmarks.json", DOCS / "benchmarks-faults.json"
+HEAD = """# Benchmarks
 
-
-def one(name: str, url: str, mode: str) -> float:
-    """Measure one client in this process, in microseconds."""
-    warnings.simplefilter("ignore")
-    call = CLIENTS[name](url, mode == "stream")
-    call(), call()
-    count = STREAMS if mode == "stream" else CALLS
-    began = time.process_time()
-    for _ in range(count):
-        call()
-    spent = (time.process_time() - began) / count
-    return spent / (CHUNKS if mode == "stream" else 1) * 1e6
-
-
-def measure() -> dict[tuple[str, str], list[float]]:
-    """Run every client in turn, round after round, so that a slow minute hits all of them."""
-    figures: dict[tuple[str, str], list[float]] = {}
-    words = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-        for number in range(ROUNDS):
-            for mode in ("invoke", "stream"):
-                for name in CLIENTS:
-                    run = [sys.executable, "-m", "benchmarks", "one", name, url, mode]
-                    told = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-                    figures.setdefault((mode, name), []).append(float(told))
-            print(f"round {number + 1} of {ROUNDS}", flush=True)
-        server.stdin.close()
-    return figures
-
-
-def table(figures: dict[tuple[str, str], list[float]], mode: str) -> str:
-    """One table: median, spread, and the ratio to raw httpx in the same run."""
-    base = statistics.median(figures[mode, "httpx, JSON parsed"])
-    lines = ["| Client | median µs | least to most | to raw httpx |", "| --- | --- | --- | --- |"]
-    for name in CLIENTS:
-        each = figures[mode, name]
-        median = statistics.median(each)
-        lines.append(f"| {name} | {median:,.1f} | {min(each):,.1f} to {max(each):,.1f} | {median / base:.2f} |")
-    return "\n".join(lines)
-
-
-def page(figures: dict[tuple[str, str], list[float]]) -> str:
-    """The page that is written."""
-    versions = ", ".join(
-        f"{name} {version(name)}"
-        for name in ("openai", "httpx", "langchain-core", "langchain-openai", "llama-index-core")
-    )
-    return f"""# Benchmarks
-
-CPU of the client's process, against a server of canned bytes in a process of its own. Made by `make bench`; every
-client runs in a fresh process, {ROUNDS} rounds, interleaved. Look at the ratios: the machine is shared, and its
-absolute figures are worth little.
-
-{platform.system()} {platform.machine()}, Python {platform.python_version()}; {versions}.
-
-## One call
-
-The median of {CALLS} calls in a row, each with a reply in one piece.
-
-{table(figures, "invoke")}
-
-## One chunk of a stream
-
-A stream of {CHUNKS} chunks with usage on each, in reads of {READ} bytes; {STREAMS} streams in a row.
-
-{table(figures, "stream")}
+What the clients cost, and what they give out when models fail. Made by `make bench`.
 """
 
 
+def page() -> None:
+    """Write the page and the plots from what is stored."""
+    (DOCS / "plots").mkdir(exist_ok=True)
+    parts = [HEAD]
+    drawn: dict[str, str] = {}
+    if SPEED.exists():
+        data = json.loads(SPEED.read_text())
+        parts.append(speed_report.report(data))
+        drawn |= speed_report.plots(data)
+    if FAULTS.exists():
+        data = json.loads(FAULTS.read_text())
+        parts.append(faults_report.report(data, "plots/"))
+        drawn |= faults_plots.plots(data)
+    (DOCS / "benchmarks.md").write_text("\n".join(part.strip() + "\n" for part in parts))
+    for name, text in drawn.items():
+        (DOCS / "plots" / name).write_text(text)
+    print(f"wrote docs/benchmarks.md and {len(drawn)} plots")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks.")
+    parser.add_argument("part", nargs="?", choices=["all", "speed", "faults", "report"], default="all")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of the speed part; nothing is stored")
+    told = parser.parse_args(arguments)
+    if told.part in ("all", "speed"):
+        data = run(quick=told.quick)
+        if told.quick:
+            print(speed_report.report(data))
+            return
+        SPEED.write_text(json.dumps(data, indent=1) + "\n")
+    if told.part in ("all", "faults"):
+        # Where the peers are: some of them hold openai at 2.x.
+        command = [str(interpreters()[2]), "-B", "-m", "benchmarks.faults", "--json", str(FAULTS)]
+        subprocess.run(command, check=True, cwd=DOCS.parent)
+    page()
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["one"]:
-        print(one(*sys.argv[2:5]))
-    else:
-        PAGE.write_text(page(measure()))
-        print(f"wrote {PAGE.name}")
+    main()

@@ -1,6 +1,7 @@
 """Make, or reuse, a virtual environment with this project installed in it.
 
 python tools/environment.py [--with EXTRA] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
+python tools/environment.py --only EXTRA DIRECTORY [CONSTRAINTS ...]       without what the tests need
 python tools/environment.py --freeze DIRECTORY                             print what is installed, as constraints
 
 An environment is reused as long as nothing that decides its contents has changed: the dependencies in
@@ -95,9 +96,9 @@ def main(arguments: Sequence[str]) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036  # this file is the one that meets an older interpreter
         print(f"Python 3.11 or later is needed; {sys.executable} is {sys.version.split()[0]}.")
         return 1
-    if not arguments:
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
-        return 2
+        return 0 if arguments else 2
     # A foreign PYTHONPATH or an active environment must not leak into the one being built.
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         os.environ.pop(name, None)
@@ -105,8 +106,9 @@ def main(arguments: Sequence[str]) -> int:
         print(freeze(ROOT / arguments[1]), end="")
         return 0
     extras: tuple[str, ...] = EXTRAS
-    if arguments[0] == "--with":
-        extras, arguments = (*EXTRAS, arguments[1]), arguments[2:]
+    if arguments[0] in ("--with", "--only"):
+        base = EXTRAS if arguments[0] == "--with" else EXTRAS[:1]
+        extras, arguments = (*base, arguments[1]), arguments[2:]
     venv, *files = (ROOT / argument for argument in arguments)
     try:
         ensure(venv, files, extras)

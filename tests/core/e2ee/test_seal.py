@@ -90,7 +90,11 @@ def test_a_reply_that_unpacks_to_too_much_is_an_error() -> None:
         key.whole(blob, limit=1_000_000)
 
 
-@pytest.mark.parametrize("packed", [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"more", b""])
+@pytest.mark.parametrize(
+    "packed",
+    [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"more", b""],
+    ids=["not packed", "cut", "with more behind", "empty"],  # not the bytes, which have the time in them
+)
 def test_a_reply_that_is_not_one_packed_piece_is_an_error(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the machine itself sealed it."""
     key, reply = asked()

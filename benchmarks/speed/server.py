@@ -1,0 +1,110 @@
+"""A server of canned bytes, in a process of its own. It prints its port, and ends when its standard input closes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import time
+
+from benchmarks.speed import canned
+
+GAP = 0.0002  # between two reads of a stream that is not paced
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_MODEL = re.compile(rb'"model": ?"([^"]+)"')
+_STREAM = re.compile(rb'"stream": ?true')
+_TOOLS = re.compile(rb'"tools": ?\[')
+
+
+class Counters:
+    """What the server knows of the clients' connections, and what it costs itself."""
+
+    connections = requests = 0
+
+    @classmethod
+    def page(cls) -> bytes:
+        told = {"connections": cls.connections, "requests": cls.requests, "cpu": time.process_time()}
+        return json.dumps(told).encode()
+
+
+class Served(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self) -> None:
+        self._heard = b""
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        end = self._heard.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return
+        head = self._heard[:end]
+        size = _LENGTH.search(head)
+        length = int(size[1]) if size else 0
+        if len(self._heard) >= end + length:
+            body, self._heard = self._heard[end : end + length], self._heard[end + length :]
+            self._answer(head, body)
+
+    def _answer(self, head: bytes, body: bytes) -> None:
+        if head.startswith(b"GET"):
+            page = Counters.page()
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
+            return
+        Counters.connections += not hasattr(self, "counted")
+        self.counted = True
+        Counters.requests += 1
+        found = _MODEL.search(body)
+        model = found[1].decode() if found else "bench/8"
+        if b"/embeddings" in head.partition(b"\r\n")[0]:
+            asked = json.loads(body)
+            count = len(asked["input"]) if isinstance(asked["input"], list) else 1
+            plain = asked.get("encoding_format") != "base64"
+            self._transport.write(canned.embeddings(count, int(model.removeprefix("bench/")), plain))
+        elif not _STREAM.search(body):
+            self._transport.write(canned.whole(model, bool(_TOOLS.search(body))))
+        elif model.startswith("bench/paced-"):
+            self._task = asyncio.get_running_loop().create_task(self._pace(model))
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._flow(model, bool(_TOOLS.search(body))))
+
+    async def _flow(self, model: str, tools: bool) -> None:
+        """Send read after read, so far apart that they do not melt into one."""
+        for read in canned.stream(model, tools):
+            self._transport.write(read)
+            until = time.perf_counter() + GAP
+            while time.perf_counter() < until:  # noqa: ASYNC110  # a timer of the loop is no finer than 1 ms
+                await asyncio.sleep(0)
+
+    async def _pace(self, model: str) -> None:
+        """Send chunk after chunk as a model does, each with the time at which it was sent."""
+        _, chunks, pause = model.split("-")
+        opening, before, after, closing = canned.paced_parts(model)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._transport.write(opening)
+        for number in range(1, int(chunks) + 1):
+            await asyncio.sleep(began + number * int(pause) / 1000 - loop.time())
+            sent = f"{time.monotonic_ns()} ".encode()
+            self._transport.write(canned.http_chunk(before + sent + after))
+        self._transport.write(closing)
+
+
+async def main() -> None:
+    server = await asyncio.get_running_loop().create_server(Served, "127.0.0.1", 0, backlog=2048)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)  # until the parent has gone
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
