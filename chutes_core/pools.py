@@ -43,9 +43,8 @@ def user_agent() -> str:
 @lru_cache(maxsize=1)
 def ssl_context() -> ssl.SSLContext:
     """The one TLS context of this process: making one costs more than a call."""
-    import httpx
-
-    return httpx.create_ssl_context()
+    made: ssl.SSLContext = http_package().create_ssl_context()
+    return made
 
 
 @lru_cache(maxsize=1)
