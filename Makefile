@@ -43,6 +43,7 @@ check: venv ## lint, format, types, direction of imports, secrets, and the wheel
 	@.venv/bin/lint-imports
 	@$(PY) tools/check_secrets.py
 	@$(PY) tools/cli_docs.py --check
+	@$(PY) tools/errors_table.py --check
 	@$(PY) tools/check_dist.py
 
 bench: venv venv-bench venv-bench-openai2 ## measure against raw httpx, the SDK and the peers, in speed and under faults; writes docs/benchmarks.md
@@ -52,8 +53,10 @@ record: venv ## re-record the cassettes: live with a key, else against the embed
 	@test -f cassettes/record.py || { echo "There is no cassettes/record.py yet, so nothing to record."; exit 1; }
 	@$(PY) cassettes/record.py
 
-docs: venv ## see that every link in the documentation resolves and every snippet compiles or runs
+docs: venv ## build the site into build/site, and see that links resolve, tables are the code's, and snippets compile or run
 	@$(PY) tools/check_links.py
+	@$(PY) tools/errors_table.py --check
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 	@$(PY) -m pytest -q tests/docs
 
 build: venv ## wheel and sdist into dist/

@@ -129,7 +129,7 @@ class Credential:
             ConfigurationError: The key is an async function, which needs the async client.
         """
         if not callable(self._source):
-            return self._at_hand() or self._from_login(refused)
+            return self.at_hand() or self._from_login(refused)
         value = self._source()
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
@@ -142,7 +142,7 @@ class Credential:
     async def asecret(self, refused: Secret | None = None) -> Secret:
         """Return the key of this moment; a plain function runs in a thread, so that it may block, as does a renewal."""
         if not callable(self._source):
-            if (secret := self._at_hand()) is not None:
+            if (secret := self.at_hand()) is not None:
                 return secret
             return await asyncio.to_thread(self._from_login, refused)
         value = self._source() if inspect.iscoroutinefunction(self._source) else await asyncio.to_thread(self._source)
@@ -150,10 +150,19 @@ class Credential:
         del value
         return _usable(found)
 
-    def _at_hand(self) -> Secret | None:
-        """Return the key that was given, or that of the environment."""
-        if isinstance(self._source, Secret):
-            return self._source
+    def at_hand(self) -> Secret | None:
+        """Return the key that was given, or that of the environment, without asking a function or the stored login.
+
+        So it never waits for the network: for what only has to tell accounts apart.
+
+        >>> Credential("cpk_0123", env={}).at_hand(), Credential(env={}).at_hand(), Credential(input).at_hand()
+        (Secret('cpk_****'), None, None)
+
+        Raises:
+            ConfigurationError: The key cannot be sent.
+        """
+        if self._source is not None:
+            return self._source if isinstance(self._source, Secret) else None
         values = (_from_variable(name, self._env) for name in ENVIRONMENT)
         found = next((value for value in values if value is not None), None)
         if found is None:
@@ -197,8 +206,6 @@ class Credential:
 
 def _read(value: object) -> Secret | ConfigurationError:
     """Take a key in any of its forms; object to what could not be sent in a header, without showing it."""
-    if isinstance(value, Secret):
-        return value
     text = value.get_secret_value() if isinstance(value, SupportsSecret) else value
     if not isinstance(text, str):
         return ConfigurationError(f"The key must be a text, a SecretStr or a function, not {type(value).__name__}.")

@@ -130,6 +130,8 @@ class _Call:
                 result = yield from attempt(secret)
             except GeneratorExit:
                 self._account(*self._partly())  # left in the middle: what was used until then is billed
+                if self._ledger is not None:
+                    self._ledger.left()
                 raise
             except APIError as error:
                 if error.partial_reply is not None and error.partial_reply.usage is not None:

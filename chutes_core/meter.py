@@ -35,6 +35,7 @@ __all__ = ["Account", "Meter", "OpenCall", "Run", "Watcher", "watch", "watching"
 Used = tuple[str, Usage | None, float | None]
 Prices = Mapping[str, tuple[float, float] | ModelInfo]
 KEPT_RUNS = 1_000
+_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Watcher(Protocol):
@@ -83,6 +84,11 @@ class Account:
         if self._watcher is not None:
             self._watcher.used(model or "unknown", usage, price, self._ledger)
 
+    def left(self) -> None:
+        """The call was left in the middle, cancelled say, of which no framework tells its handlers."""
+        if isinstance(self._watcher, OpenCall):
+            self._watcher.left()
+
     def hold(self, body: Mapping[str, object] | None) -> Hold | None:
         """Set aside what a request may use; None where nothing limits it.
 
@@ -94,12 +100,13 @@ class Account:
             return None
         if isinstance(watcher, OpenCall) and watcher.hold is not None and watcher.hold.budget is budget:
             return None  # the handler has set it aside for the whole call
-        model, limit, answers = str(body["model"]), body.get("max_tokens"), body.get("n")
+        model, answers = str(body["model"]), body.get("n")
+        limits = [limit for name in _LIMITS if isinstance(limit := body.get(name), int)]
         sent = [body.get(name) for name in ("messages", "tools", "response_format", "input")]
         estimate = partial(
             budget.estimate,
             prompt_tokens(sent),
-            max_tokens=0 if "input" in body else limit if isinstance(limit, int) else None,
+            max_tokens=0 if "input" in body else max(limits, default=None),
             answers=answers if isinstance(answers, int) else 1,
         )
         wanted = most([estimate(info) for info in model_infos(self._catalog(), model)])
@@ -158,6 +165,13 @@ class OpenCall:
         if not (self.deaf or self.parts or self.counted):
             self.told = True
             self._meter.enter(self.run, model, usage, cost, ledger)
+
+    def left(self) -> None:
+        """It is over, and nobody else will say so."""
+        if isinstance(self.before, OpenCall) and self.before.id == self.id:
+            self.before.left()
+        if not self.deaf:
+            self._meter.close(self.id)
 
 
 class Meter:

@@ -24,13 +24,14 @@ from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.errors import Retry
 from chutes_core.failures import error_from_response
 from chutes_core.flows import CallPolicy, WholeCall
+from chutes_core.openai_bill import Bill
 from chutes_core.openai_stream import PassThrough
 from chutes_core.openai_transport import AsyncTransport, Transport
 from chutes_core.request import ChatRequest
 from chutes_core.response import ReplyMeta
 from chutes_core.settings import TimeLimits
 from chutes_core.stream import StreamGuard
-from chutes_core.usage import Ledger
+from chutes_core.usage import Ledger, Usage
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +76,7 @@ def openai_client(
         default_headers: Sent with every request.
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
         catalog: What is known of the models.
-        ledger: Where tokens and cost are added up.
+        ledger: Where tokens and cost are added up; a budget refuses what could pass it.
     """
     import openai
 
@@ -142,12 +143,16 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What has to be known of a request to send it and to judge the reply."""
+    """What has to be known of a request to send it and to judge the reply.
+
+    ``chat`` and ``body`` are what is asked of a model; on paths that pass as they are both are None.
+    """
 
     url: str
     content: bytes
     model: str | None = None
     chat: ChatRequest | None = None
+    body: Mapping[str, object] | None = None
 
     @property
     def streams(self) -> bool:
@@ -182,13 +187,14 @@ class Door(ClientBase):
     def question(self, request: httpx.Request) -> Question:
         """Read what the SDK is about to send."""
         url, content = str(request.url), request.content
-        ours = url.startswith(self.settings.base_url)
-        kind = url.removeprefix(self.settings.base_url).partition("?")[0] if ours else ""
-        body = _json(content) if kind in ("/chat/completions", "/embeddings") else None
+        path = request.url.path
+        body = _json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
         if not isinstance(body, dict):
             return Question(url, content)
         model = body.get("model") if isinstance(body.get("model"), str) else None
-        if kind == "/embeddings":
+        if path.endswith("/embeddings"):
+            if not url.startswith(f"{self.settings.base_url}/"):
+                return Question(url, content, model, body=body)  # with_options(base_url=...) names the host
             return self._embedding(content, body, model or "")
         asked = body.get("n")
         chat = ChatRequest(
@@ -197,14 +203,22 @@ class Door(ClientBase):
             choices=asked if isinstance(asked, int) else 1,
             allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
         )
-        return Question(url, content, model, chat)
+        return Question(url, content, model, chat, body)
 
     def _embedding(self, content: bytes, body: dict[str, object], model: str) -> Question:
         """Send an embedding to its model's own host, under the name that it has there."""
         info = self.catalog.get(model)
         if info is not None and info.id != model:
             content = json.dumps({**body, "model": info.id}).encode()
-        return Question(f"{self._embedding_host(info)}/embeddings", content, model)
+        return Question(f"{self._embedding_host(info)}/embeddings", content, model, body=body)
+
+    def bill(self, question: Question) -> Bill:
+        """Set aside what a request may use.
+
+        Raises:
+            BudgetExceededError: The ledger is a budget, and it does not fit.
+        """
+        return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
 
     def outgoing(self, request: httpx.Request, secret: Secret) -> dict[str, str]:
         """Make the headers of a request: the SDK's without what is meant for another company, and the key."""
@@ -225,17 +239,19 @@ class Door(ClientBase):
         )
         return PassThrough(guard, include_usage=question.include_usage)
 
-    def check(self, question: Question, headers: Mapping[str, str], content: bytes) -> None:
-        """Judge a reply that came in one piece, as our own client does.
+    def check(self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill) -> None:
+        """Judge a reply that came in one piece as our own client does, and enter what it used.
 
         Raises:
             APIError: It is none.
         """
-        if question.chat is None:
-            return
-        policy = CallPolicy(TimeLimits(), 0, self._clock)
-        call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=self._record)
-        run(call.run(), _Given(headers, content))
+        if question.chat is not None:
+            policy = CallPolicy(TimeLimits(), 0, self._clock)
+            call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=bill.account)
+            run(call.run(), _Given(headers, content))
+        elif question.body is not None:
+            reply = _json(content)
+            bill.account(question.model, Usage.parse(reply.get("usage")) if isinstance(reply, dict) else None)
 
     def refusal(
         self, question: Question, status: int, headers: Mapping[str, str], content: bytes
@@ -246,11 +262,12 @@ class Door(ClientBase):
         advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
         return json.dumps({"error": said}).encode(), advice
 
-    def settled(self, stream: PassThrough) -> None:
-        """Put into the ledger what a stream used, whole or not."""
-        reply = stream.guard.reply
-        if reply.usage is not None:
-            self._record(reply.model, reply.usage)
+    def settled(self, stream: PassThrough, bill: Bill) -> None:
+        """Enter what a stream used, whole or not, and give back what was set aside for it."""
+        guard = stream.guard
+        if guard.reply.usage is not None or guard.delivered or guard.whole:
+            bill.account(guard.reply.model, guard.reply.usage)
+        bill.close()
 
 
 class AsyncDoor(Door):

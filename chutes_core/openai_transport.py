@@ -20,6 +20,7 @@ from chutes_core.openai_errors import as_openai
 if TYPE_CHECKING:
     import httpx
 
+    from chutes_core.openai_bill import Bill
     from chutes_core.openai_door import AsyncDoor, Door, Question
     from chutes_core.openai_stream import PassThrough
 
@@ -39,18 +40,20 @@ class Transport:
         """Send a request and judge its reply."""
         request.read()
         question = self._door.question(request)
-        secret = _clean(request, self._door.credential.secret)
-        response = self._send(request, question, secret)
-        if response.status_code == 401:
-            fresh = _clean(request, lambda: self._door.credential.secret(secret))
-            if fresh != secret:
-                response.close()
-                response = self._send(request, question, fresh)
-        if question.streams and response.is_success:
-            return _reply(request, response, stream=_guarded(self._door, question, response))
-        if question.chat is None and response.is_success:
-            return _reply(request, response, stream=response.iter_bytes())
-        return _judged(self._door, request, question, response, _clean(request, response.read))
+        with _clean(request, lambda: self._door.bill(question)) as bill:
+            secret = _clean(request, self._door.credential.secret)
+            response = self._send(request, question, secret)
+            if response.status_code == 401:
+                fresh = _clean(request, lambda: self._door.credential.secret(secret))
+                if fresh != secret:
+                    response.close()
+                    response = self._send(request, question, fresh)
+            if question.streams and response.is_success:
+                steps = _guarded(self._door, question, response, bill.until_read())
+                return _reply(request, response, bill=bill, stream=steps)
+            if question.body is None and response.is_success:
+                return _reply(request, response, stream=_passed(request, response))
+            return _judged(self._door, request, question, response, _clean(request, response.read), bill)
 
     def _send(self, request: httpx.Request, question: Question, secret: Secret) -> httpx.Response:
         http = cast("httpx.Client", self._door.own_client or pools.sync_pools().get(self._door))
@@ -77,18 +80,20 @@ class AsyncTransport:
         """Send a request and judge its reply."""
         await request.aread()
         question = self._door.question(request)
-        secret = await _aclean(request, self._door.credential.asecret)
-        response = await self._send(request, question, secret)
-        if response.status_code == 401:
-            fresh = await _aclean(request, lambda: self._door.credential.asecret(secret))
-            if fresh != secret:
-                await response.aclose()
-                response = await self._send(request, question, fresh)
-        if question.streams and response.is_success:
-            return _reply(request, response, stream=_aguarded(self._door, question, response))
-        if question.chat is None and response.is_success:
-            return _reply(request, response, stream=response.aiter_bytes())
-        return _judged(self._door, request, question, response, await _aclean(request, response.aread))
+        with _clean(request, lambda: self._door.bill(question)) as bill:
+            secret = await _aclean(request, self._door.credential.asecret)
+            response = await self._send(request, question, secret)
+            if response.status_code == 401:
+                fresh = await _aclean(request, lambda: self._door.credential.asecret(secret))
+                if fresh != secret:
+                    await response.aclose()
+                    response = await self._send(request, question, fresh)
+            if question.streams and response.is_success:
+                steps = _aguarded(self._door, question, response, bill.until_read())
+                return _reply(request, response, bill=bill, stream=steps)
+            if question.body is None and response.is_success:
+                return _reply(request, response, stream=_apassed(request, response))
+            return _judged(self._door, request, question, response, await _aclean(request, response.aread), bill)
 
     async def _send(self, request: httpx.Request, question: Question, secret: Secret) -> httpx.Response:
         http = cast("httpx.AsyncClient", self._door.own_client or await pools.async_pools().get(self._door))
@@ -117,12 +122,12 @@ def _request(
 
 
 def _judged(
-    door: Door, request: httpx.Request, question: Question, response: httpx.Response, content: bytes
+    door: Door, request: httpx.Request, question: Question, response: httpx.Response, content: bytes, bill: Bill
 ) -> httpx.Response:
     """Give a reply on that came in one piece; raise where it is no answer."""
     if not response.is_success:
         return _reply(request, response, *door.refusal(question, response.status_code, response.headers, content))
-    _clean(request, lambda: door.check(question, response.headers, content))
+    _clean(request, lambda: door.check(question, response.headers, content, bill))
     return _reply(request, response, content)
 
 
@@ -132,6 +137,7 @@ def _reply(
     content: bytes | None = None,
     changed: Mapping[str, str] | None = None,
     stream: Iterator[bytes] | AsyncIterator[bytes] | None = None,
+    bill: Bill | None = None,
 ) -> httpx.Response:
     """Make the reply that the SDK sees, in its own HTTP package, its body decoded."""
     package = _package_of(request)
@@ -140,7 +146,7 @@ def _reply(
     body = (
         {"content": content}
         if stream is None
-        else {"stream": _bodies(package)[isinstance(stream, AsyncIterator)](stream, response)}
+        else {"stream": _bodies(package)[isinstance(stream, AsyncIterator)](stream, response, bill)}
     )
     made = package.Response(
         response.status_code, headers=[*headers, *(changed or {}).items()], extensions=_http_version(response), **body
@@ -203,10 +209,23 @@ def _end(error: Exception, stream: PassThrough) -> tuple[Kind, str]:
     return late if "Timeout" in name else Kind.RESET, redact(f"{name}: {error}")
 
 
-# ------------------------------------------------------------------------------------------- the guarded body
+# ------------------------------------------------------------------------------------------------- the bodies
 
 
-def _guarded(door: Door, question: Question, response: httpx.Response) -> Iterator[bytes]:
+def _passed(request: httpx.Request, response: httpx.Response) -> Iterator[bytes]:
+    """Give a body on that is not judged."""
+    blocks = response.iter_bytes()
+    while (block := _clean(request, lambda: next(blocks, None))) is not None:
+        yield block
+
+
+async def _apassed(request: httpx.Request, response: httpx.Response) -> AsyncIterator[bytes]:
+    blocks = response.aiter_bytes()
+    while (block := await _aclean(request, lambda: anext(blocks, None))) is not None:
+        yield block
+
+
+def _guarded(door: Door, question: Question, response: httpx.Response, bill: Bill) -> Iterator[bytes]:
     stream, blocks = door.stream(question, response.headers), response.iter_bytes()
     block: bytes | None = b""
     try:
@@ -218,10 +237,10 @@ def _guarded(door: Door, question: Question, response: httpx.Response) -> Iterat
                 block, end = None, _end(error, stream)
             yield from _steps(stream, block, end)
     finally:
-        door.settled(stream)
+        door.settled(stream, bill)
 
 
-async def _aguarded(door: Door, question: Question, response: httpx.Response) -> AsyncIterator[bytes]:
+async def _aguarded(door: Door, question: Question, response: httpx.Response, bill: Bill) -> AsyncIterator[bytes]:
     stream, blocks = door.stream(question, response.headers), response.aiter_bytes()
     block: bytes | None = b""
     try:
@@ -234,7 +253,7 @@ async def _aguarded(door: Door, question: Question, response: httpx.Response) ->
             for piece in _steps(stream, block, end):
                 yield piece
     finally:
-        door.settled(stream)
+        door.settled(stream, bill)
 
 
 def _steps(stream: PassThrough, block: bytes | None, end: tuple[Kind, str] | None) -> Iterator[bytes]:
@@ -253,8 +272,8 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
     """The classes of bodies, blocking and async, in an HTTP package."""
 
     class Body(package.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, steps: Iterator[bytes], response: httpx.Response) -> None:
-            self._steps, self._response = steps, response
+        def __init__(self, steps: Iterator[bytes], response: httpx.Response, bill: Bill | None) -> None:
+            self._steps, self._response, self._bill = steps, response, bill
 
         def __iter__(self) -> Iterator[bytes]:
             return self._steps
@@ -262,10 +281,12 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
         def close(self) -> None:
             cast("Generator[bytes, None, None]", self._steps).close()
             self._response.close()
+            if self._bill is not None:
+                self._bill.close()  # steps that were never begun end without a word
 
     class AsyncBody(package.AsyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, steps: AsyncIterator[bytes], response: httpx.Response) -> None:
-            self._steps, self._response = steps, response
+        def __init__(self, steps: AsyncIterator[bytes], response: httpx.Response, bill: Bill | None) -> None:
+            self._steps, self._response, self._bill = steps, response, bill
 
         def __aiter__(self) -> AsyncIterator[bytes]:
             return self._steps
@@ -273,5 +294,7 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
         async def aclose(self) -> None:
             await cast("AsyncGenerator[bytes, None]", self._steps).aclose()
             await self._response.aclose()
+            if self._bill is not None:
+                self._bill.close()
 
     return Body, AsyncBody

@@ -18,6 +18,7 @@ import hashlib
 import os
 import random
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -85,11 +86,12 @@ class Parts:
         self.folder = Path(folder)
         self.key = key
 
-    def write(self, table: Table) -> None:
-        """Write the rows of a batch."""
+    def write(self, table: Table, *, batch: Table | None = None) -> None:
+        """Write the rows of a batch; where some of them failed, ``batch`` is the whole of it."""
         if not table.num_rows:
             return
-        keys = table.column(self.key).to_pylist()
+        # By all of its rows: done again, as many as fail then, it takes its own place.
+        keys = (table if batch is None else batch).column(self.key).to_pylist()
         name = hashlib.sha256(repr(keys).encode()).hexdigest()[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = self.folder / f".{name}-{os.getpid()}-{random.getrandbits(32):08x}"
@@ -103,7 +105,7 @@ class Parts:
     def read(self, columns: Sequence[str] | None = None) -> Table | None:
         """All finished rows in the order of their keys; None while there are none."""
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-        wanted = None if columns is None else list({self.key, *columns})
+        wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
         tables = [parquet.read_table(str(file), columns=wanted, partitioning=None) for file in self.files()]
         if not tables:
             return None
@@ -159,7 +161,8 @@ class _Worker:
         clock: Clock | None,
         options: Mapping[str, object],
     ) -> None:
-        if isinstance(options.get("api_key"), str):
+        key = options.get("api_key")
+        if key is not None and not callable(key):
             raise ConfigurationError(
                 "Give no key here: it would travel in the job's description. Set CHUTES_API_KEY on the workers, or "
                 "give api_key a function that finds it there."
@@ -198,7 +201,7 @@ class _Worker:
         done = kept.append_column(self.into, pyarrow.array(results, self._type(pyarrow)))
         if self.parts is None:
             return done.append_column(ERROR, pyarrow.array(errors, pyarrow.string()))
-        self.parts.write(done.filter(pyarrow.array([error is None for error in errors])))
+        self.parts.write(done.filter(pyarrow.array([error is None for error in errors])), batch=table)
         used = _since(before, self.client.ledger.totals())
         failed = [error for error in errors if error is not None]
         return cast("Table", pyarrow.Table.from_pylist([{
@@ -211,13 +214,24 @@ class _Worker:
         slices = [texts[start : start + self._request_size] for start in range(0, len(texts), self._request_size)]
         if not self._gave_up:
             self._alive = self._clock.now()  # the time between two batches is nobody's failure
+        over = threading.Event()
+
+        def unless_over(texts: list[object]) -> tuple[list[object], list[str | None]]:
+            # Asked in the worker's own thread: there is no moment in which another request begins.
+            if over.is_set():
+                return [], []
+            try:
+                return self._slice(texts)
+            except BaseException:
+                over.set()
+                raise
+
         with ThreadPoolExecutor(max_workers=min(self._concurrency, max(len(slices), 1))) as threads:
-            pending = [threads.submit(self._slice, each) for each in slices]
+            pending = [threads.submit(unless_over, each) for each in slices]
             try:
                 pieces = [future.result() for future in pending]
-            except BaseException:
-                for future in pending:
-                    future.cancel()
+            except BaseException:  # Ctrl-C too, which comes here and not to them
+                over.set()
                 raise
         return [one for piece in pieces for one in piece[0]], [one for piece in pieces for one in piece[1]]
 
@@ -237,7 +251,8 @@ class _Worker:
                         raise  # every row would fail the same way
                     return [None] * len(texts), [str(error)] * len(texts)
                 pause = min(2.0**tried, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
-                if self._clock.now() + pause - self._alive > self._patience:
+                # Who has given up asks once for each request, and waits again only after a success.
+                if self._gave_up or self._clock.now() + pause - self._alive > self._patience:
                     self._gave_up = True
                     return [None] * len(texts), [str(error)] * len(texts)
                 tried += 1

@@ -110,6 +110,8 @@ class _Prepared:
                 raise failure(Kind.UNSUPPORTED, str(problem), model=step.member.name) from problem
             return
         form = request.form
+        if own.e2ee and self.form is not None:
+            self.form = replace(self.form, quiet=True)
         if step.together:
             options["model"] = step.member.name
             if form is not None and form.method is None:  # one way for all of them

@@ -61,6 +61,7 @@ class Form:
         strict: As it was given.
         include_raw: An answer that does not have the form is an answer too.
         tools: Tools beside it.
+        quiet: An answer that does not have it is not quoted: it came sealed.
     """
 
     schema: Schema | None
@@ -68,6 +69,7 @@ class Form:
     strict: bool | None = None
     include_raw: bool = False
     tools: tuple[Tool, ...] = ()
+    quiet: bool = False
 
     def __repr__(self) -> str:
         # It is a part of the keys of caches, so it must say everything and hold no address in memory.
@@ -115,7 +117,11 @@ class Form:
         try:
             self.parser.parse_result([whole])
         except OutputParserException as problem:
-            raise failure(Kind.MALFORMED, str(problem), model=model) from problem
+            if not self.quiet:
+                raise failure(Kind.MALFORMED, str(problem), model=model) from problem
+        else:
+            return
+        raise failure(Kind.MALFORMED, "the answer does not have the form that was asked for", model=model)
 
 
 def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesWarning, ConfigurationError
-from chutes_core.fallback import LiveStats, Member
+from chutes_core.fallback import FallbackPolicy, LiveStats, Member
 from chutes_core.fallback.hop import joint_info
+from chutes_core.fallback.members import verify_of
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from langchain_chutes._profile import model_infos
 from langchain_chutes.chat_models import ChatChutes
@@ -55,17 +56,22 @@ class Seat:
         member: What the engine knows.
         own: The model, where it is one of ours.
         catalog: What its facts are from.
+        listed: One of ours as it was listed.
     """
 
     model: BaseChatModel
     member: Member
     own: ChatChutes | None = None
     catalog: Catalog | None = None
+    listed: ChatChutes | None = None
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether the catalogue has changed since."""
-        return self.own is not None and self.own._known_models() is not self.catalog
+    def is_stale(self, policy: FallbackPolicy) -> bool:
+        """Whether the catalogue has changed since, or what the policy or the model wants of the requests."""
+        if self.listed is None:
+            return False
+        if bool(self.listed.e2ee) is not bool(self.member.sealed):
+            return True
+        return self.listed._known_models() is not self.catalog or (self.own is self.listed) is bool(policy.confidential)
 
     def limits(self, step: TimeLimits) -> TimeLimits:
         """The limits of an attempt: those of the fallback and the model's own, whichever are shorter."""
@@ -86,9 +92,9 @@ def made_members(
         raise ConfigurationError("A fallback needs at least one model.")
     if "max_retries" in shared:
         raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
-    if shared and all(isinstance(each, BaseChatModel) for each in listed):
+    if (unused := shared.keys() - {"e2ee"}) and all(isinstance(each, BaseChatModel) for each in listed):
         raise ConfigurationError(
-            f"{', '.join(sorted(shared))}: such arguments go to the members that are listed by name, and there are "
+            f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there are "
             "none. Give them to the models themselves."
         )
     made: list[BaseChatModel] = []
@@ -112,7 +118,20 @@ def made_members(
             ChutesWarning,
             stacklevel=4,
         )
-    return made
+    return [_sealed(each, shared["e2ee"]) for each in made] if shared.get("e2ee", False) is not False else made
+
+
+def _sealed(model: BaseChatModel, wish: Any) -> BaseChatModel:
+    """A member of a fallback with ``e2ee=``: sealed, or refused."""
+    if isinstance(model, ChatChutes):
+        return model if model.e2ee else model.model_copy(update={"e2ee": model._sealing(wish)})
+    inner = getattr(model, "members", None)
+    if isinstance(inner, list) and inner and all(isinstance(each, ChatChutes) and each.e2ee for each in inner):
+        return model
+    raise ConfigurationError(
+        f"e2ee= seals what every member is asked, and {type(model).__name__} cannot be asked sealed. To fall from "
+        "sealed members to one of another provider, give e2ee= to the models themselves."
+    )
 
 
 def _of_table(table: Mapping[str, Any], shared: Mapping[str, Any], make: Callable[..., ChatChutes]) -> BaseChatModel:
@@ -165,12 +184,12 @@ def _without_retries(model: BaseChatModel, restless: list[str]) -> BaseChatModel
 # ---------------------------------------------------------------------------------------- what is known of them
 
 
-def seats(models: Sequence[BaseChatModel]) -> list[Seat]:
+def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]:
     """Say of each model what it is called, where it is served, and whose account it uses."""
     taken: list[Seat] = []
     pools: list[dict[str, Any]] = []
     for model in models:
-        seat = _own(model, pools) if isinstance(model, ChatChutes) else Seat(model, _foreign(model))
+        seat = _own(model, pools, policy) if isinstance(model, ChatChutes) else Seat(model, _foreign(model))
         member = seat.member
         twins = [each for each in taken if each.member.target == member.target]
         if twins and all(each.member.account != member.account for each in twins):
@@ -186,11 +205,11 @@ def live_stats(seats: Sequence[Seat]) -> LiveStats | None:
     own = next((seat.own for seat in seats if seat.own is not None), None)
     if own is None:
         return None
-    settings = Settings.resolve(base_url=own.base_url)
+    settings = Settings.resolve(base_url=own.base_url, management_url=own.management_url)
     return LiveStats.of_service(settings, own._known_models(), http_client=own.http_client)
 
 
-def _own(model: ChatChutes, pools: list[dict[str, Any]]) -> Seat:
+def _own(model: ChatChutes, pools: list[dict[str, Any]], policy: FallbackPolicy) -> Seat:
     where = Settings.resolve(base_url=model.base_url).base_url
     key: object = model.api_key
     if key is None:
@@ -198,15 +217,20 @@ def _own(model: ChatChutes, pools: list[dict[str, Any]]) -> Seat:
     catalog = model._known_models()
     info = joint_info(model.model, model_infos(catalog, model.model))
     host = "" if where == BASE_URL else where
-    member = Member(model.model, _account("chutes", where, key), info, host, _pool(model, pools))
-    return Seat(model, member, model, catalog)
+    sealed = verify_of(model.e2ee)
+    member = Member(model.model, _account("chutes", where, key), info, host, _pool(model, pools), sealed)
+    asked = model
+    if policy.confidential:
+        headers = policy.headers(model.default_headers)
+        asked = model.model_copy(update={"default_headers": headers, "catalog": catalog})
+    return Seat(asked, member, asked, catalog, model)
 
 
 def _pool(model: ChatChutes, pools: list[dict[str, Any]]) -> str | None:
     """Models that differ in nothing but their names could be asked in one request."""
-    told = {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
-    if told.get("e2ee"):
+    if model.e2ee:
         return None  # sealed for one machine of one model
+    told = {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
     if told not in pools:
         pools.append(told)
     return f"pool-{pools.index(told)}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chutes_core.client import AsyncChutesClient, ChutesClient
 
-__all__ = ["ChutesSettings", "translated_errors"]
+__all__ = ["ChutesSettings", "plain_e2ee", "translated_errors"]
 
 _KEY_VARIABLE = "CHUTES_API_KEY"
 
@@ -39,6 +39,10 @@ class ChutesSettings(BaseModel):
     base_url: str | None = None
     """The inference gateway; by default `CHUTES_BASE_URL`, else the service's own."""
 
+    management_url: str | None = None
+    """The host of the catalogue and of the encrypted path; by default `CHUTES_MANAGEMENT_URL`, else the service's
+    own."""
+
     timeout: TimeLimits | float | None = None
     """Seconds for a whole call, or a `TimeLimits` with limits for the connection, the first token and the gaps."""
 
@@ -47,6 +51,10 @@ class ChutesSettings(BaseModel):
 
     default_headers: Mapping[str, str] | None = None
     """Sent with every request."""
+
+    e2ee: Any = False
+    """Seal every request for the machine that answers it, so that nobody on the way can read it: True, or an `E2EE`
+    that says how far the machine's proof is checked. What cannot work sealed is refused; see docs/privacy.md."""
 
     http_client: Any = Field(default=None, exclude=True, repr=False)
     """Your own `httpx.Client` (or `httpx2.Client`) for blocking calls."""
@@ -91,7 +99,9 @@ class ChutesSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
-        Settings.resolve(base_url=self.base_url)
+        Settings.resolve(base_url=self.base_url, management_url=self.management_url)
+        if self.e2ee is not False:
+            self.e2ee = self._sealing(self.e2ee)
         if self.max_retries < 0:
             raise ConfigurationError(f"max_retries must be 0 or a positive whole number, not {self.max_retries}.")
         self._key_is_given = self.api_key is not None
@@ -99,6 +109,13 @@ class ChutesSettings(BaseModel):
             # To show whose key is used; the client reads the environment itself, at every call.
             self.api_key = SecretStr(os.environ[_KEY_VARIABLE])
         return self
+
+    def _sealing(self, wish: object) -> Any:
+        """Look at a wish for encryption, and at what it would have to go with."""
+        from chutes_core.e2ee.checks import checked
+
+        model = str(getattr(self, "model", ""))
+        return checked(wish, model=model, headers=self.default_headers, catalog=self._known_models)
 
     @property
     def lc_secrets(self) -> dict[str, str]:
@@ -108,7 +125,12 @@ class ChutesSettings(BaseModel):
     @property
     def lc_attributes(self) -> dict[str, Any]:
         """Arguments in a form that can be written down."""
-        return {"timeout": dataclasses.asdict(self.timeout)} if isinstance(self.timeout, TimeLimits) else {}
+        told: dict[str, Any] = {}
+        if isinstance(self.timeout, TimeLimits):
+            told["timeout"] = dataclasses.asdict(self.timeout)
+        if self.e2ee:
+            told["e2ee"] = plain_e2ee(self.e2ee)
+        return told
 
     @property
     def client(self) -> ChutesClient:
@@ -134,6 +156,8 @@ class ChutesSettings(BaseModel):
         return {
             "api_key": self.api_key if self._key_is_given else None,
             "base_url": self.base_url,
+            "management_url": self.management_url,
+            "e2ee": self.e2ee,
             "timeout": self.timeout,
             "max_retries": self.max_retries,
             "default_headers": self.default_headers,
@@ -153,6 +177,12 @@ class ChutesSettings(BaseModel):
                 known = made.catalog
         return known
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an argument; a client that was made without encryption must not outlive the wish for it."""
+        super().__setattr__(name, value)
+        if name == "e2ee" and self.__pydantic_private__:
+            self._client = self._async_client = None
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy; a copy with other arguments gets clients of its own."""
         copied = super().model_copy(update=update, deep=deep)
@@ -171,6 +201,19 @@ class ChutesSettings(BaseModel):
         hidden = {**(state["__pydantic_private__"] or {}), "_client": None, "_async_client": None}
         hidden["_key_is_given"] = values.get("api_key") is not None
         return {**state, "__dict__": values, "__pydantic_private__": hidden}
+
+
+def plain_e2ee(wish: Any) -> Any:
+    """Give a wish for encryption as plain data.
+
+    >>> plain_e2ee(True)
+    True
+    """
+    if isinstance(wish, bool):
+        return wish
+    from chutes_core.e2ee.checks import plain
+
+    return plain(wish)
 
 
 def rename_and_check(

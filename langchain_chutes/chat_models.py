@@ -25,7 +25,7 @@ from chutes_core.usage import cost
 from langchain_chutes._messages import request_messages
 from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
 from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
-from langchain_chutes._settings import ChutesSettings, translated_errors
+from langchain_chutes._settings import ChutesSettings, plain_e2ee, translated_errors
 from langchain_chutes._structured import Schema, check_method, json_parser, response_format, tools_parser
 from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
@@ -375,6 +375,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         told = {"model": self.model, "base_url": self.base_url, **self._given(), "extra_body": self.extra_body}
+        told["e2ee"] = plain_e2ee(self.e2ee) if self.e2ee else None
         return {name: value for name, value in told.items() if value is not None}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

@@ -59,7 +59,8 @@ class ChutesFallback(BaseChatModel):
         policy: When the next one takes over, and in which order.
         health: What is known of how well members are; share one between models to share what they learn.
         **arguments: Of this model (``cache``, ``rate_limiter``, ``callbacks``, …) and of every member that is
-            listed by its name (``api_key``, ``temperature``, …).
+            listed by its name (``api_key``, ``temperature``, …). ``e2ee`` goes to every member; one that cannot be
+            asked sealed is refused.
 
     ``message.response_metadata["chutes_attempts"]`` says what happened, ``model.health`` how everybody is.
     """
@@ -123,8 +124,8 @@ class ChutesFallback(BaseChatModel):
     def _sit(self) -> list[Seat]:
         """The members with what is known of them; anew for each call where the catalogue has changed."""
         taken = self._seats
-        if taken is None or any(seat.is_stale for seat in taken):
-            taken = self._seats = seats(self.members)
+        if taken is None or any(seat.is_stale(self.policy) for seat in taken):
+            taken = self._seats = seats(self.members, self.policy)
         return taken
 
     def _live_stats(self) -> LiveStats | None:
@@ -329,7 +330,10 @@ class ChutesFallback(BaseChatModel):
         rules = "order=<function>" if callable(self.policy.order) else ", ".join(
             f"{name}={value!r}" for name, value in self.policy.to_dict().items()
         )  # fmt: skip
-        names = [seat.member.name for seat in self._sit()]
+        seats = self._sit()
+        names = [seat.member.name for seat in seats]
+        if all(seat.member.sealed for seat in seats):
+            rules = "e2ee=True" + (f", {rules}" if rules else "")
         return f"ChutesFallback({names!r}" + (f", {rules})" if rules else ")")
 
     __str__ = __repr__

@@ -82,6 +82,14 @@ class ChutesComponent(BaseComponent):
         description="A key or token, a SecretStr, or a function that returns one; None looks in the environment.",
     )
     api_base: str | None = Field(default=None, description="The address of the service, where it is not the usual one.")
+    management_url: str | None = Field(
+        default=None, description="The host of the catalogue and of the encrypted path, where it is not the usual one."
+    )
+    e2ee: Any = Field(
+        default=False,
+        description="Seal every request for the machine that answers it: True, or an E2EE that says how its proof is "
+        "checked.",
+    )
     timeout: TimeLimits | float | None = Field(
         default=None, description="Time limits, or seconds for the whole call, retries included."
     )
@@ -114,6 +122,23 @@ class ChutesComponent(BaseComponent):
             data = _by_field_name(type(self), data)
             _refuse_unknown(type(self), data)
             super().__init__(**data)
+            if self.e2ee is not False:
+                self.e2ee = self._sealing(self.e2ee)
+
+    def _sealing(self, wish: object) -> Any:
+        """Look at a wish for encryption, and at what it would have to go with."""
+        from chutes_core.e2ee.checks import checked
+
+        model = str(getattr(self, "model", "") or getattr(self, "model_name", ""))
+        return checked(wish, model=model, headers=self.default_headers, catalog=self._known_models)
+
+    @field_serializer("e2ee")
+    def _plain_e2ee(self, wish: Any) -> Any:
+        if isinstance(wish, bool):
+            return wish
+        from chutes_core.e2ee.checks import plain
+
+        return plain(wish)
 
     @field_validator("timeout", mode="after")
     @classmethod
@@ -142,22 +167,28 @@ class ChutesComponent(BaseComponent):
         """Return the client's settings that differ between the model and the embedding."""
         return {"base_url": self.api_base}
 
-    def _client(self) -> ChutesClient:
-        return self._made("blocking", self.http_client, self.catalog)  # type: ignore[no-any-return]
+    def _client(self, headers: Mapping[str, str] | None = None) -> ChutesClient:
+        """Return the blocking client; ``headers`` are sent in place of its own."""
+        catalog = self.catalog if headers is None else self._known_models()
+        return self._made("blocking", self.http_client, catalog, headers)  # type: ignore[no-any-return]
 
-    def _async_client(self) -> AsyncChutesClient:
-        return self._made("async", self.async_http_client, self._known_models())  # type: ignore[no-any-return]
+    def _async_client(self, headers: Mapping[str, str] | None = None) -> AsyncChutesClient:
+        http_client, catalog = self.async_http_client, self._known_models()
+        return self._made("async", http_client, catalog, headers)  # type: ignore[no-any-return]
 
     def _known_models(self) -> Catalog:
         """Return the catalogue that was given, or the newest one at hand, read once."""
         return self._client().catalog if self.catalog is None else self.catalog
 
-    def _made(self, kind: str, http_client: object, catalog: object) -> Any:
+    def _made(self, kind: str, http_client: object, catalog: object, headers: Mapping[str, str] | None) -> Any:
         """Return the client of a kind, made anew when what it is made of has changed."""
+        sent = self.default_headers if headers is None else headers
         settings = {
             "timeout": self.timeout,
             "max_retries": self.max_retries,
-            "default_headers": self.default_headers,
+            "default_headers": sent,
+            "management_url": self.management_url,
+            "e2ee": self.e2ee,
             "ledger": self.ledger,
             "clock": self.clock,
             "http_client": http_client,
@@ -166,16 +197,17 @@ class ChutesComponent(BaseComponent):
         }
         wanted = (self.api_key, settings)
         made = kept(self, "_clients").made
-        known = made.get(kind)
+        place = kind if headers is None else f"{kind}, other headers"
+        known = made.get(place)
         if known is not None and known[0] == wanted:
             return known[1]
         from chutes_core import AsyncChutesClient, ChutesClient
 
         # A change of what is inside the headers must be seen too, so a copy of them is remembered.
-        headers = dict(self.default_headers or {})
-        wanted = (self.api_key, {**settings, "default_headers": headers} if headers else settings)
+        copied = dict(sent or {})
+        wanted = (self.api_key, {**settings, "default_headers": copied} if copied else settings)
         client = (AsyncChutesClient if kind == "async" else ChutesClient)(self.api_key, **settings)
-        made[kind] = (wanted, client)
+        made[place] = (wanted, client)
         return client
 
 

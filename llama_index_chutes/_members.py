@@ -16,6 +16,7 @@ from chutes_core import ChutesError, ChutesWarning, ConfigurationError, ModelInf
 from chutes_core.auth import Credential
 from chutes_core.fallback import Member
 from chutes_core.fallback.hop import joint_info
+from chutes_core.fallback.members import verify_of
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from llama_index_chutes.llms import Chutes
 
@@ -79,7 +80,22 @@ def as_model(entry: object, shared: Mapping[str, Any]) -> LLM:
         raise ConfigurationError(
             f"A member must be the name of a model or an LLM of LlamaIndex, not {type(entry).__name__}."
         )
-    return _without_retries(entry)
+    return _sealed(_without_retries(entry), shared)
+
+
+def _sealed(llm: LLM, shared: Mapping[str, Any]) -> LLM:
+    """Return a member of a fallback with ``e2ee=`` sealed, or refuse it."""
+    wish = shared.get("e2ee", False)
+    if wish is False or (isinstance(llm, Chutes) and llm.e2ee):
+        return llm
+    if not isinstance(llm, Chutes):
+        raise ConfigurationError(
+            f"e2ee= seals what every member is asked, and {type(llm).__name__} cannot be asked sealed. To fall from "
+            "sealed members to one of another provider, give e2ee= to the models themselves."
+        )
+    copy = llm.model_copy(update={"e2ee": llm._sealing(wish)})
+    copy._clients = type(copy._clients)()
+    return copy
 
 
 def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
@@ -90,7 +106,7 @@ def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
         )
     provider = str(told.pop("provider", "chutes"))
     if provider == "chutes":
-        return Chutes(**{**shared, **told, "max_retries": 0})
+        return _sealed(Chutes(**{**shared, **told, "max_retries": 0}), shared)
     place = _PROVIDERS.get(provider, provider)
     module, colon, name = place.partition(":")
     if not colon:
@@ -105,7 +121,7 @@ def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
         raise ConfigurationError(f"provider={provider!r} needs {name}: pip install {package}.") from None
     if not (isinstance(found, type) and issubclass(found, LLM)):
         raise ConfigurationError(f"{place} is no LLM of LlamaIndex.")
-    return _without_retries(found(**told))
+    return _sealed(_without_retries(found(**told)), shared)
 
 
 def _without_retries(llm: LLM) -> LLM:
@@ -186,12 +202,14 @@ def _own(llm: Chutes, pools: bool) -> Seat:
     infos = tuple(llm._infos())
     where = Settings.resolve(base_url=llm.api_base).base_url
     try:
-        key: object = llm.api_key if callable(llm.api_key) else Credential(llm.api_key).secret().get_secret_value()
+        found = None if callable(llm.api_key) else Credential(llm.api_key).at_hand()
+        key: object = llm.api_key if found is None else found.get_secret_value()
     except ChutesError:
         key = None  # the first call says what is missing
     account, host = _account("chutes", where, key), "" if where == BASE_URL else where
-    pool = _digest(account, *(repr(getattr(llm, name)) for name in _ALIKE)) if pools else None
-    return Seat(Member(llm.model, account, joint_info(llm.model, infos), host, pool), llm, infos)
+    pool = _digest(account, *(repr(getattr(llm, name)) for name in _ALIKE)) if pools and not llm.e2ee else None
+    sealed = verify_of(llm.e2ee)
+    return Seat(Member(llm.model, account, joint_info(llm.model, infos), host, pool, sealed), llm, infos)
 
 
 def _foreign(llm: LLM) -> Seat:

@@ -176,7 +176,8 @@ class Run(Relay[Part]):
             yield from parts(self._question(seat, step))
             return
         plan, request = self._request(seat.llm, step)
-        self._deltas = deltas = seat.llm._client().stream(**request, timeout=seat.limits(step.limits))
+        client = seat.llm._client(self._headers(seat.llm))
+        self._deltas = deltas = client.stream(**request, timeout=seat.limits(step.limits))
         with deltas:
             if self._visible:
                 yield from deltas
@@ -197,7 +198,8 @@ class Run(Relay[Part]):
                     yield chunk
             return
         plan, request = self._request(seat.llm, step)
-        self._deltas = deltas = seat.llm._async_client().stream(**request, timeout=seat.limits(step.limits))
+        client = seat.llm._async_client(self._headers(seat.llm))
+        self._deltas = deltas = client.stream(**request, timeout=seat.limits(step.limits))
         async with deltas:
             if self._visible:
                 async for delta in deltas:
@@ -216,6 +218,11 @@ class Run(Relay[Part]):
         self._deltas = None
         self._attempts.begin(step, seat.llm)
         return seat
+
+    def _headers(self, llm: Chutes) -> dict[str, str] | None:
+        """Give the headers of a request where the policy adds to those of the model."""
+        policy = self.call.policy
+        return policy.headers(llm.default_headers) if policy.confidential else None
 
     def _begins(self, delta: Delta) -> bool:
         if not _shows(delta):

@@ -70,6 +70,7 @@ class Plan(Generic[M]):
         messages: What to send.
         params: With which parameters.
         model: Who is asked, for the messages of failures.
+        quiet: An answer that cannot be used is not quoted: it came sealed.
     """
 
     output_cls: type[M]
@@ -77,6 +78,7 @@ class Plan(Generic[M]):
     messages: Sequence[ChatMessage]
     params: Mapping[str, Any]
     model: str
+    quiet: bool = False
     _flexible: list[type[FlexibleModel]] = field(default_factory=list)
 
     @classmethod
@@ -89,6 +91,7 @@ class Plan(Generic[M]):
         *,
         model: str,
         json_mode: bool = False,
+        quiet: bool = False,
     ) -> Plan[M]:
         """Plan a question.
 
@@ -99,22 +102,24 @@ class Plan(Generic[M]):
             params: The caller's own parameters; those that the mode decides are left out.
             model: Who is asked.
             json_mode: Where the model is told in words: it can be held to JSON, if not to a schema.
+            quiet: Do not quote the answer in failures.
         """
         given = {name: value for name, value in (params or {}).items() if name not in _NOT_OURS}
         schema = output_cls.model_json_schema()
         name = _NAME.sub("_", output_cls.__name__)[:64]
         if mode is Mode.SCHEMA:
             form = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
-            return cls(output_cls, mode, messages, {**given, "response_format": form}, model)
+            return cls(output_cls, mode, messages, {**given, "response_format": form}, model, quiet)
         if mode is Mode.TOOL:
             description = schema.get("description") or f"Give the answer as a {name}."
             function = {"name": name, "description": description, "parameters": schema}
             tool = {"type": "function", "function": function}
-            return cls(output_cls, mode, messages, {**given, "tools": [tool], "tool_choice": "required"}, model)
+            asked = {**given, "tools": [tool], "tool_choice": "required"}
+            return cls(output_cls, mode, messages, asked, model, quiet)
         if json_mode:
             given["response_format"] = {"type": "json_object"}
         told = TextBlock(text=_IN_WORDS + json.dumps(schema, ensure_ascii=False))
-        return cls(output_cls, mode, _with_last(messages, told), given, model)
+        return cls(output_cls, mode, _with_last(messages, told), given, model, quiet)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -138,9 +143,12 @@ class Plan(Generic[M]):
             faults = "; ".join(
                 f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in problem.errors()
             )
-            raise self._failure(f"it is not a {self.output_cls.__name__}: {faults}", response) from problem
+            if not self.quiet:
+                raise self._failure(f"it is not a {self.output_cls.__name__}: {faults}", response) from problem
         except ValueError as problem:
-            raise self._failure(str(problem), response) from None
+            if not self.quiet:
+                raise self._failure(str(problem), response) from None
+        raise self._failure(f"it is not a {self.output_cls.__name__}", response)
 
     def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
         """Return as much of the answer as can be read of a chunk, or None."""

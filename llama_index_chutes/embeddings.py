@@ -41,6 +41,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
             the model was trained with, "" is nothing.
         task: What a query is for, in a sentence.
         api_base: An address for embeddings of every model; by default each model's own host.
+        e2ee: Seal every request for the machine that answers it; see docs/privacy.md.
 
     >>> embedding = ChutesEmbedding(api_key="cpk_0123", task="Find the clause")
     >>> embedding.instructed("notice period")

@@ -64,7 +64,8 @@ class ChutesFallback(ChatModel):
         policy: When the next one takes over, and in which order.
         health: What is known of the members; give several fallbacks the same to share it.
         shared: Arguments for the members that are given by name, such as ``api_key`` or ``temperature``, and
-            those that every LLM of the framework has, such as ``system_prompt``.
+            those that every LLM of the framework has, such as ``system_prompt``. ``e2ee`` goes to every member; one
+            that cannot be asked sealed is refused.
 
     >>> llm = ChutesFallback(["acme/one", "acme/two"], policy=FallbackPolicy(deadline=60), api_key="cpk_0123")
     >>> [member.model for member in llm.members]
@@ -108,9 +109,10 @@ class ChutesFallback(ChatModel):
         for each in members:
             listed += each.members if isinstance(each, ChutesFallback) else [each]
         made = [as_model(each, shared) for each in listed]
-        if set(shared) - {"clock", "pydantic_program_mode", "max_retries"} and all(isinstance(m, LLM) for m in listed):
+        unused = shared.keys() - {"clock", "pydantic_program_mode", "max_retries", "e2ee"}
+        if unused and all(isinstance(m, LLM) for m in listed):
             raise ConfigurationError(
-                f"{', '.join(sorted(shared))}: such arguments go to the members that are listed by name, and there "
+                f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there "
                 "are none. Give them to the models themselves."
             )
         if clock is None:
@@ -175,7 +177,7 @@ class ChutesFallback(ChatModel):
         for member in self.members:
             state.append(member)
             if isinstance(member, Chutes):
-                state += (member.model, member.max_tokens, member.api_key, member._known_models())
+                state += (member.model, member.max_tokens, member.api_key, member.e2ee, member._known_models())
         known = kept(self, "_seated")
         if known is None or not _same(known[0], state):
             known = self._seated = (state, seats_of(self.members))
@@ -196,7 +198,9 @@ class ChutesFallback(ChatModel):
         return dict(policy.to_dict())
 
     def __repr__(self) -> str:
-        return f"ChutesFallback({[seat.member.name for seat in self._seats()]}, policy={self.policy!r})"
+        seats = self._seats()
+        sealed = ", e2ee=True" if all(seat.member.sealed for seat in seats) else ""
+        return f"ChutesFallback({[seat.member.name for seat in seats]}{sealed}, policy={self.policy!r})"
 
     __str__ = __repr__
 
@@ -219,10 +223,10 @@ class ChutesFallback(ChatModel):
         first = next((member for member in self.members if isinstance(member, Chutes)), None)
         if first is None:
             return None
-        of = (first.api_base, first._known_models(), first.http_client)
+        of = (first.api_base, first._known_models(), first.http_client, first.management_url)
         held = kept(self, "_live")
         if held is None or not _same(held[0], of):
-            settings = Settings.resolve(base_url=first.api_base)
+            settings = Settings.resolve(base_url=first.api_base, management_url=first.management_url)
             held = self._live = (of, LiveStats.of_service(settings, of[1], http_client=of[2]))
         return held[1]  # type: ignore[no-any-return]
 

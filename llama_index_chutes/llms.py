@@ -52,6 +52,8 @@ class Chutes(ChutesComponent, ChatModel):
         context_window: Where the catalogue does not know the model's, or to use less of it.
         is_function_calling_model: Whether it calls tools; None asks the catalogue.
         inline_images: Fetch remote images here and send them along.
+        e2ee: Seal every request for the machine that answers it, so that nobody on the way can read it: True, or an
+            ``E2EE`` that says how far the machine's proof is checked. See docs/privacy.md.
         api_key: A key or token, or a function that returns one; None looks in ``CHUTES_OAUTH_TOKEN`` and
             ``CHUTES_API_KEY``.
 
@@ -179,7 +181,8 @@ class Chutes(ChutesComponent, ChatModel):
         infos = self._infos(model)
         json_mode = all(info.supports("json_mode") for info in infos)
         mode = self._structured_mode(infos)
-        return Plan.make(output_cls, mode, messages, params, model=model or self.model, json_mode=json_mode)
+        asked, quiet = model or self.model, bool(self.e2ee)
+        return Plan.make(output_cls, mode, messages, params, model=asked, json_mode=json_mode, quiet=quiet)
 
     def _speaker(self, response: ChatResponse) -> str:
         return self.model

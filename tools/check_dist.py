@@ -1,18 +1,24 @@
-"""Build what would be uploaded, look inside, and use the wheel where nothing else of the tree is in reach."""
+"""Build what would be uploaded, look inside, build it again, and use it where nothing of the tree is in reach.
+
+Two clean environments at a time: one for the wheel alone and then for the alias of LangChain, one for the aliases of
+LlamaIndex, one after the other.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.parser import Parser
 from pathlib import Path
 
+import check_release
 import check_secrets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,12 +28,15 @@ IN_SDIST = (
     "pyproject.toml",
     "README.md",
     "LICENSE",
+    "CHANGELOG.md",
     "Makefile",
     "constraints.txt",
+    "mkdocs.yml",
+    "packaging/langchain-chutes/pyproject.toml",
     "tests/test_packaging.py",
 )
 # Run in the clean environment: where the packages come from, and what they say without an extra.
-PROBE = """
+ALONE = """
 import importlib, sys, chutes_core
 assert chutes_core.__version__ == sys.argv[1], chutes_core.__version__
 assert chutes_core.__file__.startswith(sys.prefix), chutes_core.__file__
@@ -41,6 +50,35 @@ for package, extra in (("langchain_chutes", "langchain"), ("llama_index_chutes",
     else:
         raise AssertionError(f"{package} was imported without its framework")
 """
+# Run behind an alias: what it is for works, and nothing of the other framework came along.
+LANGCHAIN = """
+from langchain_chutes import ChatChutes, ChutesEmbeddings, ChutesFallback
+assert ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123").profile["max_input_tokens"] == 40960
+ChutesFallback(["Qwen/Qwen3-32B-TEE", "google/gemma-4-31B-turbo-TEE"], api_key="cpk_0123")
+ChutesEmbeddings(api_key="cpk_0123")
+"""
+LLMS = """
+from llama_index.llms.chutes import Chutes
+assert Chutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123").metadata.context_window == 40960
+"""
+EMBEDDINGS = """
+from llama_index.embeddings.chutes import ChutesEmbedding
+assert ChutesEmbedding(api_key="cpk_0123").model_name == "Qwen/Qwen3-Embedding-8B-TEE"
+"""
+USES = {
+    "langchain-chutes": LANGCHAIN,
+    "llama-index-llms-chutes": LLMS,
+    "llama-index-embeddings-chutes": EMBEDDINGS,
+}
+STRANGERS = """
+import sys
+from importlib.metadata import distributions
+names = {distribution.metadata["Name"].lower().replace("_", "-") for distribution in distributions()}
+strangers = sorted(name for name in names - {sys.argv[1]} if name.startswith(tuple(sys.argv[2:])))
+assert not strangers, strangers
+"""
+# The beginnings of the names of what belongs to the other framework.
+OTHERS = {"langchain": ("llama-", "llamaindex"), "llama-index": ("langchain", "langgraph", "langsmith")}
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
@@ -108,38 +146,109 @@ def check_contents(wheel: Path, sdist: Path, version: str) -> None:
         sys.exit("\n".join(f"dist: {problem}" for problem in problems))
 
 
-def check_aliases(folder: Path, version: str) -> None:
-    """Build the alias wheels: nothing inside, and this very version required."""
-    for source in sorted((ROOT / "packaging").iterdir()):
-        (wheel,) = built(source, folder / source.name, "--wheel")
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_reproducible(wheel: Path, sdist: Path, folder: Path) -> None:
+    """Unpack the sdist elsewhere and build there: both archives must come out the same, to the byte."""
+    with tarfile.open(sdist) as tar:
+        tar.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    (source / "PKG-INFO").unlink()  # the sdist's own: hatchling would pack it a second time
+    for archive in built(source, folder / "dist"):
+        first = wheel if archive.suffix == ".whl" else sdist
+        if archive.name != first.name or digest(archive) != digest(first):
+            sys.exit(f"dist: {archive.name} comes out differently when it is built from the sdist")
+
+
+def alias_wheels(folder: Path) -> dict[str, Path]:
+    """Build the alias wheels, twice each; stop unless both are the same and hold nothing of their own."""
+    wheels = {}
+    for name in check_release.ALIASES:
+        source = ROOT / "packaging" / name
+        wheel, again = (built(source, folder / name / turn, "--wheel")[0] for turn in ("first", "second"))
         with zipfile.ZipFile(wheel) as archive:
-            strays = [name for name in archive.namelist() if ".dist-info/" not in name]
-        project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-        (requirement,) = project["dependencies"]
-        if strays or project["version"] != version or not requirement.endswith(f"=={version}"):
-            sys.exit(f"dist: {source.name} must be empty and follow {version}: {strays} {requirement}")
+            strays = [file for file in archive.namelist() if ".dist-info/" not in file]
+            metadata = archive.read(next(n for n in archive.namelist() if n.endswith("/METADATA"))).decode()
+        headers = Parser().parsestr(metadata)
+        if strays or digest(wheel) != digest(again) or "chutes-connect[" not in str(headers.get_payload()):
+            sys.exit(f"dist: {wheel.name} must be empty but for its README, and come out the same twice: {strays}")
+        wheels[name] = wheel
+    return wheels
 
 
-def check_use(wheel: Path, folder: Path, version: str) -> None:
-    """Install the wheel with its base dependencies alone, away from the tree, and use it."""
-    python = folder / "venv/bin/python"
-    run(sys.executable, "-m", "venv", folder / "venv")
-    constraints = ROOT / "constraints.txt"
-    run(python, "-m", "pip", "-qq", "--no-input", "install", "-c", constraints, wheel)
-    run(python, "-m", "pip", "check")
-    run(python, "-I", "-c", PROBE, version, cwd=folder)
-    run(folder / "venv/bin/chutes-connect", "--help", cwd=folder)
+class Clean:
+    """A clean environment, away from the tree."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.python = folder / "venv/bin/python"
+        run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder.parent)
+
+    def pip(self, *arguments: str | Path) -> None:
+        """Run our pip on the environment, which has none: making one takes longer than most of what follows."""
+        options = ("-qq", "--no-input", "--disable-pip-version-check", "--python", self.python)
+        run(sys.executable, "-m", "pip", *options, *arguments)
+
+    def install(self, *wheels: Path) -> None:
+        """Install wheels and what they ask for, in the versions that were tested, and see that nothing contradicts."""
+        self.pip("install", "--no-compile", "-c", ROOT / "constraints.txt", *wheels)
+        self.pip("check")
+
+    def tell(self, code: str, *arguments: str) -> None:
+        """Run a few lines in it."""
+        run(self.python, "-I", "-W", "error::ImportWarning", "-c", code, *arguments, cwd=self.folder)
+
+
+def check_alone(clean: Clean, wheel: Path, version: str) -> None:
+    """Install the wheel with its base dependencies alone, and use it."""
+    clean.install(wheel)
+    clean.tell(ALONE, version)
+    run(clean.python.with_name("chutes-connect"), "--help", cwd=clean.folder)
+
+
+def check_alias(clean: Clean, name: str, alias: Path, wheel: Path) -> None:
+    """Install an alias, use what it is for, and take it away again."""
+    clean.install(alias, wheel)
+    clean.tell(USES[name])
+    clean.tell(STRANGERS, name, *OTHERS[check_release.ALIASES[name]])
+    clean.pip("uninstall", "-y", name)
+
+
+def check_use(wheel: Path, aliases: dict[str, Path], folder: Path, version: str) -> None:
+    """Install everything in clean environments, those of each framework beside those of the other."""
+
+    def use(extra: str) -> None:
+        clean = Clean(folder / extra)
+        if extra == "langchain":
+            check_alone(clean, wheel, version)
+        for name, alias in aliases.items():
+            if check_release.ALIASES[name] == extra:
+                check_alias(clean, name, alias, wheel)
+
+    for extra in OTHERS:
+        (folder / extra).mkdir()
+    with ThreadPoolExecutor(len(OTHERS)) as pool:
+        for done in [pool.submit(use, extra) for extra in OTHERS]:
+            done.result()
 
 
 def main() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    if problems := list(check_release.problems()):
+        sys.exit("\n".join(f"dist: {problem}" for problem in problems))
+    version = str(check_release.project(ROOT)["version"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wheel, sdist = sorted(built(ROOT, folder / "dist"), key=lambda path: path.suffix != ".whl")
         check_contents(wheel, sdist, version)
-        check_aliases(folder, version)
-        check_use(wheel, folder, version)
-        print(f"dist: {wheel.name} and {sdist.name} hold what they should; the wheel works on its own")
+        (folder / "again").mkdir()
+        check_reproducible(wheel, sdist, folder / "again")
+        aliases = alias_wheels(folder / "aliases")
+        check_use(wheel, aliases, folder, version)
+        print(f"dist: {wheel.name} and {sdist.name} hold what they should, twice the same to the byte")
+        print(f"dist: the wheel works on its own, and behind each of {', '.join(aliases)}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None, *, out: Out | None = None) -> int:
     0
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us, such as a daemon
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show must not end an answer
@@ -59,6 +62,9 @@ def main(argv: Sequence[str] | None = None, *, out: Out | None = None) -> int:
         return status
     except BrokenPipeError:  # the reader, `head` say, has enough; nothing more may be written at the end either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILURE
+    except OSError as error:  # of --version; commands tell of their own
+        sys.stderr.write(f"error: {described(error)}\n")
         return Exit.FAILURE
     except KeyboardInterrupt:
         if sys.stderr.isatty():

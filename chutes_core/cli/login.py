@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chutes_core.cli.exits import Exit, Stop
+from chutes_core.cli.numbers import duration
 from chutes_core.cli.options import Commands, Parser, command
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def add(commands: Commands) -> None:
     how.add_argument("--no-browser", action="store_true", help="print the address, and take the answer by paste too")
     how.add_argument("--status", action="store_true", help="say who is signed in, and until when")
     login.add_argument("--keyring", action="store_true", help="keep it in the system's keyring (package: keyring)")
-    login.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="for the answer (300)")
+    login.add_argument("--wait", type=duration, default=300.0, metavar="SECONDS", help="for the answer (300)")
     _add_common(login)
     logout = command(
         commands, "logout", "end the login: revoke it at the service and delete it here", usage="[OPTIONS]", run=_logout

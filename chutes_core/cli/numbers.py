@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from decimal import Decimal
 
 __all__ = ["count", "dollars", "duration", "plural", "price", "priced", "ratio", "seconds", "share", "size", "tokens"]
 
@@ -49,7 +50,7 @@ def _digits(number: float, digits: int) -> str:
     """Write a number with so many digits that count, and never as a power of ten."""
     text = f"{number:.{digits}g}"
     if "e" in text:
-        text = f"{float(text):.20f}".rstrip("0").rstrip(".")
+        text = f"{Decimal(text):f}"
     return text
 
 

@@ -166,7 +166,7 @@ def check_signature(quote: Quote, collateral: str, now: int) -> None:
     dcap = require_dcap()
     try:
         report = dcap.verify(quote.raw, dcap.QuoteCollateralV3.from_json(collateral), now)
-    except ValueError as problem:
+    except Exception as problem:  # whatever the package raises: what it did not find good is not good
         raise ProofError(f"the signature of its quote does not hold: {problem}") from None
     if report.status != "UpToDate":
         known: Iterable[str] = cast("Iterable[str]", report.advisory_ids)

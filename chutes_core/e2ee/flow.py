@@ -140,7 +140,7 @@ class _Attempts:
             self._sealed = seal(seat.public_key, body)
         except SealBrokenError as problem:
             said = str(problem)
-            machines.pool.gone(self._chute, seat.instance)
+            machines.pool.gone(self._chute, seat)
         else:
             return (yield from self._send(step, asking, seat, self._sealed))
         raise failure(Kind.SEALED_INSTANCE, said, model=self._model)
@@ -175,9 +175,9 @@ class _Attempts:
         self._avoid.add(seat.instance)
         kind = kind_of(answer.status, message_of(parsed(answer.content)))
         if kind is Kind.SEALED_NONCE:
-            pool.stale(self._chute)
+            pool.stale(self._chute, seat)
         elif kind is Kind.SEALED_INSTANCE:
-            pool.gone(self._chute, seat.instance)
+            pool.gone(self._chute, seat)
 
     def _read_frames(self, step: Read) -> Flow[object]:
         frames = cast("FrameReader", self._frames)

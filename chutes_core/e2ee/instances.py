@@ -40,19 +40,21 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One request's place at a machine: good once."""
+    """One request's place at a machine: good once. ``listing`` is the question whose answer it came in."""
 
     instance: str
     public_key: str
     nonce: str = field(repr=False)
+    listing: int = field(default=0, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The answer to :meth:`InstancePool.take` that says: it is yours to ask the service."""
+    """The answer to :meth:`InstancePool.take` that says: it is yours to ask the service, since the time ``at``."""
 
     chute: str
     number: int
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,14 @@ class RequestRate:
 
 @dataclass(slots=True)
 class _Stock:
-    """What is left of one machine's numbers, the oldest first."""
+    """What is left of one machine's numbers, the oldest first: until when, of which listing, and the number."""
 
     public_key: str
-    nonces: deque[tuple[float, str]] = field(default_factory=deque)
+    nonces: deque[tuple[float, int, str]] = field(default_factory=deque)
+
+    def forget(self, listing: int) -> None:
+        """Forget the numbers of a listing, and of those before it."""
+        self.nonces = deque(each for each in self.nonces if each[1] > listing)
 
 
 @dataclass(slots=True)
@@ -130,6 +136,7 @@ class _Chute:
     """What is known of one model's machines, and who is asking for more of it."""
 
     stocks: dict[str, _Stock] = field(default_factory=dict)
+    known: dict[str, float] = field(default_factory=dict)  # every number that was given out here, and until when
     asked: int = 0
     asking: bool = False
     since: float = 0.0
@@ -178,20 +185,26 @@ class InstancePool:
                 return Wait(pause, known.asked, limited=True)
             known.asked += 1
             known.asking, known.since = True, self._clock.now()
-            return Ask(chute, known.asked)
+            return Ask(chute, known.asked, known.since)
 
     def answered(self, ask: Ask, instances: Sequence[Instance], seconds: float) -> None:
         """Take in what the service said; its numbers are good for so many seconds since it was asked."""
         with self._lock:
             known = self._chutes[ask.chute]
-            until = known.since + max(seconds - MARGIN, 0.0)
-            known.asking = False
+            until = ask.at + max(seconds - MARGIN, 0.0)
+            if known.asked == ask.number:  # else another call has asked since, and its answer is still to come
+                known.asking = False
             known.failed.clear()
+            now = self._clock.now()
+            known.known = {nonce: end for nonce, end in known.known.items() if end > now}
             for instance in instances:
                 stock = known.stocks.get(instance.id)
                 if stock is None or stock.public_key != instance.public_key:
                     stock = known.stocks[instance.id] = _Stock(instance.public_key)
-                stock.nonces.extend((until, nonce) for nonce in instance.nonces)
+                for nonce in instance.nonces:
+                    if nonce not in known.known:
+                        known.known[nonce] = until
+                        stock.nonces.append((until, ask.number, nonce))
 
     def given_up(self, ask: Ask, error: Callable[[], Exception] | None = None) -> None:
         """Note that a question has no answer. Who waits for it fails like it; without an error one of them asks."""
@@ -203,15 +216,27 @@ class InstancePool:
             if error is not None:
                 known.failed = {ask.number: error}
 
-    def gone(self, chute: str, instance: str) -> None:
-        """Forget a machine that has left, or that cannot be used."""
+    def gone(self, chute: str, seat: Seat) -> None:
+        """Forget a machine that has left or cannot be used, unless it was named again since."""
+        with self._lock:
+            stock = self._chutes.setdefault(chute, _Chute()).stocks.get(seat.instance)
+            if stock is not None and stock.public_key == seat.public_key:
+                stock.forget(seat.listing)
+
+    def stale(self, chute: str, seat: Seat) -> None:
+        """Forget all numbers of a model that are as old as one that was not accepted.
+
+        Many calls may hear of it at the same time: those that are late must not throw away what the first has
+        fetched since.
+        """
+        with self._lock:
+            for stock in self._chutes.setdefault(chute, _Chute()).stocks.values():
+                stock.forget(seat.listing)
+
+    def barred(self, chute: str, instance: str) -> None:
+        """Forget a machine whatever it was named for: its proof holds no more."""
         with self._lock:
             self._chutes.setdefault(chute, _Chute()).stocks.pop(instance, None)
-
-    def stale(self, chute: str) -> None:
-        """Forget all numbers of a model: one of them was not accepted, and the others are no younger."""
-        with self._lock:
-            self._chutes.setdefault(chute, _Chute()).stocks.clear()
 
     def _seat(self, known: _Chute, avoid: Collection[str]) -> Seat | None:
         """Take a number of the machine that has most of them left, one that is not to be avoided where there is one."""
@@ -226,4 +251,5 @@ class InstancePool:
             return None
         name = max(known.stocks, key=lambda each: (each not in avoid, len(known.stocks[each].nonces)))
         stock = known.stocks[name]
-        return Seat(name, stock.public_key, stock.nonces.popleft()[1])
+        _, listing, nonce = stock.nonces.popleft()
+        return Seat(name, stock.public_key, nonce, listing)

@@ -133,12 +133,17 @@ class Machines:
             self._proofs = {key: proof for key, proof in self._proofs.items() if now - proof.at < _PROOF_LASTS}
             self._proofs[instance.id, instance.public_key] = Proof(self._settings.verify, entry, now)
 
+    def _revoke(self, chute: str, instance: Instance) -> None:
+        with self._lock:
+            self._proofs = {key: proof for key, proof in self._proofs.items() if key[0] != instance.id}
+        self.pool.barred(chute, instance.id)
+
     def _ask_for_proof(self, chute: str, instances: Sequence[Instance], asking: Asking) -> Flow[dict[str, str]]:
         """Ask all machines for fresh evidence; give the reasons of those that have none that holds."""
         number = secrets.token_hex(32)
-        published = yield from self._listed(f"{self._url}/servers/tee/measurements", asking)
         refusal: StatusFailure | None = None
         try:
+            published = yield from self._listed(f"{self._url}/servers/tee/measurements", asking)
             evidence = yield from asking.json(f"{self._url}/chutes/{chute}/evidence", {"nonce": number})
         except StatusFailure as answer:
             refusal = answer
@@ -157,6 +162,8 @@ class Machines:
                 entry = yield from self._check(quotes.get(instance.id), number, instance, published, asking)
             except ProofError as problem:
                 reasons[instance.id] = str(problem)
+                if instance.id in quotes:
+                    self._revoke(chute, instance)  # what it showed before is worth nothing now
                 continue
             self._prove(instance, entry)
         return reasons
@@ -177,7 +184,10 @@ class Machines:
 
     def _collateral(self, quote: Quote, asking: Asking) -> Flow[str]:
         if self._settings.collateral is not None:
-            return self._settings.collateral(quote.raw)
+            try:
+                return self._settings.collateral(quote.raw)
+            except Exception as problem:  # a function of somebody else, which may raise anything
+                raise ProofError(f"its collateral could not be had: {type(problem).__name__}: {problem}") from None
         fmspc, ca = platform_of(quote)
         name = f"collateral {fmspc} {ca}"
         found = self._kept(name)

@@ -16,7 +16,17 @@ from chutes_core.errors import ConfigurationError, RequestRefusedError, UnknownM
 from chutes_core.model_info import ModelInfo
 from chutes_core.request import ModelRef
 
-__all__ = ["E2EE", "Collateral", "Verify", "check_headers", "check_name", "check_verify", "fit_body", "target"]
+__all__ = [
+    "E2EE",
+    "Collateral",
+    "Verify",
+    "check_headers",
+    "check_known",
+    "check_name",
+    "check_verify",
+    "fit_body",
+    "target",
+]
 
 Verify = Literal["binding", "full", "off"]
 """How far a machine's proof is checked; see :mod:`chutes_core.e2ee.attest`."""
@@ -71,16 +81,36 @@ class E2EE:
 
     @classmethod
     def of(cls, wish: object) -> E2EE | None:
-        """Read what a caller gave: True, False, or an object of this class.
+        """Read what a caller gave: True, False, an object of this class, or a table of a configuration file.
 
-        >>> E2EE.of(True), E2EE.of(False)
-        (E2EE(verify='binding', collateral=None), None)
+        >>> E2EE.of(True), E2EE.of({"verify": "off"}), E2EE.of(False)
+        (E2EE(verify='binding', collateral=None), E2EE(verify='off', collateral=None), None)
         """
         if isinstance(wish, cls):
             return wish
+        if isinstance(wish, Mapping):
+            return cls._of_table(wish)
         if not isinstance(wish, bool):
             raise ConfigurationError(f"e2ee must be True, False or an E2EE object, not {wish!r}.")
         return cls() if wish else None
+
+    @classmethod
+    def _of_table(cls, table: Mapping[str, object]) -> E2EE:
+        for name in table:
+            if name not in ("verify", "collateral"):
+                raise ConfigurationError(f"E2EE has no {name!r}. There are verify and collateral.")
+        collateral = table.get("collateral")
+        if collateral is not None and not callable(collateral):
+            raise ConfigurationError("collateral must be a function that gets the bytes of a quote.")
+        return cls(check_verify(table.get("verify", "binding")), collateral)
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the settings as plain data; a function stays behind, and the maker's lists are then fetched.
+
+        >>> E2EE(verify="off").to_dict()
+        {'verify': 'off'}
+        """
+        return {"verify": self.verify}
 
 
 def check_name(model: str) -> ModelRef:
@@ -97,6 +127,23 @@ def check_name(model: str) -> ModelRef:
             "must be one name. A fallback on this side asks one after the other, each with e2ee."
         )
     return ref
+
+
+def check_known(model: str, catalog: Catalog, *, verify: Verify) -> None:
+    """Refuse what can be seen to fail before the first call.
+
+    A name that the catalogue does not have may be one of today's, which ``client.models()`` fetches; one that is
+    not even of the form of a model's name is an alias.
+
+    >>> check_known("acme/brand-new", Catalog.bundled(), verify="binding")
+    >>> check_known("my-alias", Catalog.bundled(), verify="binding")
+    Traceback (most recent call last):
+    chutes_core.errors.UnknownModelError: ...an alias of yours cannot be resolved...
+    """
+    name = check_name(model).names[0]
+    info = catalog.get(name)
+    if "/" not in name or (info is not None and info.chute_id is not None):
+        target(model, catalog, verify=verify)
 
 
 def target(model: str, catalog: Catalog, *, verify: Verify) -> ModelInfo:

@@ -30,7 +30,7 @@ _LARGE = 1024 * 1024
 _REQUEST, _REPLY, _STREAM = b"e2e-req-v1", b"e2e-resp-v1", b"e2e-stream-v1"
 _MISSING = (
     "The encrypted path needs the package 'cryptography' in version 48 or later{why}. "
-    'Install it with: pip install "chutes-connect[e2ee]"'
+    "Install it with: pip install 'chutes-connect[e2ee]'"
 )
 
 

@@ -64,7 +64,7 @@ def together(
     if reason := _unfit(first, needs, policy):
         return f"{first.name!r} {reason}"
     listed, reason = [first], ""
-    for member in takewhile(lambda each: each.pool == first.pool, well[1:]):
+    for member in takewhile(lambda each: each.sealed or each.pool == first.pool, well[1:]):
         if reason := _unfit(member, needs, policy):
             break
         listed.append(member)
@@ -94,6 +94,8 @@ def blamed(hop: Hop, error: APIError) -> tuple[Member, ...]:
 def _unfit(member: Member, needs: Needs, policy: FallbackPolicy) -> str:
     """Why a member may not stand in a list. What is unknown is enough: the service would not look either."""
     info = member.info
+    if member.sealed:
+        return "is asked sealed, for one machine, so the service cannot hand the request on"
     if member.pool is None or info is None:
         return "cannot be asked in a list"
     if any(mark in _id(member) for mark in ",:"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.model_info import ModelInfo
 
-__all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip"]
+__all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip", "verify_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Member:
         host: Where it is served, so that the same name at two places is two targets.
         pool: Members of one pool could stand in one request, as a list of models that the service works through:
             they have the account and all parameters in common. None for those that cannot.
+        sealed: How far its machines' proof is checked (``E2EE.verify``), where requests to it are sealed; "" where
+            they are not.
         target: The key of its health.
         account_key: The key of its account's health.
     """
@@ -31,6 +33,7 @@ class Member:
     info: ModelInfo | None = None
     host: str = ""
     pool: str | None = None
+    sealed: str = ""
     target: str = field(init=False, repr=False, compare=False)
     account_key: str = field(init=False, repr=False, compare=False)
 
@@ -99,8 +102,8 @@ def eligible(
     left_out: list[tuple[Member, str]] = []
     for member in members:
         reason = reason_to_skip(member, needs, policy, lacks=lacks(member.target))
-        if reason is None and kept and _betrays(kept[0], member, policy):
-            reason = "no confidential compute, which the members before it have"
+        if reason is None:
+            reason = _betrays(kept, member, policy)
         if reason is None:
             kept.append(member)
         else:
@@ -108,14 +111,43 @@ def eligible(
     return kept, left_out
 
 
-def _betrays(first: Member, member: Member, policy: FallbackPolicy) -> bool:
-    """Whether falling from one member to the other would leave confidential compute without anybody saying so.
+def _betrays(before: Sequence[Member], member: Member, policy: FallbackPolicy) -> str | None:
+    """Say what would be lost by falling to a member without anybody having said so.
 
-    A model of another provider was named by hand, and the catalogue knows nothing of it: that is its user's word.
+    The first of the service's own models sets what is expected. A model of another provider was named by hand, and
+    the catalogue knows nothing of it: that is its user's word.
     """
-    if policy.confidential is False or member.info is None:
-        return False
-    return first.info is not None and first.info.confidential is True and member.info.confidential is not True
+    first = next((each for each in before if each.info is not None), None)
+    if policy.confidential is False or member.info is None or first is None or first.info is None:
+        return None
+    if first.sealed and not member.sealed:
+        return "not sealed, which the members before it are"
+    if first.info.confidential is True and member.info.confidential is not True:
+        return "no confidential compute, which the members before it have"
+    return None
+
+
+def _exposed(member: Member, policy: FallbackPolicy) -> str | None:
+    """Say why a member may not see a request that is for confidential compute only."""
+    info = member.info
+    known = info.confidential if info is not None else None
+    if known is True or (known is None and member.name in policy.trusted):
+        return None
+    if info is None:
+        return "a model of another provider, which is not known to have confidential compute"
+    return "no confidential compute" if known is False else "not known to have confidential compute"
+
+
+def _unsealable(member: Member) -> str | None:
+    """Say why no request can be sealed for a member that should have it sealed."""
+    info = member.info
+    if not member.sealed:
+        return None
+    if info is None or info.chute_id is None:
+        return "not in the list of models, so no request can be sealed for it"
+    if info.confidential is False and member.sealed != "off":
+        return "no confidential compute, so its machines can prove nothing"
+    return None
 
 
 def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lacks: frozenset[str]) -> str | None:
@@ -133,9 +165,11 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
         return "among the members to leave out"
     if lacks and (refused := lacks & (needs.features | needs.modalities)):
         return f"it has refused {min(refused)} before"
+    if policy.confidential and (exposed := _exposed(member, policy)):
+        return exposed
+    if unsealable := _unsealable(member):
+        return unsealable
     info = member.info
-    if policy.confidential and (info is None or info.confidential is not True):
-        return "no confidential compute"
     if info is None:
         return None
     for feature in sorted(needs.features):
@@ -151,6 +185,20 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
     if policy.quantizations and info.quantization is not None and info.quantization not in policy.quantizations:
         return f"weights in {info.quantization}"
     return None
+
+
+def verify_of(wish: object) -> str:
+    """Say how far the proof of a member's machines is checked; "" where requests are not sealed.
+
+    >>> verify_of(True), verify_of(False)
+    ('binding', '')
+    """
+    if wish is False:
+        return ""
+    from chutes_core.e2ee import E2EE
+
+    settings = E2EE.of(wish)
+    return settings.verify if settings is not None else ""
 
 
 def features_named(message: str) -> set[str]:

@@ -46,9 +46,12 @@ class FallbackPolicy:
         budget: Attempts beyond the first, per call, in the long run; keeps a broken service from being asked
             many times over.
         burst: Attempts beyond the first that may be saved up.
-        confidential: True takes only members with confidential compute, False any. None, the default, never
-            falls from a Chutes model with it to one without; a model of another provider that you listed
-            yourself is taken at your word.
+        confidential: True takes only members with confidential compute, as the catalogue says, and tells the
+            service to refuse any other (``X-TEE-Only``); False takes any. None, the default, never falls from a
+            Chutes model with it to one without, nor from a sealed one to one that is not; a model of another
+            provider that you listed yourself is taken at your word.
+        trusted: Names of members that ``confidential=True`` takes at your word, because the catalogue does not
+            know whether they have it: models of other providers, or your own.
         max_price: US dollars for a million tokens of answer at most; members of unknown price stay.
         only: Names of the members to use.
         ignore: Names of the members to leave out.
@@ -72,13 +75,14 @@ class FallbackPolicy:
     budget: float = 2.0
     burst: float = 20.0
     confidential: bool | None = None
+    trusted: tuple[str, ...] = ()
     max_price: float | None = None
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     quantizations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("only", "ignore", "quantizations"):
+        for name in ("only", "ignore", "quantizations", "trusted"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigurationError(f"{name} is a list of names, not one text: {name}=[{value!r}].")
@@ -87,6 +91,8 @@ class FallbackPolicy:
             _check_number(name, getattr(self, name))
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ConfigurationError(f"max_attempts must be a whole number from 1, not {self.max_attempts!r}.")
+        if self.confidential not in (True, False, None):
+            raise ConfigurationError(f"confidential must be True, False or None, not {self.confidential!r}.")
         if self.after_commit not in ("raise", "restart"):
             raise ConfigurationError(f"after_commit must be 'raise' or 'restart', not {self.after_commit!r}.")
         if not callable(self.order) and self.order not in _ORDERS:
@@ -110,8 +116,24 @@ class FallbackPolicy:
             )
         if self.backoff > self.backoff_max:
             raise ConfigurationError(f"backoff={self.backoff:g} is longer than backoff_max={self.backoff_max:g}.")
+        if self.trusted and self.confidential is not True:
+            raise ConfigurationError(
+                "trusted names members that confidential=True takes at your word: without confidential=True it does "
+                "nothing."
+            )
         if both := set(self.only) & set(self.ignore):
             raise ConfigurationError(f"{sorted(both)[0]!r} is in only and in ignore.")
+
+    def headers(self, given: Mapping[str, str] | None) -> dict[str, str]:
+        """Give the headers that a member of ours sends: its own, and the wish for confidential compute only.
+
+        >>> FallbackPolicy(confidential=True).headers({"X-Title": "me"})
+        {'X-Title': 'me', 'X-TEE-Only': 'true'}
+        """
+        own = dict(given or {})
+        if not self.confidential:
+            return own
+        return {**{name: value for name, value in own.items() if name.lower() != "x-tee-only"}, "X-TEE-Only": "true"}
 
     def to_dict(self) -> dict[str, object]:
         """Give the settings that differ from the defaults, as plain data.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from chutes_core.login.errors import LoginError
 
@@ -17,6 +19,7 @@ else:
 
 __all__ = ["locked"]
 
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK, errno.EINTR)
 _POLL = 0.02
 _PATIENCE = 60.0
 
@@ -31,7 +34,7 @@ def locked(path: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
     True
     """
     # Each holder has the file open for itself, so the system's lock keeps threads apart as it does processes.
-    with path.open("a+b") as file:
+    with _opened(path) as file:
         deadline = time.monotonic() + patience
         # Polled, since a holder that was stopped (Ctrl-Z) would be waited for without end.
         while not _try_lock(file.fileno()):
@@ -47,13 +50,29 @@ def locked(path: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
             _unlock(file.fileno())
 
 
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("a+b")
+    except OSError as error:
+        problem = error.strerror or error
+    raise LoginError(
+        f"The login cannot be locked, since {path} cannot be written ({problem}), and so neither renewed nor replaced. "
+        "Make that file writable, or set CHUTES_CONFIG_DIR to another folder."
+    )
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise LoginError(
+                f"The login cannot be locked ({error.strerror or error}), as in some folders of other machines. "
+                "Set CHUTES_CONFIG_DIR to a folder of this machine."
+            ) from None
         return False
     return True
 

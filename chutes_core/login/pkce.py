@@ -126,7 +126,8 @@ class SignIn:
         if "=" not in answer and "/" not in answer:
             # Only its owner can have typed it, and it is worth nothing without the verifier that is kept here.
             return Answer(Secret(answer)) if answer else Answer(problem="Nothing was given.", ours=False)
-        given = dict(parse_qsl(urlsplit(answer).query or answer.rpartition("?")[2]))
+        address = answer.partition("#")[0]
+        given = dict(parse_qsl(address.partition("?")[2] or address))
         # On an error the service may leave the state out; a wrong one is never ours.
         if given.get("state", self._state if "error" in given else "") != self._state:
             return Answer(

@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
+from glob import escape, glob
 from pathlib import Path
 
 from chutes_core.errors import ChutesWarning
@@ -26,6 +27,7 @@ __all__ = ["FOLDER_VARIABLE", "Keeper", "LoginStore", "StoredLogin", "default_fo
 
 FOLDER_VARIABLE = "CHUTES_CONFIG_DIR"
 _VERSION = 1
+_ROOM = 16_384
 
 
 class LoginStore:
@@ -46,7 +48,11 @@ class LoginStore:
         return f"LoginStore({self.service!r}, folder={str(self.folder)!r})"
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep every other thread and process from renewing or replacing the login meanwhile."""
+        """Keep every other thread and process from renewing or replacing the login meanwhile.
+
+        Raises:
+            LoginError: The folder cannot be written, or another program holds the lock and does not end.
+        """
         _make_folder(self.folder)
         return locked(self.path.with_suffix(".lock"))
 
@@ -71,30 +77,44 @@ class LoginStore:
         """
         _make_folder(self.folder)
         problem = to_keyring(login) if login.keeper == "keyring" else None
+        left_behind = login.keeper == "file" and self._in_keyring()
         problem = problem or _write(self.path, login)
         if problem is not None:
             del login
             raise problem
+        if left_behind:
+            forget(self.service)
+
+    def _in_keyring(self) -> bool:
+        found = _read(self.path)
+        return isinstance(found, StoredLogin) and found.keeper == "keyring"
 
     def check_writable(self) -> None:
         """Find out whether :meth:`save` could write, before a renewal uses up the old token."""
+        _make_folder(self.folder)
+        name = ""
         try:
-            _make_folder(self.folder)
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.folder)
-            os.close(handle)
-            os.unlink(name)
+            with open(handle, "wb") as file:
+                # A full disk still takes an empty file: what shows is whether there is room for what will come.
+                file.write(os.urandom(_ROOM))
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             reason = error.strerror or error
         else:
             return
+        finally:
+            _remove(name)
         raise _unwritable(self.path, reason)
 
     def delete(self) -> None:
-        """Forget the login."""
-        found = _read(self.path)
-        if isinstance(found, StoredLogin) and found.keeper == "keyring":
+        """Forget the login, and what a program left that was killed while it wrote one."""
+        if self._in_keyring():
             forget(self.service)
         self.path.unlink(missing_ok=True)
+        for name in glob(f"{escape(str(self.folder))}/.{self.path.name}.*"):
+            _remove(name)
 
 
 def default_folder(env: Mapping[str, str] | None = None) -> Path:
@@ -173,8 +193,27 @@ def _write(path: Path, login: StoredLogin) -> LoginError | None:
             file.flush()
             os.fsync(file.fileno())  # the old pair is worthless by now: this one must survive a crash
         os.replace(temporary, path)
+        _settle(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         return _unwritable(path, error.strerror or error)
+    finally:
+        _remove(temporary)
     return None
+
+
+def _settle(folder: Path) -> None:
+    """Have a replacement on the disk too, where the system can do that for a folder."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(name: str) -> None:
+    """Remove a file that may be there."""
+    with suppress(OSError):
+        os.unlink(name)

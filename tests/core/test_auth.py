@@ -132,6 +132,10 @@ BROKEN = [
     (f"{KEY}\nX-Other: 1", "line ends"),
     (f"{KEY}…", "non-ASCII"),
     (f"{KEY}\x00", "characters"),
+    (SecretStr(f"{KEY}…"), "non-ASCII"),
+    (Secret(f"{KEY}…"), "non-ASCII"),
+    (Secret(f"{KEY}\nX-Other: 1"), "line ends"),
+    (Secret(""), "No Chutes key"),
     (KEY.encode(), "not bytes"),
     (7, "not int"),
 ]

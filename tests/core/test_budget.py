@@ -52,7 +52,14 @@ def test_a_call_is_bounded_by_its_longest_answer(info: Any, options: dict[str, i
         ({"role": "user", "content": "abc"}, 5),
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA" * 9_999}}, 1_200),
         (None, 0),
-        (5, 0),
+        (5, 1),
+        ([101, 2_023, 102], 3),
+        ("31415", 5),
+        (
+            {"name": "abc", "parameters": {"properties": {"abcdef": {"type": "string"}}}},
+            4 + 2 + 1 + 4 + 4 + 4 + 4 + 2 + 4,
+        ),
+        ({"properties": {"type": {"enum": ["abc"]}}}, 4 + 4 + 4 + 4 + 2 + 1),
         (b"abc", 0),
     ],
 )

@@ -307,6 +307,16 @@ def test_another_companys_headers_are_not_sent(service: Echoing, monkeypatch: py
     assert sent["user-agent"].startswith("chutes-connect")
 
 
+def test_a_host_given_later_is_used_and_guarded(service: Echoing) -> None:
+    """``with_options(base_url=...)``, such as for a chute's own host, leaves nothing unjudged."""
+    other = at(service).with_options(base_url="https://own.chutes.ai/v1")
+    assert other.embeddings.create(model=MODEL, input="x").data[0].embedding == [0.6, 0.8]
+    assert str(service.requests[-1].url) == "https://own.chutes.ai/v1/embeddings"
+    client, _ = door(["error_line"])
+    with pytest.raises(IncompleteAnswerError):
+        streamed(client.with_options(base_url="https://own.chutes.ai/v1"))
+
+
 def test_a_key_given_later_is_used(service: Echoing) -> None:
     """``with_options`` may bring another key, as in the stock client."""
     at(service).with_options(api_key="cpk_other").models.list()

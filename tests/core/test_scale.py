@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from chutes_core import APIError, Budget, ConfigurationError
+from chutes_core import APIError, Budget, BudgetExceededError, ConfigurationError
+from chutes_core.auth import Secret
 from chutes_core.scale import Ask, Embed, Parts
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
 
@@ -121,6 +123,14 @@ def test_what_concerns_the_account_ends_the_job(status: int) -> None:
     assert len(service.asked) == 1
 
 
+def test_a_budget_ends_the_job() -> None:
+    """What is spent does not come back by waiting, so nothing more is sent."""
+    service = Service()
+    with pytest.raises(BudgetExceededError):
+        service.worker(request_size=1, ledger=Budget(tokens=5))(table())
+    assert 0 < len(service.asked) < 10
+
+
 def test_a_workers_ledger_adds_up() -> None:
     """A ledger, or a budget, that is given to a worker is its client's."""
     budget = Budget(tokens=10**6)
@@ -153,6 +163,17 @@ def test_a_batch_that_is_done_twice_is_there_once(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_a_batch_that_is_done_again_better_takes_its_own_place(tmp_path: Path) -> None:
+    """A worker may die after it wrote a batch of which a row had failed; no row is there twice."""
+    parts = Parts(tmp_path)
+    Service(lambda texts, turn: LONG if "text 6" in texts else None).worker(parts=parts)(table())
+    assert parts.read().num_rows == 9  # type: ignore[union-attr]
+    Service().worker(parts=parts)(table())
+    finished: Any = parts.read(["vector", "text"])
+    assert finished.column("id").to_pylist() == list(range(10))
+    assert finished.column_names == ["id", "vector", "text"]
+
+
 def test_answers_row_by_row() -> None:
     """A prompt goes around each text; a row whose call fails for good keeps its place."""
     package = http_package()
@@ -175,7 +196,8 @@ def test_a_worker_travels_without_a_key_or_a_connection() -> None:
     worker = pickle.loads(pickle.dumps(Embed("acme/embed", parts=Parts("out"), base_url="http://127.0.0.1:1/v1")))
     assert repr(worker) == "Embed('acme/embed', text='text', into='vector')"
     assert worker.parts is not None
-    with pytest.raises(ConfigurationError, match="Give no key here"):
-        Embed("acme/embed", api_key="cpk_test")
+    for key in ("cpk_test", SecretStr("cpk_test"), Secret("cpk_test")):
+        with pytest.raises(ConfigurationError, match="Give no key here"):
+            Embed("acme/embed", api_key=key)
     with pytest.raises(ConfigurationError, match="request_size"):
         Embed("acme/embed", request_size=0)

@@ -521,3 +521,32 @@ def test_a_budget_may_be_a_models_ledger(mode: str) -> None:
         ask(mode, rig.model)
     assert budget.totals().usage.total_tokens <= 60
     assert budget.reserved.tokens == 0
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_call_that_is_cancelled_gives_its_reservation_back(streams: bool) -> None:
+    """LangChain tells no handler that a call was cancelled: the client does."""
+    made = priced([Fault("hang")], max_tokens=20)
+    made.clock.asleep = _for_ever  # type: ignore[method-assign]
+    budget = Budget(tokens=1000)
+
+    async def asked() -> None:
+        with CostCallback(budget=budget):
+            if streams:
+                async for _ in made.model.astream("Say hello."):
+                    pass
+            else:
+                await made.model.ainvoke("Say hello.")
+
+    task = asyncio.create_task(asked())
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert budget.reserved.tokens
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not budget.reserved.tokens
+
+
+async def _for_ever(seconds: float) -> None:
+    await asyncio.Event().wait()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,38 @@ def test_the_key_can_come_from_standard_input(run: Run, service: LocalChutes, mo
     assert "the rest" in ran.out
     assert service.api_key not in ran.out + ran.err
     assert run("chat", MODEL, "hi", "--api-key-stdin").status == 3
+
+
+@pytest.mark.parametrize("key", ["cpk_a b", "cpk_€", "cpk_\x07"])
+def test_a_key_from_standard_input_that_cannot_be_sent_is_refused(run: Run, key: str) -> None:
+    """In one line that does not show it, as a key from elsewhere."""
+    ran = run("chat", MODEL, "hi", "--api-key-stdin", "--base-url", f"{NOWHERE}/v1", stdin=f"{key}\n")
+    assert (ran.status, ran.out) == (2, "")
+    assert "characters that no key has" in ran.err
+    assert key not in ran.err
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_was_closed_does_no_harm(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts the command may close its streams: what would be written there is not, and nothing is read."""
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    monkeypatch.setattr(sys, closed, None)
+    assert main(["models", "--pick", "tools", "--offline"]) == 0
+    with getattr(sys, closed):
+        assert main(["login", "--api-key", "stdin"]) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["--version"], ["models", "--pick", "tools", "--offline"]])
+def test_a_result_that_cannot_be_written_is_one_line_and_status_1(words: list[str]) -> None:
+    """A full disk is said in a line, whatever was to be written."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "chutes_core.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: No space left on device."
+    assert "Traceback" not in done.stderr
 
 
 def test_an_unreachable_service_is_one_line_and_status_4(run: Run) -> None:

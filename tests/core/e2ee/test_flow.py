@@ -434,6 +434,9 @@ class Billed:
     def hold(self, body: object) -> None:
         """Nothing limits it."""
 
+    def left(self) -> None:
+        """Nobody watches."""
+
 
 def test_leaving_a_stream_closes_the_call() -> None:
     """What was used until then is billed, as on the plain path."""
@@ -573,6 +576,43 @@ def test_full_verification_asks_for_the_makers_signature(
         assert planned_with(service, path).content
         assert known(path).proofs["machine-0"].verify == "full"
     assert len(given) == 2
+
+
+def test_collateral_that_cannot_be_had_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of yours that fails is a failure of the model like any other, so the next one may take over."""
+    monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("UpToDate"))
+    monkeypatch.setattr("chutes_local.e2ee_proof.MAKER", attest._INTEL)
+
+    def unreachable(raw: bytes) -> str:
+        raise OSError("no route")
+
+    service = Service()
+    with pytest.raises(errors.AttestationError, match="could not be had: OSError: no route"):
+        planned_with(service, sealed_path(service, verify="full", collateral=unreachable))
+    assert service.sent == []
+
+
+def test_without_a_list_of_measurements_nothing_is_proved() -> None:
+    """It is no matter of the model's name, as a 404 would be elsewhere."""
+    service = Service(pages={"/measurements": detail(404, "Not Found")})
+    with pytest.raises(errors.AttestationError, match="Not Found"):
+        planned_with(service, sealed_path(service))
+    assert service.sent == []
+
+
+def test_a_machine_that_shows_something_else_now_has_lost_its_proof() -> None:
+    """When the evidence is asked for again for another one's sake, before its own ten minutes are over."""
+    service = Service(machines=1)
+    path = sealed_path(service)
+    ask(service, path=path)
+    service.machines = 2
+    service.lies.add("debug")
+    service.clock.advance(60)
+    sent = len(service.sent)
+    with pytest.raises(errors.AttestationError, match="started with a debugger"):
+        ask(service, path=path, retries=0)
+    assert len(service.sent) == sent
+    assert known(path).proofs == {}
 
 
 def test_without_collateral_it_is_fetched_from_the_maker_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

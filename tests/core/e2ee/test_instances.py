@@ -161,16 +161,65 @@ def test_a_machine_to_be_avoided_is_used_when_there_is_no_other() -> None:
 def test_a_machine_that_has_gone_is_forgotten() -> None:
     """With its numbers, and nobody else's."""
     pool = filled(VirtualClock(), machines=2)
-    pool.gone("c", "i0")
-    pool.gone("c", "i9")
+    pool.gone("c", Seat("i0", "key0", "n", listing=1))
+    pool.gone("c", Seat("i9", "key9", "n", listing=1))
     assert {seat.instance for seat in seats(pool, 10)} == {"i1"}
 
 
 def test_stale_numbers_are_forgotten_together() -> None:
     """One that was refused says that the others are too old as well."""
     pool = filled(VirtualClock())
-    pool.stale("c")
+    pool.stale("c", seats(pool, 1)[0])
     assert isinstance(pool.take("c"), Ask)
+
+
+def refilled(pool: InstancePool, mark: str) -> None:
+    while not isinstance(ask := pool.take("c"), Ask):
+        assert isinstance(ask, Seat)
+    pool.answered(ask, given_out(2, mark=mark), 60.0)
+
+
+def test_what_was_fetched_since_is_kept() -> None:
+    """Many calls hear at once that a number was too old, or a machine gone; the first has fetched others by then."""
+    clock = VirtualClock()
+    pool = filled(clock, machines=2)
+    first, second, third = seats(pool, 3)
+    pool.stale("c", first)
+    refilled(pool, "new")
+    for late in (second, third):
+        pool.stale("c", late)
+        pool.gone("c", late)
+    assert all(seat.nonce.startswith("new") for seat in seats(pool, 20))
+
+
+def test_no_number_is_given_out_twice_whatever_the_service_says() -> None:
+    """It was used, is in stock, or stands twice in one answer."""
+    clock = VirtualClock()
+    pool = filled(clock, machines=1)
+    used = seats(pool, 10)
+    ask = pool.take("c")
+    assert isinstance(ask, Ask)
+    again = tuple(seat.nonce for seat in used)
+    pool.answered(ask, [Instance("i0", "key0", (*again, "new", "new"))], 60.0)
+    assert [seat.nonce for seat in seats(pool, 1)] == ["new"]
+    assert isinstance(pool.take("c"), Ask)
+
+
+def test_an_answer_that_comes_late_counts_from_its_own_question() -> None:
+    """Its numbers are as old as it is, and the question that was asked since stays open."""
+    clock = VirtualClock()
+    pool = InstancePool(clock)
+    slow = pool.take("c")
+    clock.advance(120)
+    later = pool.take("c")
+    assert isinstance(slow, Ask)
+    assert isinstance(later, Ask)
+    pool.answered(slow, given_out(1, mark="old"), 150.0)
+    assert seats(pool, 1)[0].nonce.startswith("old")
+    clock.advance(30)
+    assert isinstance(pool.take("c"), Wait)
+    pool.answered(later, given_out(1, mark="new"), 60.0)
+    assert seats(pool, 1)[0].nonce.startswith("new")
 
 
 def test_a_machine_with_a_new_key_loses_the_numbers_of_the_old() -> None:

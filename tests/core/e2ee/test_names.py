@@ -8,7 +8,8 @@ import pytest
 
 from chutes_core import Catalog, ConfigurationError, RequestRefusedError, UnknownModelError
 from chutes_core.e2ee import E2EE
-from chutes_core.e2ee.names import check_headers, check_name, fit_body, target
+from chutes_core.e2ee.names import check_headers, check_known, check_name, fit_body, target
+from chutes_core.openai_door import async_openai_client, openai_client
 
 CATALOG = Catalog.bundled()
 MODEL = "Qwen/Qwen3-32B-TEE"
@@ -86,3 +87,32 @@ def test_what_is_no_wish_for_encryption_is_refused(wish: object) -> None:
         E2EE.of(wish)
     settings = E2EE(verify="off")
     assert E2EE.of(settings) is settings
+
+
+def test_settings_come_from_a_table_too() -> None:
+    """As a route in a file has them; what is no setting is refused."""
+    assert E2EE.of({"verify": "full"}) == E2EE(verify="full")
+    assert E2EE.of(E2EE(verify="off").to_dict()) == E2EE(verify="off")
+    for wrong, said in (
+        ({"verify": "some"}, "verify must be"),
+        ({"proof": "full"}, "E2EE has no 'proof'"),
+        ({"collateral": "https://a.example"}, "must be a function"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            E2EE.of(wrong)
+
+
+@pytest.mark.parametrize("model", ["my-alias", "9f6c2a0e-0000-0000-0000-000000000000", f"{MODEL},a/b"])
+def test_what_can_never_work_is_seen_before_a_call(model: str) -> None:
+    """A name that may be one of today's is left to the call, which looks into today's list."""
+    with pytest.raises(ConfigurationError, match="Under e2ee"):
+        check_known(model, CATALOG, verify="binding")
+    check_known("acme/of-today", CATALOG, verify="binding")
+    check_known(f"{MODEL}:THINKING", CATALOG, verify="binding")
+
+
+def test_the_door_for_the_openai_sdk_is_not_sealed() -> None:
+    """It has no such argument: the SDK builds the request itself, for one address."""
+    for door in (openai_client, async_openai_client):
+        with pytest.raises(TypeError, match="e2ee"):
+            door("cpk_0123", e2ee=True)  # type: ignore[call-arg]

@@ -152,7 +152,7 @@ def test_without_the_cryptography_the_error_names_the_extra(monkeypatch: pytest.
 
     module.require_crypto.cache_clear()
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ConfigurationError, match=r"pip install \"chutes-connect\[e2ee\]\""):
+    with pytest.raises(ConfigurationError, match=r"pip install 'chutes-connect\[e2ee\]'"):
         require_crypto()
 
 

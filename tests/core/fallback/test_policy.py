@@ -29,6 +29,9 @@ from chutes_core.fallback import FallbackPolicy
         ({"first_token": 9, "attempt": 5}, "could never pass"),
         ({"backoff": 9, "backoff_max": 5}, "longer than backoff_max"),
         ({"only": ["a"], "ignore": ["a"]}, "in only and in ignore"),
+        ({"confidential": "yes"}, "confidential must be"),
+        ({"trusted": ["a"]}, "without confidential=True it does nothing"),
+        ({"trusted": "a", "confidential": True}, "trusted is a list"),
     ],
 )
 def test_what_defeats_itself_is_refused(settings: dict[str, Any], message: str) -> None:

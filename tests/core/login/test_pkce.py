@@ -62,7 +62,16 @@ def test_the_challenge_is_the_verifiers(sign_in: SignIn, monkeypatch: pytest.Mon
     assert asked(sign_in)["code_challenge"] != other["code_challenge"]
 
 
-@pytest.mark.parametrize("form", ["{back}?code=c0de&state={state}", " '{back}?state={state}&code=c0de' ", "c0de\n"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{back}?code=c0de&state={state}",
+        " '{back}?state={state}&code=c0de' ",
+        "code=c0de&state={state}#_=_",
+        "http://[broken?code=c0de&state={state}",
+        "c0de\n",
+    ],
+)
 def test_a_granted_answer(sign_in: SignIn, form: str) -> None:
     """The code is read from the whole address, however it was pasted, or comes bare."""
     answer = sign_in.read(form.format(back=BACK, state=asked(sign_in)["state"]))

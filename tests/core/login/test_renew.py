@@ -305,6 +305,15 @@ async def test_the_stock_clients_use_the_login_too(server: LocalChutes) -> None:
         assert renewals(server) == renewed
 
 
+def test_telling_accounts_apart_asks_nobody(found: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login whose token has ended is not renewed for its name's sake, and a function is not asked either."""
+    monkeypatch.setattr(renew, "request_tokens", lambda *given: pytest.fail("the service was asked"))
+    assert Credential(service=found.service).at_hand() is None
+    monkeypatch.setenv("CHUTES_API_KEY", "cpk_variable")
+    assert Credential(service=found.service).at_hand() == Secret("cpk_variable")
+    assert Credential(lambda: pytest.fail("the function was asked")).at_hand() is None
+
+
 def test_argument_and_environment_come_before_the_login(found: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The login is the last place to look, and a client that was given a key never touches it."""
     monkeypatch.setattr(LoginStore, "load", lambda store: pytest.fail("the login was read"))

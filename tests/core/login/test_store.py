@@ -130,6 +130,54 @@ def test_a_write_that_fails_leaves_the_old_login(store: LoginStore, monkeypatch:
     assert [each.name for each in store.folder.iterdir()] == ["login.json"]
 
 
+def test_a_disk_that_takes_only_empty_files_is_found_out(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a renewal uses up the old token: a full disk still makes a file, and has no room for what is in it."""
+    store.save(LOGIN)
+    store.check_writable()
+
+    def full(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LoginError, match="No space left"):
+        store.check_writable()
+    assert [each.name for each in store.folder.iterdir()] == ["login.json"]
+
+
+def test_a_half_written_login_goes_with_the_login(store: LoginStore) -> None:
+    """A program that was killed while it wrote one leaves a file with tokens, which logging out removes too."""
+    other = LoginStore("http://127.0.0.1/api", folder=store.folder)
+    store.save(LOGIN)
+    for each in (store, other):
+        (store.folder / f".{each.path.name}.abcdefgh").write_text("cak_aaaa")
+    store.delete()
+    assert [each.name for each in store.folder.iterdir()] == [f".{other.path.name}.abcdefgh"]
+
+
+def test_a_folder_without_a_place_for_the_lock_is_told_of(store: LoginStore) -> None:
+    """A login in a folder that cannot be written is said in words, not as the system's error."""
+    store.save(LOGIN)
+    store.path.with_suffix(".lock").mkdir()
+    with pytest.raises(LoginError, match="CHUTES_CONFIG_DIR"), store.exclusive():
+        pass
+
+
+def test_a_lock_that_the_folder_does_not_know_is_told_at_once(
+    store: LoginStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have no locks: that is not another program's doing, and waiting does not help."""
+
+    def no_locks(*given: int) -> None:
+        raise OSError(37, "No locks available")
+
+    for name in ("fcntl.flock", "msvcrt.locking"):
+        if name.partition(".")[0] in sys.modules:
+            monkeypatch.setattr(name, no_locks)
+    with pytest.raises(LoginError, match="No locks available"), store.exclusive():
+        pass
+
+
 def test_a_login_does_not_show_its_secrets() -> None:
     """Neither its repr nor a pickle has a token in it."""
     assert not any(word in repr(LOGIN) for word in ("aaaa", "bbbb", "cccc"))
@@ -165,6 +213,18 @@ def test_the_keyring_holds_the_secrets(store: LoginStore, monkeypatch: pytest.Mo
     store.delete()
     assert store.load() is None
     assert keyring.held == {}
+
+
+def test_the_keyring_is_emptied_by_a_login_that_is_kept_elsewhere(
+    store: LoginStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the old tokens would stay there for good, since nothing knows of them any more."""
+    keyring = FakeKeyring()
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    store.save(IN_KEYRING)
+    store.save(LOGIN)
+    assert keyring.held == {}
+    assert store.load() == LOGIN
 
 
 def test_a_keyring_that_was_emptied(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
