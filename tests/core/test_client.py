@@ -172,8 +172,9 @@ def test_threads_share_a_client() -> None:
     assert replies == texts
 
 
-def test_closing_closes_the_pool_with_its_last_user() -> None:
+def test_closing_closes_the_pool_with_its_last_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool that two clients share is closed with the second of them; a closed client says so."""
+    monkeypatch.setattr(pools_module._Shared, "sync", pools_module.SyncPools())  # no test before this one uses it
     with raw_server(answering(reply("Hello"))) as server:
         one, two = ask(server), ask(server)
         one.chat(HELLO, model=MODEL)

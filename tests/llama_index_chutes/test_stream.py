@@ -100,6 +100,7 @@ def test_a_chunk_costs_the_same_at_the_end_of_a_long_answer(make: Any, most: int
     assert late < most
 
 
+@pytest.mark.usefixtures("nobody_listens")
 def test_a_fallbacks_own_calls_are_few() -> None:
     """Around one of its members it calls little more than that member alone."""
     alone, several = rig([words(4)] * 2), stage([words(4)] * 2)

@@ -1,0 +1,15 @@
+"""What the tests of LlamaIndex share."""
+
+from __future__ import annotations
+
+import pytest
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.span_handlers import NullSpanHandler
+
+
+@pytest.fixture
+def nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No handler hears of calls, whatever other tests in this process have left behind."""
+    root = get_dispatcher()
+    monkeypatch.setattr(root, "event_handlers", [])
+    monkeypatch.setattr(root, "span_handlers", [NullSpanHandler()])
