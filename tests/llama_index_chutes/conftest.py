@@ -7,9 +7,9 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.span_handlers import NullSpanHandler
 
 
-@pytest.fixture
-def nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No handler hears of calls, whatever other tests in this process have left behind."""
+@pytest.fixture(autouse=True)
+def _nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No handler hears of calls but a test's own: none that another left behind, and none that this one leaves."""
     root = get_dispatcher()
     monkeypatch.setattr(root, "event_handlers", [])
     monkeypatch.setattr(root, "span_handlers", [NullSpanHandler()])

@@ -155,7 +155,6 @@ def test_who_is_skipped_is_told_without_a_span(watch: Watch) -> None:
     assert len(watch.named(".attempt-")) == 1
 
 
-@pytest.mark.usefixtures("nobody_listens")
 def test_where_nobody_listens_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans and events cost nothing then."""
     monkeypatch.setattr(_attempts, "uuid4", None)
