@@ -199,9 +199,3 @@ def _forget_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
-
-
-def response_type() -> type:
-    """The response class of the shared pools' HTTP package."""
-    found: type = http_package().Response
-    return found

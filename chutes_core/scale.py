@@ -19,6 +19,7 @@ import os
 import random
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -130,7 +131,7 @@ class Parts:
         return f"Parts({str(self.folder)!r}, key={self.key!r})"
 
 
-class _Worker:
+class _Worker(ABC):
     """What workers share: requests at the same time, patience with failures, and where the results go.
 
     Args:
@@ -268,12 +269,14 @@ class _Worker:
         first, second = self._slice(texts[:middle]), self._slice(texts[middle:])
         return first[0] + second[0], first[1] + second[1]
 
+    @abstractmethod
     def _ask(self, texts: list[str]) -> list[object]:
-        raise NotImplementedError
+        """The results of some texts."""
 
     @staticmethod
+    @abstractmethod
     def _type(pyarrow: object) -> object:
-        raise NotImplementedError
+        """The type of the column for results."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, text={self.text!r}, into={self.into!r})"

@@ -9,14 +9,13 @@ does with them: the tools are called, the agents are real, the model is not.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 from typing import Any
 
 from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
 from llama_index.core.tools import FunctionTool
 
-from chutes_core.pools import response_type
+from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultyTransport
 from llama_index_chutes import Chutes
 
@@ -57,7 +56,7 @@ def model() -> Chutes:
     if os.environ.get("CHUTES_API_KEY"):
         return Chutes(model=MODEL)
     print("(without CHUTES_API_KEY the answers are a script)")
-    http: Any = importlib.import_module(response_type().__module__.partition(".")[0])
+    http: Any = http_package()
     return Chutes(
         model=MODEL, api_key="cpk_none", async_http_client=http.AsyncClient(transport=FaultyTransport(SCRIPT))
     )

@@ -24,8 +24,9 @@ from langchain_core.tracers.context import register_configure_hook
 from chutes_core.budget import Budget, Estimate, most, prompt_tokens
 from chutes_core.errors import APIError
 from chutes_core.fallback.trace import Attempt, FallbackError
-from chutes_core.meter import Meter, Prices, Run, Used, Watcher, watch, watching
-from chutes_core.usage import Ledger, Totals, Usage
+from chutes_core.meter import Meter, Prices, Used, Watcher, watch, watching
+from chutes_core.tally import QUOTA, Tally
+from chutes_core.usage import Ledger, Usage
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,11 +37,10 @@ __all__ = ["CostCallback"]
 
 _FALLBACK = "chutes-fallback"
 _OURS = ("chutes", "chutes-chat", _FALLBACK)
-_QUOTA = ("quota_total", "quota_used", "quota_remaining")
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 
 
-class CostCallback(BaseCallbackHandler):
+class CostCallback(Tally, BaseCallbackHandler):
     """Adds up the tokens and the US dollars of all calls, by model and by run, and holds them to a budget.
 
     It is a callback like any other: in a model's or an agent's ``config={"callbacks": [...]}`` it counts what is
@@ -73,64 +73,6 @@ class CostCallback(BaseCallbackHandler):
     ) -> None:
         self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
         self.quota: dict[str, int] = {}
-
-    # ------------------------------------------------------------------------------------ what it knows
-
-    @property
-    def budget(self) -> Budget | None:
-        """The limits."""
-        return self.meter.budget
-
-    @property
-    def totals(self) -> Totals:
-        """The sum of everything: ``calls``, ``usage``, ``cost``, ``unpriced_calls``."""
-        return self.meter.totals()
-
-    def by_model(self) -> dict[str, Totals]:
-        """The sum of each model that answered."""
-        return self.meter.ledger.by_model()
-
-    @property
-    def runs(self) -> list[Run]:
-        """The latest runs, each with ``id``, ``name``, ``totals()`` and ``by_model()``.
-
-        A run is what was invoked: an agent with all its calls, a chain, or a model by itself.
-        """
-        return self.meter.runs
-
-    @property
-    def total_cost(self) -> float:
-        """US dollars, over the calls whose price is known; ``totals.unpriced_calls`` counts the others."""
-        return self.totals.cost
-
-    @property
-    def total_tokens(self) -> int:
-        """Tokens of all prompts and answers."""
-        return self.totals.usage.total_tokens
-
-    @property
-    def quota_remaining(self) -> int | None:
-        """What is left of the account's daily quota, as the latest answer said; None where none did.
-
-        ``quota`` has what else it said.
-        """
-        return self.quota.get("quota_remaining")
-
-    def reset(self) -> None:
-        """Forget what was used. A budget stays as it is."""
-        self.meter.reset()
-
-    def __repr__(self) -> str:
-        return repr(self.meter.ledger).replace("Ledger", "CostCallback", 1)
-
-    def __getstate__(self) -> None:
-        raise TypeError("A CostCallback cannot be pickled: it counts in its own process. Its ledger can be.")
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self  # a copied model still counts here
 
     # ------------------------------------------------------------------------------------ as a context
 
@@ -235,7 +177,7 @@ class CostCallback(BaseCallbackHandler):
         raw: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
         if raw.get("total_cost") == 0:
             return  # out of LangChain's cache: nothing was sent
-        self.quota = {name: told[name] for name in _QUOTA if isinstance(told.get(name), int)} or self.quota
+        self.quota = {name: told[name] for name in QUOTA if isinstance(told.get(name), int)} or self.quota
         model = str(told.get("model_name") or told.get("model") or "")
         attempts: Sequence[Mapping[str, Any]] = told.get("chutes_attempts") or ()
         for each in attempts:

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter
 from typing import Any, cast
 
 from langchain_core.exceptions import OutputParserException
@@ -17,8 +16,6 @@ from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
-    RunnableMap,
-    RunnablePassthrough,
     RunnableSequence,
 )
 from pydantic import PrivateAttr
@@ -31,7 +28,7 @@ from langchain_chutes._structured import response_format as described
 from langchain_chutes._tools import Tool, tool_choice_param
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Form", "ToolList", "asked_of", "bind_ours", "form_parser", "parsed"]
+__all__ = ["Form", "ToolList", "asked_of", "bind_ours", "form_parser"]
 
 
 class ToolList(list[dict[str, Any]]):
@@ -141,15 +138,6 @@ def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> 
 def asked_of(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """The model of a chain that a model made for answers of a given form, without its parser."""
     return runnable.first if isinstance(runnable, RunnableSequence) else runnable
-
-
-def parsed(asked: Runnable[Any, Any], parser: Runnable[Any, Any], *, include_raw: bool) -> Runnable[Any, Any]:
-    """What reads the answers of a model, alone or beside the answer itself."""
-    if not include_raw:
-        return asked | parser
-    read = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=asked) | read.with_fallbacks([failed], exception_key="parsing_error")
 
 
 class _EitherParser(BaseCumulativeTransformOutputParser[Any]):

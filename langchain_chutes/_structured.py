@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from langchain_core.exceptions import OutputParserException
@@ -21,12 +22,13 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import TBaseModel, is_basemodel_subclass
 
 from chutes_core.errors import RequestRefusedError
 
-__all__ = ["METHODS", "Schema", "json_parser", "read_json", "response_format", "tools_parser"]
+__all__ = ["METHODS", "Schema", "json_parser", "parsed", "read_json", "response_format", "tools_parser"]
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 Schema = Mapping[str, Any] | type
@@ -169,3 +171,12 @@ def check_method(method: str) -> None:
     """Refuse a method that there is not."""
     if method not in METHODS:
         raise RequestRefusedError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
+
+
+def parsed(asked: Runnable[Any, Any], parser: Runnable[Any, Any], *, include_raw: bool) -> Runnable[Any, Any]:
+    """What reads the answers of a model, alone or beside the answer itself."""
+    if not include_raw:
+        return asked | parser
+    read = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=asked) | read.with_fallbacks([failed], exception_key="parsing_error")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -16,7 +15,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput, Mo
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, model_validator
 
 from chutes_core.errors import ConfigurationError, RequestRefusedError
@@ -26,7 +25,7 @@ from langchain_chutes._messages import request_messages
 from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
 from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
 from langchain_chutes._settings import ChutesSettings, plain_e2ee, translated_errors
-from langchain_chutes._structured import Schema, check_method, json_parser, response_format, tools_parser
+from langchain_chutes._structured import Schema, check_method, json_parser, parsed, response_format, tools_parser
 from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
 
@@ -313,11 +312,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
                 if tools
                 else self.bind(response_format=form, **kwargs)
             )
-        if not include_raw:
-            return asked | parser
-        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return parsed(asked, parser, include_raw=include_raw)
 
     def with_fallbacks(
         self,

@@ -33,7 +33,7 @@ from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
 from chutes_core.usage import Ledger
-from langchain_chutes._forms import Form, ToolList, form_parser, parsed
+from langchain_chutes._forms import Form, ToolList, form_parser
 from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
 from langchain_chutes._portrait import identity, joint_profile, rules
 from langchain_chutes._replies import PROVIDER
@@ -41,7 +41,7 @@ from langchain_chutes._restart import acollect, collect, is_restart, render
 from langchain_chutes._run import Run
 from langchain_chutes._runs import announce, announced
 from langchain_chutes._settings import translated_errors
-from langchain_chutes._structured import Schema, check_method
+from langchain_chutes._structured import Schema, check_method, parsed
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
 from langchain_chutes.chat_models import ChatChutes
 

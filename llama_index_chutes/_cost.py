@@ -29,8 +29,9 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from chutes_core.budget import Budget, prompt_tokens
 from chutes_core.errors import APIError
 from chutes_core.fallback.trace import FallbackError
-from chutes_core.meter import Meter, OpenCall, Prices, Run, Used, watching
-from chutes_core.usage import Totals, Usage
+from chutes_core.meter import Meter, OpenCall, Prices, Used, watching
+from chutes_core.tally import QUOTA, Tally
+from chutes_core.usage import Usage
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,13 +42,12 @@ __all__ = ["CostHandler"]
 
 _FALLBACK, _MODEL, _EMBEDDING = "ChutesFallback_llm", "Chutes_llm", "ChutesEmbedding"
 _OURS = (_FALLBACK, _MODEL, _EMBEDDING)
-_QUOTA = ("quota_total", "quota_used", "quota_remaining")
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _ANSWER = ("completion_tokens", "output_tokens", "candidates_token_count")
 _COUNTED = (CBEventType.LLM, CBEventType.EMBEDDING)
 
 
-class CostHandler(BaseCallbackHandler):
+class CostHandler(Tally, BaseCallbackHandler):
     """Adds up the tokens and the US dollars of all calls, by model and by run, and holds them to a budget.
 
     LlamaIndex's instrumentation tells handlers of every call and ignores what they raise; its callbacks may stop a
@@ -83,61 +83,6 @@ class CostHandler(BaseCallbackHandler):
         self._self_told: set[str] = set()
         self._spans = _Spans()
         self._spans._owner = self
-
-    # ------------------------------------------------------------------------------------ what it knows
-
-    @property
-    def budget(self) -> Budget | None:
-        """The limits."""
-        return self.meter.budget
-
-    @property
-    def totals(self) -> Totals:
-        """The sum of everything: ``calls``, ``usage``, ``cost``, ``unpriced_calls``."""
-        return self.meter.totals()
-
-    def by_model(self) -> dict[str, Totals]:
-        """The sum of each model that answered."""
-        return self.meter.ledger.by_model()
-
-    @property
-    def runs(self) -> list[Run]:
-        """The latest runs, each with ``id``, ``name``, ``totals()`` and ``by_model()``.
-
-        A run is what was called from outside: a query, an agent with all its calls, or a model by itself.
-        """
-        return self.meter.runs
-
-    @property
-    def total_cost(self) -> float:
-        """US dollars, over the calls whose price is known; ``totals.unpriced_calls`` counts the others."""
-        return self.totals.cost
-
-    @property
-    def total_tokens(self) -> int:
-        """Tokens of all prompts and answers."""
-        return self.totals.usage.total_tokens
-
-    @property
-    def quota_remaining(self) -> int | None:
-        """What is left of the account's daily quota, as the latest answer said; None where none did."""
-        return self.quota.get("quota_remaining")
-
-    def reset(self) -> None:
-        """Forget what was used. A budget stays as it is."""
-        self.meter.reset()
-
-    def __repr__(self) -> str:
-        return repr(self.meter.ledger).replace("Ledger", "CostHandler", 1)
-
-    def __getstate__(self) -> None:
-        raise TypeError("A CostHandler cannot be pickled: it counts in its own process. Its ledger can be.")
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self  # a copied model still counts here
 
     # ------------------------------------------------------------------------------------ as a context
 
@@ -248,7 +193,7 @@ class CostHandler(BaseCallbackHandler):
         told: Mapping[str, Any] = raw if isinstance(raw, Mapping) else getattr(raw, "__dict__", {})
         meta = told.get("chutes")
         if isinstance(meta, Mapping):
-            self.quota = {name: meta[name] for name in _QUOTA if isinstance(meta.get(name), int)} or self.quota
+            self.quota = {name: meta[name] for name in QUOTA if isinstance(meta.get(name), int)} or self.quota
         usage = _usage(told.get("usage") or told.get("usage_metadata") or getattr(answer, "additional_kwargs", None))
         model = str(told.get("model") or told.get("model_name") or "")
         attempts = told.get("chutes_attempts")

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from chutes_core import AsyncChutesClient, ChutesClient, ChutesError, Delta, Reply
-from chutes_core.pools import response_type
+from chutes_core.pools import http_package
 from chutes_core.testing import Answer, Fault, FaultScript, FaultyTransport, VirtualClock
 
 KEY = "cpk_test"
 MODEL = "acme/one"
 HELLO = [{"role": "user", "content": "Say hello."}]
 MODES = ["sync-whole", "sync-stream", "async-whole", "async-stream"]
-
-
-def http_package() -> Any:
-    """The HTTP package that the installed openai SDK is built on."""
-    return importlib.import_module(response_type().__module__.partition(".")[0])
 
 
 @dataclass

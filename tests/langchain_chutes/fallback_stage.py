@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from langchain_core.tracers import BaseTracer
 from pydantic import BaseModel, PrivateAttr
 
 from chutes_core import ChutesError
-from chutes_core.pools import response_type
+from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
 from langchain_chutes import ChutesFallback, FallbackPolicy
 from langchain_chutes.fallback import collect
@@ -93,7 +92,7 @@ class Stage:
 
 def stage(script: FaultScript | list[Any] = (), members: list[Any] = NAMES, **options: Any) -> Stage:  # type: ignore[assignment]
     """Models on one scripted service; some of the members may be models of others."""
-    package = importlib.import_module(response_type().__module__.partition(".")[0])
+    package = http_package()
     clock = VirtualClock()
     made = script if isinstance(script, FaultScript) else FaultScript(script, default=ANSWER)
     transport = FaultyTransport(made, clock=clock)

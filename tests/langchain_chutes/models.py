@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from chutes_core import ChutesError
-from chutes_core.pools import response_type
+from chutes_core.pools import http_package
 from chutes_core.testing import Answer, Fault, FaultScript, FaultyTransport, VirtualClock
 from langchain_chutes import ChatChutes
 
@@ -43,7 +42,7 @@ class Outcome:
 
 def scripted(script: FaultScript | Iterable[Answer | Fault | str] = (), **options: Any) -> Outcome:
     """A model over a script, for blocking and async calls."""
-    package = importlib.import_module(response_type().__module__.partition(".")[0])
+    package = http_package()
     clock = VirtualClock()
     transport = FaultyTransport(script, clock=clock)
     model = ChatChutes(

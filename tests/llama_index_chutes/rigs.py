@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from llama_index.core.tools import FunctionTool
 
 from chutes_core import Catalog, ChutesError
-from chutes_core.pools import response_type
+from chutes_core.pools import http_package
 from chutes_core.testing import Answer, Fault, FaultScript, FaultyTransport, VirtualClock
 from llama_index_chutes import Chutes, ChutesEmbedding
 
@@ -54,7 +53,7 @@ def connection(script: FaultScript | Iterable[Entry] = ()) -> tuple[FaultyTransp
     """A scripted service, and the settings that lead a component to it."""
     clock = VirtualClock()
     transport = FaultyTransport(script, clock=clock)
-    package: Any = importlib.import_module(response_type().__module__.partition(".")[0])
+    package: Any = http_package()
     settings = {
         "api_key": KEY,
         "http_client": package.Client(transport=transport),

@@ -17,7 +17,7 @@ from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core import Catalog
 from chutes_core.fallback import Attempt
-from chutes_core.pools import response_type
+from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
 from llama_index_chutes import ChutesFallback, FallbackPolicy
 from llama_index_chutes._parts import row
@@ -145,7 +145,7 @@ def metered(script: Sequence[Entry] = (), **settings: Any) -> tuple[ChutesFallba
     """A fallback over a metered service."""
     clock = VirtualClock()
     meter = Metered(FaultScript(list(script), default=ANSWER), clock)
-    package: Any = importlib.import_module(response_type().__module__.partition(".")[0])
+    package: Any = http_package()
     clients = {
         "http_client": package.Client(transport=meter),
         "async_http_client": package.AsyncClient(transport=meter),
