@@ -46,8 +46,9 @@ def _head(kind: str, length: int | None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def _whole(content: bytes) -> bytes:
-    return _head("application/json", len(content)) + content
+def reply(content: bytes, kind: str = "application/json") -> bytes:
+    """A reply in one piece."""
+    return _head(kind, len(content)) + content
 
 
 def http_chunk(content: bytes) -> bytes:
@@ -65,17 +66,35 @@ def event(chunk: Mapping[str, object]) -> bytes:
 
 
 @lru_cache(maxsize=64)
+def plain(model: str, tools: bool) -> bytes:
+    """The body of an answer in one piece."""
+    return json.dumps({**_answer(model, tools=tools).body(model), **_MORE}).encode()
+
+
+@lru_cache(maxsize=64)
+def chunks(model: str, tools: bool) -> tuple[Mapping[str, object], ...]:
+    """The chunks of a streamed answer."""
+    return tuple(_answer(model, tools=tools).chunks(model))
+
+
+@lru_cache(maxsize=64)
 def whole(model: str, tools: bool) -> bytes:
     """A reply in one piece."""
-    return _whole(json.dumps({**_answer(model, tools=tools).body(model), **_MORE}).encode())
+    return reply(plain(model, tools))
 
 
 @lru_cache(maxsize=64)
 def stream(model: str, tools: bool) -> tuple[bytes, ...]:
     """A stream, in the reads that it comes in."""
-    body = b"".join(map(event, _answer(model, tools=tools).chunks(model)))
-    reads = [http_chunk(body[start : start + READ]) for start in range(0, len(body), READ)]
-    return (STREAM_HEAD + reads[0], *reads[1:-1], reads[-1] + STREAM_END)
+    return reads(b"".join(map(event, chunks(model, tools))))
+
+
+def reads(body: bytes) -> tuple[bytes, ...]:
+    """A streamed body, in the reads that it comes in."""
+    parts = [http_chunk(body[start : start + READ]) for start in range(0, len(body), READ)]
+    parts[0] = STREAM_HEAD + parts[0]
+    parts[-1] += STREAM_END
+    return tuple(parts)
 
 
 @lru_cache(maxsize=8)
@@ -104,4 +123,4 @@ def embeddings(count: int, dimensions: int, plain: bool) -> bytes:
     vector = _vector(dimensions, plain)
     rows = ",".join(f'{{"object":"embedding","index":{n},"embedding":{vector}}}' for n in range(count))
     usage = f'{{"prompt_tokens":{count},"total_tokens":{count}}}'
-    return _whole(f'{{"object":"list","model":"bench/{dimensions}","data":[{rows}],"usage":{usage}}}'.encode())
+    return reply(f'{{"object":"list","model":"bench/{dimensions}","data":[{rows}],"usage":{usage}}}'.encode())

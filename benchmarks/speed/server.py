@@ -7,8 +7,9 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 
-from benchmarks.speed import canned
+from benchmarks.speed import canned, sealed
 
 GAP = 0.0002  # between two reads of a stream that is not paced
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -56,16 +57,19 @@ class Served(asyncio.Protocol):
             self._answer(head, body)
 
     def _answer(self, head: bytes, body: bytes) -> None:
-        if head.startswith(b"GET"):
-            page = Counters.page()
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
+        method, target, _ = head.decode("latin-1").split(" ", 2)
+        if method == "GET":
+            self._transport.write(canned.reply(sealed.page(target) or Counters.page()))
             return
         Counters.connections += not hasattr(self, "counted")
         self.counted = True
         Counters.requests += 1
+        if target == "/e2e/invoke":
+            self._send(sealed.answer(body))
+            return
         found = _MODEL.search(body)
         model = found[1].decode() if found else "bench/8"
-        if b"/embeddings" in head.partition(b"\r\n")[0]:
+        if target.endswith("/embeddings"):
             asked = json.loads(body)
             count = len(asked["input"]) if isinstance(asked["input"], list) else 1
             plain = asked.get("encoding_format") != "base64"
@@ -75,11 +79,14 @@ class Served(asyncio.Protocol):
         elif model.startswith("bench/paced-"):
             self._task = asyncio.get_running_loop().create_task(self._pace(model))
         else:
-            self._task = asyncio.get_running_loop().create_task(self._flow(model, bool(_TOOLS.search(body))))
+            self._send(canned.stream(model, bool(_TOOLS.search(body))))
 
-    async def _flow(self, model: str, tools: bool) -> None:
+    def _send(self, reads: Sequence[bytes]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._flow(reads))
+
+    async def _flow(self, reads: Sequence[bytes]) -> None:
         """Send read after read, so far apart that they do not melt into one."""
-        for read in canned.stream(model, tools):
+        for read in reads:
             self._transport.write(read)
             until = time.perf_counter() + GAP
             while time.perf_counter() < until:  # noqa: ASYNC110  # a timer of the loop is no finer than 1 ms

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 
-from benchmarks.speed.clients import Client, Turns
+from benchmarks.speed.clients import Client, Turns, sealed
 
 
 def _messages(turns: Turns) -> list[Any]:
@@ -61,6 +61,12 @@ def chat_chutes(url: str, model: str) -> Client:
     from langchain_chutes import ChatChutes
 
     return client(ChatChutes(model=model, api_key="cpk_none", base_url=url))
+
+
+def chat_chutes_sealed(url: str, model: str) -> Client:
+    from langchain_chutes import ChatChutes
+
+    return client(ChatChutes(model=model, api_key="cpk_none", **sealed.settings(url, model)))
 
 
 def fallback(url: str, model: str) -> Client:

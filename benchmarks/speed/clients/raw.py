@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.speed.clients import Client, Turns
+from benchmarks.speed.clients import Client, Turns, sealed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -155,10 +155,19 @@ def openai_sdk(url: str, model: str) -> Client:
 
 def chutes_core(url: str, model: str) -> Client:
     """Our core alone."""
+    return _core(model, {"base_url": url})
+
+
+def chutes_core_sealed(url: str, model: str) -> Client:
+    """Our core on the encrypted path."""
+    return _core(model, sealed.settings(url, model))
+
+
+def _core(model: str, settings: dict[str, Any]) -> Client:
     from chutes_core import AsyncChutesClient, ChutesClient
 
-    client = ChutesClient("cpk_none", base_url=url)
-    async_client = AsyncChutesClient("cpk_none", base_url=url)
+    client = ChutesClient("cpk_none", **settings)
+    async_client = AsyncChutesClient("cpk_none", **settings)
 
     def whole(messages: Any) -> str:
         return client.chat(messages, model=model).content
