@@ -17,9 +17,13 @@ TESTS2 := tests/core tests/integration tests/parity tests/llama_index_chutes tes
 	tests/local/test_stock_openai.py tests/local/test_stock_langchain.py \
 	tests/local/test_stock_llama_index.py -m "not local" \
 	--ignore tests/core/cli --ignore tests/core/login --ignore tests/integration/test_ray.py
+# What covers the core; the rest runs without the price of counting lines.
+CORE := tests/core tests/integration chutes_core
+REST := --ignore tests/core --ignore tests/integration tests chutes_local langchain_chutes llama_index_chutes tools
+PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench record docs build constraints clean venv venv-openai2 venv-bench venv-bench-openai2
+.PHONY: help demo test check check-types check-wheels bench record docs build constraints clean venv venv-openai2 venv-bench venv-bench-openai2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,23 +31,29 @@ help: ## list the targets
 demo: venv ## answers, faults and fallbacks in front of your eyes; without a key, on embedded models
 	@$(PY) examples/demo.py
 
-test: ## what speaks to the SDK on openai 2.x, then the whole suite on openai 3.x, with coverage
+test: ## what speaks to the SDK on openai 2.x, then on openai 3.x the core, with coverage, and all the rest
 	@$(MAKE) -s -j2 venv venv-openai2
-	@rm -f .coverage
 	@echo "the core and both frameworks on $$($(PY2) tools/versions.py openai)"
-	@$(PY2) -m pytest -q -n $(WORKERS) --dist loadfile -p no:cacheprovider --cov --cov-report= $(PYTEST_ARGS) $(TESTS2)
-	@echo "the whole suite on $$($(PY) tools/versions.py openai)"
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=term \
-		--cov-fail-under=$(COV_MIN) $(PYTEST_ARGS)
+	@$(PY2) $(PYTEST) -p no:cacheprovider $(TESTS2)
+	@echo "the core on $$($(PY) tools/versions.py openai)"
+	@$(PY) $(PYTEST) --cov --cov-report=term --cov-fail-under=$(COV_MIN) $(CORE)
+	@echo "the frameworks, the embedded Chutes and the rest on $$($(PY) tools/versions.py openai)"
+	@$(PY) $(PYTEST) $(REST)
 
-check: venv ## lint, format, types, direction of imports, secrets, and the wheel in a clean environment
+check: venv ## lint, format, types, direction of imports, secrets, links, generated pages, and the wheels in clean environments
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PY) tools/check_secrets.py
+	@$(PY) tools/check_links.py
 	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/errors_table.py --check
+	@$(MAKE) -s -j2 --output-sync=target check-types check-wheels
+
+check-types:
+	@$(PY) -m mypy
+
+check-wheels:
 	@$(PY) tools/check_dist.py
 
 bench: venv venv-bench venv-bench-openai2 ## measure against raw httpx, the SDK and the peers, in speed and under faults; writes docs/benchmarks.md

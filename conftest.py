@@ -45,8 +45,30 @@ def _clean_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.
         yield
 
 
+# The files that take longest, mostly by waiting for real models and other processes.
+LONG = (
+    "tests/integration/test_ray.py",
+    "tests/integration/test_core.py",
+    "tests/langchain_chutes/test_standard.py",
+    "tests/local/test_stock_standard.py",
+    "tests/local/test_backend.py",
+    "tests/llama_index_chutes/test_examples.py",
+    "tests/langchain_chutes/test_examples.py",
+    "tests/local/test_docs_browser.py",
+    "tests/local/test_login_browser.py",
+    "tests/local/test_pytest_plugin.py",
+)
+
+
+def place(item: pytest.Item) -> int:
+    """Begin the longest files first: one that is begun last has the other processes wait for it."""
+    file = item.nodeid.partition("::")[0]
+    return LONG.index(file) if file in LONG else len(LONG)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip live tests without a key, and open the network for those that run."""
+    """Skip live tests without a key, open the network for those that run, and begin what takes longest."""
+    items.sort(key=place)
     for item in items:
         if item.get_closest_marker("live") is not None:
             item.add_marker(pytest.mark.enable_socket)

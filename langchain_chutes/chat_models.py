@@ -24,7 +24,7 @@ from chutes_core.usage import cost
 from langchain_chutes._messages import request_messages
 from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
 from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
-from langchain_chutes._settings import ChutesSettings, plain_e2ee, translated_errors
+from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
 from langchain_chutes._structured import Schema, check_method, json_parser, parsed, response_format, tools_parser
 from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
@@ -175,6 +175,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         info = self._known_models().get(reply.model) if reply.model and reply.usage else None
         return cost(reply.usage, info) if info is not None and reply.usage is not None else None
 
+    @signed
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -187,6 +188,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             reply = self.client.chat(call.messages, **call.arguments)
             return chat_result(reply, self._cost(reply))
 
+    @signed
     async def _agenerate(
         self,
         messages: list[BaseMessage],

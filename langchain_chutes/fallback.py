@@ -40,7 +40,7 @@ from langchain_chutes._replies import PROVIDER
 from langchain_chutes._restart import acollect, collect, is_restart, render
 from langchain_chutes._run import Run
 from langchain_chutes._runs import announce, announced
-from langchain_chutes._settings import translated_errors
+from langchain_chutes._settings import signed, translated_errors
 from langchain_chutes._structured import Schema, check_method, parsed
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
 from langchain_chutes.chat_models import ChatChutes
@@ -136,6 +136,7 @@ class ChutesFallback(BaseChatModel):
             self._stats = (live_stats(self._sit()),)
         return self._stats[0]
 
+    @signed
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -146,6 +147,7 @@ class ChutesFallback(BaseChatModel):
         with translated_errors:
             return Run(self, messages, stop, run_manager, kwargs, whole=True).result()
 
+    @signed
     async def _agenerate(
         self,
         messages: list[BaseMessage],
