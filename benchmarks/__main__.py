@@ -3,6 +3,7 @@
 python -m benchmarks                    everything
 python -m benchmarks speed [--quick]    speed alone; the stored figures of the other part stay
 python -m benchmarks faults             faults alone
+python -m benchmarks profile            where the CPU of our clients goes; prints a table
 python -m benchmarks report             the page and the plots, from the stored figures
 """
 
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from benchmarks.faults import plots as faults_plots
 from benchmarks.faults import report as faults_report
+from benchmarks.speed import profile
 from benchmarks.speed import report as speed_report
-from benchmarks.speed.run import interpreters, run
+from benchmarks.speed.run import interpreters, profiles, run
 
 DOCS = Path(__file__).parent.parent / "docs"
 SPEED, FAULTS = DOCS / "benchmarks.json", DOCS / "benchmarks-faults.json"
@@ -49,9 +51,12 @@ def page() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks.")
-    parser.add_argument("part", nargs="?", choices=["all", "speed", "faults", "report"], default="all")
+    parser.add_argument("part", nargs="?", choices=["all", "speed", "faults", "profile", "report"], default="all")
     parser.add_argument("--quick", action="store_true", help="a smoke run of the speed part; nothing is stored")
     told = parser.parse_args(arguments)
+    if told.part == "profile":
+        print(profile.table(profiles()))
+        return
     if told.part in ("all", "speed"):
         data = run(quick=told.quick)
         if told.quick:

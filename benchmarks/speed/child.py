@@ -25,7 +25,7 @@ class Order:
     """What a process is to do.
 
     Attributes:
-        what: ``versions``, ``probe``, ``calls``, ``crowd`` or ``vectors``.
+        what: ``versions``, ``probe``, ``calls``, ``crowd``, ``vectors`` or ``profile``.
         client: Of whom.
         url: Where the server is.
         seconds: How much CPU each figure of ``calls`` gets.
@@ -92,6 +92,10 @@ def main(order: Order) -> object:
         from benchmarks.speed import vectors
 
         return vectors.measure(order.client, order.url, *order.sizes)
+    if order.what == "profile":
+        from benchmarks.speed import profile
+
+        return profile.measure(order.client, order.url)
     entry = BY_KEY[order.client]
     if order.what == "probe":
         probe(entry)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import vectors
+from benchmarks.speed import profile, vectors
 from benchmarks.speed.child import Order
 from benchmarks.speed.clients import CLIENTS, Entry
 
@@ -196,3 +196,9 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         "skipped": work.skipped,
         "figures": work.figures,
     }
+
+
+def profiles() -> dict[str, Any]:
+    """Profile our clients, each in a fresh process."""
+    with server() as url:
+        return {client: ask(interpreters()[3], Order("profile", client, url)) for client in profile.PROFILED}
