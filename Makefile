@@ -23,13 +23,15 @@ REST := --ignore tests/core --ignore tests/integration tests chutes_local langch
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-types check-wheels bench record docs build constraints clean venv venv-openai2 venv-bench venv-bench-openai2
+.PHONY: help demo test check check-types check-wheels bench record docs build constraints clean venv venv-demo venv-openai2 venv-bench venv-bench-openai2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: venv ## answers, faults and fallbacks in front of your eyes; without a key, on embedded models
-	@$(PY) examples/demo.py
+# The demo needs no more than the package: a first one does not wait for the developers' tools.
+DEMO := $(if $(wildcard .venv/stamp),venv,venv-demo)
+demo: $(DEMO) ## answers, faults and fallbacks in front of your eyes; without a key, on embedded models
+	@.$(DEMO)/bin/python examples/demo.py
 
 test: ## what speaks to the SDK on openai 2.x, then on openai 3.x the core, with coverage, and all the rest
 	@$(MAKE) -s -j2 venv venv-openai2
@@ -75,7 +77,7 @@ build: venv ## wheel and sdist into dist/
 	@ls dist
 
 constraints: ## resolve afresh and rewrite constraints.txt
-	@$(PYTHON) tools/environment.py .venv-resolve
+	@$(PYTHON) tools/environment.py --group dev .venv-resolve
 	@$(PYTHON) tools/environment.py --freeze .venv-resolve > constraints.txt
 	@rm -rf .venv-resolve
 
@@ -84,16 +86,20 @@ clean: ## remove what the other targets made, except the environments
 
 venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
-	@$(PYTHON) tools/environment.py .venv constraints.txt
+	@$(PYTHON) tools/environment.py --group dev .venv constraints.txt
+
+venv-demo:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
+	@$(PYTHON) tools/environment.py .venv-demo constraints.txt
 
 venv-openai2:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
-	@$(PYTHON) tools/environment.py --with dev-openai2 .venv-openai2 constraints.txt constraints-openai2.txt
+	@$(PYTHON) tools/environment.py --group dev --group dev-openai2 .venv-openai2 constraints.txt constraints-openai2.txt
 
 venv-bench:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
-	@$(PYTHON) tools/environment.py --only bench .venv-bench constraints.txt
+	@$(PYTHON) tools/environment.py --group bench .venv-bench constraints.txt
 
 venv-bench-openai2:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
-	@$(PYTHON) tools/environment.py --only bench-openai2 .venv-bench-openai2 constraints.txt constraints-openai2.txt constraints-bench.txt
+	@$(PYTHON) tools/environment.py --group bench-openai2 .venv-bench-openai2 constraints.txt constraints-openai2.txt constraints-bench.txt

@@ -1,12 +1,12 @@
 """Make, or reuse, a virtual environment with this project installed in it.
 
-python tools/environment.py [--with EXTRA] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
-python tools/environment.py --only EXTRA DIRECTORY [CONSTRAINTS ...]       without what the tests need
-python tools/environment.py --freeze DIRECTORY                             print what is installed, as constraints
+python tools/environment.py [--group GROUP ...] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
+python tools/environment.py --freeze DIRECTORY                                  print what is installed, as constraints
 
-An environment is reused as long as nothing that decides its contents has changed: the dependencies in
-pyproject.toml, the constraints, the interpreter, and the folder it stands in. Standard library only, because
-this runs before anything is installed.
+It has the extra `all`, and the dependency groups that are named. It is reused as long as nothing that decides its
+contents has changed: the dependencies in pyproject.toml, the constraints, the interpreter, and the folder it stands
+in. Standard library only, because this runs before anything is installed; and since pip learned of dependency groups
+only lately, it is given their contents.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("all", "dev")
 HEADER = "# The versions the suite was tested with. Rewritten by `make constraints`."
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==\S+$")
 
@@ -38,12 +38,23 @@ def merged(files: Sequence[Path]) -> str:
     return "".join(f"{pin}\n" for pin in pins.values())
 
 
-def key(constraints: str, extras: Sequence[str]) -> str:
-    """Return a digest of everything that decides what is installed."""
+def config() -> dict[str, Any]:
+    """Return what pyproject.toml says."""
     import tomllib  # not at the top: an older interpreter shall reach the message in `main`
 
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    parts = [config["build-system"], config["project"], constraints, sys.version, str(ROOT), list(extras)]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def requirements(groups: Sequence[str]) -> list[str]:
+    """Return what the dependency groups hold."""
+    known = config().get("dependency-groups", {})
+    return [requirement for group in groups for requirement in known[group]]
+
+
+def key(constraints: str, groups: Sequence[str]) -> str:
+    """Return a digest of everything that decides what is installed."""
+    told = config()
+    parts = [told["build-system"], told["project"], requirements(groups), constraints, sys.version, str(ROOT)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -62,26 +73,27 @@ def pip(venv: Path, *arguments: str) -> None:
     subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
-def build(venv: Path, constraints: str, extras: Sequence[str]) -> None:
+def build(venv: Path, constraints: str, groups: Sequence[str]) -> None:
     """Make the environment from nothing and install the project in it, editable."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     pins = venv / "constraints.txt"
     pins.write_text(constraints)
     # The build backend first, pinned like the rest, so that nothing is fetched behind the constraints' back.
     pip(venv, "install", "--no-compile", "-c", str(pins), "hatchling")
-    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", "-e", f".[{','.join(extras)}]")
+    wanted = ("-e", ".[all]", *requirements(groups))
+    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", *wanted)
 
 
-def ensure(venv: Path, files: Sequence[Path], extras: Sequence[str]) -> None:
+def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str]) -> None:
     """Build the environment unless the one that is there is the one that is wanted."""
     constraints = merged(files)
-    wanted = key(constraints, extras)
+    wanted = key(constraints, groups)
     stamp = venv / "stamp"
     with locked(venv):
         if stamp.is_file() and stamp.read_text() == wanted:
             return
         print(f"Setting up {venv.name} (once; reused until the dependencies change) …", flush=True)
-        build(venv, constraints, extras)
+        build(venv, constraints, groups)
         stamp.write_text(wanted)
 
 
@@ -105,13 +117,13 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[0] == "--freeze":
         print(freeze(ROOT / arguments[1]), end="")
         return 0
-    extras: tuple[str, ...] = EXTRAS
-    if arguments[0] in ("--with", "--only"):
-        base = EXTRAS if arguments[0] == "--with" else EXTRAS[:1]
-        extras, arguments = (*base, arguments[1]), arguments[2:]
+    groups = []
+    while arguments[0] == "--group":
+        groups.append(arguments[1])
+        arguments = arguments[2:]
     venv, *files = (ROOT / argument for argument in arguments)
     try:
-        ensure(venv, files, extras)
+        ensure(venv, files, groups)
     except subprocess.CalledProcessError as error:
         print(f"Setting up {venv.name} failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1

@@ -13,6 +13,9 @@ requires = ["hatchling"]
 [project]
 name = "x"
 dependencies = ["{dependency}"]
+[dependency-groups]
+dev = ["{tool}"]
+other = ["x[more]", "y"]
 [tool.ruff]
 line-length = {length}
 """
@@ -27,10 +30,10 @@ def test_later_constraints_override_earlier_ones(tmp_path: Path) -> None:
 
 
 def test_built_once_and_again_when_dependencies_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tool settings do not touch the environment; a dependency or a constraint does."""
+    """Tool settings do not touch the environment; a dependency, a group or a constraint does."""
     built: list[str] = []
 
-    def build(venv: Path, constraints: str, extras: object) -> None:
+    def build(venv: Path, constraints: str, groups: object) -> None:
         venv.mkdir(exist_ok=True)
         built.append(constraints)
 
@@ -39,9 +42,9 @@ def test_built_once_and_again_when_dependencies_change(tmp_path: Path, monkeypat
     pins, project = tmp_path / "constraints.txt", tmp_path / "pyproject.toml"
     pins.write_text("a==1\n")
 
-    def ensure(dependency: str, length: int) -> int:
-        project.write_text(PROJECT.format(dependency=dependency, length=length))
-        environment.ensure(tmp_path / ".venv", [pins], environment.EXTRAS)
+    def ensure(dependency: str, length: int, tool: str = "t") -> int:
+        project.write_text(PROJECT.format(dependency=dependency, length=length, tool=tool))
+        environment.ensure(tmp_path / ".venv", [pins], ["dev"])
         return len(built)
 
     assert ensure("a", 100) == 1
@@ -49,19 +52,28 @@ def test_built_once_and_again_when_dependencies_change(tmp_path: Path, monkeypat
     assert ensure("b", 110) == 2
     pins.write_text("a==2\n")
     assert ensure("b", 110) == 3
-    assert built == ["a==1\n", "a==1\n", "a==2\n"]
+    assert ensure("b", 110, tool="u") == 4
+    assert built == ["a==1\n", "a==1\n", "a==2\n", "a==2\n"]
+
+
+def test_the_groups_that_are_named_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that they hold, and nothing of the others."""
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(PROJECT.format(dependency="a", length=1, tool="t"))
+    assert environment.requirements([]) == []
+    assert environment.requirements(["dev", "other"]) == ["t", "x[more]", "y"]
 
 
 def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was interrupted half-way is not taken for complete the next time."""
 
-    def build(venv: Path, constraints: str, extras: object) -> None:
+    def build(venv: Path, constraints: str, groups: object) -> None:
         venv.mkdir()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "build", build)
-    (tmp_path / "pyproject.toml").write_text(PROJECT.format(dependency="a", length=1))
+    (tmp_path / "pyproject.toml").write_text(PROJECT.format(dependency="a", length=1, tool="t"))
     with pytest.raises(KeyboardInterrupt):
-        environment.ensure(tmp_path / ".venv", [], environment.EXTRAS)
+        environment.ensure(tmp_path / ".venv", [], [])
     assert not (tmp_path / ".venv/stamp").exists()
