@@ -18,13 +18,14 @@ budget of $0.01, $0.006 is left ($0.004 spent, $0 reserved by calls under way). 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 
 from chutes_core.errors import BudgetExceededError, ConfigurationError
+from chutes_core.gate import Gate
 from chutes_core.usage import Ledger, Totals, Usage, cost
 
 if TYPE_CHECKING:
@@ -169,13 +170,13 @@ class Budget(Ledger):
         self.tokens = tokens
         self.reply_tokens = reply_tokens
         self.unpriced = unpriced
-        self._gate = threading.Lock()
+        self._reserving = Gate()
         self._holds: set[Hold] = set()
 
     @property
     def reserved(self) -> Estimate:
         """What the calls under way may still use."""
-        with self._gate:
+        with self._reserving:
             return self._reserved()
 
     def _reserved(self) -> Estimate:
@@ -195,7 +196,7 @@ class Budget(Ledger):
             BudgetExceededError: It does not fit any more; nothing was set aside.
         """
         hold = Hold(self, model, wanted)
-        with self._gate:
+        with self._reserving:
             # What is settled in between is seen twice, as spent and as reserved; never not at all.
             held, spent = self._reserved(), self.totals()
             self._check(model, wanted, held, spent)
@@ -227,8 +228,7 @@ class Budget(Ledger):
             )
 
     def _end(self, hold: Hold) -> None:
-        with self._gate:
-            self._holds.discard(hold)
+        self._reserving.change(partial(self._holds.discard, hold))
 
     def split(self, parts: int) -> list[Budget]:
         """Make shares of what is left, which together allow no more than it: one for each process.
@@ -238,7 +238,7 @@ class Budget(Ledger):
         """
         if parts < 1:
             raise ConfigurationError(f"A budget is split into 1 part or more, not {parts}.")
-        with self._gate:
+        with self._reserving:
             held, spent = self._reserved(), self.totals()
         usd = None if self.usd is None else (self.usd - spent.cost - (held.usd or 0.0)) / parts
         tokens = None if self.tokens is None else (self.tokens - spent.usage.total_tokens - held.tokens) // parts

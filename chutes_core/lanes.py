@@ -6,12 +6,13 @@ open. With a few to a lane it does not: with 256 at once a call costs a quarter 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from chutes_core.gate import Gate
 
 if TYPE_CHECKING:
     import httpx
@@ -52,12 +53,12 @@ class Lanes(Generic[T]):
         self._make = make
         self._size = size
         self._now = now
-        self._lock = threading.Lock()
+        self._gate = Gate()
         self._lanes: list[Lane[T]] = []
 
     def enter(self) -> Lane[T]:
         """Take a place in a lane."""
-        with self._lock:
+        with self._gate:
             for lane in self._lanes:
                 if lane.busy < self._size:
                     break
@@ -69,20 +70,22 @@ class Lanes(Generic[T]):
 
     def leave(self, lane: Lane[T]) -> None:
         """Give the place back."""
-        with self._lock:
-            lane.busy -= 1
-            lane.since = self._now()
+        self._gate.change(partial(self._left, lane))
+
+    def _left(self, lane: Lane[T]) -> None:
+        lane.busy -= 1
+        lane.since = self._now()
 
     def retired(self) -> T | None:
         """Take the last lane out when nobody needed it for so long that its connections have expired."""
-        with self._lock:
+        with self._gate:
             if len(self._lanes) < 2 or (last := self._lanes[-1]).busy or self._now() - last.since < KEEP_ALIVE:
                 return None
             return self._lanes.pop().pool
 
     def all(self) -> list[T]:
         """Take all of them out, to be closed."""
-        with self._lock:
+        with self._gate:
             lanes, self._lanes = self._lanes, []
         return [lane.pool for lane in lanes]
 

@@ -15,7 +15,6 @@ early and embeddings are in the sum, of which a framework tells its handlers not
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chutes_core.budget import Budget, Estimate, Hold, most, prompt_tokens
 from chutes_core.errors import ConfigurationError
+from chutes_core.gate import Gate
 from chutes_core.model_info import ModelInfo
 from chutes_core.request import model_infos
 from chutes_core.usage import Ledger, Totals, Usage, cost
@@ -199,7 +199,7 @@ class Meter:
         self._prices = {model: _priced(model, price) for model, price in (prices or {}).items()}
         self._catalog = catalog
         self._keep = keep_runs
-        self._lock = threading.Lock()
+        self._gate = Gate()
         self._roots: dict[Hashable, Run] = {}
         self._runs: dict[Hashable, Run] = {}
         self._open: dict[Hashable, OpenCall] = {}
@@ -208,13 +208,12 @@ class Meter:
 
     def begin(self, step: Hashable, parent: Hashable | None, name: str = "") -> None:
         """A step of a program has begun: one without a known parent is a run of its own."""
-        with self._lock:
+        with self._gate:
             self._roots[step] = self._root(step, parent, name)
 
     def end(self, step: Hashable) -> None:
         """A step has ended."""
-        with self._lock:
-            self._roots.pop(step, None)
+        self._roots.pop(step, None)  # one step, which needs no lock: it may be a finaliser's
 
     def _root(self, step: Hashable, parent: Hashable | None, name: str) -> Run:
         known = self._roots.get(parent) if parent is not None else None
@@ -244,7 +243,7 @@ class Meter:
         Raises:
             BudgetExceededError: That does not fit.
         """
-        with self._lock:
+        with self._gate:
             known = self._open.get(call)
             if known is not None:
                 return known
@@ -256,15 +255,13 @@ class Meter:
                 above.hold.release()  # what is made for a call reserves for itself
         hold = self.budget.reserve(model, wanted) if self.budget is not None and wanted is not None else None
         opened = OpenCall(self, call, model, root, hold, deaf=deaf)
-        with self._lock:
-            self._open[call] = opened
+        self._open[call] = opened
         watch(opened)
         return opened
 
     def close(self, call: Hashable, uses: Iterable[Used] = ()) -> None:
         """A call is over. ``uses`` is what the framework says of it; what the client said goes before that."""
-        with self._lock:
-            opened = self._open.pop(call, None)
+        opened = self._open.pop(call, None)
         if opened is None:
             return
         if not opened.told and not opened.parts:
@@ -277,10 +274,8 @@ class Meter:
 
     def abandon(self) -> None:
         """Close the calls that are open, when nobody will tell of their end."""
-        with self._lock:
-            calls = list(self._open)
-            self._roots.clear()
-        for call in calls:
+        self._roots.clear()
+        for call in self._open.copy():
             self.close(call)
 
     # --- what was used -----------------------------------------------------------------------------
@@ -297,11 +292,13 @@ class Meter:
         if run is None:
             return
         run.add(model, usage, price)
-        with self._lock:
-            self._runs.pop(run.id, None)
-            self._runs[run.id] = run  # the latest is last
-            while len(self._runs) > self._keep:
-                del self._runs[next(iter(self._runs))]
+        self._gate.change(partial(self._keep_run, run))
+
+    def _keep_run(self, run: Run) -> None:
+        self._runs.pop(run.id, None)
+        self._runs[run.id] = run  # the latest is last
+        while len(self._runs) > self._keep:
+            del self._runs[next(iter(self._runs))]
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None = None) -> None:
         """Enter a request that belongs to no run."""
@@ -338,7 +335,7 @@ class Meter:
     @property
     def runs(self) -> list[Run]:
         """The latest runs that used something, the latest last."""
-        with self._lock:
+        with self._gate:
             return list(self._runs.values())
 
     def totals(self) -> Totals:
@@ -348,7 +345,7 @@ class Meter:
     def reset(self) -> None:
         """Forget what was used. A budget stays as it is."""
         self.ledger.reset()
-        with self._lock:
+        with self._gate:
             self._runs.clear()
 
 

@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+
+from chutes_core.gate import Gate
 
 if TYPE_CHECKING:
     from chutes_core.model_info import ModelInfo
@@ -126,14 +128,15 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._gate = Gate()
         self._totals: dict[str, Totals] = {}
 
     def add(self, model: str, usage: Usage | None, cost: float | None = None) -> None:
         """Enter one call; None is a usage that was not reported, or a cost that is not known."""
-        entry = Totals(1, usage or Usage(0, 0, 0), cost or 0.0, int(cost is None))
-        with self._lock:
-            self._totals[model] = self._totals.get(model, Totals()) + entry
+        self._gate.change(partial(self._add, model, Totals(1, usage or Usage(0, 0, 0), cost or 0.0, int(cost is None))))
+
+    def _add(self, model: str, entry: Totals) -> None:
+        self._totals[model] = self._totals.get(model, Totals()) + entry
 
     def totals(self, model: str | None = None) -> Totals:
         """Return the sums of one model, or of all together."""
@@ -144,12 +147,12 @@ class Ledger:
 
     def by_model(self) -> dict[str, Totals]:
         """Return the sums of each model, as they are now."""
-        with self._lock:
+        with self._gate:
             return dict(self._totals)
 
     def reset(self) -> None:
         """Forget everything."""
-        with self._lock:
+        with self._gate:
             self._totals.clear()
 
     def __repr__(self) -> str:
@@ -163,7 +166,7 @@ class Ledger:
         return self.by_model()
 
     def __setstate__(self, state: dict[str, Totals]) -> None:
-        self._lock = threading.Lock()
+        self._gate = Gate()
         self._totals = dict(state)
 
 

@@ -89,7 +89,7 @@ class Watchdog:
             return
         with self._wake:
             self._next = min(self._next, deadline)
-            if self._threaded and self._thread is None:
+            if self._threaded and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="chutes-watchdog", daemon=True)
                 self._thread.start()
             self._wake.notify()
@@ -99,13 +99,14 @@ class Watchdog:
         with self._wake:
             self._next = _NEVER  # before looking: a limit that is set meanwhile then waits for the lock
             now = self.now()
-            for watch in [watch for watch in self._watches if watch.deadline <= now]:
+            # A copy: a stream that is collected as garbage in this very thread ends its watch in between.
+            for watch in [watch for watch in self._watches.copy() if watch.deadline <= now]:
                 watch.fired = True
                 watch.deadline = _NEVER
                 # Under the lock, so that nobody ends the watch and hands the connection on in between.
                 with contextlib.suppress(Exception):  # one that cannot be aborted is no reason to forget the others
                     watch.abort()
-            self._next = min((watch.deadline for watch in self._watches), default=_NEVER)
+            self._next = min((watch.deadline for watch in self._watches.copy()), default=_NEVER)
             return self._next
 
     def _run(self) -> None:

@@ -12,9 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from chutes_core.clock import Clock
+from chutes_core.gate import Gate
 
 __all__ = ["Ask", "Instance", "InstancePool", "RequestRate", "Seat", "Wait", "read_instances"]
 
@@ -157,7 +159,7 @@ class InstancePool:
     def __init__(self, clock: Clock, rate: RequestRate | None = None) -> None:
         self._clock = clock
         self._rate = rate or RequestRate(clock)
-        self._lock = threading.Lock()
+        self._gate = Gate()
         self._chutes: dict[str, _Chute] = {}
 
     def take(self, chute: str, *, avoid: Collection[str] = (), waited: int | None = None) -> Seat | Ask | Wait:
@@ -171,7 +173,7 @@ class InstancePool:
         Raises:
             Exception: The question that was waited for has failed, with this.
         """
-        with self._lock:
+        with self._gate:
             known = self._chutes.setdefault(chute, _Chute())
             seat = self._seat(known, avoid)
             if seat is not None:
@@ -189,7 +191,7 @@ class InstancePool:
 
     def answered(self, ask: Ask, instances: Sequence[Instance], seconds: float) -> None:
         """Take in what the service said; its numbers are good for so many seconds since it was asked."""
-        with self._lock:
+        with self._gate:
             known = self._chutes[ask.chute]
             until = ask.at + max(seconds - MARGIN, 0.0)
             if known.asked == ask.number:  # else another call has asked since, and its answer is still to come
@@ -208,17 +210,19 @@ class InstancePool:
 
     def given_up(self, ask: Ask, error: Callable[[], Exception] | None = None) -> None:
         """Note that a question has no answer. Who waits for it fails like it; without an error one of them asks."""
-        with self._lock:
-            known = self._chutes[ask.chute]
-            if not known.asking or known.asked != ask.number:
-                return
-            known.asking = False
-            if error is not None:
-                known.failed = {ask.number: error}
+        self._gate.change(partial(self._give_up, ask, error))
+
+    def _give_up(self, ask: Ask, error: Callable[[], Exception] | None) -> None:
+        known = self._chutes[ask.chute]
+        if not known.asking or known.asked != ask.number:
+            return
+        known.asking = False
+        if error is not None:
+            known.failed = {ask.number: error}
 
     def gone(self, chute: str, seat: Seat) -> None:
         """Forget a machine that has left or cannot be used, unless it was named again since."""
-        with self._lock:
+        with self._gate:
             stock = self._chutes.setdefault(chute, _Chute()).stocks.get(seat.instance)
             if stock is not None and stock.public_key == seat.public_key:
                 stock.forget(seat.listing)
@@ -229,13 +233,13 @@ class InstancePool:
         Many calls may hear of it at the same time: those that are late must not throw away what the first has
         fetched since.
         """
-        with self._lock:
+        with self._gate:
             for stock in self._chutes.setdefault(chute, _Chute()).stocks.values():
                 stock.forget(seat.listing)
 
     def barred(self, chute: str, instance: str) -> None:
         """Forget a machine whatever it was named for: its proof holds no more."""
-        with self._lock:
+        with self._gate:
             self._chutes.setdefault(chute, _Chute()).stocks.pop(instance, None)
 
     def _seat(self, known: _Chute, avoid: Collection[str]) -> Seat | None:
