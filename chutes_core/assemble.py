@@ -16,6 +16,7 @@ from chutes_core.usage import Usage
 
 BROKEN_FINISHES = frozenset({"abort", "error"})
 """Finish reasons by which an engine says that it did not finish: it was shut down, or it failed."""
+_ENDS_WITH_CALLS = frozenset({"stop", "tool_calls", "function_call"})
 
 __all__ = [
     "BROKEN_FINISHES",
@@ -85,7 +86,8 @@ class ChoiceDraft:
 
 def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reason: str | None) -> ToolCall:
     """Decide whether a tool call is valid: a finished answer, a name, and arguments that are a JSON object."""
-    text = "".join(draft.arguments).strip() or "{}"
+    written = "".join(draft.arguments)
+    text = written.strip() or "{}"
     call_id = draft.id or f"call_{reply_id or 'local'}_{index}"
     error = None
     try:
@@ -98,9 +100,10 @@ def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reas
         error = f"the arguments are not valid JSON: {problem}"
     if not draft.name:
         error = "the call names no tool"
-    if finish_reason is None:
+    # Engines send the name first. Of a cut later on the open JSON tells.
+    if finish_reason is None or (not written.strip() and finish_reason not in _ENDS_WITH_CALLS):
         error = "the answer was cut before the call was complete"
-    return ToolCall(call_id, draft.name, "".join(draft.arguments) if error else text, error, index)
+    return ToolCall(call_id, draft.name, written if error else text, error, index)
 
 
 class ReplyBuilder:

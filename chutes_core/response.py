@@ -158,3 +158,12 @@ class Reply:
     def finish_reason(self) -> str | None:
         """Why the answer ended: ``stop``, ``length`` or ``tool_calls``; None for a part of an answer."""
         return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether an answer reached ``max_tokens``, yours or the model's, and ends there: that is no error.
+
+        >>> Reply("1", "acme/one", (Choice(0, "The sky is", "", (), (), "length"),)).truncated
+        True
+        """
+        return any(choice.finish_reason == "length" for choice in self.choices)

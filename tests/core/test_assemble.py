@@ -89,6 +89,14 @@ def test_tool_calls_are_valid_or_said_not_to_be() -> None:
     assert reply.finish_reason == "tool_calls"
 
 
+def test_a_call_cut_before_its_arguments_is_invalid() -> None:
+    """An answer that reached its length limit after the tool's name has no call to run."""
+    call = {"id": "i", "function": {"name": "delete_orders", "arguments": ""}}
+    reply = parse_reply(body({"content": None, "tool_calls": [call]}, "length"))
+    assert reply.tool_calls == ()
+    assert [each.name for each in reply.invalid_tool_calls] == ["delete_orders"]
+
+
 @pytest.mark.parametrize("value", ['{"a": NaN}', '"just text"'])
 def test_strange_arguments_do_not_pass_as_objects(value: str) -> None:
     """A text that is no object is no arguments."""

@@ -211,6 +211,14 @@ def test_a_tool_call_without_arguments_is_an_empty_object() -> None:
     assert reply.tool_calls[0].id == "call_c1_0"
 
 
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_call_cut_before_its_arguments_is_invalid(reason: str) -> None:
+    """Engines send the name first: where the answer ends there, nobody knows what was to be done."""
+    _, reply = play(sse(chunk({"tool_calls": [_call(0, "a", "delete_orders", " ")]}, reason)))
+    assert reply.tool_calls == ()
+    assert "cut" in (reply.invalid_tool_calls[0].error or "")
+
+
 def test_a_late_id_and_name_complete_a_call() -> None:
     """A name that comes after the first piece is added, once."""
     deltas, reply = play(
@@ -262,7 +270,9 @@ def test_a_role_on_every_delta_is_no_restart() -> None:
 
 def test_length_is_a_whole_answer() -> None:
     """An answer that the token limit ended is whole and says so."""
-    assert play(sse(chunk({"content": "a"}, "length")))[1].finish_reason == "length"
+    reply = play(sse(chunk({"content": "a"}, "length")))[1]
+    assert (reply.finish_reason, reply.truncated) == ("length", True)
+    assert not play(sse(chunk({"content": "a"}, "stop")))[1].truncated
 
 
 def test_nothing_after_the_end_counts() -> None:
