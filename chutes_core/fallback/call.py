@@ -167,7 +167,7 @@ class Call:
             hop, self._hop = self._hop, None
             return self._try(hop.member, left, hop)
         open_ = [member for member in self._order if self._is_open(member)]
-        fresh = [member for member in open_ if member.target not in self._asked]
+        fresh = [member for member in open_ if member.place not in self._asked]
         if not fresh:
             return self._next_round(open_, left)
         if self.made and not self.health.spend():
@@ -178,7 +178,7 @@ class Call:
     def _try(self, member: Member, left: float | None, hop: Hop | None = None) -> Try:
         policy = self.policy
         self._current, self._together, self._since, self._first = member, hop, self._now(), None
-        self._asked.add(member.target)
+        self._asked.add(member.place)
         total = _least(policy.attempt, left)
         limits = TimeLimits(first_token=_least(policy.first_token, total), gap=_least(policy.gap, total), total=total)
         return Try(member, limits, self._committed, hop.members if hop is not None else ())
@@ -189,16 +189,16 @@ class Call:
             return self._give_up()
         pause = self._chance() * min(self.policy.backoff * 2**self._round, self.policy.backoff_max)
         now = self._now()
-        pause = max(pause, min(self._may_ask_at.get(member.target, 0.0) for member in open_) - now)
+        pause = max(pause, min(self._may_ask_at.get(member.place, 0.0) for member in open_) - now)
         if left is not None and pause >= left:
             return self._give_up("the deadline is too near for another try")
         self._round += 1
-        ready = [member for member in open_ if self._may_ask_at.get(member.target, 0.0) <= now + pause]
-        self._asked -= {member.target for member in ready}
+        ready = [member for member in open_ if self._may_ask_at.get(member.place, 0.0) <= now + pause]
+        self._asked -= {member.place for member in ready}
         return Wait(pause)
 
     def _is_open(self, member: Member) -> bool:
-        if member.target in self._barred or member.account in self._dead_accounts:
+        if member.place in self._barred or member.account in self._dead_accounts:
             return False
         if self._window is None:
             return True
@@ -266,14 +266,14 @@ class Call:
     def _failed(self, member: Member, error: APIError) -> None:
         policy, after = self.policy, error.retry_after or 0.0
         self.health.failed(member.target, error.kind, retry_after=error.retry_after)
-        self._asked.add(member.target)
-        self._may_ask_at[member.target] = self._now() + min(after, policy.retry_after_max)
+        self._asked.add(member.place)
+        self._may_ask_at[member.place] = self._now() + min(after, policy.retry_after_max)
         if error.kind in _LASTING or after > policy.retry_after_max:
-            self._barred.add(member.target)
+            self._barred.add(member.place)
 
     def _refused(self, member: Member, error: APIError) -> None:
         """The request is at fault: nobody else takes it either, unless they can do more."""
-        self._barred.add(member.target)
+        self._barred.add(member.place)
         if error.kind is Kind.CONTEXT_LENGTH:
             window = member.info.context_length if member.info is not None else None
             self._window = max(self._window or 0, window or getattr(error, "limit", None) or 0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures import failure, kind_of, parse_retry_after
 
 __all__ = ["as_failure"]
 
+_SIZE = ("ContextOverflow", "ContextWindow")
 _BY_NAME: tuple[tuple[str, Kind], ...] = (
-    # a part of the exception's class name, the kind; the first that fits
-    ("ContextOverflow", Kind.CONTEXT_LENGTH),
-    ("ContextWindow", Kind.CONTEXT_LENGTH),
+    # a part of the name of the exception's class or of one above it, the kind; the first that fits
     ("RateLimit", Kind.RATE_LIMIT),
+    ("ResourceExhausted", Kind.RATE_LIMIT),
+    ("Throttling", Kind.RATE_LIMIT),
     ("Authentication", Kind.AUTHENTICATION),
     ("PermissionDenied", Kind.PERMISSION),
     ("NotFound", Kind.MODEL_NOT_FOUND),
@@ -21,8 +24,17 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
     ("ModelConnection", Kind.CONNECT),
     ("APIConnection", Kind.CONNECT),
     ("ConnectError", Kind.CONNECT),
+    ("ClientConnect", Kind.CONNECT),
+    ("ProxyError", Kind.CONNECT),
+    ("ConnectionError", Kind.CONNECT),
     ("RemoteProtocol", Kind.RESET),
     ("ReadError", Kind.RESET),
+    ("ChunkedEncoding", Kind.RESET),
+    ("ClientPayload", Kind.RESET),
+    ("ServerDisconnected", Kind.RESET),
+    ("ClientOSError", Kind.RESET),
+    ("NetworkError", Kind.RESET),
+    ("TransportError", Kind.RESET),
     ("InternalServer", Kind.UPSTREAM),
     ("ServiceUnavailable", Kind.UPSTREAM),
     ("Overloaded", Kind.CAPACITY),
@@ -47,16 +59,8 @@ def as_failure(error: Exception, model: str) -> APIError | None:
     """
     if isinstance(error, APIError):
         return error
-    status = getattr(error, "status_code", None)
-    kind: Kind | None = None
-    if isinstance(status, int) and status >= 400:
-        kind = kind_of(status, str(error))
-    else:
-        status = None
-        names = [cls.__name__ for cls in type(error).__mro__]
-        kind = next((kind for part, kind in _BY_NAME if any(part in name for name in names)), None)
-        if kind is None and isinstance(error, ConnectionError):
-            kind = Kind.RESET
+    status = _status(error)
+    kind = _kind(error, status)
     if kind is None:
         return None
     headers = getattr(getattr(error, "response", None), "headers", None)
@@ -69,3 +73,30 @@ def as_failure(error: Exception, model: str) -> APIError | None:
         body=getattr(error, "body", None),
         retry_after=parse_retry_after(asked if isinstance(asked, str) else None),
     )
+
+
+def _kind(error: Exception, status: int | None) -> Kind | None:
+    names = [cls.__name__ for cls in type(error).__mro__]
+
+    def named(part: str) -> bool:
+        return any(part in name for name in names)
+
+    if any(map(named, _SIZE)):
+        return Kind.CONTEXT_LENGTH  # a client that knows this much knows more than the status
+    if status is not None:
+        kind = kind_of(status, str(error))
+        # Whatever a member's own client does not find is of no concern to the others.
+        return Kind.MODEL_NOT_FOUND if kind is Kind.ROUTE_NOT_FOUND else kind
+    if isinstance(error, ConnectionError):
+        return Kind.RESET
+    return next((kind for part, kind in _BY_NAME if named(part)), None)
+
+
+def _status(error: Exception) -> int | None:
+    """Find the HTTP status of a failure, wherever a client keeps it."""
+    response = getattr(error, "response", None)
+    places = [getattr(error, "status_code", None), getattr(response, "status_code", None)]
+    if isinstance(response, Mapping):  # as the clients of AWS have it
+        places.append((response.get("ResponseMetadata") or {}).get("HTTPStatusCode"))
+    places += [getattr(error, "status", None), getattr(error, "code", None)]
+    return next((each for each in places if isinstance(each, int) and 400 <= each < 600), None)

@@ -25,6 +25,7 @@ class Member:
         sealed: How far its machines' proof is checked (``E2EE.verify``), where requests to it are sealed; "" where
             they are not.
         target: The key of its health.
+        place: The key of what has become of it in a call: the same model may be listed with several keys.
         account_key: The key of its account's health.
     """
 
@@ -35,11 +36,13 @@ class Member:
     pool: str | None = None
     sealed: str = ""
     target: str = field(init=False, repr=False, compare=False)
+    place: str = field(init=False, repr=False, compare=False)
     account_key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Every call asks for both several times.
+        # Every call asks for them several times.
         object.__setattr__(self, "target", f"{self.host}|{self.name}")
+        object.__setattr__(self, "place", f"{self.target}|{self.account}")
         object.__setattr__(self, "account_key", f"account:{self.account}")
 
 

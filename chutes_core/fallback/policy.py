@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Literal, cast
@@ -169,8 +170,10 @@ def _check_number(name: str, value: object) -> None:
     if value is None and name in _OPTIONAL:
         return
     positive = name in _OPTIONAL
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 if positive else value >= 0):
-        raise ConfigurationError(f"{name} must be a {'positive ' if positive else ''}number, not {value!r}.")
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not (cast("float", value) > 0 if positive else cast("float", value) >= 0):
+        hint = " None is no limit." if positive else ""
+        raise ConfigurationError(f"{name} must be a {'positive ' if positive else ''}number, not {value!r}.{hint}")
 
 
 _DEFAULT = FallbackPolicy()

@@ -239,6 +239,15 @@ def test_an_accounts_failure_skips_all_its_members() -> None:
     assert play([ONE, TWO], script(Event(Kind.PAYMENT))).tried == ["acme/one"]
 
 
+@pytest.mark.parametrize("kind", [Kind.PAYMENT, Kind.MODEL_NOT_FOUND, Kind.RATE_LIMIT])
+def test_the_same_model_with_another_key_is_another_member(kind: Kind) -> None:
+    """A key may be empty, or may not see the model: the next one is tried at once."""
+    keys = [Member("acme/one", account="first"), Member("acme/one", account="second")]
+    played = play(keys, script(Event(kind)))
+    assert (played.tried, played.waits, played.answers) == (["acme/one", "acme/one"], [], 1)
+    assert played.call.served == keys[1]
+
+
 def test_an_overflow_goes_to_a_larger_window_only() -> None:
     """Equal, smaller and unknown windows are passed over."""
     members = [

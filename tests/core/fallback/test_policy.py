@@ -17,6 +17,8 @@ from chutes_core.fallback import FallbackPolicy
         ({"first_token": 0}, "first_token must be a positive number"),
         ({"gap": "soon"}, "gap must be a positive number"),
         ({"deadline": True}, "deadline must be a positive number"),
+        ({"deadline": float("inf")}, "deadline must be a positive number, not inf. None is no limit."),
+        ({"backoff": float("nan")}, "backoff must be a number"),
         ({"backoff": -1}, "backoff must be a number"),
         ({"budget": None}, "budget must be a number"),
         ({"max_attempts": 0}, "max_attempts"),
