@@ -118,12 +118,22 @@ def _vector(raw: object, position: int) -> list[float]:
             numbers.byteswap()  # the service writes little-endian
         vector = numbers.tolist()
     elif isinstance(raw, list) and all(isinstance(number, int | float) for number in raw):
-        vector = [float(number) for number in raw]
+        try:
+            vector = [float(number) for number in raw]
+        except OverflowError:
+            raise ValueError(f"vector {position} has a number that is too large") from None
     else:
         raise ValueError(f"vector {position} is neither a list of numbers nor base64")
-    if not vector or not math.isfinite(math.fsum(vector)):
+    if not vector or not _all_finite(vector):
         raise ValueError(f"vector {position} is empty or has a number that is not finite")
     return vector
+
+
+def _all_finite(vector: list[float]) -> bool:
+    try:
+        return math.isfinite(math.fsum(vector))  # many times quicker than to look at each
+    except OverflowError:
+        return all(map(math.isfinite, vector))
 
 
 def fit_dimensions(vectors: list[list[float]], dimensions: int | None) -> list[list[float]]:
@@ -142,7 +152,7 @@ def fit_dimensions(vectors: list[list[float]], dimensions: int | None) -> list[l
 
 
 class EmbedCall:
-    """One batch of texts to vectors.
+    """One batch of texts to vectors; a limit for the whole call is for each batch.
 
     Args:
         request: Where to send it; the body is made here.
@@ -175,6 +185,8 @@ class EmbedCall:
 
     def run(self) -> Flow[Embeddings]:
         """Give the vectors."""
+        # One clock for all that is tried: a limit is the batch's, however often it steps down.
+        self._policy = replace(self._policy, started=self._policy.clock.now())
         options = _options(self._dimensions)
         level = min(self._known.get(self._model, 0), len(options) - 1)
         while True:

@@ -46,12 +46,14 @@ class CallPolicy:
         max_retries: How often a failed call is tried again, where the failure table says that it helps.
         clock: The clock.
         chance: A random number between 0 and 1, to spread retries.
+        started: When the call began, where it is made of several; None is when it is made.
     """
 
     limits: TimeLimits
     max_retries: int
     clock: Clock
     chance: Callable[[], float] = field(default=random.random)
+    started: float | None = None
 
 
 def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: float | None) -> float | None:
@@ -90,7 +92,7 @@ class _Call:
         self._request = request
         self._policy = policy
         self._model = model
-        self._started = policy.clock.now()
+        self._started = policy.clock.now() if policy.started is None else policy.started
         self._total_is_next = False
 
     def _left(self, limit: float | None, since: float) -> float | None:

@@ -27,8 +27,9 @@ class TimeLimits:
         first_token: For the first visible part of a streamed answer. The gateway sends no headers before
             it, and a model with a long prompt may be silent for minutes.
         gap: Between two parts of a streamed answer, once it has begun.
-        total: For the whole call, retries and waits included. A reply that is not streamed comes in one
-            piece at its end; without a total it is waited for as long as the service's edge does, 600 s.
+        total: For the whole call, retries and waits included; of embeddings, for each batch. A reply that is not
+            streamed comes in one piece at its end; without a total it is waited for as long as the service's edge
+            does, 600 s.
 
     >>> TimeLimits(first_token=8, total=60)
     TimeLimits(connect=10.0, first_token=8, gap=120.0, total=60)

@@ -26,6 +26,7 @@ from chutes_core import (
     Kind,
     MalformedReplyError,
     RequestRefusedError,
+    TimeLimitError,
     UnavailableError,
 )
 from chutes_core.embeddings import decode_vectors, fit_dimensions
@@ -273,6 +274,21 @@ def test_embeddings_go_to_their_own_host(options: dict[str, str], model: str, ho
         assert service.bodies[0]["model"] == MODEL
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_limit_holds_for_all_that_a_batch_tries(mode: str) -> None:
+    """Stepping down takes from the same time; the next batch has its own."""
+
+    def slow(body: dict[str, Any]) -> httpx.Response:
+        service.clock.advance(4.0)
+        return machine(base64_too=len(body["input"]) == 1, dimensions_too=False)(body)
+
+    service = Service(slow)
+    with pytest.raises(TimeLimitError):
+        service.embed(mode, ["a", "b"], dimensions=2, timeout=10.0)
+    assert len(service.bodies) == 3
+    assert len(service.embed(mode, ["a"] * 4, batch_size=1, concurrency=1, timeout=10.0).vectors) == 4
+
+
 @given(
     st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), max_size=5)
 )
@@ -283,6 +299,18 @@ def test_both_encodings_give_the_same_vectors(vectors: list[list[float]]) -> Non
     plain = {"data": [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]}
     coded = {"data": [{"index": n, "embedding": packed(vector)} for n, vector in enumerate(vectors)]}
     assert decode_vectors(plain, len(vectors)) == decode_vectors(coded, len(vectors)) == vectors
+
+
+@pytest.mark.parametrize("vector", [[10**400, 1.0], [1e308, 1e308, float("inf")], [], "AACAfw=="])
+def test_numbers_that_no_vector_has_are_refused(vector: object) -> None:
+    """As a value that does not fit, whatever arithmetic would make of it."""
+    with pytest.raises(ValueError, match="vector 0"):
+        decode_vectors({"data": [{"index": 0, "embedding": vector}]}, 1)
+
+
+def test_large_numbers_are_numbers() -> None:
+    """Also where their sum is none."""
+    assert decode_vectors({"data": [{"index": 0, "embedding": [1e308, 1e308]}]}, 1) == [[1e308, 1e308]]
 
 
 def test_usage_is_unknown_when_one_batch_did_not_say() -> None:
