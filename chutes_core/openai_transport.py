@@ -44,7 +44,11 @@ class Transport:
             secret = _clean(request, self._door.credential.secret)
             response = self._send(request, question, secret)
             if response.status_code == 401:
-                fresh = _clean(request, lambda: self._door.credential.secret(secret))
+                try:
+                    fresh = _clean(request, lambda: self._door.credential.secret(secret))
+                except BaseException:
+                    response.close()
+                    raise
                 if fresh != secret:
                     response.close()
                     response = self._send(request, question, fresh)
@@ -84,7 +88,11 @@ class AsyncTransport:
             secret = await _aclean(request, self._door.credential.asecret)
             response = await self._send(request, question, secret)
             if response.status_code == 401:
-                fresh = await _aclean(request, lambda: self._door.credential.asecret(secret))
+                try:
+                    fresh = await _aclean(request, lambda: self._door.credential.asecret(secret))
+                except BaseException:
+                    await response.aclose()
+                    raise
                 if fresh != secret:
                     await response.aclose()
                     response = await self._send(request, question, fresh)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from chutes_core.effects import Open, StatusFailure
+from chutes_core.effects import Open
 from chutes_core.errors import RequestRefusedError
 from chutes_core.pools import http_package, user_agent
 
@@ -98,33 +98,14 @@ def _limits(effect: Open) -> dict[str, float | None]:
 
 
 def sender(http: httpx.Client, build: Build) -> Callable[[Open], object]:
-    """Send requests, blocking."""
-
-    def send(effect: Open) -> object:
-        response = http.send(_request(build, effect), stream=True)
-        if response.is_success:
-            return response
-        try:
-            content = response.read()
-        finally:
-            response.close()
-        raise StatusFailure(response.status_code, dict(response.headers), content)
-
-    return send
+    """Send requests, blocking; the reply's body is still to be read."""
+    return lambda effect: http.send(_request(build, effect), stream=True)
 
 
 def asender(pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build) -> Callable[[Open], Awaitable[object]]:
-    """Send requests on the event loop."""
+    """Send requests on the event loop; the reply's body is still to be read."""
 
     async def send(effect: Open) -> object:
-        http = await pool()
-        response = await http.send(_request(build, effect), stream=True)
-        if response.is_success:
-            return response
-        try:
-            content = await response.aread()
-        finally:
-            await response.aclose()
-        raise StatusFailure(response.status_code, dict(response.headers), content)
+        return await (await pool()).send(_request(build, effect), stream=True)
 
     return send

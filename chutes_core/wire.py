@@ -23,9 +23,15 @@ from chutes_core.watchdog import Watch, watchdog
 __all__ = ["AsyncWire", "SyncWire"]
 
 
+_MOST_SAID = 1024 * 1024
+"""How many bytes of a refusal are read: far more than one has, far less than would fill a machine."""
+
+
 class _Body(Protocol):
     """What is used of a response, httpx's or httpx2's, blocking or async."""
 
+    status_code: int
+    is_success: bool
     headers: Mapping[str, str]
     extensions: Mapping[str, object]
     is_stream_consumed: bool
@@ -49,8 +55,6 @@ class _NetworkStream(Protocol):
 
 def _problem(error: Exception) -> Exception | None:
     """Say in our own words what the HTTP client raised; None for what is not its own."""
-    if isinstance(error, StatusFailure):
-        return error
     if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
         return None
     name = type(error).__name__
@@ -144,8 +148,21 @@ class SyncWire:
         self._blocks = body.iter_raw() if _is_plain(body) else body.iter_bytes()
         self._limits = _take_limits(response)
         self._watch = _watch(response)
+        if not body.is_success:
+            raise self._refusal(body, started, effect.headers_within)
         _check_late(self._clock.now() - started, effect.headers_within)
         return body.headers
+
+    def _refusal(self, body: _Body, started: float, within: float | None) -> StatusFailure:
+        """Read what a refusal says, as far as it comes in time: the status alone says enough."""
+        said = bytearray()
+        with contextlib.suppress(WireFailure):
+            while (
+                len(said) < _MOST_SAID and (block := self._read(_rest(within, self._clock.now() - started))) is not None
+            ):
+                said += block
+        self.close()
+        return StatusFailure(body.status_code, dict(body.headers), bytes(said))
 
     def _read(self, within: float | None) -> bytes | None:
         started, watch = self._clock.now(), self._watch
@@ -183,6 +200,11 @@ def _watch(response: object) -> Watch | None:
             sockets.socket.shutdown(cast("sockets.socket", socket), sockets.SHUT_RDWR)
 
     return watchdog().watch(abort)
+
+
+def _rest(within: float | None, took: float) -> float | None:
+    """What is left of a limit."""
+    return None if within is None else max(within - took, 0.0)
 
 
 def _check_late(took: float, within: float | None) -> None:
@@ -246,8 +268,21 @@ class AsyncWire:
         self._errors = _transport_errors(response)
         self._blocks = body.aiter_raw() if _is_plain(body) else body.aiter_bytes()
         self._limits = _take_limits(response)
+        if not body.is_success:
+            raise await self._refusal(body, started, effect.headers_within)
         _check_late(self._clock.now() - started, effect.headers_within)
         return body.headers
+
+    async def _refusal(self, body: _Body, started: float, within: float | None) -> StatusFailure:
+        said = bytearray()
+        with contextlib.suppress(WireFailure):
+            while (
+                len(said) < _MOST_SAID
+                and (block := await self._read(_rest(within, self._clock.now() - started))) is not None
+            ):
+                said += block
+        await self.close()
+        return StatusFailure(body.status_code, dict(body.headers), bytes(said))
 
     async def _read(self, within: float | None) -> bytes | None:
         assert self._blocks is not None, "a flow opens before it reads"

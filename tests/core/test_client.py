@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
 import pickle
@@ -86,6 +87,42 @@ def test_calls_and_streams_share_one_connection() -> None:
                 assert "".join(delta.content for delta in stream) == "Hello"
             assert stream.reply.content == "Hello"
         assert (server.connections, len(server.requests)) == (1, 6)
+
+
+def dripping(connection: socket.socket, request: Request, server: RawServer) -> None:
+    """A refusal that says what it is at once, and then never comes to its end."""
+    connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100000\r\n\r\n")
+    with contextlib.suppress(OSError):
+        while not server.over.wait(0.02):
+            connection.sendall(b"x")
+
+
+@pytest.mark.parametrize("limits", [TimeLimits(total=0.2), TimeLimits(first_token=0.2)])
+async def test_a_refusal_that_drips_is_held_to_the_limit(limits: TimeLimits) -> None:
+    """Its status says enough; the rest is read as far as it comes in time."""
+    with raw_server(dripping) as server, ask(server, timeout=limits) as client:
+        waiting = AsyncChutesClient(KEY, base_url=server.base_url, max_retries=0, timeout=limits)
+        with pytest.raises(APIError) as caught:
+            next(client.stream(HELLO, model=MODEL))
+        with pytest.raises(APIError) as other:
+            await anext(waiting.stream(HELLO, model=MODEL))
+        assert (caught.value.status_code, other.value.status_code) == (503, 503)
+        assert server.wait_for_close()
+        await waiting.aclose()
+
+
+def test_no_more_of_a_refusal_is_read_than_it_can_have() -> None:
+    """One that does not end fills no memory."""
+
+    def endless(connection: socket.socket, request: Request, server: RawServer) -> None:
+        connection.sendall(b"HTTP/1.1 500 Oops\r\nContent-Length: 1000000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not server.over.is_set():
+                connection.sendall(b"x" * 65536)
+
+    with raw_server(endless) as server, ask(server) as client, pytest.raises(APIError) as caught:
+        client.chat(HELLO, model=MODEL)
+    assert caught.value.status_code == 500
 
 
 @pytest.mark.parametrize("leave", ["close", "with", "drop"])

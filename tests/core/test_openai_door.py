@@ -230,6 +230,38 @@ def test_leaving_a_stream_closes_it() -> None:
     assert transport.open_replies == 0
 
 
+async def test_a_reply_that_asks_for_another_key_is_closed_where_there_is_none() -> None:
+    """The key comes from a function, which fails, or is left in the middle, when it is asked again."""
+
+    class LoginGone(Exception):
+        pass
+
+    asked: list[int] = []
+
+    def key() -> str:
+        asked.append(1)
+        if len(asked) % 2 == 0:
+            raise LoginGone
+        return KEY
+
+    transport = FaultyTransport(["auth"] * 4)
+    client = openai_client(key, http_client=httpx.Client(transport=transport), max_retries=0)
+    with pytest.raises(LoginGone):
+        streamed(client)
+    assert transport.open_replies == 0
+
+    async def waits() -> str:
+        asked.append(1)
+        if len(asked) % 2 == 0:
+            raise asyncio.CancelledError
+        return KEY
+
+    waiting = async_openai_client(waits, http_client=httpx.AsyncClient(transport=transport), max_retries=0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting.chat.completions.create(model=MODEL, messages=SAID, stream=True)
+    assert transport.open_replies == 0
+
+
 # -------------------------------------------------------------------------------------------- hosts and headers
 
 
