@@ -20,6 +20,7 @@ from chutes_core.errors import Kind
 from chutes_core.failures import failure
 from langchain_chutes._forms import Form, ToolList, asked_of
 from langchain_chutes._parts import aclosed, closed, shows
+from langchain_chutes._schemas import titled
 
 __all__ = ["Checked", "as_chunk", "bind_foreign"]
 
@@ -46,7 +47,8 @@ def bind_foreign(
     if isinstance(options.get("reasoning"), bool | str):
         del options["reasoning"]
     if form is not None:
-        return asked_of(model.with_structured_output(cast("type", form.schema), **form.wish(model))), options
+        schema = cast("type", form.schema and titled(form.schema))
+        return asked_of(model.with_structured_output(schema, **form.wish(model))), options
     tools = options.pop("tools", None)
     choice = options.pop("tool_choice", None)
     if not tools:

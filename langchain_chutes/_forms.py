@@ -22,9 +22,10 @@ from pydantic import PrivateAttr
 
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
+from langchain_chutes._parsers import json_parser, tools_parser
 from langchain_chutes._parts import Part, aclosed, closed
-from langchain_chutes._structured import Schema, json_parser, tools_parser
-from langchain_chutes._structured import response_format as described
+from langchain_chutes._schemas import Schema
+from langchain_chutes._schemas import response_format as described
 from langchain_chutes._tools import Tool, tool_choice_param
 from langchain_chutes.chat_models import ChatChutes
 

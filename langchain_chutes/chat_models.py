@@ -14,6 +14,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, model_validator
@@ -22,10 +23,12 @@ from chutes_core.errors import ConfigurationError, RequestRefusedError
 from chutes_core.request import Effort
 from chutes_core.usage import cost
 from langchain_chutes._messages import request_messages
+from langchain_chutes._parsers import json_parser, tools_parser
 from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
 from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
+from langchain_chutes._schemas import Schema, response_format, titled
 from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
-from langchain_chutes._structured import Schema, check_method, json_parser, parsed, response_format, tools_parser
+from langchain_chutes._structured import check_method, parsed
 from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
 
@@ -301,11 +304,10 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         traced = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
         if schema is not None:
             kwargs["ls_structured_output_format"] = traced
-        parser: Runnable[Any, Any]
         if chosen == "function_calling":
             assert schema is not None
-            parser = tools_parser(schema)
-            asked = self.bind_tools([schema], tool_choice="any", strict=strict, **kwargs)
+            parser: BaseOutputParser[Any] = tools_parser(schema)
+            asked = self.bind_tools([titled(schema)], tool_choice="any", strict=strict, **kwargs)
         else:
             parser = json_parser(schema)
             form = response_format(schema, strict=strict) if chosen == "json_schema" and schema else _JSON_MODE

@@ -40,8 +40,9 @@ from langchain_chutes._replies import PROVIDER
 from langchain_chutes._restart import acollect, collect, is_restart, render
 from langchain_chutes._run import Run
 from langchain_chutes._runs import announce, announced
+from langchain_chutes._schemas import Schema
 from langchain_chutes._settings import signed, translated_errors
-from langchain_chutes._structured import Schema, check_method, parsed
+from langchain_chutes._structured import check_method, parsed
 from langchain_chutes._tools import Tool, tool_choice_param, tool_params
 from langchain_chutes.chat_models import ChatChutes
 

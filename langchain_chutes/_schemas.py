@@ -1,0 +1,127 @@
+"""The form of an answer as a JSON schema: what is sent of it, and what an answer is held to. Pure.
+
+>>> promised = promise({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
+>>> broken(promised, {"name": "Ada"}), broken(promised, {"age": "36"}), broken(promised, {"age": 36})
+("'age' is missing", "'age' is not of type integer: '36'", None)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any, cast, get_args, get_type_hints
+
+from langchain_core.utils.function_calling import convert_to_json_schema
+
+__all__ = ["Schema", "broken", "promise", "response_format", "titled"]
+
+Schema = Mapping[str, Any] | type
+
+_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_TYPES: Mapping[str, Callable[[object], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "integer": lambda value: (
+        (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+    ),
+}
+
+
+def response_format(schema: Schema, *, strict: bool | None = None) -> dict[str, Any]:
+    """Describe the form of an answer to the service.
+
+    >>> response_format({"title": "Person", "type": "object", "properties": {"name": {"type": "string"}}})
+    {'type': 'json_schema', 'json_schema': {'name': 'Person', 'schema': {'title': 'Person', 'type': 'object', \
+'properties': {'name': {'type': 'string'}}}}}
+    """
+    if isinstance(schema, Mapping) and schema.get("type") == "json_schema":
+        return dict(schema)
+    if isinstance(schema, Mapping) and isinstance(schema.get("json_schema"), Mapping):
+        return {"type": "json_schema", "json_schema": dict(schema["json_schema"])}
+    described = dict(schema) if _is_json_schema(schema) else convert_to_json_schema(schema)  # type: ignore[arg-type]
+    name = _NAME.sub("_", str(described.get("title") or getattr(schema, "__name__", "answer")))[:64]
+    wrapped: dict[str, Any] = {"name": name, "schema": described}
+    if strict is not None:
+        wrapped["strict"] = strict
+    return {"type": "json_schema", "json_schema": wrapped}
+
+
+def _is_json_schema(schema: Schema) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    return schema.keys().isdisjoint(("parameters", "input_schema", "toolSpec")) and schema.get("type") != "function"
+
+
+def titled(schema: Schema) -> Schema:
+    """Give a JSON schema the title that LangChain makes the name of a tool of.
+
+    >>> titled({"type": "object", "properties": {}})
+    {'title': 'answer', 'type': 'object', 'properties': {}}
+    """
+    if not _is_json_schema(schema) or not {"title", "name"}.isdisjoint(cast("Mapping[str, Any]", schema)):
+        return schema
+    wrapped = response_format(schema)["json_schema"]
+    return {"title": wrapped.get("name", "answer"), **wrapped.get("schema", {})}
+
+
+def promise(schema: Schema) -> Mapping[str, Any]:
+    """What an answer of this form is held to.
+
+    Of a TypedDict LangChain describes every key as required and none as one that may be None; it knows better.
+    """
+    described = response_format(schema)["json_schema"].get("schema")
+    if not isinstance(described, Mapping):
+        return {}
+    keys = getattr(schema, "__required_keys__", None)
+    if keys is None:
+        return described
+    nullable = _nullable(cast("type", schema))
+    known = {name: each for name, each in described["properties"].items() if name not in nullable}
+    needed = [name for name in described.get("required", ()) if name in keys]
+    return {**described, "properties": known, "required": needed}
+
+
+def _nullable(schema: type) -> set[str]:
+    try:
+        hints = get_type_hints(schema)
+    except NameError:  # it names what only the function knows in which it is
+        return set(schema.__annotations__)
+    return {name for name, hint in hints.items() if NoneType in get_args(hint)}
+
+
+def broken(promised: Mapping[str, Any], answer: object) -> str | None:
+    """Say what of an answer is not as promised, on its first level; None where nothing is."""
+    properties = promised.get("properties") or {}
+    kind = promised.get("type") or ("object" if properties else None)
+    if not _fits(kind, answer):
+        return f"it is not of type {_told(kind)}"
+    if not isinstance(answer, dict):
+        return None
+    needed = promised.get("required") or ()
+    for name in needed:
+        if name not in answer:
+            return f"{name!r} is missing"
+    for name, value in answer.items():
+        wanted = properties.get(name)
+        if not isinstance(wanted, Mapping) or (value is None and (name not in needed or wanted.get("nullable"))):
+            continue
+        if not _fits(wanted.get("type"), value):
+            return f"{name!r} is not of type {_told(wanted['type'])}: {value!r:.80}"
+        if "enum" in wanted and value not in wanted["enum"]:
+            return f"{name!r} is none of {wanted['enum']!r:.200}: {value!r:.80}"
+    return None
+
+
+def _fits(kind: object, value: object) -> bool:
+    """Whether a value is of a type, or of one of several; a type that is not known is not looked at."""
+    tests = [_TYPES.get(str(each)) for each in (kind if isinstance(kind, list) else [kind])]
+    return any(test is None or test(value) for test in tests)
+
+
+def _told(kind: object) -> str:
+    return " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
