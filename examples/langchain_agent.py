@@ -3,8 +3,8 @@
     pip install langchain
     python examples/langchain_agent.py
 
-With CHUTES_API_KEY set the service thinks. Without it the conversation is rehearsed: a script of answers stands in
-for the model, the way a test does it, because a model small enough for any machine does not plan.
+With CHUTES_API_KEY set the service answers. Without it a script of answers stands in for the model, as in a test,
+because a model small enough for any machine cannot plan.
 """
 
 from __future__ import annotations

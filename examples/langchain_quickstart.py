@@ -2,8 +2,8 @@
 
     python examples/langchain_quickstart.py
 
-With CHUTES_API_KEY set the service answers. Without it nothing leaves this machine: the embedded Chutes does, with
-a small model behind it where that can run, else with an echo.
+With CHUTES_API_KEY set the service answers. Without it nothing leaves this machine: the embedded Chutes answers,
+with a small model where that can run, else with an echo.
 """
 
 from __future__ import annotations

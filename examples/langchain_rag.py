@@ -4,8 +4,8 @@
     python examples/langchain_rag.py
 
 With CHUTES_API_KEY set the service embeds and answers. Without it nothing leaves this machine: the embedded Chutes
-does, with small models behind it where they can run, else with an echo. Without Qdrant the vectors live in
-LangChain's own store in memory.
+does, with small models where they can run, else with an echo. Without Qdrant the vectors are kept in LangChain's
+in-memory store.
 """
 
 from __future__ import annotations

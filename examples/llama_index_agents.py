@@ -2,8 +2,8 @@
 
     python examples/llama_index_agents.py
 
-With CHUTES_API_KEY set the service answers. Without it the answers are a script, so that you can see what an agent
-does with them: the tools are called, the agents are real, the model is not.
+With CHUTES_API_KEY set the service answers. Without it the answers come from a script, so that you can see what an
+agent does with them: the tools and the agents are real, the model is not.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python examples/llama_index_quickstart.py
 
 With CHUTES_API_KEY set the service answers. Without it nothing leaves this machine: the embedded Chutes answers,
-with a small model behind it where one can run, else with an echo.
+with a small model where one can run, else with an echo.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python examples/llama_index_rag.py
 
 With CHUTES_API_KEY set the service embeds and answers. Without it nothing leaves this machine: the embedded Chutes
-does, with small models behind it where they can run, else with an echo. The vectors live in an embedded Qdrant
-where `llama-index-vector-stores-qdrant` is installed, else in memory.
+does, with small models where they can run, else with an echo. The vectors are kept in an embedded Qdrant where
+`llama-index-vector-stores-qdrant` is installed, else in memory.
 """
 
 from __future__ import annotations
