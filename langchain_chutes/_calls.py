@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 
-from chutes_core.errors import APIError, Kind, RequestRefusedError
+from chutes_core.errors import APIError, Kind, RequestRefusedError, Retry
 from chutes_core.failures import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
@@ -101,6 +101,8 @@ def _read(error: Exception, model: str) -> APIError:
         made = failure(Kind.UNSUPPORTED, str(error), model=model)
     else:
         made = as_failure(error, model) or failure(Kind.UPSTREAM, f"{type(error).__name__}: {error}", model=model)
+    if made.retry is Retry.NEVER:
+        made = _errors.elsewhere(made)
     if made is not error:
         made.__cause__ = error
     return made

@@ -45,7 +45,7 @@ else:
     ModelTimeoutError = _known("ModelTimeoutError")
     _NotFound = _known("ModelNotFoundError")
 
-__all__ = ["as_langchain", "retryable"]
+__all__ = ["as_langchain", "elsewhere", "retryable"]
 
 E = TypeVar("E", bound=core.ChutesError)
 
@@ -160,3 +160,30 @@ def as_langchain(error: E) -> E:
     made.__cause__ = error.__cause__
     made.__suppress_context__ = True
     return made.with_traceback(error.__traceback__)  # type: ignore[return-value]
+
+
+class _RefusedHere(InvalidRequestError):
+    """A refused request that the caller wants to put to others all the same."""
+
+    @property
+    def retry(self) -> core.Retry:
+        return core.Retry.ELSEWHERE
+
+
+class _MissingHere(ModelNotFoundError):
+    """The same of an address that is not there."""
+
+    retry = _RefusedHere.retry
+
+
+def elsewhere(error: core.APIError) -> core.APIError:
+    """Return a failure that would end a call as one after which another member is asked, with the same facts.
+
+    >>> from chutes_core.failures import failure
+    >>> error = failure(core.Kind.BAD_REQUEST, "no", model="acme/one")
+    >>> error.retry, elsewhere(error).retry, elsewhere(error).kind
+    (<Retry.NEVER: 'never'>, <Retry.ELSEWHERE: 'elsewhere'>, <Kind.BAD_REQUEST: 'bad_request'>)
+    """
+    made = (_MissingHere if isinstance(error, core.ModelNotFoundError) else _RefusedHere)(str(error))
+    made.__dict__.update(error.__dict__)
+    return made

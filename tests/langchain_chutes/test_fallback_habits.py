@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
+from langchain_core.exceptions import ModelError
 from langchain_core.messages import AIMessageChunk
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from chutes_core import CapacityError, Catalog, ColdModelError, ModelInfo
+from chutes_core import CapacityError, Catalog, ColdModelError, InvalidRequestError, Kind, ModelInfo
+from chutes_core.failures import failure
 from chutes_core.fallback import LiveStats
 from chutes_core.testing import Answer, Fault
-from langchain_chutes import ChatChutes, ChutesFallback, FallbackPolicy
+from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy
 
 from .fallback_stage import ANSWER, NAMES, RESTART, Other, Person, Recorder, Tree, pay, stage
 from .models import KEY, MODES
@@ -182,6 +185,44 @@ def test_only_the_exceptions_to_handle_are_handled(mode: str) -> None:
     cold = made(["cold"]).call(mode)
     assert isinstance(cold.error, ColdModelError)
     assert len(cold.transport.requests) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("handled", [None, (InvalidRequestError,), (ModelError,)])
+def test_what_is_handled_is_left_for_the_next_one(handled: Any, mode: str) -> None:
+    """Also a refusal that ends the call of a fallback without exceptions to handle."""
+    base = stage(["bad_request"])
+    one, two = base.model.members[:2]
+    base.model = one.with_fallbacks([two], **({"exceptions_to_handle": handled} if handled else {}))  # type: ignore[assignment]
+    base.model.clock = base.clock
+    assert base.call(mode).message.text == ANSWER.text
+    assert [(each["outcome"], each["kind"]) for each in base.attempts] == [
+        ("failed", "bad_request"),
+        ("answered", None),
+    ]
+    plain = stage(["bad_request"]).call(mode)
+    assert isinstance(plain.error, FallbackError)
+    assert len(plain.transport.requests) == 1
+
+
+def test_an_address_that_is_not_there_is_left_for_the_next_one() -> None:
+    """Where it counts as a member's failure, for the next member may have another one."""
+
+    missing = failure(Kind.ROUTE_NOT_FOUND, "no matching cord", status_code=404)
+    for handled, asked in ((None, 0), ((Exception,), 1)):
+        made = stage([], [Other.of(missing), "acme/two"], handled=handled).call("sync-whole")
+        assert len(made.transport.requests) == asked
+
+
+def test_a_refusal_that_was_handled_keeps_its_facts() -> None:
+    """When all have refused, each refusal is there as it was, also in another process."""
+    base = stage(["bad_request"] * 9)
+    one, two = base.model.members[:2]
+    with pytest.raises(FallbackError) as caught:
+        one.with_fallbacks([two]).invoke("Hi")  # type: ignore[list-item]
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert [(each.kind, each.status_code) for each in error.exceptions] == [(Kind.BAD_REQUEST, 400)] * 2
+        assert all(isinstance(each, InvalidRequestError) for each in error.exceptions)
 
 
 def test_with_fallbacks_takes_chat_models_of_others() -> None:
