@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import Runnable
 
@@ -21,6 +21,7 @@ from chutes_core.failures import failure
 from langchain_chutes._forms import Form, ToolList, asked_of
 from langchain_chutes._parts import aclosed, closed, shows
 from langchain_chutes._schemas import titled
+from langchain_chutes._tool_pieces import spoiler
 
 __all__ = ["Checked", "as_chunk", "bind_foreign"]
 
@@ -83,6 +84,7 @@ def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
             additional_kwargs=message.additional_kwargs,
             response_metadata=message.response_metadata,
             tool_calls=message.tool_calls,
+            invalid_tool_calls=[_invalid(made) for made in message.invalid_tool_calls],
             usage_metadata=message.usage_metadata,
             id=message.id,
             chunk_position="last",
@@ -90,6 +92,12 @@ def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
     if message.id is not None and message.id.startswith("lc_"):
         message.id = None  # it is the attempt's run, and the answer is that of ours
     return ChatGenerationChunk(message=message)
+
+
+def _invalid(made: InvalidToolCall) -> InvalidToolCall:
+    """A call that is not valid, so that no sum of chunks takes it for one."""
+    arguments = made["args"] or ""
+    return {**made, "args": arguments + spoiler(arguments)}
 
 
 class Checked:
@@ -148,9 +156,11 @@ class Checked:
             raise failure(Kind.TRUNCATED, model=self._model)
         for arguments in self._calls.values():
             try:
-                json.loads(arguments or "{}", strict=False)
+                whole = isinstance(json.loads(arguments or "{}", strict=False), dict)
             except ValueError:
-                raise failure(Kind.MALFORMED, "a tool call was cut", model=self._model) from None
+                whole = False
+            if not whole:
+                raise failure(Kind.MALFORMED, "a tool call was cut, or is not valid", model=self._model)
         name = self._told.get("model_name")
         told = {**self._last, "model_name": name} if name else self._last
         return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))

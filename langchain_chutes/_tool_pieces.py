@@ -8,6 +8,7 @@ LangChain from completing it, and a call becomes an ``invalid_tool_call``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,17 +69,25 @@ def _piece(index: int, arguments: str, call_id: str | None = None, name: str | N
 
 
 def spoiler(text: str) -> str:
-    """Find what to append to arguments so that LangChain does not take them for an object.
+    """Find what to append to arguments so that LangChain does not take them for an object, or for JSON at all.
 
-    >>> spoiler('{"amount": 1000, "to": "al'), spoiler("[1]")
-    ('"]', '')
+    Its event protocol takes whatever is JSON for the arguments of a call.
+
+    >>> spoiler('{"amount": 1000, "to": "al'), spoiler("[1]"), spoiler("[1")
+    ('"]', ']', '')
     """
     # An open string is closed first, whatever escape it ends in; then a bracket closes what was not opened.
-    for end in ("", "]", "}", '"]', '"}', '""]', '""}'):
-        try:
-            read = parse_partial_json(text + end) if text + end else {}
-        except ValueError:
-            return end
-        if not isinstance(read, dict):
-            return end
-    return '"]}'
+    return next((end for end in ("", "]", "}", '"]', '"}', '""]', '""}') if _spoiled(text + end)), '"]}')
+
+
+def _spoiled(text: str) -> bool:
+    try:
+        json.loads(text or "{}", strict=False)
+    except ValueError:
+        pass
+    else:
+        return False
+    try:
+        return not isinstance(parse_partial_json(text), dict)
+    except ValueError:
+        return True

@@ -161,6 +161,8 @@ class Other(BaseChatModel):
 class Plain(BaseChatModel):
     """A chat model that neither streams nor says anything of retries."""
 
+    answer: AIMessage = AIMessage("Plainly.")
+
     @property
     def _llm_type(self) -> str:
         return "plain"
@@ -168,7 +170,10 @@ class Plain(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kw: Any
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("Plainly."))])
+        return ChatResult(generations=[ChatGeneration(message=self.answer)])
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
 
 
 class Recorder(BaseCallbackHandler):

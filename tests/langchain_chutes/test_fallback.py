@@ -17,7 +17,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.exceptions import LangChainException
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
@@ -267,6 +267,21 @@ def test_a_cut_answer_of_others_is_seen(mode: str) -> None:
     made = stage([], [Other.of(cut), "acme/one"]).call(mode)
     assert made.attempts[0]["kind"] == "malformed"
     assert made.message.tool_calls == []
+
+
+@pytest.mark.parametrize("mode", ["sync-whole", "async-whole"])
+@pytest.mark.parametrize("arguments", ['{"amount": 1', "[1]", None, '{"amount": 1}'])
+def test_an_invalid_call_beside_text_is_no_answer(arguments: str | None, mode: str) -> None:
+    """Also where another provider's model gives its answer in one piece, with a text that is whole."""
+    broken = {"type": "invalid_tool_call", "name": "pay", "args": arguments, "id": "1", "error": "cut"}
+    told: Any = {"model_provider": "openai", "finish_reason": "length"}
+    answer = AIMessage("Let me pay.", invalid_tool_calls=[broken], response_metadata=told)
+    with pytest.warns(ChutesWarning, match="Plain"):
+        made = stage([PAYING], [Plain(answer=answer), "acme/one"])
+    made.call(mode, made.model.bind_tools([pay]))
+    assert [each["kind"] for each in made.attempts] == ["malformed", None]
+    assert [each["args"] for each in made.message.tool_calls] == [{"amount": 1000}]
+    assert made.message.invalid_tool_calls == []
 
 
 def test_a_mistake_in_somebody_elses_code_is_no_failure() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +14,7 @@ from langchain_core.utils.json import parse_partial_json
 from chutes_core.testing import Answer, Fault
 from langchain_chutes._tool_pieces import spoiler
 
-from .models import call
+from .models import call, scripted
 
 PAYING = Answer("", tool_calls=[("pay", {"amount": 1000, "to": "alice"})], pieces=6)
 JSON = st.recursive(
@@ -25,14 +29,20 @@ JSON = st.recursive(
 )
 def test_a_spoiled_text_is_never_an_object(value: dict[str, object], cut: int, tail: str) -> None:
     """Wherever arguments are cut, what is appended keeps LangChain from completing them."""
-    import json
-
     text = json.dumps(value)[:cut] + tail
     try:
         read = parse_partial_json(text + spoiler(text)) if text + spoiler(text) else {}
     except ValueError:
         return
     assert not isinstance(read, dict)
+
+
+@given(JSON)
+def test_a_spoiled_text_is_no_json(value: object) -> None:
+    """Whole JSON of any kind is none any more."""
+    text = json.dumps(value)
+    with pytest.raises(ValueError, match=r"Extra|Expecting"):
+        json.loads(text + spoiler(text))
 
 
 @pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
@@ -73,6 +83,24 @@ def test_a_call_cut_at_the_length_limit_is_invalid(monkeypatch: pytest.MonkeyPat
     assert (invalid["name"], invalid["id"]) == ("pay", "call_7")
     assert (invalid["args"] or "").startswith(text)
     assert "call_7" in outcome.message.response_metadata["tool_call_errors"]
+
+
+@pytest.mark.filterwarnings("ignore:The method `BaseChatModel._a?chat_model_stream_v3` is in beta")
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("text", ["[1]", "null", "7", '"no object"', '{"amount": 1', ""])
+def test_the_event_protocol_shows_an_invalid_call_as_such(
+    monkeypatch: pytest.MonkeyPatch, text: str, asynchronous: bool
+) -> None:
+    """LangChain's events of version 3 end with the message, whatever the model wrote for arguments."""
+    _with_arguments(monkeypatch, text, call_id="call_7")
+    model: Any = scripted([Answer(finish_reason="tool_calls")]).model
+
+    async def output() -> Any:
+        return await (await model.astream_events("Pay.", version="v3")).output
+
+    message = asyncio.run(output()) if asynchronous else model.stream_events("Pay.", version="v3").output
+    assert len(message.invalid_tool_calls) == bool(text)
+    assert [made["args"] for made in message.tool_calls] == [{}] * (not text)
 
 
 @pytest.mark.parametrize("mode", ["sync-stream", "async-stream"])
