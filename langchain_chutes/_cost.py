@@ -11,6 +11,7 @@ every call inside of the block.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,7 @@ from chutes_core.fallback.trace import Attempt, FallbackError
 from chutes_core.meter import Meter, Prices, Used, Watcher, watch, watching
 from chutes_core.tally import QUOTA, Tally
 from chutes_core.usage import Ledger, Usage
+from langchain_chutes._settings import translated_errors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -144,14 +146,18 @@ class CostCallback(Tally, BaseCallbackHandler):
             size = prompt_tokens([prompt, params.get("tools"), params.get("response_format")])
             asked = (fallback and params.get("members")) or [{**metadata, **params}]
             wanted = most([each for each in (self._estimate(size, one) for one in asked) if each is not None])
-        self.meter.open(
-            run_id,
-            model=_model(params, metadata),
-            run=parent,
-            name=str(told.get("name") or ""),
-            wanted=wanted,
-            deaf=fallback,
-        )
+        # LangChain tells nobody that a call was cancelled, but forgets its id then, and no sooner.
+        call = UUID(int=run_id.int)
+        with translated_errors:
+            self.meter.open(
+                call,
+                model=_model(params, metadata),
+                run=parent,
+                name=str(told.get("name") or ""),
+                wanted=wanted,
+                deaf=fallback,
+            )
+        weakref.finalize(run_id, self.meter.close, call).atexit = False
 
     def _estimate(self, size: int, params: Mapping[str, Any]) -> Estimate | None:
         limit = next((params[name] for name in _LIMITS if isinstance(params.get(name), int)), None)

@@ -7,13 +7,15 @@ import copy
 import gc
 import pickle
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRetryMiddleware
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.exceptions import ModelError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -315,19 +317,19 @@ def test_what_was_used_takes_the_place_of_what_was_reserved(mode: str) -> None:
     """A budget lasts for as many calls as their true use allows, and an error gives the reservation back."""
     budget = Budget(tokens=100)
     rig = priced(FaultScript(["capacity", Fault("error_line", after=2, answer=ANSWER)], default=ANSWER), max_tokens=40)
-    seen: list[type[Exception] | None] = []
+    seen: list[ChutesError | None] = []
     with CostCallback(budget=budget):
         for _ in range(8):
             try:
                 ask(mode, rig.model)
             except ChutesError as error:
-                seen.append(type(error))
+                seen.append(error)
             else:
                 seen.append(None)
             assert budget.reserved.tokens == 0
-    assert len(rig.transport.requests) == 8 - seen.count(BudgetExceededError)
+    assert len(rig.transport.requests) == 8 - sum(isinstance(each, BudgetExceededError) for each in seen)
     assert seen[2:5] == [None] * 3
-    assert seen[-1] is BudgetExceededError
+    assert isinstance(seen[-1], BudgetExceededError)
     assert budget.totals().usage.total_tokens <= 100
 
 
@@ -507,6 +509,28 @@ def test_embeddings_in_a_block_are_in_the_sum(server: Any) -> None:
     assert counted.total_tokens > 0
 
 
+def test_embeddings_that_could_pass_the_limit_are_not_sent(server: Any) -> None:
+    """Each request is held to the budgets of the blocks around it, also while a stream of a model is open."""
+    host = server.embedding_base_url
+    embeddings = ChutesEmbeddings(api_key=server.api_key, base_url=server.base_url, embedding_base_url=host)
+    rig = priced(FaultScript(default=ANSWER), max_tokens=20)
+    with CostCallback(budget=Budget(tokens=10_000)) as outer, CostCallback(budget=Budget(tokens=60)) as inner:
+        embeddings.embed_documents(["one", "two"])
+        with pytest.raises(BudgetExceededError, match="this call may use up to"):
+            embeddings.embed_documents(["word " * 50])
+        with pytest.raises(BudgetExceededError):
+            asyncio.run(embeddings.aembed_query("word " * 50))
+        stream = rig.model.stream("Hello")
+        next(stream)
+        with pytest.raises(BudgetExceededError):
+            embeddings.embed_documents(["word " * 30])
+        list(stream)
+    for each in (outer, inner):
+        assert each.budget is not None
+        assert each.budget.reserved.tokens == 0
+        assert each.totals.calls == each.budget.totals().calls == 2
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_budget_may_be_a_models_ledger(mode: str) -> None:
     """Then the model itself keeps to it, without any callback, and a callback beside it counts once."""
@@ -546,6 +570,68 @@ async def test_a_call_that_is_cancelled_gives_its_reservation_back(streams: bool
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not budget.reserved.tokens
+
+
+class Hanging(Foreign):
+    """A model of another provider that never answers."""
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        yield ChatGenerationChunk(message=AIMessageChunk("Hi"))
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("falls", [False, True])
+async def test_a_cancelled_call_of_others_gives_its_reservation_back(falls: bool, streams: bool, how: str) -> None:
+    """LangChain tells nobody, and no client of ours is there to say so: the end of the run itself does."""
+    budget = Budget(tokens=100_000, reply_tokens=100)
+    counted = CostCallback(budget=budget)
+    model: Any = ChutesFallback([Hanging(), Hanging()], health=None) if falls else Hanging()
+
+    async def asked() -> None:
+        config = {"callbacks": [counted]}
+        if streams:
+            async for _ in model.astream("Hello", config=config):
+                pass
+        else:
+            await model.ainvoke("Hello", config=config)
+
+    async def limited() -> None:
+        async with asyncio.timeout(0.02):
+            await asked()
+
+    task = asyncio.create_task(limited() if how == "timeout" else asked())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert budget.reserved.tokens
+    if how == "cancel":
+        task.cancel()
+    with pytest.raises((asyncio.CancelledError, TimeoutError)):
+        await (asyncio.wait_for(task, 0.02) if how == "wait_for" else task)
+    del task
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not budget.reserved.tokens
+    await Foreign().ainvoke("Hello", config={"callbacks": [counted]})
+    assert counted.totals.calls == 1
+
+
+def test_a_limit_is_an_error_that_nobody_retries() -> None:
+    """It is one of LangChain's too, which its retries ask whether another try may help."""
+    rig = priced([ANSWER])
+    agent = create_agent(rig.model, middleware=[ModelRetryMiddleware(max_retries=3, on_failure="error")])
+    for config in ({"callbacks": [CostCallback(budget=Budget(tokens=1))]}, {}):
+        rig.model.ledger = Budget(tokens=1)
+        with pytest.raises(ModelError) as caught:
+            agent.invoke({"messages": [("user", "Hello")]}, config)  # type: ignore[arg-type, call-overload]
+        assert isinstance(caught.value, BudgetExceededError)
+        assert not caught.value.is_retryable
+    assert rig.transport.requests == []
 
 
 async def _for_ever(seconds: float) -> None:
