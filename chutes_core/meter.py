@@ -15,7 +15,7 @@ early and embeddings are in the sum, of which a framework tells its handlers not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +30,7 @@ from chutes_core.usage import Ledger, Totals, Usage, cost
 if TYPE_CHECKING:
     from chutes_core.catalog import Catalog
 
-__all__ = ["Account", "Meter", "OpenCall", "Run", "Watcher", "watch", "watching"]
+__all__ = ["Account", "Holds", "Meter", "OpenCall", "Run", "Unbegun", "Watcher", "watch", "watching"]
 
 Used = tuple[str, Usage | None, float | None]
 Prices = Mapping[str, tuple[float, float] | ModelInfo]
@@ -39,7 +39,11 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Watcher(Protocol):
-    """Is told what every request of a client used."""
+    """Is told what every request of a client used.
+
+    One that stands for several handlers has them in ``members``, each with its ``meter``: what is asked outside of
+    their calls, an embedding say, is held to the budget of each.
+    """
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None) -> None:
         """A request has ended; ``ledger`` is the client's own, which has it by now."""
@@ -89,28 +93,68 @@ class Account:
         if isinstance(self._watcher, OpenCall):
             self._watcher.left()
 
-    def hold(self, body: Mapping[str, object] | None) -> Hold | None:
-        """Set aside what a request may use; None where nothing limits it.
+    def hold(self, body: Mapping[str, object] | None) -> Holds | None:
+        """Set aside what a request may use, in every budget that it is held to; None where nothing limits it.
 
         Raises:
             BudgetExceededError: It does not fit; nothing is to be sent.
         """
-        budget, watcher = self._ledger, self._watcher
-        if body is None or not isinstance(budget, Budget):
+        if body is None or (self._watcher is None and not isinstance(self._ledger, Budget)):
             return None
-        if isinstance(watcher, OpenCall) and watcher.hold is not None and watcher.hold.budget is budget:
-            return None  # the handler has set it aside for the whole call
+        limits = self._limits(embeds="input" in body)
+        if not limits:
+            return None
         model, answers = str(body["model"]), body.get("n")
-        limits = [limit for name in _LIMITS if isinstance(limit := body.get(name), int)]
-        sent = [body.get(name) for name in ("messages", "tools", "response_format", "input")]
-        estimate = partial(
-            budget.estimate,
-            prompt_tokens(sent),
-            max_tokens=0 if "input" in body else max(limits, default=None),
-            answers=answers if isinstance(answers, int) else 1,
-        )
-        wanted = most([estimate(info) for info in model_infos(self._catalog(), model)])
-        return budget.reserve(model, wanted) if wanted is not None else None
+        given = [limit for name in _LIMITS if isinstance(limit := body.get(name), int)]
+        prompt = prompt_tokens([body.get(name) for name in ("messages", "tools", "response_format", "input")])
+        longest = 0 if "input" in body else max(given, default=None)
+        count = answers if isinstance(answers, int) else 1
+        infos = model_infos(self._catalog(), model)
+        held = Holds()
+        try:
+            for budget, meter in limits:
+                known = infos if meter is None else meter.known(model, infos)
+                wanted = most([budget.estimate(prompt, info, max_tokens=longest, answers=count) for info in known])
+                if wanted is not None:
+                    held.append(budget.reserve(model, wanted))
+        except BaseException:
+            held.release()  # it fits into one budget and not into the next
+            raise
+        return held
+
+    def _limits(self, *, embeds: bool) -> Iterable[tuple[Budget, Meter | None]]:
+        """Every budget that a request is held to, once; not those in which a handler has set aside the whole call."""
+        limits: dict[int, tuple[Budget, Meter | None]] = {}
+        if isinstance(self._ledger, Budget):
+            limits[id(self._ledger)] = (self._ledger, None)
+        for meter, set_aside in _counting(self._watcher, embeds=embeds):
+            if set_aside:
+                limits.pop(id(meter.budget), None)
+            elif meter.budget is not None:
+                limits[id(meter.budget)] = (meter.budget, meter)
+        return limits.values()
+
+
+def _counting(watcher: Watcher | None, *, embeds: bool) -> Iterator[tuple[Meter, bool]]:
+    """Yield the meters that count a request, and whether its call has been set aside with each.
+
+    No framework tells its handlers what is embedded, so that never is.
+    """
+    for member in getattr(watcher, "members", ()):
+        yield member.meter, False
+    while isinstance(watcher, OpenCall):
+        yield watcher.meter, watcher.hold is not None and not embeds
+        before = watcher.before  # two meters may count the same call
+        watcher = before if isinstance(before, OpenCall) and before.id == watcher.id else None
+
+
+class Holds(list[Hold]):
+    """What a request has reserved, in one budget or in several."""
+
+    def release(self) -> None:
+        """Give it back."""
+        for hold in self:
+            hold.release()
 
 
 class Run(Ledger):
@@ -139,24 +183,35 @@ class OpenCall:
         run: The run that it belongs to.
         hold: What it has reserved.
         deaf: Only what the framework says of it counts.
+        mute: The framework says nothing of it that counts.
         parts: Calls that were made for this one have been opened: they count, and this one does not.
         told: A client has said what it used.
         counted: The framework has.
         over: It has ended.
         before: Who was told of the calls before this one.
+        meter: Who opened it.
     """
 
     def __init__(
-        self, meter: Meter, call: Hashable, model: str, run: Run, hold: Hold | None, *, deaf: bool = False
+        self,
+        meter: Meter,
+        call: Hashable,
+        model: str,
+        run: Run,
+        hold: Hold | None,
+        *,
+        deaf: bool = False,
+        mute: bool = False,
     ) -> None:
         self.id = call
         self.model = model
         self.run = run
         self.hold = hold
         self.deaf = deaf
+        self.mute = mute
         self.parts = self.told = self.counted = self.over = False
         self.before = watching()
-        self._meter = meter
+        self.meter = meter
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None = None) -> None:
         """Enter a request, unless the framework has told of the whole call by now."""
@@ -164,14 +219,47 @@ class OpenCall:
             self.before.used(model, usage, cost, ledger)  # two meters count the same call
         if not (self.deaf or self.parts or self.counted):
             self.told = True
-            self._meter.enter(self.run, model, usage, cost, ledger)
+            self.meter.enter(self.run, model, usage, cost, ledger)
 
     def left(self) -> None:
-        """It is over, and nobody else will say so."""
-        if isinstance(self.before, OpenCall) and self.before.id == self.id:
-            self.before.left()
+        """A client has left a request of it, and nobody else will say that it is over."""
         if not self.deaf:
-            self._meter.close(self.id)
+            self.end()
+
+    def end(self) -> None:
+        """It is over, and nothing more is to be said of it."""
+        if isinstance(self.before, OpenCall) and self.before.id == self.id:
+            self.before.end()
+        self.meter.close(self.id)
+
+
+class Unbegun:
+    """Ends the call of a stream that is dropped before it begins: no framework tells its handlers of that.
+
+    The generator that gives the stream owns this and calls :meth:`begin` first of all; one that never runs cannot
+    tidy up after itself.
+
+    >>> meter = Meter(Budget(tokens=100))
+    >>> call = meter.open("call", model="acme/one", wanted=Estimate(60, None))
+    >>> unbegun = Unbegun()
+    >>> del unbegun
+    >>> call.over
+    True
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self) -> None:
+        found = watching()
+        self._call = found if isinstance(found, OpenCall) else None
+
+    def begin(self) -> None:
+        """From now on the generator's own end is seen."""
+        self._call = None
+
+    def __del__(self) -> None:
+        if self._call is not None:
+            self._call.end()
 
 
 class Meter:
@@ -229,6 +317,7 @@ class Meter:
         name: str = "",
         wanted: Estimate | None = None,
         deaf: bool = False,
+        mute: bool = False,
     ) -> OpenCall:
         """A call begins, and from now on it is told of the requests that are made for it in this context.
 
@@ -239,6 +328,7 @@ class Meter:
             name: What its run is called, where it is one by itself.
             wanted: What it may use at most.
             deaf: Count what the framework says of it, and not what clients say.
+            mute: Count what clients say of it, and not what the framework says.
 
         Raises:
             BudgetExceededError: That does not fit.
@@ -254,7 +344,7 @@ class Meter:
             if above.hold is not None:
                 above.hold.release()  # what is made for a call reserves for itself
         hold = self.budget.reserve(model, wanted) if self.budget is not None and wanted is not None else None
-        opened = OpenCall(self, call, model, root, hold, deaf=deaf)
+        opened = OpenCall(self, call, model, root, hold, deaf=deaf, mute=mute)
         self._open[call] = opened
         watch(opened)
         return opened
@@ -264,7 +354,7 @@ class Meter:
         opened = self._open.pop(call, None)
         if opened is None:
             return
-        if not opened.told and not opened.parts:
+        if not (opened.told or opened.parts or opened.mute):
             for model, usage, price in uses:
                 opened.counted = True
                 self.enter(opened.run, model or opened.model, usage, price)
@@ -315,6 +405,10 @@ class Meter:
 
             self._catalog = Catalog.load()
         return model_infos(self._catalog, model)
+
+    def known(self, model: str, infos: Sequence[ModelInfo]) -> Sequence[ModelInfo]:
+        """Limits and prices of a model: those that were given here, or else those that a client knows."""
+        return [self._prices[model]] if model in self._prices else infos
 
     def estimate(
         self, model: str, prompt: int, *, ours: bool, max_tokens: int | None = None, answers: int = 1

@@ -13,7 +13,8 @@ that have that manager.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
 import llama_index.core.instrumentation as instrument
@@ -26,7 +27,7 @@ from llama_index.core.callbacks.schema import BASE_TRACE_EVENT
 from llama_index.core.instrumentation.span import BaseSpan, active_span_id
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
-from chutes_core.budget import Budget, prompt_tokens
+from chutes_core.budget import Budget, Estimate, prompt_tokens
 from chutes_core.errors import APIError
 from chutes_core.fallback.trace import FallbackError
 from chutes_core.meter import Meter, OpenCall, Prices, Used, watching
@@ -40,11 +41,23 @@ if TYPE_CHECKING:
 
 __all__ = ["CostHandler"]
 
-_FALLBACK, _MODEL, _EMBEDDING = "ChutesFallback_llm", "Chutes_llm", "ChutesEmbedding"
-_OURS = (_FALLBACK, _MODEL, _EMBEDDING)
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _ANSWER = ("completion_tokens", "output_tokens", "candidates_token_count")
 _COUNTED = (CBEventType.LLM, CBEventType.EMBEDDING)
+
+
+class _Kind(Enum):
+    """What a model is to whoever counts: who says what it used, and whether it makes calls at all."""
+
+    OURS = "Chutes_llm"
+    FALLBACK = "ChutesFallback_llm"
+    EMBEDDING = "ChutesEmbedding"
+    WRAPPER = "structured_llm"  # the framework's model around another, which makes the call
+    OTHER = ""
+
+    @classmethod
+    def _missing_(cls, value: object) -> _Kind:
+        return cls.OTHER
 
 
 class CostHandler(Tally, BaseCallbackHandler):
@@ -55,7 +68,8 @@ class CostHandler(Tally, BaseCallbackHandler):
     model's manager, and so has both. It then counts the calls of the whole process until the block ends.
 
     Args:
-        budget: Limits. A call that could pass them raises ``BudgetExceededError`` and is not sent.
+        budget: Limits. A call that could pass them raises ``BudgetExceededError`` and is not sent. Embeddings of
+            other providers are the exception: nobody says before them what they will use.
         prices: US dollars per million tokens of prompt and of answer, for models of other providers; what such a
             model costs is unknown without, and never guessed.
         catalog: The prices of models on Chutes; by default the newest at hand.
@@ -80,7 +94,6 @@ class CostHandler(Tally, BaseCallbackHandler):
         self._lock = threading.Lock()
         self._blocks = 0
         self._managers: list[CallbackManager] = []
-        self._self_told: set[str] = set()
         self._spans = _Spans()
         self._spans._owner = self
 
@@ -109,7 +122,7 @@ class CostHandler(Tally, BaseCallbackHandler):
 
     def _join(self, component: object) -> None:
         """Be among those that a model tells of its calls."""
-        if not isinstance(component, BaseLLM | BaseEmbedding):
+        if not isinstance(component, BaseLLM | BaseEmbedding) or _Kind(component.class_name()) is _Kind.WRAPPER:
             return
         manager = component.callback_manager
         with self._lock:
@@ -141,28 +154,30 @@ class CostHandler(Tally, BaseCallbackHandler):
         """
         parent = active_span_id.get() if self._blocks else None
         parent = parent or (parent_id if parent_id != BASE_TRACE_EVENT else None)
-        if event_type not in _COUNTED:
+        told = payload or {}
+        model: Mapping[str, Any] = (told.get(EventPayload.SERIALIZED) or {}) if event_type in _COUNTED else {}
+        kind = _Kind(model.get("class_name"))
+        if event_type not in _COUNTED or kind is _Kind.WRAPPER:
             self.meter.begin(event_id, parent, event_type.value)
             return event_id
-        told = payload or {}
-        model: Mapping[str, Any] = told.get(EventPayload.SERIALIZED) or {}
         name = str(model.get("model_name") or "unknown")
         around = watching()
         if isinstance(around, OpenCall) and around.deaf and name in around.model.split(","):
             return event_id  # a member of a fallback, which tells of all its members at its end
-        if model.get("class_name") == _EMBEDDING:
-            self._self_told.add(event_id)
-        fallback = model.get("class_name") == _FALLBACK
-        wanted = None
-        if self.budget is not None and event_type is CBEventType.LLM:
-            options: Mapping[str, Any] = told.get(EventPayload.ADDITIONAL_KWARGS) or {}
-            messages = told.get(EventPayload.MESSAGES) or told.get(EventPayload.PROMPT) or ()
-            said = messages if isinstance(messages, str) else [_plain(each) for each in messages]
-            size = prompt_tokens([said, options.get("tools"), options.get("response_format")])
-            ours = model.get("class_name") in _OURS
-            wanted = self.meter.estimate(name, size, ours=ours, max_tokens=_limit(model, options))
-        self.meter.open(event_id, model=name, run=parent, name=name, wanted=wanted, deaf=fallback)
+        wanted = self._wanted(name, kind, model, told) if event_type is CBEventType.LLM else None
+        deaf, mute = kind is _Kind.FALLBACK, kind is _Kind.EMBEDDING
+        self.meter.open(event_id, model=name, run=parent, name=name, wanted=wanted, deaf=deaf, mute=mute)
         return event_id
+
+    def _wanted(self, name: str, kind: _Kind, model: Mapping[str, Any], told: Mapping[str, Any]) -> Estimate | None:
+        """Bound what a call may use; None without a budget."""
+        if self.budget is None:
+            return None
+        options: Mapping[str, Any] = told.get(EventPayload.ADDITIONAL_KWARGS) or {}
+        messages = told.get(EventPayload.MESSAGES) or told.get(EventPayload.PROMPT) or ()
+        said = messages if isinstance(messages, str) else [_plain(each) for each in messages]
+        size = prompt_tokens([said, options.get("tools"), options.get("response_format")])
+        return self.meter.estimate(name, size, ours=kind is not _Kind.OTHER, max_tokens=_limit(model, options))
 
     def on_event_end(
         self,
@@ -172,20 +187,19 @@ class CostHandler(Tally, BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Enter what a call used."""
+        self.meter.end(event_id)
         if event_type not in _COUNTED:
-            self.meter.end(event_id)
             return
         told = payload or {}
         error = told.get(EventPayload.EXCEPTION)
+        uses: Iterable[Used]
         if isinstance(error, BaseException):
-            self.meter.close(event_id, self._uses_of_failure(error))
+            uses = self._uses_of_failure(error)
         elif event_type is CBEventType.EMBEDDING:
-            # LlamaIndex does not say what it used, and begins several before it makes one; our client says it.
-            self.meter.close(event_id, [] if event_id in self._self_told else [("", None, None)])
-            self._self_told.discard(event_id)
+            uses = [("", None, None)]  # LlamaIndex does not say what it used, and begins several before it makes one
         else:
-            answer = told.get(EventPayload.RESPONSE) or told.get(EventPayload.COMPLETION)
-            self.meter.close(event_id, list(self._uses(answer)))
+            uses = list(self._uses(told.get(EventPayload.RESPONSE) or told.get(EventPayload.COMPLETION)))
+        self.meter.close(event_id, uses)
 
     def _uses(self, answer: Any) -> Iterator[Used]:
         """What LlamaIndex says of a call: one entry, or one for each member of a fallback that was asked."""

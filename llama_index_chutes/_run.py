@@ -28,6 +28,7 @@ from llama_index_chutes._structured import Plan
 from llama_index_chutes.llms import Chutes
 
 if TYPE_CHECKING:
+    from chutes_core.meter import Unbegun
     from llama_index_chutes.fallback import ChutesFallback
 
 __all__ = ["Run", "needs_of"]
@@ -105,8 +106,9 @@ class Run(Relay[Part]):
                 self._end = part
         return self._finish(draft, None)
 
-    def stream(self, draft: Draft[T]) -> Generator[T, None, None]:
+    def stream(self, draft: Draft[T], unbegun: Unbegun) -> Generator[T, None, None]:
         """Give out the answer as it comes."""
+        unbegun.begin()
         with self._attempts, closing(fallback(self, self._ask, clock=self._clock)) as given:
             for part in given:
                 chunk = draft.add(part) if type(part) is Delta else self._chunk(draft, part)
@@ -114,8 +116,9 @@ class Run(Relay[Part]):
                     yield chunk
         yield self._finish(draft, "")
 
-    async def astream(self, draft: Draft[T]) -> AsyncGenerator[T, None]:
+    async def astream(self, draft: Draft[T], unbegun: Unbegun) -> AsyncGenerator[T, None]:
         """Give out the answer as it comes."""
+        unbegun.begin()
         with self._attempts:
             async with aclosing(afallback(self, self._aask, clock=self._clock)) as given:
                 async for part in given:

@@ -25,6 +25,7 @@ from llama_index_chutes._messages import chat_response, completion_response
 
 if TYPE_CHECKING:
     from chutes_core import AsyncStream, Delta, Reply, Stream, ToolCallDelta
+    from chutes_core.meter import Unbegun
 
 __all__ = ["ChatDraft", "CompletionDraft", "Draft", "adrain", "drain"]
 
@@ -52,8 +53,9 @@ class Draft(Protocol[T_co]):
         """Return another provider's whole answer."""
 
 
-def drain(stream: Stream, draft: Draft[T_co]) -> Generator[T_co, None, None]:
+def drain(stream: Stream, draft: Draft[T_co], unbegun: Unbegun) -> Generator[T_co, None, None]:
     """Give out the chunks of a stream; leaving it early gives its connection back."""
+    unbegun.begin()
     with stream:
         for delta in stream:
             chunk = draft.add(delta)
@@ -62,8 +64,9 @@ def drain(stream: Stream, draft: Draft[T_co]) -> Generator[T_co, None, None]:
     yield draft.finish(stream.reply, "")
 
 
-async def adrain(stream: AsyncStream, draft: Draft[T_co]) -> AsyncGenerator[T_co, None]:
+async def adrain(stream: AsyncStream, draft: Draft[T_co], unbegun: Unbegun) -> AsyncGenerator[T_co, None]:
     """Give out the chunks of a stream; leaving it early gives its connection back."""
+    unbegun.begin()
     async with stream:
         async for delta in stream:
             chunk = draft.add(delta)

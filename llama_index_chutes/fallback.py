@@ -26,6 +26,7 @@ from chutes_core import ConfigurationError
 from chutes_core.clock import SystemClock
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
+from chutes_core.meter import Unbegun
 from chutes_core.settings import Settings
 from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept
@@ -244,12 +245,12 @@ class ChutesFallback(ChatModel):
     def _streamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> Generator[T, None, None]:
-        return self._run(messages, params, visible=True).stream(draft)
+        return self._run(messages, params, visible=True).stream(draft, Unbegun())
 
     def _astreamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> AsyncGenerator[T, None]:
-        return self._run(messages, params, visible=True).astream(draft)
+        return self._run(messages, params, visible=True).astream(draft, Unbegun())
 
     def _inquiry(
         self,

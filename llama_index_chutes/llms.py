@@ -11,6 +11,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
+from chutes_core.meter import Unbegun
 from chutes_core.request import build_chat_request, model_infos
 from llama_index_chutes._base import ChutesComponent, kept
 from llama_index_chutes._chat_model import ChatModel
@@ -155,12 +156,12 @@ class Chutes(ChutesComponent, ChatModel):
     def _streamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> Generator[T, None, None]:
-        return drain(self._client().stream(**self._request(messages, params)), draft)
+        return drain(self._client().stream(**self._request(messages, params)), draft, Unbegun())
 
     def _astreamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> AsyncGenerator[T, None]:
-        return adrain(self._async_client().stream(**self._request(messages, params)), draft)
+        return adrain(self._async_client().stream(**self._request(messages, params)), draft, Unbegun())
 
     def _inquiry(
         self,
