@@ -31,11 +31,10 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 
-from chutes_core import Kind
-from chutes_core.failures import failure
 from llama_index_chutes._stream import ChatDraft, CompletionDraft, Draft
 from llama_index_chutes._structured import Inquiry
 from llama_index_chutes._tools import Toolbox, chosen_tool, selections_in, tool_specs
+from llama_index_chutes._unusable import invalid_calls, said_of, unusable
 
 if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel
@@ -84,6 +83,9 @@ class ChatModel(FunctionCallingLLM):
 
         def _speaker(self, response: ChatResponse) -> str:
             """Name the model that gave a response."""
+
+        def _is_sealed(self) -> bool:
+            """Whether answers may have come sealed: their words are then for nobody but the caller."""
 
     # ------------------------------------------------------------------------------------------------ messages
 
@@ -179,10 +181,8 @@ class ChatModel(FunctionCallingLLM):
                 call would be to lose it.
             ValueError: There is none, and ``error_on_no_tool_call`` is set.
         """
-        invalid = response.message.additional_kwargs.get("invalid_tool_calls")
-        if invalid:
-            said = "; ".join(f"the call of {call['function']['name']!r}: {call['error']}" for call in invalid)
-            raise failure(Kind.MALFORMED, said, model=self._speaker(response))
+        if invalid := invalid_calls(response):
+            raise unusable(said_of(invalid), response, model=self._speaker(response), quiet=self._is_sealed())
         selections = selections_in(response.message)
         if not selections and error_on_no_tool_call:
             said = (response.message.content or "")[:200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
@@ -15,12 +15,13 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
 
-from chutes_core import Choice, Kind, Reply, TimeLimits, Usage
+from chutes_core import Kind, TimeLimits, Usage
 from chutes_core.failures import failure
 from chutes_core.fallback.bounded import abounded, bounded
 from chutes_core.fallback.foreign import as_failure
 from llama_index_chutes._parts import Final, Wanted
 from llama_index_chutes._tools import Toolbox
+from llama_index_chutes._unusable import arrived, usage_of
 
 __all__ = ["Question", "aparts", "has_calls", "parts"]
 
@@ -202,8 +203,7 @@ class _Check:
         found = as_failure(error, self._question.name) if isinstance(error, Exception) else None
         if found is None or found.partial_reply is not None or self._last is None:
             return
-        text = self._last.message.content or ""
-        found.partial_reply = Reply(None, self._question.name, (Choice(0, text, "", (), (), None),), self._usage)
+        found.partial_reply = replace(arrived(self._last, self._question.name), usage=self._usage)
         if found is not error:
             raise found from error
 
@@ -277,12 +277,3 @@ def _finish_reasons(raw: object) -> list[object] | None:
 
 
 _NONE = object()
-
-
-def usage_of(chunk: ChatResponse) -> Usage | None:
-    """Read what a chunk says of the tokens used, where integrations put it."""
-    raw = chunk.raw
-    told = raw.get("usage") if isinstance(raw, Mapping) else getattr(raw, "usage", None)
-    if isinstance(told, BaseModel):
-        told = told.model_dump()
-    return Usage.parse(told if isinstance(told, Mapping) else chunk.additional_kwargs or None)

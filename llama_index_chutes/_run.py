@@ -106,9 +106,9 @@ class Run(Relay[Part]):
                 self._end = part
         return self._finish(draft, None)
 
-    def stream(self, draft: Draft[T], unbegun: Unbegun) -> Generator[T, None, None]:
+    def stream(self, draft: Draft[T], before: Unbegun) -> Generator[T, None, None]:
         """Give out the answer as it comes."""
-        unbegun.begin()
+        before.begin()
         with self._attempts, closing(fallback(self, self._ask, clock=self._clock)) as given:
             for part in given:
                 chunk = draft.add(part) if type(part) is Delta else self._chunk(draft, part)
@@ -116,9 +116,9 @@ class Run(Relay[Part]):
                     yield chunk
         yield self._finish(draft, "")
 
-    async def astream(self, draft: Draft[T], unbegun: Unbegun) -> AsyncGenerator[T, None]:
+    async def astream(self, draft: Draft[T], before: Unbegun) -> AsyncGenerator[T, None]:
         """Give out the answer as it comes."""
-        unbegun.begin()
+        before.begin()
         with self._attempts:
             async with aclosing(afallback(self, self._aask, clock=self._clock)) as given:
                 async for part in given:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chutes_core import AsyncStream, Delta, Reply, Stream, ToolCallDelta
     from chutes_core.meter import Unbegun
 
-__all__ = ["ChatDraft", "CompletionDraft", "Draft", "adrain", "drain"]
+__all__ = ["ChatDraft", "CompletionDraft", "Draft", "adrain", "drain", "unbegun"]
 
 T_co = TypeVar("T_co", covariant=True)
 M = TypeVar("M", bound=BaseModel)
@@ -53,9 +53,16 @@ class Draft(Protocol[T_co]):
         """Return another provider's whole answer."""
 
 
-def drain(stream: Stream, draft: Draft[T_co], unbegun: Unbegun) -> Generator[T_co, None, None]:
+def unbegun() -> Unbegun:
+    """Look after the call of a stream until that begins; it is for the generator that gives the stream."""
+    from chutes_core.meter import Unbegun  # what a call needs is not loaded before the first
+
+    return Unbegun()
+
+
+def drain(stream: Stream, draft: Draft[T_co], before: Unbegun) -> Generator[T_co, None, None]:
     """Give out the chunks of a stream; leaving it early gives its connection back."""
-    unbegun.begin()
+    before.begin()
     with stream:
         for delta in stream:
             chunk = draft.add(delta)
@@ -64,9 +71,9 @@ def drain(stream: Stream, draft: Draft[T_co], unbegun: Unbegun) -> Generator[T_c
     yield draft.finish(stream.reply, "")
 
 
-async def adrain(stream: AsyncStream, draft: Draft[T_co], unbegun: Unbegun) -> AsyncGenerator[T_co, None]:
+async def adrain(stream: AsyncStream, draft: Draft[T_co], before: Unbegun) -> AsyncGenerator[T_co, None]:
     """Give out the chunks of a stream; leaving it early gives its connection back."""
-    unbegun.begin()
+    before.begin()
     async with stream:
         async for delta in stream:
             chunk = draft.add(delta)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
@@ -18,16 +19,17 @@ from llama_index.core.bridge.pydantic import BaseModel, ValidationError
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from pydantic_core import from_json
 
-from chutes_core import APIError, Kind
-from chutes_core.failures import failure
+from chutes_core import APIError
+from llama_index_chutes._json import candidates, values
+from llama_index_chutes._unusable import finish_reason, invalid_calls, said_of, unusable
 
-__all__ = ["Inquiry", "Mode", "Plan", "found_json"]
+__all__ = ["Inquiry", "Mode", "Plan"]
 
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V", bound=BaseModel)
 M_co = TypeVar("M_co", covariant=True)
 
 _NAME = re.compile(r"[^A-Za-z0-9_-]")
-_FENCED = re.compile(r"```(?:json|JSON)?\s*(.*?)\s*```", re.DOTALL)
 _NOT_OURS = ("tool_choice", "tool_required", "allow_parallel_tool_calls", "response_format", "tools")
 _IN_WORDS = (
     "Answer with one JSON object that conforms to this JSON schema, and with nothing else. Give values, "
@@ -131,44 +133,34 @@ class Plan(Generic[M]):
         return chunk.raw is not None
 
     def read(self, response: ChatResponse) -> M:
-        """Return the answer.
+        """Return the answer: the first JSON in it that is of the form that was asked for.
 
         Raises:
-            MalformedReplyError: It is none, or not of the form that was asked for.
+            MalformedReplyError: There is none.
         """
         text = self._text(response)
-        try:
-            return self.output_cls.model_validate_json(found_json(text))
-        except ValidationError as problem:
-            faults = "; ".join(
-                f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in problem.errors()
-            )
-            if not self.quiet:
-                raise self._failure(f"it is not a {self.output_cls.__name__}: {faults}", response) from problem
-        except ValueError as problem:
-            if not self.quiet:
-                raise self._failure(str(problem), response) from None
-        raise self._failure(f"it is not a {self.output_cls.__name__}", response)
+        problems: list[tuple[bool, ValidationError]] = []
+        for found in candidates(text):
+            try:
+                return self.output_cls.model_validate_json(found)
+            except ValidationError as problem:
+                problems.append((not found.startswith("{"), problem))
+        # What is no object is rather a quotation: of an object it is said what it lacks.
+        first = min(problems, key=itemgetter(0))[1] if problems else None
+        raise self._failure(self._fault(text, first, response), response) from (None if self.quiet else first)
 
     def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
         """Return as much of the answer as can be read of a chunk, or None."""
-        text = self._text(response)
-        start = text.find("{")
-        if start < 0:
-            return None
-        try:
-            value = from_json(text[start:].encode(), allow_partial="trailing-strings")
-        except ValueError:
-            return None
-        try:
-            return self.output_cls.model_validate(value)
-        except ValidationError:
-            if not self._flexible:
-                self._flexible.append(create_flexible_model(self.output_cls))
-            try:
-                return self._flexible[0].model_validate(value)
-            except ValidationError:
-                return None
+        for found, may_go_on in values(self._text(response)):
+            value = from_json(found, allow_partial="trailing-strings")
+            piece = _validated(self.output_cls, value)
+            if piece is not None:
+                return piece
+            if may_go_on:
+                if not self._flexible:
+                    self._flexible.append(create_flexible_model(self.output_cls))
+                return _validated(self._flexible[0], value)
+        return None
 
     @staticmethod
     def _text(response: ChatResponse) -> str:
@@ -179,11 +171,28 @@ class Plan(Generic[M]):
                 return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
         return response.message.content or ""
 
+    def _fault(self, text: str, problem: ValidationError | None, response: ChatResponse) -> str:
+        """Say what is wrong with an answer."""
+        if self.quiet:
+            return f"it is not a {self.output_cls.__name__}"
+        if problem is not None:
+            faults = (f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in problem.errors())
+            return f"it is not a {self.output_cls.__name__}: {'; '.join(faults)}"
+        if text.strip():
+            return f"there is no JSON in {text.strip()[:200]!r}"
+        return said_of(invalid_calls(response)) or "it is empty"
+
     def _failure(self, what: str, response: ChatResponse) -> APIError:
-        raw = response.raw if isinstance(response.raw, Mapping) else {}
-        reasons = [choice.get("finish_reason") for choice in raw.get("choices") or ()]
-        cut = " The answer was cut at max_tokens." if "length" in reasons else ""
-        return failure(Kind.MALFORMED, f"the structured answer cannot be used: {what}.{cut}", model=self.model)
+        cut = " The answer was cut at max_tokens." if finish_reason(response) == "length" else ""
+        said = f"the structured answer cannot be used: {what}.{cut}"
+        return unusable(said, response, model=self.model, quiet=self.quiet)
+
+
+def _validated(model: type[V], value: object) -> V | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def _with_last(messages: Sequence[ChatMessage], block: TextBlock) -> list[ChatMessage]:
@@ -194,33 +203,3 @@ def _with_last(messages: Sequence[ChatMessage], block: TextBlock) -> list[ChatMe
             copied[position] = copied[position].model_copy(update={"blocks": [*copied[position].blocks, block]})
             return copied
     return [*copied, ChatMessage(role=MessageRole.USER, blocks=[block])]
-
-
-def found_json(text: str) -> str:
-    r"""Find the JSON value in an answer: alone, fenced, or behind a thought or a polite sentence.
-
-    >>> found_json('<think>hm</think>\nHere you are:\n```json\n{"a": 1}\n```')
-    '{"a": 1}'
-
-    Raises:
-        ValueError: There is none.
-    """
-    text = text.rpartition("</think>")[2].strip()
-    for candidate in (text, *_FENCED.findall(text)):
-        if _loads(candidate):
-            return str(candidate)
-    for match in re.finditer(r"[{\[]", text):
-        try:
-            _, length = json.JSONDecoder().raw_decode(text[match.start() :])
-        except ValueError:
-            continue
-        return text[match.start() : match.start() + length]
-    raise ValueError(f"there is no JSON in {text[:200]!r}" if text else "it is empty")
-
-
-def _loads(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

@@ -26,7 +26,6 @@ from chutes_core import ConfigurationError
 from chutes_core.clock import SystemClock
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
-from chutes_core.meter import Unbegun
 from chutes_core.settings import Settings
 from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept
@@ -35,7 +34,7 @@ from llama_index_chutes._members import Seat, as_model, public_copy, seats_of
 from llama_index_chutes._parts import Wanted
 from llama_index_chutes._restart import acollect, arender, collect, is_restart, render
 from llama_index_chutes._run import Run
-from llama_index_chutes._stream import Draft
+from llama_index_chutes._stream import Draft, unbegun
 from llama_index_chutes.llms import Chutes
 
 __all__ = [
@@ -245,12 +244,12 @@ class ChutesFallback(ChatModel):
     def _streamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> Generator[T, None, None]:
-        return self._run(messages, params, visible=True).stream(draft, Unbegun())
+        return self._run(messages, params, visible=True).stream(draft, unbegun())
 
     def _astreamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> AsyncGenerator[T, None]:
-        return self._run(messages, params, visible=True).astream(draft, Unbegun())
+        return self._run(messages, params, visible=True).astream(draft, unbegun())
 
     def _inquiry(
         self,
@@ -264,6 +263,9 @@ class ChutesFallback(ChatModel):
     def _speaker(self, response: ChatResponse) -> str:
         told = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None
         return str(told or "The model")
+
+    def _is_sealed(self) -> bool:
+        return any(seat.member.sealed for seat in self._seats())
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""

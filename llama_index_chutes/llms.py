@@ -11,13 +11,12 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
-from chutes_core.meter import Unbegun
 from chutes_core.request import build_chat_request, model_infos
 from llama_index_chutes._base import ChutesComponent, kept
 from llama_index_chutes._chat_model import ChatModel
 from llama_index_chutes._messages import wire_messages
 from llama_index_chutes._metadata import described
-from llama_index_chutes._stream import Draft, adrain, drain
+from llama_index_chutes._stream import Draft, adrain, drain, unbegun
 from llama_index_chutes._structured import Mode, Plan
 from llama_index_chutes._tools import tool_specs
 
@@ -156,12 +155,12 @@ class Chutes(ChutesComponent, ChatModel):
     def _streamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> Generator[T, None, None]:
-        return drain(self._client().stream(**self._request(messages, params)), draft, Unbegun())
+        return drain(self._client().stream(**self._request(messages, params)), draft, unbegun())
 
     def _astreamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> AsyncGenerator[T, None]:
-        return adrain(self._async_client().stream(**self._request(messages, params)), draft, Unbegun())
+        return adrain(self._async_client().stream(**self._request(messages, params)), draft, unbegun())
 
     def _inquiry(
         self,
@@ -182,11 +181,14 @@ class Chutes(ChutesComponent, ChatModel):
         infos = self._infos(model)
         json_mode = all(info.supports("json_mode") for info in infos)
         mode = self._structured_mode(infos)
-        asked, quiet = model or self.model, bool(self.e2ee)
+        asked, quiet = model or self.model, self._is_sealed()
         return Plan.make(output_cls, mode, messages, params, model=asked, json_mode=json_mode, quiet=quiet)
 
     def _speaker(self, response: ChatResponse) -> str:
         return self.model
+
+    def _is_sealed(self) -> bool:
+        return bool(self.e2ee)
 
     def _structured_mode(self, infos: Sequence[ModelInfo]) -> Mode:
         wish = self.pydantic_program_mode

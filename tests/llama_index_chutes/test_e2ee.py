@@ -200,6 +200,8 @@ def test_an_answer_without_its_form_is_not_quoted(server: LocalChutes) -> None:
         assert error.kind is Kind.MALFORMED
         assert error.__cause__ is None
         assert error.__context__ is None
+        assert "echo" in error.partial, "whoever asked may read it"
+        assert "echo" not in f"{error.partial_reply!r} {pickle.loads(pickle.dumps(error)).partial}"
     told = f"{alone.value} {caught.value} {caught.value.attempts} {caught.value.exceptions!r}"
     assert "it is not a Strict" in told
     assert "walrus" not in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from llama_index.core.program.function_program import FunctionCallingProgram
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
-from chutes_core import MalformedReplyError, StreamFailedError
+from chutes_core import APIError, MalformedReplyError, StreamFailedError
 from chutes_core.testing import Answer, Fault
-from llama_index_chutes._structured import found_json
+from llama_index_chutes import FallbackError
+from llama_index_chutes._json import candidates
 
 from .rigs import Outcome, gather, rig
+from .stages import MEMBERS, POLICY, stage
 
 METHODS = [
     "structured_predict",
@@ -114,6 +117,56 @@ def test_an_answer_in_a_wrapping_is_unwrapped(method: str, said: str) -> None:
     assert predict(made.llm, method).last == OSLO
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Based on source [1]: {json}",
+        "I use {name} and {people}, in {this order}: {json}",
+        'For {"example": 1} the answer is {json}',
+        "The list [1, 2] and\n```json\n{json}\n```",
+        '<think>Perhaps {"name": "Paris", "people": 2}.</think>\n{json}',
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_answer_is_the_first_json_of_its_form(method: str, said: str) -> None:
+    """What is quoted before it, of another form or in a thought, is not taken for it, nor shown as a piece of it."""
+    made = rig(
+        [Answer(said.replace("{json}", OSLO.model_dump_json()), pieces=20)],
+        pydantic_program_mode=PydanticProgramMode.LLM,
+    )
+    outcome = predict(made.llm, method)
+    assert outcome.last == OSLO
+    if "stream" in method and "think" not in said:
+        names = [getattr(piece, "name", None) or "" for piece in outcome.chunks]
+        assert all("Oslo".startswith(name) for name in names)
+        assert len(names) > 2
+
+
+@pytest.mark.parametrize("said", ["{json}", "Sure: {json}", "```json\n{json}\n```"])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_may_speak_of_thoughts(method: str, said: str) -> None:
+    """The mark at which a thought ends does no harm inside of a string."""
+    city = City(name="a </think> b", people=3)
+    made = rig([Answer(said.replace("{json}", city.model_dump_json()), pieces=9)])
+    assert predict(made.llm, method).last == city
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"company": {json}}',
+        '{"company": {json}, "city": "Bern',
+        "[{json}]",
+        "<think>{json}?</think> No, I cannot say.",
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_part_of_something_else_is_no_answer(method: str, said: str) -> None:
+    """An object inside of another one, of a list, of a thought or of an answer that was cut means something else."""
+    made = rig([Answer(said.replace("{json}", OSLO.model_dump_json()))])
+    assert isinstance(predict(made.llm, method).error, MalformedReplyError)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_tool_that_was_answered_in_words(method: str) -> None:
     """A model that was to call a tool and wrote the JSON instead is understood."""
@@ -128,6 +181,7 @@ def test_a_tool_that_was_answered_in_words(method: str) -> None:
         ('{"name": "Oslo", "people": "many"}', "people"),
         ("I would rather not.", "no JSON"),
         ('{"name": "Os', "no JSON"),
+        ('As [1] says: {"name": "Oslo"}', "people: Field required"),
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
@@ -136,6 +190,42 @@ def test_an_answer_of_another_form_is_an_error(method: str, said: str, why: str)
     outcome = predict(rig([Answer(said)]).llm, method)
     assert isinstance(outcome.error, MalformedReplyError)
     assert why in str(outcome.error)
+    assert outcome.error.partial == said
+    assert outcome.error.partial_reply is not None
+    assert outcome.error.partial_reply.usage is not None
+
+
+class Miscalled(Answer):
+    """A call of the tool that gives the answer, with arguments that are no JSON."""
+
+    def deltas(self) -> list[dict[str, object]]:
+        function = {"name": "City", "arguments": '{"name": Oslo}'}
+        return [{"tool_calls": [{"index": 0, "id": "call_0", "type": "function", "function": function}]}]
+
+    def body(self, model: str) -> dict[str, object]:
+        choice = {"index": 0, "message": {"content": None, **self.deltas()[0]}, "finish_reason": "tool_calls"}
+        return {**super().body(model), "choices": [choice]}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_call_that_cannot_be_read_is_named(method: str) -> None:
+    """The error says which tool was called and what is wrong, and has the arguments as they were written."""
+    outcome = predict(rig([Miscalled("")], pydantic_program_mode=PydanticProgramMode.FUNCTION).llm, method)
+    assert isinstance(outcome.error, MalformedReplyError)
+    assert "the call of 'City': the arguments are not valid JSON" in str(outcome.error)
+    assert outcome.error.partial == '{"name": Oslo}'
+    assert outcome.error.partial_reply is not None
+    assert [call.name for call in outcome.error.partial_reply.invalid_tool_calls] == ["City"]
+    assert outcome.error.partial_reply.usage is not None
+
+
+def test_members_of_a_fallback_say_what_arrived() -> None:
+    """So does the failure of each, when none gives the object."""
+    said = ["I would rather not.", '{"name": "Oslo"}']
+    policy = replace(POLICY, max_attempts=2)
+    outcome = predict(stage([Answer(text) for text in said], MEMBERS[:2], policy=policy).llm, "structured_predict")
+    assert isinstance(outcome.error, FallbackError)
+    assert [error.partial for error in outcome.error.exceptions if isinstance(error, APIError)] == said
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -198,6 +288,5 @@ def test_many_at_once() -> None:
 def test_json_is_found_as_it_stands() -> None:
     """Braces inside of strings do not mislead, and nothing is rewritten."""
     text = json.dumps({"a": "} { ```json"})
-    assert found_json(f"So: {text} ok?") == text
-    with pytest.raises(ValueError, match="empty"):
-        found_json(" ")
+    assert list(candidates(f"So: {text} ok?")) == [text]
+    assert list(candidates(" ")) == []

@@ -156,6 +156,9 @@ def test_an_invalid_call_is_an_error_and_not_a_lost_one() -> None:
     with pytest.raises(MalformedReplyError, match=r"'pay'.*not valid JSON") as caught:
         made.llm.get_tool_calls_from_response(last, error_on_no_tool_call=False)
     assert caught.value.kind is Kind.MALFORMED
+    assert caught.value.partial == '{"amount": 10'
+    assert caught.value.partial_reply is not None
+    assert caught.value.partial_reply.usage is not None
 
 
 @pytest.mark.parametrize("method", ["predict_and_call", "apredict_and_call"])
