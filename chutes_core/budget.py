@@ -11,8 +11,8 @@ is over, what it really used takes the place of the reservation.
 <Budget: $0.004 of $0.01 spent>
 >>> budget.reserve("acme/one", Estimate(2_000, 0.008))
 Traceback (most recent call last):
-chutes_core.errors.BudgetExceededError: Nothing was sent to acme/one: this call may cost up to $0.008, and of the \
-budget of $0.01, $0.006 is left ($0.004 spent, $0 reserved by calls under way). ...
+chutes_core.errors.BudgetExceededError: Nothing was sent to acme/one: this call may cost up to $0.008, with $0.006 \
+of $0.01 left ($0.004 spent, $0 reserved by calls under way). ...
 """
 
 from __future__ import annotations
@@ -212,17 +212,17 @@ class Budget(Ledger):
                 budget=self,
             )
         usd, used = wanted.usd or 0.0, spent.usage.total_tokens
-        for limit, asked, done, kept, show, verb in (
-            (self.usd, usd, spent.cost, held.usd or 0.0, _dollars, "cost"),
-            (self.tokens, float(wanted.tokens), float(used), float(held.tokens), _count, "use"),
+        for limit, asked, done, kept, show, whole, verb in (
+            (self.usd, usd, spent.cost, held.usd or 0.0, _dollars, _dollars, "cost"),
+            (self.tokens, float(wanted.tokens), float(used), float(held.tokens), _count, _tokens, "use"),
         ):
             if limit is None or done + kept + asked <= limit * (1 + 1e-12):
                 continue
             left = max(limit - done - kept, 0.0)
             raise BudgetExceededError(
-                f"Nothing was sent to {model}: this call may {verb} up to {show(asked)}, and of the budget of "
-                f"{show(limit)}, {show(left)} is left ({show(done)} spent, {show(kept)} reserved by calls under way). "
-                "A smaller max_tokens makes the call smaller; raise the limit, or call budget.reset() to begin anew.",
+                f"Nothing was sent to {model}: this call may {verb} up to {whole(asked)}, with {show(left)} of "
+                f"{whole(limit)} left ({show(done)} spent, {show(kept)} reserved by calls under way). Lower max_tokens "
+                "to make the call smaller, raise the limit, or call budget.reset() to start over.",
                 model=model,
                 budget=self,
             )
@@ -307,3 +307,7 @@ def _dollars(amount: float) -> str:
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
+
+
+def _tokens(number: float) -> str:
+    return f"{_count(number)} token{'' if number == 1 else 's'}"

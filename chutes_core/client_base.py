@@ -15,12 +15,13 @@ from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
-from chutes_core.errors import ChutesWarning, ConfigurationError, Kind, RequestRefusedError
+from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
 from chutes_core.images import ImagePolicy
 from chutes_core.meter import Account
 from chutes_core.model_info import ModelInfo
+from chutes_core.not_found import Wanted, with_hint
 from chutes_core.request import ChatParams, ChatRequest, build_chat_request, check_model, model_infos
 from chutes_core.response import Reply
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
@@ -126,7 +127,10 @@ class ClientBase:
         if self._closed:
             raise ConfigurationError("This client is closed; make a new one.")
         limits = self.limits if timeout is None else TimeLimits.of(timeout)
-        return CallPolicy(limits, self.max_retries, self._clock)
+        return CallPolicy(limits, self.max_retries, self._clock, explain=self._explained)
+
+    def _explained(self, error: APIError, wanted: Wanted | None) -> APIError:
+        return error if error.model is None else with_hint(error, self.catalog, wanted)
 
     def _build(self, messages: Sequence[Message], model: str, params: ChatParams, *, stream: bool) -> ChatRequest:
         request = build_chat_request(

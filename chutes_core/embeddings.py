@@ -151,6 +151,10 @@ def fit_dimensions(vectors: list[list[float]], dimensions: int | None) -> list[l
     return [[number / length for number in vector] for vector, length in zip(cut, lengths, strict=True)]
 
 
+class _Batch(JsonCall):
+    wanted = "embedding"
+
+
 class EmbedCall:
     """One batch of texts to vectors; a limit for the whole call is for each batch.
 
@@ -212,7 +216,7 @@ class EmbedCall:
                 hold.release()
 
     def _ask(self, body: Mapping[str, object], give_up: frozenset[Kind]) -> Flow[Embeddings]:
-        call = JsonCall(replace(self._request, body=body), self._policy, model=self._model, give_up=give_up)
+        call = _Batch(replace(self._request, body=body), self._policy, model=self._model, give_up=give_up)
         reply = yield from call.run()
         if isinstance(reply, Mapping) and "data" not in reply and (reply.get("error") or reply.get("detail")):
             raise reported_error(reply, model=self._model)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chutes_core import errors as e
 from chutes_core.errors import APIError, Kind, Retry, Scope
 
-__all__ = ["FACTS", "RULES", "Facts"]
+__all__ = ["FACTS", "REMEDIES_FOR_ALL", "RULES", "Facts"]
 
 RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     # statuses ("()" is any), a phrase of the body in lower case ("" is any), the kind
@@ -90,29 +90,29 @@ _WHOLE = "What arrived is in .partial and is not a whole answer: ask again, or l
 FACTS: Mapping[Kind, Facts] = {
     Kind.CAPACITY: Facts(
         e.CapacityError, _TARGET, _HERE, "every machine that serves this model is busy",
-        "Wait some seconds, or let another model take over with a fallback.", wait=4.0,
+        "Wait a few seconds, or let another model take over with a fallback.", wait=4.0,
     ),
     Kind.ACCOUNT_LIMIT: Facts(
-        e.AccountLimitError, _ACCOUNT, _ELSEWHERE, "a limit of your account is reached",
-        "Add balance or wait for the next day; other models of this account are limited too.",
+        e.AccountLimitError, _ACCOUNT, _ELSEWHERE, "your account has reached a limit",
+        "Add balance or wait until tomorrow; the limit holds for every model of this account.",
     ),
     Kind.EDGE_LIMIT: Facts(
-        e.RateLimitError, _ACCOUNT, _ELSEWHERE, "the edge turned the request away, as it does when it sees no key",
+        e.RateLimitError, _ACCOUNT, _ELSEWHERE, "the edge rejected the request, as it does when it sees no key",
         "Check that the key is sent as 'Authorization: Bearer …' and is valid; if it is, slow down.",
     ),
     Kind.ENDPOINT_LIMIT: Facts(
-        e.RateLimitError, _TARGET, _HERE, "this endpoint takes a few requests a minute from everyone together",
-        "Try again in the next minute.", wait=20.0,
+        e.RateLimitError, _TARGET, _HERE, "this endpoint allows a few requests a minute, shared by all users",
+        "Try again in a minute.", wait=20.0,
     ),
     Kind.RATE_LIMIT: Facts(
         e.RateLimitError, _TARGET, _HERE, "too many requests at once", "Slow down, or ask another model.", wait=2.0,
     ),
     Kind.NOT_INCLUDED: Facts(
         e.PaymentRequiredError, _TARGET, _ELSEWHERE, "your plan does not include this model",
-        "Choose a model that it includes, or add balance.",
+        "Choose a model that is included, or add balance.",
     ),
     Kind.COLD: Facts(
-        e.ColdModelError, _TARGET, _ELSEWHERE, "no machine runs this model just now",
+        e.ColdModelError, _TARGET, _ELSEWHERE, "no machine is running this model now",
         "Ask another model, or wake this one with client.warm_up(model) and try again when it is hot.",
     ),
     Kind.DISABLED: Facts(e.UnavailableError, _TARGET, _ELSEWHERE, "this model is switched off", _ANOTHER),
@@ -128,70 +128,71 @@ FACTS: Mapping[Kind, Facts] = {
         e.UnavailableError, _TARGET, _HERE, "the edge could not reach the gateway", "Try again in a moment.", wait=1.0,
     ),
     Kind.GATEWAY_TIMEOUT: Facts(
-        e.UnavailableError, _TARGET, _ELSEWHERE, "the edge gave up waiting; it does after about 600 seconds",
+        e.UnavailableError, _TARGET, _ELSEWHERE, "the edge stopped waiting, as it does after about 600 seconds",
         "Stream long answers, lower max_tokens, or ask a faster model.",
     ),
     Kind.PAYMENT: Facts(
-        e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE, "quota and balance of your account are used up",
-        "Add balance, or wait for the reset (.quota_reset_at where the service said it).",
+        e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE, "the quota and the balance of your account are used up",
+        "Add balance, or wait for the reset (.quota_reset_at, if the service said when).",
     ),
     Kind.OWNER_PAYMENT: Facts(
         e.PaymentRequiredError, _TARGET, _ELSEWHERE, "the owner of this model has no balance left", _ANOTHER,
     ),
     Kind.AUTHENTICATION: Facts(
-        e.AuthenticationError, _ACCOUNT, _ELSEWHERE, "the key is not accepted, or lacks the scope for this",
-        "Check the key (CHUTES_OAUTH_TOKEN wins over CHUTES_API_KEY); an expired token has to be renewed.",
+        e.AuthenticationError, _ACCOUNT, _ELSEWHERE, "the key was rejected, or lacks the scope for this",
+        "Check the key (CHUTES_OAUTH_TOKEN takes precedence over CHUTES_API_KEY); renew an expired token.",
     ),
     Kind.PERMISSION: Facts(
         e.PermissionDeniedError, _ACCOUNT, _ELSEWHERE, "the token lacks the scope for this",
-        "Inference needs the scope 'chutes:invoke'.",
+        "Use one with the scope 'chutes:invoke', which inference needs.",
     ),
     Kind.MODEL_NOT_FOUND: Facts(
         e.ModelNotFoundError, _TARGET, _ELSEWHERE,
-        "the name is unknown or has gone, the key may not use it, or every member of the list is cold",
-        "See the names of today with `chutes-connect models` or client.models().",
+        "no such model, or the key may not use it, or every model of the list is cold",
+        "List the current models with `chutes-connect models` or client.models().",
     ),
     Kind.ROUTE_NOT_FOUND: Facts(
-        e.ModelNotFoundError, _REQUEST, _NEVER, "this address has no such path",
+        e.ModelNotFoundError, _REQUEST, _NEVER, "there is nothing at this address",
         "Check the base URL: chat is at …/v1 of the gateway, embeddings are on another host.",
     ),
     Kind.NOT_CONFIDENTIAL: Facts(
-        e.ModelNotFoundError, _TARGET, _ELSEWHERE, "confidential compute was asked for and this model has none",
+        e.ModelNotFoundError, _TARGET, _ELSEWHERE, "confidential compute was required, and this model has none",
         "Choose a model with confidential compute.",
     ),
     Kind.CONTEXT_LENGTH: Facts(
-        e.ContextLengthError, _REQUEST, _ELSEWHERE, "prompt and answer together do not fit the window",
+        e.ContextLengthError, _REQUEST, _ELSEWHERE, "prompt and answer together do not fit the context window",
         "Shorten the prompt, lower max_tokens, or choose a model with a larger window.",
     ),
     Kind.UNSUPPORTED: Facts(
-        e.InvalidRequestError, _REQUEST, _ELSEWHERE, "this model or the gateway does not take a part of the request",
-        "Leave that part out, or choose a model that takes it.",
+        e.InvalidRequestError, _REQUEST, _ELSEWHERE, "this model or the gateway does not support a part of the request",
+        "Leave that part out, or choose a model that supports it.",
     ),
     Kind.BAD_REQUEST: Facts(
-        e.InvalidRequestError, _REQUEST, _NEVER, "the request is not valid as it stands", "Change the request.",
+        e.InvalidRequestError, _REQUEST, _NEVER, "the request is not valid", "Change the request.",
     ),
     Kind.TOO_LARGE: Facts(
-        e.InvalidRequestError, _REQUEST, _NEVER, "the body is too large", "Send fewer or smaller images, or less text.",
+        e.InvalidRequestError, _REQUEST, _NEVER, "the request is too large",
+        "Send fewer or smaller images, or less text.",
     ),
     Kind.SEALED_NONCE: Facts(
-        e.PermissionDeniedError, _TARGET, _HERE, "the one-time number of the sealed request was used or too old",
-        "Try again: a fresh one is fetched.",
+        e.PermissionDeniedError, _TARGET, _HERE, "the nonce of the encrypted request was used before or has expired",
+        "Try again: a new one is fetched.",
     ),
     Kind.SEALED_INSTANCE: Facts(
-        e.UnavailableError, _TARGET, _HERE, "the machine that the request was sealed for has gone",
+        e.UnavailableError, _TARGET, _HERE, "the machine that the request was encrypted for is gone",
         "Try again: another machine is chosen.",
     ),
     Kind.SEALED_BUSY: Facts(
-        e.CapacityError, _TARGET, _HERE, "the machine that the request was sealed for is busy",
+        e.CapacityError, _TARGET, _HERE, "the machine that the request was encrypted for is busy",
         "Try again: another machine is chosen.", wait=0.5,
     ),
     Kind.SEALED_REPLY: Facts(
-        e.MalformedReplyError, _TARGET, _HERE, "the sealed answer was changed or cut on its way, and does not open",
+        e.MalformedReplyError, _TARGET, _HERE, "the encrypted answer was changed on its way and cannot be decrypted",
         _WHOLE, wait=0.5,
     ),
     Kind.ATTESTATION: Facts(
         e.AttestationError, _TARGET, _ELSEWHERE,
-        "no machine of this model proved what it is, so nothing of the request was sent",
+        "no machine of this model could prove that it is genuine, so nothing was sent",
         "Ask another model, or see docs/privacy.md for what is checked and how to change it.",
     ),
     Kind.CONNECT: Facts(
@@ -207,10 +208,10 @@ FACTS: Mapping[Kind, Facts] = {
         "Raise the limit, or ask another model.",
     ),
     Kind.STALL: Facts(
-        e.TimeLimitError, _TARGET, _ELSEWHERE, "the answer began and then nothing came within the time limit", _WHOLE,
+        e.TimeLimitError, _TARGET, _ELSEWHERE, "the answer began, then nothing more came within the time limit", _WHOLE,
     ),
     Kind.TOTAL_TIMEOUT: Facts(
-        e.TimeLimitError, _TARGET, _ELSEWHERE, "the whole answer did not come within the time limit",
+        e.TimeLimitError, _TARGET, _ELSEWHERE, "the answer was not complete within the time limit",
         "Raise the limit, lower max_tokens, or ask a faster model.",
     ),
     Kind.RESET: Facts(
@@ -234,6 +235,28 @@ FACTS: Mapping[Kind, Facts] = {
         "Ask again, or let another model take over.", wait=0.5,
     ),
     Kind.UNEXPECTED: Facts(
-        APIError, _TARGET, _ELSEWHERE, "the service answered in a way this library does not know", _ANOTHER,
+        APIError, _TARGET, _ELSEWHERE, "this library does not recognize the service's answer", _ANOTHER,
     ),
 }  # fmt: skip
+
+# What to do where every member of a fallback failed so: another one of the kind that `remedy` names is no help there.
+_BUSY = "Every member is busy: wait, add a model of another family, or raise `deadline` and `max_attempts`."
+_SLOW = "Every member is too slow: raise the time limits of the policy, lower max_tokens, or add a faster model."
+_BROKEN = "No member finished an answer; the longest part is in .partial. Try again, or add a model of another family."
+_OUT = "No member can answer now: add a model of another family, or try again later."
+
+REMEDIES_FOR_ALL: Mapping[Kind, str] = {
+    **dict.fromkeys((Kind.CAPACITY, Kind.SEALED_BUSY, Kind.RATE_LIMIT, Kind.ENDPOINT_LIMIT), _BUSY),
+    **dict.fromkeys((Kind.FIRST_TOKEN_TIMEOUT, Kind.TOTAL_TIMEOUT, Kind.GATEWAY_TIMEOUT), _SLOW),
+    **dict.fromkeys((Kind.STALL, Kind.RESET, Kind.TRUNCATED, Kind.RESTARTED, Kind.STREAM_ERROR), _BROKEN),
+    **dict.fromkeys((Kind.MALFORMED, Kind.SEALED_REPLY, Kind.EMPTY), _BROKEN),
+    **dict.fromkeys((Kind.DISABLED, Kind.EXHAUSTED, Kind.UPSTREAM, Kind.OWNER_PAYMENT, Kind.UNEXPECTED), _OUT),
+    Kind.COLD: "Every member is cold: add a model that is hot, or wake one with client.warm_up(model).",
+    Kind.NOT_INCLUDED: "Add a model that your plan includes, or add balance.",
+    Kind.MODEL_NOT_FOUND: "Check the names: `chutes-connect models` or client.models() lists the current models.",
+    Kind.NOT_CONFIDENTIAL: "Add a model with confidential compute.",
+    Kind.ATTESTATION: "Add another model, or see docs/privacy.md for what is checked and how to change it.",
+    Kind.CONTEXT_LENGTH: "Shorten the prompt, lower max_tokens, or add a model with a larger window.",
+    Kind.UNSUPPORTED: "Leave that part out, or add a model that supports it.",
+}
+"""By kind, the remedy where every member of a fallback failed; for other kinds that of :data:`FACTS` is right too."""

@@ -35,6 +35,7 @@ __all__ = [
     "message_of",
     "parse_retry_after",
     "reported_error",
+    "said_in",
 ]
 
 
@@ -65,6 +66,22 @@ def message_of(body: object) -> str:
     if isinstance(body, Iterable) and not isinstance(body, bytes):
         return "; ".join(filter(None, (_validation_entry(entry) for entry in body)))
     return ""
+
+
+def said_in(body: object) -> str:
+    """Find what a message quotes of an error body: a page of HTML is only called one.
+
+    >>> said_in({"detail": "model not found: acme/one"}), said_in("<html>…</html>"), said_in("")
+    ('model not found: acme/one', 'an HTML page', '')
+    """
+    if isinstance(body, str) and _is_page(body):
+        return "an HTML page" if body.strip() else ""
+    return message_of(body)
+
+
+def _is_page(body: object) -> bool:
+    """Whether a body is HTML, or nothing at all."""
+    return isinstance(body, str) and (body.lstrip().startswith("<") or not body.strip())
 
 
 def _unwrap_text(text: str) -> str:
@@ -117,18 +134,22 @@ def failure(
     request_id: str | None = None,
     retry_after: float | None = None,
     partial_reply: Reply | None = None,
+    why: str = "",
+    remedy: str = "",
 ) -> APIError:
     """Build the exception for a kind: what happened, why probably, and what to do.
 
+    ``why`` and ``remedy`` replace the table's, where more is known.
+
     >>> print(failure(Kind.COLD, "No instances available (yet)", model="acme/one", status_code=503))
-    acme/one: no machine runs this model just now (503: No instances available (yet)). Ask another model, \
+    acme/one: no machine is running this model now (503: No instances available (yet)). Ask another model, \
 or wake this one with client.warm_up(model) and try again when it is hot.
     """
     facts = FACTS[kind]
     said = redact(" ".join(said.split()))[:1000]
     reported = ": ".join(filter(None, (str(status_code or ""), said)))
     subject = f"{model}: " if model else ""
-    message = f"{subject}{facts.why}{f' ({reported})' if reported else ''}. {facts.remedy}"
+    message = f"{subject}{why or facts.why}{f' ({reported})' if reported else ''}. {remedy or facts.remedy}"
     return facts.error(
         message,
         kind=kind,
@@ -162,12 +183,10 @@ def error_from_response(
         body: object = json.loads(text)
     except (ValueError, RecursionError):
         body = text
-    html = isinstance(body, str) and (body.lstrip().startswith("<") or not body.strip())
-    said = "" if html else message_of(body)
     return failure(
         # An empty 429 is the edge's, like the HTML one: the gateway always says why.
-        kind_of(status, "<html" if html else said),
-        "an HTML page" if html and text.strip() else said,
+        kind_of(status, "<html" if _is_page(body) else message_of(body)),
+        said_in(body),
         model=model,
         status_code=status,
         body=body,

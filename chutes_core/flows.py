@@ -21,6 +21,7 @@ from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures import FACTS, error_from_response, failure, reported_error
 from chutes_core.images import ImagePolicy
 from chutes_core.meter import Account
+from chutes_core.not_found import Wanted
 from chutes_core.request import ChatRequest
 from chutes_core.response import Reply, ReplyMeta
 from chutes_core.settings import TimeLimits
@@ -47,6 +48,7 @@ class CallPolicy:
         clock: The clock.
         chance: A random number between 0 and 1, to spread retries.
         started: When the call began, where it is made of several; None is when it is made.
+        explain: Adds to a failure what is known of the model, given the kind of model that the call needs.
     """
 
     limits: TimeLimits
@@ -54,6 +56,7 @@ class CallPolicy:
     clock: Clock
     chance: Callable[[], float] = field(default=random.random)
     started: float | None = None
+    explain: Callable[[APIError, Wanted | None], APIError] = field(default=lambda error, wanted: error)
 
 
 def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: float | None) -> float | None:
@@ -84,6 +87,8 @@ class _Call:
 
     late = Kind.TOTAL_TIMEOUT
     """What it means that the reply's headers did not come in time."""
+    wanted: Wanted | None = None
+    """The kind of model that it needs."""
 
     def __init__(
         self, request: WireRequest, policy: CallPolicy, *, model: str | None = None, ledger: Account | None = None
@@ -114,6 +119,7 @@ class _Call:
             headers = yield Open(replace(self._request, secret=secret), self._policy.limits.connect, within)
         except StatusFailure as answer:
             error = error_from_response(answer.status, answer.content, answer.headers, model=self._model)
+            error = self._policy.explain(error, self.wanted)
         except WireFailure as problem:
             kind = _UNOPENED.get(problem.reason) or self._late(self.late)
             error = failure(kind, problem.said, model=self._model)
@@ -219,6 +225,8 @@ class JsonCall(_Call):
 class WholeCall(JsonCall):
     """A chat call whose reply comes in one piece."""
 
+    wanted = "chat"
+
     def __init__(
         self,
         request: WireRequest,
@@ -265,7 +273,7 @@ def _with_images(request: WireRequest, policy: ImagePolicy | None) -> Flow[WireR
 class StreamCall(_Call):
     """A chat call whose reply is streamed. It begins anew only while nothing has been seen of the answer."""
 
-    late = Kind.FIRST_TOKEN_TIMEOUT
+    late, wanted = Kind.FIRST_TOKEN_TIMEOUT, "chat"
 
     def __init__(
         self,

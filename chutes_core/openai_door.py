@@ -24,6 +24,7 @@ from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.errors import Retry
 from chutes_core.failures import error_from_response
 from chutes_core.flows import CallPolicy, WholeCall
+from chutes_core.not_found import with_hint
 from chutes_core.openai_bill import Bill
 from chutes_core.openai_stream import PassThrough
 from chutes_core.openai_transport import AsyncTransport, Transport
@@ -258,6 +259,7 @@ class Door(ClientBase):
     ) -> tuple[bytes, dict[str, str]]:
         """Put a failure into OpenAI's form, whose message the SDK shows, with the advice on retries that it obeys."""
         error = error_from_response(status, content, headers, model=question.model)
+        error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
         said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
         advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
         return json.dumps({"error": said}).encode(), advice

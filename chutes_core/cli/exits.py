@@ -141,7 +141,11 @@ _IN_WORDS = (
     (r"lower max_tokens", "lower --max-tokens"),
     (r"Raise the limit", "Raise --timeout"),
     (r"What arrived is in \.partial and is not a whole answer", "What arrived is not a whole answer"),
-    (r" \(\.quota_reset_at where the service said it\)", ""),
+    (r" \(\.quota_reset_at, if the service said when\)", ""),
+    (r"; the longest part is in \.partial", ""),
+    (r", add a model of another family, or raise `deadline` and `max_attempts`", " or add a model of another family"),
+    (r"raise the time limits of the policy, ", ""),
+    (r"embed\(\), ChutesEmbeddings.* or (`chutes-connect embed`)", r"\1"),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chutes_core.errors import Kind
@@ -171,12 +171,14 @@ class Health:
         """A table for a person."""
         with self._lock:
             now, rows = self._now(), sorted(self._vitals.items())
-        lines = [f"{'member':40} {'whole':>6} {'failed':>6} {'first token':>11}  now"]
-        for key, each in rows:
+        names = _shown([key for key, _ in rows])
+        width = max(map(len, ("member", *names)))
+        lines = [f"{'member':{width}} {'whole':>6} {'failed':>6} {'first token':>11}  now"]
+        for name, (_, each) in zip(names, rows, strict=True):
             wait = each.unwell_until - now
             state = f"last for {wait:.0f} s ({each.last_kind})" if wait > 0 else "well"
             ttft = "" if each.ttft is None else f"{each.ttft:.2f} s"
-            lines.append(f"{key.lstrip('|'):40} {each.successes:>6} {each.failures:>6} {ttft:>11}  {state}")
+            lines.append(f"{name:{width}} {each.successes:>6} {each.failures:>6} {ttft:>11}  {state}")
         return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, object]:
@@ -201,6 +203,18 @@ def _tell(vitals: Vitals, now: float) -> dict[str, object]:
         "ttft": vitals.ttft,
         "lacks": sorted(vitals.lacks),
     }
+
+
+def _shown(keys: Sequence[str]) -> list[str]:
+    """Name targets and accounts for a person: the host only where hosts differ.
+
+    >>> _shown(["https://a.test/v1|acme/one", "https://a.test/v1|acme/two", "account:default"])
+    ['acme/one', 'acme/two', 'account:default']
+    >>> _shown(["https://a.test/v1|acme/one", "|acme/one"])
+    ['https://a.test/v1|acme/one', 'acme/one']
+    """
+    hosts = {key.partition("|")[0] for key in keys if "|" in key}
+    return [key.partition("|")[2] if "|" in key and len(hosts) == 1 else key.removeprefix("|") for key in keys]
 
 
 def _read(data: Mapping[str, object], now: float) -> Vitals:

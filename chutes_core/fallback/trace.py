@@ -42,10 +42,14 @@ class Attempt:
     cost: float | None = None
     served: str | None = None
 
-    def __str__(self) -> str:
+    @property
+    def _brief(self) -> str:
+        """What happened, without the time it took."""
         how = {"failed": str(self.kind), "skipped": f"skipped, {self.detail}"}.get(self.outcome, self.outcome)
-        status = f" {self.status_code}" if self.status_code else ""
-        return f"{self.model}: {how}{status}" + (f" after {self.elapsed:.1f} s" if self.outcome != "skipped" else "")
+        return f"{self.model}: {how}" + (f" {self.status_code}" if self.status_code else "")
+
+    def __str__(self) -> str:
+        return self._brief + (f" after {self.elapsed:.1f} s" if self.outcome != "skipped" else "")
 
 
 class Receipt(NamedTuple):
@@ -67,8 +71,8 @@ class FallbackError(ChutesError, ExceptionGroup[APIError]):
     >>> busy = failure(Kind.CAPACITY, model="acme/one", status_code=429)
     >>> error = FallbackError.of([busy], [Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5)])
     >>> print(error.message)
-    No model gave a whole answer (1 attempt). acme/one: capacity 429 after 0.5 s. Wait some seconds, or let \
-another model take over with a fallback.
+    No model gave a whole answer (1 attempt). acme/one: capacity 429 after 0.5 s. Every member is busy: wait, add a \
+model of another family, or raise `deadline` and `max_attempts`.
     """
 
     attempts: tuple[Attempt, ...] = ()
@@ -76,13 +80,10 @@ another model take over with a fallback.
     @classmethod
     def of(cls, failures: Sequence[APIError], attempts: Sequence[Attempt], *, because: str = "") -> Self:
         """Make one of the failures of a call (there is at least one)."""
-        from chutes_core.failures import FACTS
-
-        told = "; ".join(map(str, attempts))
         made = sum(attempt.outcome != "skipped" for attempt in attempts)
         count = f"{made} attempt{'' if made == 1 else 's'}" + (f", {because}" if because else "")
-        advice = FACTS[failures[-1].kind].remedy
-        error = cls(f"No model gave a whole answer ({count}). {told}. {advice}", list(failures))
+        message = f"No model gave a whole answer ({count}). {_summed_up(attempts)}. {_remedy(failures)}"
+        error = cls(message, list(failures))
         error.attempts = tuple(attempts)
         return error
 
@@ -125,3 +126,35 @@ def _rebuild(message: str, failures: list[APIError], attempts: tuple[Attempt, ..
     error = FallbackError(message, failures)
     error.attempts = attempts
     return error
+
+
+def _summed_up(attempts: Sequence[Attempt]) -> str:
+    """List what happened, in the order in which each first did; what happened several times is said once.
+
+    >>> busy = Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5)
+    >>> _summed_up([busy, Attempt("acme/two", "failed", Kind.COLD, 503, 0.1), busy])
+    'acme/one: capacity 429 (2 times); acme/two: cold 503 after 0.1 s'
+    """
+    alike: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        alike.setdefault(attempt._brief, []).append(attempt)
+    told = (f"{brief} ({len(each)} times)" if len(each) > 1 else str(each[0]) for brief, each in alike.items())
+    return "; ".join(told)
+
+
+def _remedy(failures: Sequence[APIError]) -> str:
+    """Say what to do when every member has failed: as the last did, unless they failed in several ways.
+
+    >>> from chutes_core.failures import failure
+    >>> _remedy([failure(Kind.CAPACITY), failure(Kind.PAYMENT)]) == failure(Kind.PAYMENT).args[0].partition(". ")[2]
+    True
+    >>> _remedy([failure(Kind.CAPACITY), failure(Kind.COLD)])
+    'Try again later, or add a model of another family.'
+    """
+    from chutes_core.failure_table import FACTS, REMEDIES_FOR_ALL
+
+    last = failures[-1]
+    remedies = [REMEDIES_FOR_ALL.get(each.kind, FACTS[each.kind].remedy) for each in failures]
+    if last.scope is Scope.TARGET and len(set(remedies)) > 1:
+        return "Try again later, or add a model of another family."
+    return remedies[-1]

@@ -98,9 +98,10 @@ def test_a_limit_that_is_none_is_refused(given: dict[str, Any], said: str) -> No
 @pytest.mark.parametrize(
     ("limit", "wanted", "spent", "said"),
     [
-        ({"usd": 1.0}, Estimate(10, 0.5), 0.6, r"may cost up to \$0.5, and of the budget of \$1, \$0.4 is left"),
-        ({"tokens": 100}, Estimate(95, None), 0.0, "may use up to 95, and of the budget of 100, 90 is left"),
-        ({"usd": 9.0, "tokens": 50}, Estimate(60, 0.1), 0.0, "may use up to 60"),
+        ({"usd": 1.0}, Estimate(10, 0.5), 0.6, r"may cost up to \$0.5, with \$0.4 of \$1 left"),
+        ({"tokens": 100}, Estimate(95, None), 0.0, r"may use up to 95 tokens, with 90 of 100 tokens left \(10 spent"),
+        ({"usd": 9.0, "tokens": 50}, Estimate(60, 0.1), 0.0, "may use up to 60 tokens"),
+        ({"tokens": 1}, Estimate(40_960, None), 0.0, "may use up to 40,960 tokens, with 0 of 1 token left"),
         ({"usd": 1.0}, Estimate(10, None), 0.0, "its price is not known"),
     ],
 )

@@ -338,8 +338,8 @@ def test_the_message_says_what_why_and_what_to_do() -> None:
     """A person reads the model, the probable cause, the service's own words, and a remedy."""
     error = error_from_response(402, b'{"detail": "Subscription usage cap exceeded."}', model="acme/one")
     assert str(error) == (
-        "acme/one: quota and balance of your account are used up (402: Subscription usage cap exceeded.). "
-        "Add balance, or wait for the reset (.quota_reset_at where the service said it)."
+        "acme/one: the quota and the balance of your account are used up (402: Subscription usage cap exceeded.). "
+        "Add balance, or wait for the reset (.quota_reset_at, if the service said when)."
     )
 
 

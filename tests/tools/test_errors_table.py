@@ -28,7 +28,7 @@ def test_rows_say_what_follows() -> None:
     names, follows, told = row.strip("| ").split(" | ")
     assert names == "`context_length`<br>`ContextLengthError`<br>400, 422"
     assert follows == "the request<br>elsewhere"
-    assert told.startswith("Prompt and answer together do not fit the window. Shorten the prompt")
+    assert told.startswith("Prompt and answer together do not fit the context window. Shorten the prompt")
 
 
 def test_statuses_that_no_rule_names_are_what_the_code_takes_them_for() -> None:

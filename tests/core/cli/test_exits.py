@@ -48,6 +48,16 @@ def test_no_failure_speaks_python(kind: Kind) -> None:
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("kind", FACTS)
+def test_no_fallback_that_failed_is_told_to_be_one(kind: Kind) -> None:
+    """What to do when every member failed speaks neither Python nor of the option that was given already."""
+    attempts = [Attempt("acme/one", "failed", kind)] * 2
+    said = described(FallbackError.of([failure(kind, model="acme/one")] * 2, attempts))
+    assert f"acme/one: {kind} (2 times). " in said
+    words = ("client.", ".partial", "`deadline`", "`max_attempts`", "of the policy", "--fallback")
+    assert not any(word in said for word in words)
+
+
 def test_each_status_has_a_meaning() -> None:
     """The meanings are what the documentation lists."""
     assert len({status.meaning for status in Exit}) == len(Exit)

@@ -174,6 +174,20 @@ def test_a_table_for_a_person() -> None:
     assert repr(health) == "Health(2 members)"
 
 
+def test_the_table_lines_up_whatever_the_names() -> None:
+    """The first column is as wide as the longest name, and a host shows only where hosts differ."""
+    health = Health(now=lambda: 0.0)
+    health.succeeded("http://127.0.0.1:40137/v1|google/gemma-4-31B-turbo-TEE", ttft=0.5)
+    health.succeeded("http://127.0.0.1:40137/v1|a")
+    health.failed("account:default", Kind.PAYMENT)
+    head, *rows = str(health).splitlines()
+    assert [row.split()[0] for row in rows] == ["account:default", "a", "google/gemma-4-31B-turbo-TEE"]
+    assert {row.index("well") for row in rows[1:]} == {head.index("now")} == {rows[0].index("last for")}
+    health.succeeded("https://elsewhere.test/v1|a")
+    assert "http://127.0.0.1:40137/v1|a " in str(health)
+    assert len({line.index(word) for line, word in zip(str(health).splitlines()[2:], ["well"] * 3, strict=True)}) == 1
+
+
 def test_nonsense_is_not_restored() -> None:
     """Data of another form restores to nothing and raises nothing."""
     health = Health(now=lambda: 0.0)
