@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 import threading
@@ -19,16 +20,21 @@ from chutes_local.kinds import KINDS
 from chutes_local.server import LocalChutes
 
 DEFAULT_PORT = 8765
+PROG = "python -m chutes_local"
+_WINDOWS_IN_USE = 10048  # WSAEADDRINUSE
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m chutes_local",
-        description="Run the embedded Chutes: the service's interface here, a small model behind it.",
-        epilog="Example: --model-fault 'Qwen/Qwen3-32B-TEE=capacity:0.3' --model-fault '*=cold x1'",
+        prog=prog,
+        description="Run the embedded Chutes: the service's interface, with a small model behind it.",
+        epilog="examples:\n"
+        f"  {prog} --port 0 --backend echo\n"
+        f"  {prog} --model-fault 'Qwen/Qwen3-32B-TEE=capacity:0.3' --model-fault '*=cold x1'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    made.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 for any free port (default: %(default)s)")
     made.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     made.add_argument(
         "--backend",
@@ -41,17 +47,23 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TARGET=KIND",
-        help="let a model (or path) fail; may be given several times",
+        help="make a model (or path) fail; may be repeated",
     )
-    made.add_argument("--seed", type=int, default=0, help="fixes the probabilities (default: %(default)s)")
-    made.add_argument("--strict-keys", action="store_true", help="refuse keys that do not look like Chutes' own")
-    made.add_argument("--list-faults", action="store_true", help="list the kinds of faults, and end")
+    made.add_argument("--seed", type=int, default=0, help="of the random faults (default: %(default)s)")
+    made.add_argument("--strict-keys", action="store_true", help="refuse keys that do not look like Chutes keys")
+    made.add_argument("--list-faults", action="store_true", help="list the kinds of faults and exit")
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = parser().parse_args(argv)
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to 65535")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = PROG) -> int:
+    """Run the command line, which is called ``prog``; returns the exit status."""
+    options = parser(prog).parse_args(argv)
     if options.list_faults:
         width = max(map(len, KINDS))
         print("\n".join(f"{name:{width}}  {kind.summary}" for name, kind in KINDS.items()))
@@ -59,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         FaultPlan(*options.model_fault)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     server = LocalChutes(
         backend=options.backend,
@@ -69,11 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=options.seed,
         strict_keys=options.strict_keys,
     )
-    return run(server)
+    return run(server, options.port)
 
 
-def run(server: LocalChutes) -> int:
-    """Start ``server``, say where it is, and stop it on Ctrl-C or SIGTERM."""
+def run(server: LocalChutes, port: int) -> int:
+    """Start ``server`` at ``port``, say where it is, and stop it on Ctrl-C or SIGTERM."""
     over = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -90,12 +102,19 @@ def run(server: LocalChutes) -> int:
     except (BackendError, OSError) as error:
         if over.is_set():
             return 130
-        print(f"The embedded Chutes cannot start: {error}", file=sys.stderr)
+        print(f"error: {problem_with(error, port)}", file=sys.stderr)
         return 1
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def problem_with(error: Exception, port: int) -> str:
+    """Say why the server did not start at ``port``."""
+    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, _WINDOWS_IN_USE):
+        return f"Port {port} is in use, perhaps by another `chutes-connect local`: stop it, or use --port 0."
+    return f"The embedded Chutes cannot start: {error}"
 
 
 def greeting(server: LocalChutes) -> str:

@@ -55,8 +55,11 @@ class Fault:
         """Refuse a kind that does not exist, naming the nearest ones."""
         object.__setattr__(self, "kind", self.kind.strip().lower().replace("-", "_"))
         if self.kind not in KINDS:
-            near = difflib.get_close_matches(self.kind, KINDS, n=3) or sorted(KINDS)
-            raise ValueError(f"There is no fault {self.kind!r}. Did you mean: {', '.join(near)}?")
+            near = difflib.get_close_matches(self.kind, KINDS, n=3, cutoff=0.0)
+            raise ValueError(
+                f"There is no fault {self.kind!r}. Did you mean {', '.join(near[:-1])} or {near[-1]}? "
+                "`chutes-connect local --list-faults` lists them all."
+            )
         if self.after < 0 or (self.seconds is not None and self.seconds < 0):
             raise ValueError(f"Fault {self.kind}: after and seconds must not be negative.")
 
@@ -150,7 +153,7 @@ class FaultPlan:
         for spec in specs:
             target, equals, right = spec.partition("=")
             if not equals or not target.strip() or not right.strip():
-                raise ValueError(f"{spec!r} is no fault rule: write TARGET=KIND, such as '*=capacity:0.3'.")
+                raise ValueError(f"{spec!r} is not a fault rule: use TARGET=KIND, such as '*=capacity:0.3'.")
             steps = [_read_step(part, spec) for part in right.split(">")]
             if len(steps) == 1:
                 fault, probability, times = steps[0]

@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     """Register the command, for the list of commands; its words go to the embedded Chutes unread."""
     from chutes_core.cli.options import command
 
-    command(commands, "local", "run the embedded Chutes: to try things without a key", usage="[OPTIONS]", run=_unread)
+    command(commands, "local", "run the embedded Chutes, to try things without a key", usage="[OPTIONS]", run=_unread)
 
 
 def _unread(options: argparse.Namespace, out: Out) -> int:
@@ -35,9 +35,9 @@ def run_local(words: Sequence[str]) -> int:
     try:
         from chutes_local.__main__ import main as run
     except ImportError as error:
-        remedy = f"the embedded Chutes is an extra ({error}): pip install 'chutes-connect[local]'"
+        remedy = f"the embedded Chutes is an optional extra ({error}): pip install 'chutes-connect[local]'"
         Out().note(Cell("error: ", "red"), remedy)
         return Exit.FAILURE
     finally:
         signal.signal(signal.SIGINT, before)
-    return run(words)
+    return run(words, prog="chutes-connect local")

@@ -29,14 +29,40 @@ def test_the_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_rule_ends_before_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     """A rule that cannot be read is an error with a hint, and status 2."""
     assert main(["--model-fault", "*=capacty", "--backend", "echo"]) == 2
-    assert "Did you mean: capacity" in capsys.readouterr().err
+    assert "Did you mean capacity, " in capsys.readouterr().err
+
+
+def test_a_kind_that_resembles_none_is_answered_with_three(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not with all of them: the option that lists them is named."""
+    assert main(["--model-fault", "x=bogus", "--backend", "echo"]) == 2
+    said = capsys.readouterr().err
+    assert sum(kind in said.split() or f"{kind}," in said or f"{kind}?" in said for kind in KINDS) == 3
+    assert said.endswith("`chutes-connect local --list-faults` lists them all.\n")
 
 
 def test_a_taken_port_is_an_error(capsys: pytest.CaptureFixture[str], chutes_local: chutes_local.LocalChutes) -> None:
-    """Where the server cannot listen, it says so, and the status is 1."""
+    """Where another program has the port, it says so and what to do, and the status is 1."""
     port = chutes_local.url.rpartition(":")[2]
     assert main(["--port", port, "--backend", "echo"]) == 1
-    assert "cannot start" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"error: Port {port} is in use, perhaps by another `chutes-connect local`: stop it, or use --port 0.\n"
+    )
+
+
+def test_an_address_of_another_machine_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the server cannot listen for another reason, that reason is said."""
+    assert main(["--port", "0", "--host", "192.0.2.1", "--backend", "echo"]) == 1
+    assert capsys.readouterr().err.startswith("error: The embedded Chutes cannot start: ")
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "many"])
+def test_a_port_that_cannot_be_is_a_mistake_in_the_words(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    """A number that is no port is refused at once, in the name under which the program was started."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--port", port], prog="chutes-connect local")
+    said = capsys.readouterr().err
+    assert "usage: chutes-connect local " in said
+    assert f"{port!r} is not a port: use a number from 0 to 65535" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -22,4 +22,6 @@ def test_local_hands_its_words_on(run: Run) -> None:
     ran = run("local", "--list-faults")
     assert ran.status == 0
     assert "capacity" in ran.out
-    assert "--model-fault" in run("local", "--help").out
+    page = run("local", "--help").out
+    assert page.startswith("usage: chutes-connect local ")
+    assert "--model-fault" in page
