@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import takewhile
 from typing import TYPE_CHECKING, TextIO
 
 from chutes_core.cli.exits import Exit, Stop, described, exit_of, reported
@@ -80,9 +81,9 @@ def parser() -> Parser:
         prog="chutes-connect",
         usage="chutes-connect COMMAND [OPTIONS]",
         description="Chutes from the command line.",
-        epilog="chutes-connect COMMAND --help says more of each.",
+        epilog="Run `chutes-connect COMMAND --help` for details.",
     )
-    made.add_argument("--version", action=Version, nargs=0, help="print the version, and end")
+    made.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
     commands = made.add_subparsers(metavar="COMMAND", title="commands", prog="chutes-connect", parser_class=Parser)
     for name in _COMMANDS:
         import_module(f"chutes_core.cli.{name}").add(commands)
@@ -94,15 +95,15 @@ def _run(words: Sequence[str], out: Out | None) -> int:
         from chutes_core.cli.local import run_local
 
         return run_local(words[1:])  # which reads its own options
-    made = parser()
-    options, left = made.parse_known_args(words)
-    _take_rest(made, options, left)
-    if not hasattr(options, "run"):
-        sys.stderr.write(made.format_help())
-        return Exit.USAGE
-    out = out or Out()
-    out.as_json = getattr(options, "json", False)
+    made, out = parser(), out or Out()
+    out.as_json = "--json" in takewhile(lambda word: word != "--", words)
     try:
+        options, left = made.parse_known_args(words)
+        _take_rest(made, options, left)
+        if not hasattr(options, "run"):
+            sys.stderr.write(made.format_help())
+            return Exit.USAGE
+        out.as_json = getattr(options, "json", False)
         with _notes(out):
             return int(options.run(options, out))
     except (ChutesError, Stop) as error:
@@ -112,11 +113,11 @@ def _run(words: Sequence[str], out: Out | None) -> int:
     except OSError as error:
         return _failed(error, out)
     except UnicodeDecodeError as error:
-        return _failed(Stop(f"What was given to read is not UTF-8: {error.reason} at byte {error.start}."), out)
+        return _failed(Stop(f"The input is not UTF-8: {error.reason} at byte {error.start}."), out)
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise
-        said = f"{type(error).__name__}: {error}. This is a defect of chutes-connect: with {_DEBUG}=1 it shows where."
+        said = f"{type(error).__name__}: {error}. This is a bug in chutes-connect: set {_DEBUG}=1 for a traceback."
         return _failed(Stop(said), out)
 
 
@@ -124,9 +125,9 @@ def _take_rest(made: Parser, options: argparse.Namespace, left: list[str]) -> No
     """Give words that stand behind options to the argument that takes any number; object to all others."""
     name = getattr(options, "rest", None)
     if name is not None and not any(word.startswith("-") and word != "-" for word in left):
-        getattr(options, name).extend(left)
+        setattr(options, name, [*getattr(options, name), *left])
     elif left:
-        getattr(options, "parser", made).error(f"unrecognized arguments: {' '.join(left)}")
+        getattr(options, "parser", made).refuse(left)
 
 
 def _failed(error: Exception, out: Out) -> int:

@@ -1,4 +1,4 @@
-"""``chutes-connect account``: balance, quota, the caps of a subscription, and when each begins anew."""
+"""``chutes-connect account``: balance, quota, the caps of a subscription, and when each resets."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def report_lines(report: Report, names: Mapping[str, str], now: datetime) -> lis
     >>> report = Report(Profile("anna", "u1", -0.5), today=QuotaUsage(300.0, 12.0))
     >>> for name, cell in report_lines(report, {}, datetime(2026, 8, 22, 18, tzinfo=UTC)): print(name, "|", cell.text)
     account | anna
-    balance | -$0.50: calls beyond what is included are refused
-    today | 12 of 300 included requests used, 288 left; anew in 6 h 0 min (00:00 UTC)
+    balance | -$0.50: only requests within your quota are accepted
+    today | 12 of 300 requests used, 288 left; resets in 6 h 0 min
     """
     me = report.profile
     lines = [("account", Cell(me.username or "?")), ("balance", _balance(me.balance))]
@@ -89,18 +89,18 @@ def _balance(balance: float | None) -> Cell:
         return Cell("?")
     if balance > 0:
         return Cell(dollars(balance), "green")
-    return Cell(f"{dollars(balance)}: calls beyond what is included are refused", "yellow")
+    return Cell(f"{dollars(balance)}: only requests within your quota are accepted", "yellow")
 
 
 def _today(usage: QuotaUsage, now: datetime) -> Cell:
     if usage.total is None:
-        return Cell(f"{usage.used:,g} requests, without a limit")
+        return Cell(f"{usage.used:,g} requests used, no limit")
     if usage.total == 0:
-        return Cell("no requests are included: each is paid from the balance")
+        return Cell("no requests included: each is paid from the balance")
     midnight = (now + timedelta(days=1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     left = usage.remaining or 0.0
-    told = f"{usage.used:,g} of {usage.total:,g} included requests used, {left:,g} left"
-    return Cell(f"{told}; anew in {seconds((midnight - now).total_seconds())} (00:00 UTC)", "" if left else "yellow")
+    told = f"{usage.used:,g} of {usage.total:,g} requests used, {left:,g} left"
+    return Cell(f"{told}; resets in {seconds((midnight - now).total_seconds())}", "" if left else "yellow")
 
 
 def _window(window: Window, now: datetime) -> Cell:
@@ -109,7 +109,7 @@ def _window(window: Window, now: datetime) -> Cell:
     left = window.remaining if window.remaining is not None else window.cap - window.usage
     told = f"{dollars(window.usage)} of {dollars(window.cap)} used, {dollars(left)} left"
     if window.reset_at is not None and window.reset_at > now:
-        told += f"; anew in {seconds((window.reset_at - now).total_seconds())}"
+        told += f"; resets in {seconds((window.reset_at - now).total_seconds())}"
     return Cell(told, "" if left > 0 else "yellow")
 
 
@@ -150,7 +150,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "account",
-        "show balance, quota, caps, discounts, and when they begin anew",
+        "show balance, quotas, caps and discounts, and when they reset",
         usage="[OPTIONS]",
         run=_run,
     )
@@ -168,5 +168,5 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     for name, cell in report_lines(report, names, datetime.now(UTC)):
         out.line(Cell(f"{name:<9} ", "dim"), cell)
     for name, why in report.missing.items():
-        out.note(Cell("note: ", "yellow"), f"{name} is not known. {why}")
+        out.note(Cell("note: ", "yellow"), f"{name} unknown: {why}")
     return Exit.OK

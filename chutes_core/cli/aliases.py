@@ -67,10 +67,10 @@ def body_of(name: str, models: Sequence[str], catalog: Catalog) -> dict[str, obj
     {'alias': 'fast', 'chute_ids': ['ac059e33-eb27-541c-b9a9-24b214036475']}
     """
     if not _NAME.fullmatch(name):
-        raise Stop(f"{name!r} is no alias: it has 1 to 64 printable characters, no space and no colon.", Exit.USAGE)
+        raise Stop(f"{name!r} is not a valid alias: use 1 to 64 characters, no spaces or colons.", Exit.USAGE)
     ids = dict.fromkeys(_chute_id(model, catalog) for model in models)
     if not 1 <= len(ids) <= _MOST:
-        raise Stop(f"An alias stands for 1 to {_MOST} models, not for {len(ids)}.", Exit.USAGE)
+        raise Stop(f"An alias stands for 1 to {_MOST} models, not {len(ids)}.", Exit.USAGE)
     return {"alias": name.lower(), "chute_ids": list(ids)}
 
 
@@ -79,7 +79,7 @@ def _chute_id(model: str, catalog: Catalog) -> str:
         return model.lower()
     info = catalog.model(model)
     if info.chute_id is None:
-        raise Stop(f"The catalogue does not know the chute id of {info.id}: give the id itself.")
+        raise Stop(f"The chute id of {info.id} is not in the catalogue: give the id itself.")
     return info.chute_id
 
 
@@ -105,7 +105,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "aliases",
-        "list, make and delete names for lists of models",
+        "list, create and delete aliases: names for lists of models",
         usage="[list | create NAME MODEL… | delete NAME] [OPTIONS]",
         run=_run,
         rest="models",
@@ -113,7 +113,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("action", nargs="?", default="list", choices=("list", "create", "delete"), help="default: list")
     parser.add_argument("alias", nargs="?", metavar="NAME", help="the alias")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="names or chute ids, in the order to try")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="names or chute ids, in order of preference")
     add_service_options(parser)
 
 
@@ -140,13 +140,13 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         shown = [_plain(each, names) for each in found]
         out.data({"action": options.action, "aliases": shown})
     elif options.action == "delete":
-        out.line(f"{options.alias.lower()} is deleted.")
+        out.line(f"Deleted {options.alias.lower()}.")
     elif not found:
         out.line("No aliases.")
     else:
         out.table(alias_table(found, names))
     if options.action != "list" and not out.as_json:
-        out.note("The service may take a second or two, and its cache two minutes, to see the change.")
+        out.note("The change can take up to two minutes to take effect.")
     return Exit.OK
 
 
@@ -155,4 +155,4 @@ def _check(options: argparse.Namespace) -> None:
     needs = {"list": (0, 0), "create": (1, 1), "delete": (1, 0)}[options.action]
     has = (int(options.alias is not None), min(len(options.models), 1))
     if has != needs:
-        raise Stop("Write `aliases list`, `aliases create NAME MODEL…`, or `aliases delete NAME`.", Exit.USAGE)
+        raise Stop("Use `aliases list`, `aliases create NAME MODEL…` or `aliases delete NAME`.", Exit.USAGE)

@@ -38,25 +38,25 @@ def add(commands: Commands) -> None:
             "chat Qwen/Qwen3-32B-TEE 'Why is the sky blue?'",
             "chat Qwen/Qwen3-32B-TEE 'Sum this up:' < report.txt",
             "chat zai-org/GLM-5.2-TEE --fallback deepseek-ai/DeepSeek-V3.2-TEE,Qwen/Qwen3-32B-TEE 'Hello'",
-            "chat Qwen/Qwen3-32B-TEE      (a conversation; /help says more)",
+            "chat Qwen/Qwen3-32B-TEE      (a conversation; type /help)",
         ],
     )
-    parser.add_argument("model", metavar="MODEL", help="a model, an alias, or a list for the gateway")
-    parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="what to ask; what is piped in comes behind it")
+    parser.add_argument("model", metavar="MODEL", help="a model, an alias, or a list of models: A,B")
+    parser.add_argument("prompt", nargs="*", metavar="PROMPT", default=(), help="the prompt; piped input is appended")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     parser.add_argument(
         "--image",
         action="append",
         default=[],
         metavar="FILE",
-        help="a picture: file or address; may be repeated",
+        help="an image: file or URL; may be repeated",
     )
-    parser.add_argument("--fallback", metavar="A,B", help="models that take over, in this order, when one fails")
+    parser.add_argument("--fallback", metavar="A,B", help="models to ask, in this order, if it fails")
     _add_parameters(parser)
-    shown = parser.add_argument_group("what is shown")
-    shown.add_argument("--show-reasoning", action="store_true", help="on standard error, also where nobody is looking")
+    shown = parser.add_argument_group("output")
+    shown.add_argument("--show-reasoning", action="store_true", help="on stderr, even when output is not a terminal")
     shown.add_argument("--hide-reasoning", action="store_true", help="not even on a terminal")
-    shown.add_argument("-q", "--quiet", action="store_true", help="the answer alone, without the line below it")
+    shown.add_argument("-q", "--quiet", action="store_true", help="only the answer, without the line below it")
     add_service_options(parser)
 
 
@@ -64,13 +64,13 @@ def _add_parameters(parser: Parser) -> None:
     from chutes_core.cli.numbers import tokens
     from chutes_core.cli.prompts import THINKING, param
 
-    group = parser.add_argument_group("the model (what is not given is not sent)")
-    group.add_argument("--max-tokens", type=tokens, metavar="N", help="of the answer, reasoning included")
-    group.add_argument("--temperature", type=float, metavar="T", help="0 is the least random")
-    group.add_argument("--top-p", type=float, metavar="P", help="of the likeliest words, so much of the whole")
-    group.add_argument("--seed", type=int, metavar="N", help="for the same answer again, as far as a model can")
+    group = parser.add_argument_group("parameters (only those given are sent)")
+    group.add_argument("--max-tokens", type=tokens, metavar="N", help="length of the answer, including reasoning")
+    group.add_argument("--temperature", type=float, metavar="T", help="randomness; 0 is the least")
+    group.add_argument("--top-p", type=float, metavar="P", help="nucleus sampling: the share of likeliest tokens")
+    group.add_argument("--seed", type=int, metavar="N", help="for the same answer again, where supported")
     group.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    group.add_argument("--reasoning", choices=THINKING, help="think before answering, or not")
+    group.add_argument("--reasoning", choices=THINKING, help="think before answering: on, off, or how much")
     group.add_argument(
         "--param", action="append", default=[], type=param, metavar="NAME=VALUE", help="any other, such as top_k=40"
     )
@@ -80,6 +80,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_core.cli.asking import Question
     from chutes_core.cli.options import client, names, stdin_key
     from chutes_core.cli.prompts import joined, params, question, system
+    from chutes_core.cli.waiting import RETRIES, TellingClock
     from chutes_core.clock import SystemClock
 
     stdin_key(options)  # the first line, before the rest is the prompt
@@ -90,9 +91,10 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     prompt = joined(options.prompt, piped)
     if not prompt:
-        raise Stop("There is nothing to ask: give a prompt, pipe one in, or sit at a terminal.", Exit.USAGE)
+        raise Stop("There is no prompt: give one, pipe one in, or run this in a terminal.", Exit.USAGE)
     models = [options.model, *names(options.fallback or "")]
-    with client(options, max_retries=2 if len(models) == 1 else 0) as service:
+    retries = RETRIES if len(models) == 1 else 0
+    with client(options, max_retries=retries, clock=TellingClock(options, out)) as service:
         asked = Question(
             service,
             models,
@@ -133,7 +135,7 @@ def show(question: Question, options: argparse.Namespace, out: Out) -> Answered:
         out.data(answer_json(answer))
         return answer
     if answer.reply.finish_reason == "length":
-        out.note(Cell("note: ", "yellow"), "The answer is cut: --max-tokens, or the model's own limit, is reached.")
+        out.note(Cell("note: ", "yellow"), "The answer was cut off by --max-tokens or by the model's own limit.")
     if not options.quiet:
         out.facts(summed_up(answer))
     return answer
@@ -157,7 +159,7 @@ class Screen:
 
         if isinstance(part, Restart):
             self.end()
-            told = f"What stands above is void: the answer broke off, and {part.model} begins again."
+            told = f"Ignore the answer above: it broke off, and {part.model} starts over."
             self._out.note(Cell("note: ", "yellow"), told)
             return
         if part.reasoning and self._reasoning:

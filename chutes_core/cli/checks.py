@@ -65,7 +65,7 @@ def key(secret: Secret | None, source: str, problem: str = "") -> Finding:
     'CHUTES_API_KEY holds cpk_**** of 8 characters'
     """
     if secret is None:
-        return Finding("key", "fail", "there is none that can be used", problem, Exit.KEY, {"source": None})
+        return Finding("key", "fail", "no usable key", problem, Exit.KEY, {"source": None})
     text = secret.get_secret_value()
     kind = text[:4] if text[:4] in ("cpk_", "cak_") else ""
     said = f"{source} holds {kind}**** of {len(text)} characters"
@@ -73,7 +73,7 @@ def key(secret: Secret | None, source: str, problem: str = "") -> Finding:
     if not kind:
         return Finding("key", "warn", said, "Chutes' keys begin with cpk_ and its tokens with cak_.", facts=facts)
     if kind == "cpk_" and len(text) != _KEY_LENGTH:
-        told = f"Chutes' keys have {_KEY_LENGTH} characters: copy it anew if calls are refused."
+        told = f"Chutes' keys have {_KEY_LENGTH} characters: copy it again if calls are refused."
         return Finding("key", "warn", said, told, facts=facts)
     return Finding("key", "ok", said, facts=facts)
 
@@ -88,7 +88,7 @@ def host(name: str, url: str, status: int | None, took: float | None, problem: s
     if status is None:
         return Finding(name, "fail", f"{url} does not answer", problem, Exit.UNREACHABLE, facts)
     if status >= 500:
-        told = "The service, or what stands before it, is down: wait, or see its status page."
+        told = "The service is down: wait, or see its status page."
         return Finding(name, "fail", f"{url} answers {status}", told, Exit.UNREACHABLE, facts)
     return Finding(name, "ok", f"{url} answers in {seconds(took)}", facts=facts)
 
@@ -103,13 +103,13 @@ def clock(date: str | None, now: float) -> Finding:
     try:
         skew = now - parsedate_to_datetime(date or "").timestamp()
     except ValueError:
-        return Finding("clock", "skip", "the service does not say what time it is", facts={"skew": None})
+        return Finding("clock", "skip", "the service does not report its time", facts={"skew": None})
     facts = {"skew": round(skew, 1)}
     if abs(skew) <= _SKEW_WARNS:
-        return Finding("clock", "ok", "this clock is right", facts=facts)
+        return Finding("clock", "ok", "this clock is correct", facts=facts)
     state: State = "fail" if abs(skew) > _SKEW_FAILS else "warn"
     said = f"this clock is {seconds(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
-    return Finding("clock", state, said, "Set it right: tokens and certificates go by it.", facts=facts)
+    return Finding("clock", state, said, "Set the clock: tokens and certificates depend on it.", facts=facts)
 
 
 def versions(found: Mapping[str, str | None]) -> Finding:
@@ -128,12 +128,12 @@ def money(report: Report) -> Finding:
     balance, today, plan = report.profile.balance, report.today, report.subscription
     parts = [f"{report.profile.username or 'you'}: balance {dollars(balance)}"]
     if today is not None and today.total:
-        parts.append(f"{today.used:,g} of {today.total:,g} included requests used today")
+        parts.append(f"{today.used:,g} of {today.total:,g} requests used today")
     if plan is not None and plan.active:
         parts.append(f"a plan for {dollars(plan.monthly_price)} a month")
     said = ", ".join(parts)
     facts = {"balance": balance, "quota_remaining": today.remaining if today is not None else None}
     included = today is not None and today.remaining != 0
     if (balance is not None and balance <= 0) and not included:
-        return Finding("account", "fail", said, "Add balance: nothing is left to pay with.", Exit.ACCOUNT, facts)
+        return Finding("account", "fail", said, "Add balance: quota and balance are used up.", Exit.ACCOUNT, facts)
     return Finding("account", "ok", said, facts=facts)

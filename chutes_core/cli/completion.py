@@ -23,12 +23,12 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "completion",
-        "print what teaches a shell to finish these commands",
+        "print a shell completion script",
         usage="{bash,zsh,tcsh}",
         run=_run,
         examples=[
             "completion bash > ~/.local/share/bash-completion/completions/chutes-connect",
-            "completion zsh > ~/.zfunc/_chutes-connect      (a folder of your fpath)",
+            "completion zsh > ~/.zfunc/_chutes-connect      (a folder in your fpath)",
         ],
     )
     parser.add_argument("shell", choices=_SHELLS, help="the shell")
@@ -40,6 +40,6 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     try:
         import shtab
     except ImportError:
-        raise Stop("Shell completion needs shtab, which the extra brings: pip install 'chutes-connect[cli]'") from None
+        raise Stop("Shell completion needs the package shtab: pip install 'chutes-connect[cli]'") from None
     out.line(shtab.complete(parser(), options.shell))
     return Exit.OK

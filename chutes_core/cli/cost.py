@@ -94,7 +94,7 @@ def reference(text: str) -> ModelInfo:
             raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: write a name and dollars per million tokens of prompt and answer, such as gpt-x=2.5,10"
+            f"{text!r} must be NAME=IN,OUT, in dollars per million tokens, such as gpt-x=2.5,10"
         ) from None
     cached = prices[2] if len(prices) == 3 else None
     return ModelInfo(id=name.strip(), price_in=prices[0], price_out=prices[1], price_cached=cached)
@@ -119,7 +119,7 @@ def cost_table(found: Sequence[Estimate], against: str | None) -> Table:
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    from chutes_core.cli.numbers import count, share, tokens
+    from chutes_core.cli.numbers import calls, share, tokens
     from chutes_core.cli.options import add_service_options, command
 
     parser = command(
@@ -134,29 +134,29 @@ def add(commands: Commands) -> None:
         ],
     )
     work = parser.add_argument_group("the workload")
-    work.add_argument("--calls-per-day", type=count, required=True, metavar="N", help="calls in a day (10000, 10k)")
-    work.add_argument("--in", dest="prompt", type=tokens, required=True, metavar="TOKENS", help="tokens of a prompt")
+    work.add_argument("--calls-per-day", type=calls, required=True, metavar="N", help="calls per day (10000, 10k)")
+    work.add_argument("--in", dest="prompt", type=tokens, required=True, metavar="TOKENS", help="tokens in a prompt")
     work.add_argument(
         "--out",
         dest="answer",
         type=tokens,
         required=True,
         metavar="TOKENS",
-        help="tokens of an answer, reasoning included",
+        help="tokens in an answer, including reasoning",
     )
-    work.add_argument("--cached", type=share, default=0.0, metavar="SHARE", help="of the prompt that is cached (0.5)")
+    work.add_argument("--cached", type=share, default=0.0, metavar="SHARE", help="cached share of the prompt (0.5)")
     which = parser.add_argument_group("which models")
-    which.add_argument("--models", metavar="A,B", help="these; otherwise all chat models")
-    which.add_argument("--pick", metavar="DEMANDS", help="those that meet these demands, as with `models`")
+    which.add_argument("--models", metavar="A,B", help="only these (default: all chat models)")
+    which.add_argument("--pick", metavar="DEMANDS", help="only those that meet these demands, as in `models`")
     which.add_argument(
         "--reference",
         action="append",
         default=[],
         type=reference,
         metavar="NAME=IN,OUT",
-        help="prices paid elsewhere, in dollars per million tokens; the first is what the ratios are to",
+        help="prices elsewhere, in dollars per million tokens; ratios are to the first",
     )
-    which.add_argument("--live", action="store_true", help="ask the service for the prices of today")
+    which.add_argument("--live", action="store_true", help="fetch the current prices")
     add_service_options(parser, key=False)
 
 
@@ -185,7 +185,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         out.data(_json(found, work, options.reference))
         return Exit.OK
     out.table(cost_table(found, options.reference[0].id if options.reference else None))
-    out.facts(["US dollars", *summary(chosen, catalog).split("; "), "quotas, discounts and retries are not counted"])
+    out.facts(["US dollars", *summary(chosen, catalog).split("; "), "without quotas, discounts and retries"])
     return Exit.OK
 
 

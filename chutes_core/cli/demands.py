@@ -74,7 +74,7 @@ def read_demands(text: str) -> list[Demand]:
     [True, True, True, True, True, None]
     >>> read_demands("fast")
     Traceback (most recent call last):
-    argparse.ArgumentTypeError: 'fast' is no demand: write tools, json, structured, reasoning, vision, ...
+    argparse.ArgumentTypeError: 'fast' is not a valid demand. Use tools, json, structured, reasoning, vision, ...
     """
     return [_read(part.strip()) for part in text.split(",") if part.strip()]
 
@@ -92,8 +92,9 @@ def _read(text: str) -> Demand:
     if (choice := _CHOICE.fullmatch(plain)) and choice["name"] in _CHOICES:
         return _choice(text, choice["name"], choice["value"])
     raise argparse.ArgumentTypeError(
-        f"{text!r} is no demand: write {', '.join(WORDS)} (or !tools), a limit such as <=0.3$, in<=0.1, ctx>=100k, "
-        "answer>=32k, ttft<=2 or tps>=40, a choice such as owner=zai-org or quantization=fp8, or ~part-of-the-name"
+        f"{text!r} is not a valid demand. Use {', '.join(WORDS)} (or !tools), a limit such as <=0.3$, in<=0.1, "
+        "ctx>=100k, answer>=32k, ttft<=2 or tps>=40, a choice such as owner=zai-org or quantization=fp8, or "
+        "~part-of-the-name"
     )
 
 
@@ -134,7 +135,7 @@ def limited(name: str, sign: str, bound: float) -> Fact:
 
 def _choice(text: str, name: str, value: str) -> Demand:
     if name == "kind" and value not in KINDS:
-        raise argparse.ArgumentTypeError(f"there is no kind {value!r}: it is one of {', '.join(KINDS)}")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a kind of model. Use {', '.join(KINDS)}")
 
     def met(info: ModelInfo) -> bool | None:
         found = _CHOICES[name](info)

@@ -45,8 +45,8 @@ def add(commands: Commands) -> None:
         usage="[OPTIONS]",
         run=_run,
     )
-    parser.add_argument("--model", metavar="MODEL", help="for the call (default: the cheapest that is hot)")
-    parser.add_argument("--no-call", action="store_true", help="make no call (which costs a small part of a cent)")
+    parser.add_argument("--model", metavar="MODEL", help="for the call (default: the cheapest hot one)")
+    parser.add_argument("--no-call", action="store_true", help="make no call (it costs a fraction of a cent)")
     add_service_options(parser)
 
 
@@ -152,7 +152,7 @@ def _account(service: ChutesClient) -> Finding:
     try:
         return checks.money(fetched(service))
     except AuthenticationError:
-        told = "Either it is not accepted at all, or it is for models alone, which does no harm."
+        told = "Either it was rejected, or it is limited to model calls, which is fine."
         return checks.Finding("account", "warn", "this key may not read the account", told)
     except ChutesError as error:
         return checks.Finding("account", "warn", "the account cannot be read", described(error))
@@ -196,7 +196,7 @@ def _call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
 def _no_model() -> Finding:
     from chutes_core.cli import checks
 
-    return checks.Finding("call", "warn", "no chat model is listed", "Name one with --model.")
+    return checks.Finding("call", "warn", "no chat model is listed", "Give one with --model.")
 
 
 def _cheapest(service: ChutesClient) -> list[str]:

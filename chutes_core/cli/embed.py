@@ -43,13 +43,13 @@ def add(commands: Commands) -> None:
         ],
     )
     parser.add_argument("model", metavar="MODEL", help="an embedding model")
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; - reads them from standard input, one a line")
-    parser.add_argument("--file", action="append", default=[], metavar="FILE", help="texts, one a line")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write .npy (a matrix) or .jsonl there")
-    parser.add_argument("--query", action="store_true", help="they are questions: put the model's instruction first")
-    parser.add_argument("--dimensions", type=count, metavar="N", help="so many numbers in a vector")
-    parser.add_argument("--batch-size", type=count, default=32, metavar="N", help="texts in a request (32)")
-    parser.add_argument("--concurrency", type=count, default=3, metavar="N", help="requests at a time (3)")
+    parser.add_argument("texts", nargs="*", default=(), metavar="TEXT", help="texts; - reads stdin, one text per line")
+    parser.add_argument("--file", action="append", default=[], metavar="FILE", help="texts, one per line")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to this .npy (a matrix) or .jsonl file")
+    parser.add_argument("--query", action="store_true", help="texts are queries: add the model's instruction")
+    parser.add_argument("--dimensions", type=count, metavar="N", help="length of a vector")
+    parser.add_argument("--batch-size", type=count, default=32, metavar="N", help="texts per request (32)")
+    parser.add_argument("--concurrency", type=count, default=3, metavar="N", help="parallel requests (3)")
     add_service_options(parser)
 
 
@@ -81,7 +81,7 @@ def as_query(texts: Sequence[str], model: str, catalog: Catalog) -> list[str]:
     info = catalog.get(model)
     template = (info.traits if info is not None else traits_for(model)).query_instruction
     if template is None:
-        raise Stop(f"No instruction for queries is known of {model}: leave out --query.", Exit.USAGE)
+        raise Stop(f"{model} has no known instruction for queries: leave out --query.", Exit.USAGE)
     task = "Given a web search query, retrieve relevant passages that answer the query"
     return [template.replace("{task}", task).replace("{query}", text) for text in texts]
 
@@ -98,12 +98,12 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_core.cli.options import client, stdin_key
 
     stdin_key(options)  # the first line, before the rest is texts
-    nobody = sys.stdin is None or sys.stdin.isatty()
-    words = options.texts or ([] if options.file or nobody else ["-"])
+    piped = sys.stdin is not None and not sys.stdin.isatty()
+    words = options.texts or (["-"] if piped and not options.file else [])
     more = [line for name in options.file for line in Path(name).read_text("utf-8").splitlines()]
     texts = texts_of(words, sys.stdin if "-" in words else [], more)
     if not texts:
-        raise Stop("There is no text: give some, or - for those of standard input, or --file.", Exit.USAGE)
+        raise Stop("There is no text: give some, or - to read standard input, or --file.", Exit.USAGE)
     if options.output:
         _check_output(options.output)
     long = len(texts) > options.batch_size
@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
 def _check_output(name: str) -> None:
     """Object before anything is paid for."""
     if not name.endswith((".npy", ".jsonl")):
-        raise Stop("--output is a file that ends in .npy or .jsonl.", Exit.USAGE)
+        raise Stop("--output must end in .npy or .jsonl.", Exit.USAGE)
     if not Path(name).parent.is_dir():
         raise Stop(f"There is no folder {Path(name).parent} for --output.", Exit.USAGE)
 
@@ -148,8 +148,8 @@ def _write(texts: Sequence[str], found: Embeddings, cost: float | None, options:
         return
     if not options.output:
         for row, vector in zip(listed, found.vectors, strict=True):
-            if out.is_terminal("out"):  # nobody reads four thousand numbers
-                first = ", ".join(f"{number:.4f}" for number in vector[:_SHOWN])
+            if out.is_terminal("out"):  # not four thousand numbers
+                first = ", ".join(f"{number:.3g}" for number in vector[:_SHOWN])
                 out.line(f"[{first}, … {size:,} numbers]  ", Cell(texts[int(str(row["index"]))], "dim"))
             else:
                 out.line(json.dumps(row, ensure_ascii=False))

@@ -31,7 +31,7 @@ class Exit(IntEnum):
     """The statuses of the command.
 
     >>> Exit.KEY.value, Exit.KEY.meaning
-    (3, 'there is no key, or it is not accepted, or it may not do this')
+    (3, 'the key is missing, rejected, or may not do this')
     """
 
     OK = 0
@@ -51,14 +51,14 @@ class Exit(IntEnum):
 
 
 _MEANINGS = {
-    Exit.OK: "it worked",
-    Exit.FAILURE: "it did not, for a reason that is none of those below; nothing was found",
-    Exit.USAGE: "a mistake in the words of the command, or a request that can only fail",
-    Exit.KEY: "there is no key, or it is not accepted, or it may not do this",
+    Exit.OK: "success",
+    Exit.FAILURE: "a failure not listed below, or nothing was found",
+    Exit.USAGE: "wrong usage, or a request that can only fail",
+    Exit.KEY: "the key is missing, rejected, or may not do this",
     Exit.UNREACHABLE: "the service cannot be reached, or not in time",
     Exit.UNAVAILABLE: "the model cannot answer now: busy, cold, failed or gone",
-    Exit.ACCOUNT: "the account cannot: quota, balance or a limit",
-    Exit.INCOMPLETE: "an answer began, or was promised, and is not whole",
+    Exit.ACCOUNT: "the account's quota, balance or a limit is used up",
+    Exit.INCOMPLETE: "the answer is incomplete",
     Exit.INTERRUPTED: "Ctrl-C",
 }
 
@@ -111,7 +111,7 @@ def described(error: Exception) -> str:
     """Say in one line what happened, why probably and what to do, in this command's words and without a key.
 
     >>> described(MissingKeyError("Pass api_key=..."))
-    'There is no key: set CHUTES_API_KEY, or run `chutes-connect login`, or pipe one in with --api-key-stdin.'
+    'There is no key: set CHUTES_API_KEY, run `chutes-connect login`, or pipe one in with --api-key-stdin.'
     """
     if type(error) is MissingKeyError:
         return _NO_KEY
@@ -126,11 +126,11 @@ def described(error: Exception) -> str:
         text = text.replace("chutes-connect warmup MODEL", f"chutes-connect warmup {getattr(last, 'model', None)}")
     reset = getattr(last, "quota_reset_at", None)
     if isinstance(reset, datetime):
-        text += f" The quota starts anew at {reset:%Y-%m-%d %H:%M %Z}."
+        text += f" The quota resets at {reset:%Y-%m-%d %H:%M %Z}."
     return redact(" ".join(text.split())) or type(error).__name__
 
 
-_NO_KEY = "There is no key: set CHUTES_API_KEY, or run `chutes-connect login`, or pipe one in with --api-key-stdin."
+_NO_KEY = "There is no key: set CHUTES_API_KEY, run `chutes-connect login`, or pipe one in with --api-key-stdin."
 
 # What the library says to a program, said to a person at the command line.
 _IN_WORDS = (

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     login = command(
         commands,
         "login",
-        "sign in with Chutes, or store an API key, for all programs of yours",
+        "sign in with Chutes, or store an API key, for all your programs",
         usage="[--api-key [SOURCE]] [OPTIONS]",
         run=_login,
         examples=[
@@ -49,22 +49,22 @@ def add(commands: Commands) -> None:
         const="",
         metavar="SOURCE",
         help="store an API key: typed in (prompt), from the first line of standard input (stdin), or from "
-        "CHUTES_API_KEY (env); by default prompt at a terminal, else stdin",
+        "CHUTES_API_KEY (env); default: prompt in a terminal, else stdin",
     )
-    how.add_argument("--no-browser", action="store_true", help="print the address, and take the answer by paste too")
-    how.add_argument("--status", action="store_true", help="say who is signed in, and until when")
-    login.add_argument("--keyring", action="store_true", help="keep it in the system's keyring (package: keyring)")
+    how.add_argument("--no-browser", action="store_true", help="print the URL; the answer can be pasted too")
+    how.add_argument("--status", action="store_true", help="show who is signed in, and until when")
+    login.add_argument("--keyring", action="store_true", help="store it in the system keyring (package: keyring)")
     login.add_argument("--wait", type=duration, default=300.0, metavar="SECONDS", help="for the answer (300)")
     _add_common(login)
     logout = command(
-        commands, "logout", "end the login: revoke it at the service and delete it here", usage="[OPTIONS]", run=_logout
+        commands, "logout", "sign out: revoke the login and delete it here", usage="[OPTIONS]", run=_logout
     )
     _add_common(logout)
 
 
 def _add_common(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--management-url", metavar="URL", help="the service, for CHUTES_MANAGEMENT_URL")
+    parser.add_argument("--management-url", metavar="URL", help="instead of CHUTES_MANAGEMENT_URL")
 
 
 def _store(options: argparse.Namespace) -> LoginStore:
@@ -103,7 +103,7 @@ def _login(options: argparse.Namespace, out: Out) -> int:
     if out.as_json:
         out.data(_described(store, login))
     else:
-        out.line(_greeting(login), f" The login is kept in {_place(store, login)}.")
+        out.line(_greeting(login), f" The login is stored in {_place(store, login)}.")
     for note in _notes(login):
         out.note(note)
     return Exit.OK
@@ -116,8 +116,8 @@ def _of_key(service: str, source: str, keeper: Keeper, out: Out) -> StoredLogin:
     if source and source not in _SOURCES:
         # What stands here may well be the key itself: it is not shown.
         raise Stop(
-            "--api-key takes a source (prompt, stdin or env), never the key itself: on the command line it shows in "
-            "the list of processes and in the shell's history. If it was a key, replace it.",
+            "--api-key takes a source (prompt, stdin or env), never the key itself: on the command line a key is "
+            "visible in the process list and the shell history. If this was a key, replace it.",
             Exit.USAGE,
         )
     # Credential checks a key's form here as everywhere, and takes it from a function so that no frame holds it.
@@ -153,14 +153,14 @@ def _shown(out: Out, *, opens: bool, by_hand: bool) -> Callable[[str], None]:
 
     def show(url: str) -> None:
         if opens and _open_browser(url):
-            out.note("Your browser shows a page of Chutes: allow access there. If it does not, open this address:")
+            out.note("Allow access on the page that opens in your browser. If none opens, visit this address:")
         else:
             out.note("Open this address in a browser, and allow access there:")
         out.note(url)
         if by_hand:
             out.note(
-                "If that browser is on another machine, it will end at a page that cannot be reached: copy that page's "
-                "address from the browser, paste it here and press Enter."
+                "If that browser is on another machine, it ends at a page that cannot be reached: copy the address of "
+                "that page, paste it here and press Enter."
             )
 
     return show
@@ -180,14 +180,14 @@ def _open_browser(url: str) -> bool:
 
 def _greeting(login: StoredLogin) -> str:
     if login.is_key:
-        return "The API key is stored, and was not tried yet: chutes-connect doctor tries it."
+        return "The API key is stored, but not yet tested: `chutes-connect doctor` tests it."
     return f"Signed in as {login.user}." if login.user else "Signed in."
 
 
 def _place(store: LoginStore, login: StoredLogin) -> str:
     """Say where a login is, as a person would."""
     if login.keeper == "keyring":
-        return "the system's keyring"
+        return "the system keyring"
     home = Path.home()
     return f"~/{store.path.relative_to(home).as_posix()}" if store.path.is_relative_to(home) else str(store.path)
 
@@ -228,11 +228,11 @@ def _notes(login: StoredLogin) -> list[str]:
     if login.expires_at is not None and not login.renewable:
         ends = time.strftime("%H:%M", time.localtime(login.expires_at))
         why = "without CHUTES_CLIENT_SECRET" if login.client_secret is None else "without a refresh token"
-        notes.append(f"The login ends at {ends} and does not renew itself, {why}: then sign in again.")
+        notes.append(f"The login ends at {ends} and cannot be renewed {why}: sign in again then.")
     if not login.is_key and login.scope and "chutes:invoke" not in login.scope.split():
-        notes.append("This login may not run models: its scope has no chutes:invoke.")
+        notes.append("This login may not call models: its scope lacks chutes:invoke.")
     if name := _overriding():
-        notes.append(f"{name} is set, and is used instead of the login for as long as it is.")
+        notes.append(f"{name} is set and takes precedence over the login.")
     return notes
 
 
@@ -241,12 +241,12 @@ def _status(store: LoginStore, out: Out) -> int:
     if out.as_json:
         out.data(_described(store, login))
     elif login is None:
-        out.line(f"Nobody is signed in at {store.service}.")
+        out.line(f"Not signed in at {store.service}.")
     else:
-        what = "an API key" if login.is_key else f"{login.user or 'somebody'}, with {login.scope}"
-        renewal = " renews itself," if login.renewable else ""
+        what = "an API key" if login.is_key else f"{login.user or 'unknown user'}, with {login.scope}"
+        renewal = " renewed automatically," if login.renewable else ""
         ends = "" if login.expires_at is None else f",{renewal} token until {_utc(login.expires_at)}"
-        out.line(f"Signed in at {store.service}: {what}{ends}. Kept in {_place(store, login)}.")
+        out.line(f"Signed in at {store.service}: {what}{ends}. Stored in {_place(store, login)}.")
         for note in _notes(login):
             out.note(note)
     return Exit.KEY if login is None else Exit.OK
@@ -264,7 +264,7 @@ def _logout(options: argparse.Namespace, out: Out) -> int:
             try:
                 login = store.load()
             except LoginError as error:
-                out.note(f"What cannot be read is deleted, not revoked. {error}")
+                out.note(f"The login is deleted, not revoked, because it cannot be read. {error}")
                 login = None
             existed = store.path.exists()
             problem = _revoked(login) if login is not None else None
@@ -272,11 +272,11 @@ def _logout(options: argparse.Namespace, out: Out) -> int:
     if out.as_json:
         out.data({"service": store.service, "deleted": existed, "revoked": problem is None and _had_tokens(login)})
     elif not existed:
-        out.line(f"Nobody was signed in at {store.service}.")
+        out.line(f"You were not signed in at {store.service}.")
     else:
         out.line(_farewell(login, problem))
     if problem is not None:
-        out.note(f"The service could not be told, so the tokens there live until they end: {problem}")
+        out.note(f"The tokens could not be revoked and stay valid until they expire: {problem}")
     return Exit.OK if problem is None else Exit.UNREACHABLE
 
 
@@ -298,5 +298,5 @@ def _revoked(login: StoredLogin) -> Exception | None:
 
 def _farewell(login: StoredLogin | None, problem: Exception | None) -> str:
     if login is not None and login.is_key:
-        return "The stored API key is deleted here. It stays valid at the service until you delete it there."
+        return "The stored API key is deleted here. It stays valid until you delete it at Chutes."
     return "Signed out." if problem is None else "The login is deleted here."

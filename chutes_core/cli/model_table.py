@@ -18,7 +18,7 @@ _INPUTS = {"image": "vision", "video": "video"}
 _LETTERS = {"tools": "T", "json_mode": "J", "structured_outputs": "S", "reasoning": "R", "image": "V", "video": "M"}
 _NEW = 60.0
 _CAN = "can"
-LEGEND = "T tools  J JSON  S structured  R reasoning  V vision  M video  ? not known"
+LEGEND = "T tools  J JSON  S structured  R reasoning  V vision  M video  ? unknown"
 
 
 def models_table(models: Sequence[ModelInfo], width: int | None) -> tuple[Table, str]:

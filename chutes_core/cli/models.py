@@ -25,9 +25,9 @@ _FLAGS = {
     "tools": "that call tools",
     "vision": "that take images",
     "reasoning": "that reason",
-    "structured": "that keep to a JSON schema",
+    "structured": "that follow a JSON schema",
     "tee": "in confidential compute",
-    "hot": "that are up now",
+    "hot": "that are running now",
 }
 
 
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "models",
-        "list the models: prices, window, abilities, hot or cold, speed",
+        "list models: prices, context window, features, hot or cold, speed",
         usage="[SEARCH | refresh] [OPTIONS]",
         run=_run,
         examples=[
@@ -50,16 +50,16 @@ def add(commands: Commands) -> None:
             "models refresh",
         ],
     )
-    parser.add_argument("search", nargs="?", metavar="SEARCH", help="a part of the name; `refresh` renews the cache")
+    parser.add_argument("search", nargs="?", metavar="SEARCH", help="part of the name; `refresh` updates the cache")
     only = parser.add_argument_group("only models")
     for name, meaning in _FLAGS.items():
         only.add_argument(f"--{name}", action="store_true", help=meaning)
-    only.add_argument("--max-price", type=float, metavar="USD", help="whose million tokens of answer costs no more")
-    only.add_argument("--min-context", type=tokens, metavar="TOKENS", help="with such a window or a larger one (100k)")
+    only.add_argument("--max-price", type=float, metavar="USD", help="up to this price per million output tokens")
+    only.add_argument("--min-context", type=tokens, metavar="TOKENS", help="with at least this context window (100k)")
     only.add_argument("--kind", default="chat", choices=[*KINDS, "all"], help="of this kind (default: chat)")
-    shown = parser.add_argument_group("what is shown")
-    shown.add_argument("--sort", choices=_SORTS, help="the order (default: the service's, and price for --pick)")
-    shown.add_argument("--limit", type=count, metavar="N", help="at most so many")
+    shown = parser.add_argument_group("output")
+    shown.add_argument("--sort", choices=_SORTS, help="order (default: the service's; with --pick: price)")
+    shown.add_argument("--limit", type=count, metavar="N", help="show at most N")
     shown.add_argument(
         "--pick",
         metavar="DEMANDS",
@@ -72,7 +72,7 @@ def add(commands: Commands) -> None:
         choices=("python", "list"),
         help="with --pick: the best three (or --limit) as a line of Python, or as a list for `chat`",
     )
-    shown.add_argument("--offline", action="store_true", help="do not ask the service: what is known from before")
+    shown.add_argument("--offline", action="store_true", help="use the cached list instead of asking the service")
     add_service_options(parser, key=False)
 
 
@@ -147,7 +147,7 @@ def asked(service: ChutesClient, out: Out) -> Catalog:
     except ChutesError as error:
         if service.catalog.source != "live":
             raise
-        out.note(Cell("note: ", "yellow"), f"hot or cold and speed are not known. {described(error)}")
+        out.note(Cell("note: ", "yellow"), f"hot or cold and speed unknown: {described(error)}")
     return service.catalog
 
 
@@ -166,7 +166,8 @@ def _refresh(service: ChutesClient, out: Out) -> int:
         return Exit.OK
     for line in told:
         out.line(line)
-    out.line(f"{summary(tuple(catalog), catalog)}; {f'kept in {kept}' if kept else 'not kept: not the service itself'}")
+    where = f"cached in {kept}" if kept else "not cached: this is not the default gateway"
+    out.line(f"{summary(tuple(catalog), catalog)}; {where}")
     return Exit.OK
 
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 import argparse
 from decimal import Decimal
 
-__all__ = ["count", "dollars", "duration", "plural", "price", "priced", "ratio", "seconds", "share", "size", "tokens"]
+__all__ = [
+    "calls",
+    "count",
+    "dollars",
+    "duration",
+    "plural",
+    "price",
+    "priced",
+    "ratio",
+    "seconds",
+    "share",
+    "size",
+    "tokens",
+]
 
 _UNITS = {"k": 1_000, "m": 1_000_000}
 
@@ -29,9 +42,9 @@ def priced(amount: float | None) -> str:
     """Write what something cost, in a sentence.
 
     >>> priced(0.25), priced(None)
-    ('$0.25', 'price not known')
+    ('$0.25', 'price unknown')
     """
-    return "price not known" if amount is None else dollars(amount)
+    return "price unknown" if amount is None else dollars(amount)
 
 
 def price(amount: float | None) -> str:
@@ -80,19 +93,35 @@ def tokens(text: str) -> int:
         if not 0 <= number < 1e15:
             raise ValueError
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens, such as 8192, 100k or 1m") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens, such as 8192, 100k or 1m") from None
     return round(number)
 
 
 def count(text: str) -> int:
-    """Read a whole number from 1 on.
+    """Read a whole number above 0.
 
     >>> count("3")
     3
     """
-    number = tokens(text)
+    return _positive(text, "must be a whole number above 0")
+
+
+def calls(text: str) -> int:
+    """Read a number of calls.
+
+    >>> calls("10k")
+    10000
+    """
+    return _positive(text, "is not a positive number of calls, such as 10000 or 10k")
+
+
+def _positive(text: str, problem: str) -> int:
+    try:
+        number = tokens(text)
+    except argparse.ArgumentTypeError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} {problem}")
     return number
 
 
@@ -107,7 +136,7 @@ def duration(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
     return number
 
 
@@ -122,7 +151,7 @@ def share(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: 0.5 and 50% are the same half")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1, such as 0.5 or 50%")
     return number
 
 

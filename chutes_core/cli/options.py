@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from chutes_core.cli.exits import Exit, Stop
-from chutes_core.errors import redact
 
 if TYPE_CHECKING:
     from chutes_core.auth import Secret
     from chutes_core.catalog import Catalog
     from chutes_core.cli.out import Out
     from chutes_core.client import ChutesClient
+    from chutes_core.clock import Clock
     from chutes_core.settings import Settings
 
 __all__ = [
@@ -46,7 +46,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, and never show a key."""
+    """A parser whose complaints end the command like any other failure."""
 
     def __init__(self, *, epilog: str | None = None, **options: object) -> None:
         settled = {"formatter_class": _Formatter, "allow_abbrev": False, **options}
@@ -54,7 +54,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the words, and where to read on."""
-        self.exit(Exit.USAGE, f"{redact(f'{self.prog}: {message}')} (see {self.prog} --help)\n")
+        raise Stop(f"{message} (see `{self.prog} --help`)", Exit.USAGE)
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """Object to words that no argument takes, and name the option that was probably meant."""
+        asked = next((word.partition("=")[0] for word in words if word.startswith("--")), None)
+        near = None if asked is None else self._nearest(asked.removeprefix("--"))
+        hint = f". Did you mean --{near}?" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+
+    def _nearest(self, asked: str) -> str | None:
+        from difflib import get_close_matches
+
+        names = [name.removeprefix("--") for name in self._option_string_actions if name.startswith("--")]
+        begun = [name for name in names if asked and name.startswith(asked)]
+        return next(iter([*begun, *get_close_matches(asked, names, n=1)]), None)
 
 
 Handler: TypeAlias = "Callable[[argparse.Namespace, Out], int]"
@@ -70,7 +84,7 @@ class _RefusedKey(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *more: object) -> NoReturn:
         """Object, without a word of what was given."""
         parser.error(
-            "a key on the command line shows in the list of processes and in the shell's history: "
+            "a key on the command line is visible in the process list and the shell history: "
             "set CHUTES_API_KEY, run `chutes-connect login`, or pipe it in with --api-key-stdin"
         )
 
@@ -125,9 +139,9 @@ def add_service_options(parser: argparse.ArgumentParser, *, key: bool = True) ->
     group.add_argument("--base-url", metavar="URL", help="the gateway, instead of CHUTES_BASE_URL")
     group.add_argument("--embedding-base-url", metavar="URL", help="instead of CHUTES_EMBEDDING_BASE_URL")
     group.add_argument("--management-url", metavar="URL", help="instead of CHUTES_MANAGEMENT_URL")
-    group.add_argument("--timeout", type=duration, metavar="SECONDS", help="the whole call may take so long")
+    group.add_argument("--timeout", type=duration, metavar="SECONDS", help="time limit for the whole call")
     if key:
-        group.add_argument("--api-key-stdin", action="store_true", help="the first line of standard input is the key")
+        group.add_argument("--api-key-stdin", action="store_true", help="read the key from the first line of stdin")
     group.add_argument("--api-key", nargs="?", action=_RefusedKey, help=argparse.SUPPRESS)
 
 
@@ -152,11 +166,11 @@ def stdin_key(options: argparse.Namespace) -> Secret | None:
         options.key_read = Secret(sys.stdin.readline().strip())
     found: Secret = options.key_read
     if not found.get_secret_value():
-        raise Stop("The first line of standard input is empty, and --api-key-stdin takes the key from there.", Exit.KEY)
+        raise Stop("--api-key-stdin reads the key from the first line of standard input, which is empty.", Exit.KEY)
     return found
 
 
-def client(options: argparse.Namespace, *, max_retries: int = 2, catalog: Catalog | None = None) -> ChutesClient:
+def client(options: argparse.Namespace, *, max_retries: int = 2, clock: Clock | None = None) -> ChutesClient:
     """Make the client that the options describe."""
     from chutes_core.client import ChutesClient
 
@@ -167,7 +181,7 @@ def client(options: argparse.Namespace, *, max_retries: int = 2, catalog: Catalo
         management_url=options.management_url,
         timeout=options.timeout,
         max_retries=max_retries,
-        catalog=catalog,
+        clock=clock,
     )
 
 

@@ -50,7 +50,7 @@ def image_url(source: str) -> str:
         return source
     kind = mimetypes.guess_type(source)[0] or ""
     if not kind.startswith("image/"):
-        raise Stop(f"{source} is no picture by its name: .png, .jpg, .webp and .gif are.", Exit.USAGE)
+        raise Stop(f"{source} does not look like an image: use a .png, .jpg, .webp or .gif file.", Exit.USAGE)
     return f"data:{kind};base64,{base64.b64encode(Path(source).read_bytes()).decode()}"
 
 
@@ -62,7 +62,7 @@ def param(text: str) -> tuple[str, object]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=VALUE, such as top_k=40")
+        raise argparse.ArgumentTypeError(f"{text!r} must be NAME=VALUE, such as top_k=40")
     try:
         return name.strip(), json.loads(value)
     except ValueError:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Talk", "talk"]
 
 HELP = """\
-/model NAME    ask another model from now on
-/system TEXT   another system message
-/image FILE    send a picture with the next question
-/new           forget the conversation
-/exit          end; so does Ctrl-D. Ctrl-C stops an answer
-A line that ends with \\ goes on in the next."""
+/model NAME    switch to another model
+/system TEXT   set the system message
+/image FILE    send an image with the next question
+/new           start a new conversation
+/exit          quit, as does Ctrl-D. Ctrl-C stops an answer
+A line that ends with \\ continues on the next."""
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class Talk:
 
     >>> talk = Talk("acme/one")
     >>> talk.obey("/model acme/two"), talk.model
-    ('The model is acme/two.', 'acme/two')
+    ('Now asking acme/two.', 'acme/two')
     >>> talk.obey("Hello") is None, talk.obey("/nope")
-    (True, 'There is no /nope; /help lists what there is.')
+    (True, 'Unknown command /nope; /help lists the commands.')
     """
 
     model: str
@@ -59,17 +59,17 @@ class Talk:
             return ""
         if word == "/new":
             self.turns.clear()
-            return "The conversation is forgotten."
+            return "Started a new conversation."
         if word == "/model" and rest:
             self.model = rest
-            return f"The model is {rest}."
+            return f"Now asking {rest}."
         if word == "/system":
             self.system = rest or None
-            return "The system message is set." if rest else "There is no system message."
+            return "System message set." if rest else "System message removed."
         if word == "/image" and rest:
             self.images.append(rest)
-            return f"{rest} goes with the next question."
-        return HELP if word == "/help" else f"There is no {word}; /help lists what there is."
+            return f"{rest} will be sent with the next question."
+        return HELP if word == "/help" else f"Unknown command {word}; /help lists the commands."
 
     def asked(self, line: str) -> list[Json]:
         """Return the whole conversation with a question at its end."""
@@ -87,14 +87,16 @@ class Talk:
 def talk(options: argparse.Namespace, out: Out) -> int:
     """Hold a conversation until its end."""
     from chutes_core.cli.options import client, names
+    from chutes_core.cli.waiting import RETRIES, TellingClock
     from chutes_core.fallback import Health
 
     with suppress(ImportError):  # it is not on every system
         import_module("readline")  # gives input() a history and the arrow keys
     state, spent, health = Talk(options.model, options.system, list(options.image)), Totals(), Health()
     others = names(options.fallback or "")
-    out.note(Cell(f"{state.model}. /help says what there is; Ctrl-D ends.", "dim"))
-    with client(options, max_retries=0 if others else 2) as service:
+    out.note(Cell(f"{state.model}. Type /help for commands, Ctrl-D to quit.", "dim"))
+    clock = TellingClock(options, out)
+    with client(options, max_retries=0 if others else RETRIES, clock=clock) as service:
         while (line := _line()) is not None:
             reply = state.obey(line)
             if state.over:
@@ -102,6 +104,7 @@ def talk(options: argparse.Namespace, out: Out) -> int:
             if reply is not None:
                 out.note(Cell(reply, "dim"))
             elif line.strip():
+                clock.begin()
                 spent += _turn(state, [state.model, *others], line, service, health, options, out)
     if spent.calls:
         known = "" if not spent.unpriced_calls else " at least"

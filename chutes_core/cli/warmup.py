@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
         run=_run,
         examples=["warmup Qwen/Qwen3-32B-TEE --timeout 300"],
     )
-    parser.add_argument("model", metavar="MODEL", help="its name, or the id of its chute")
+    parser.add_argument("model", metavar="MODEL", help="its name or chute id")
     add_service_options(parser)
 
 

@@ -21,7 +21,7 @@ def test_an_alias_is_made_listed_used_and_deleted(run: Run, service: LocalChutes
     assert made.lines == ["alias  models, in order", f"fast   {MODEL}", f"       {OTHER}"]
     assert run("aliases").lines == made.lines
     assert run("chat", "fast", "Hello", "--json").json["model"] == MODEL
-    assert run("aliases", "delete", "FAST").out == "fast is deleted.\n"
+    assert run("aliases", "delete", "FAST").out == "Deleted fast.\n"
     assert run("aliases", "list").out == "No aliases.\n"
 
 

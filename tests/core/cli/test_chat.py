@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from chutes_local import LocalChutes
 
-from .conftest import MODEL, NOWHERE, OTHER, SAID, Run, Stream
+from .conftest import EMBEDDER, MODEL, NOWHERE, OTHER, SAID, Run, Stream
 
 THIRD = "zai-org/GLM-5.2-TEE"
 PICTURE = b"\x89PNG\r\n\x1a\n and what else makes a picture"
@@ -40,7 +41,7 @@ def test_nothing_to_ask_is_a_mistake(run: Run, service: LocalChutes) -> None:
     """An empty prompt is refused before anything is sent."""
     ran = run("chat", MODEL)
     assert ran.status == 2
-    assert "nothing to ask" in ran.err
+    assert "There is no prompt" in ran.err
     assert not service.journal.entries
 
 
@@ -141,7 +142,7 @@ def test_a_cut_answer_says_so(run: Run, service: LocalChutes) -> None:
     """An answer that ends at its limit is whole as asked for, and said to be cut."""
     ran = run("chat", MODEL, "Hello", "--max-tokens", "3")
     assert ran.status == 0
-    assert "note: The answer is cut" in ran.err
+    assert "note: The answer was cut off" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -170,12 +171,57 @@ def test_each_failure_has_a_status_and_a_remedy(
     assert ran.err.count("\n") == 1
 
 
+def test_a_busy_model_is_asked_again_and_a_person_is_told(
+    run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal each wait is a note of its own; a pipe, --quiet and --json wait in silence."""
+    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+
+    def told(*words: str, terminal: bool = True) -> list[str]:
+        service.reset()
+        service.faults.parse(f"{MODEL}=capacity x2")
+        ran = run("chat", MODEL, "Hello", *words, terminal=terminal, env={"NO_COLOR": "1"})
+        assert ran.status == 0
+        return re.findall(r"note: (no answer yet, trying again in .*)", ran.err)
+
+    first, second = told()
+    assert re.fullmatch(r"no answer yet, trying again in [0-9.]+ s \(1 of 2\)", first)
+    assert second.endswith(" s (2 of 2)")
+    assert told("--quiet") == told("--json") == told(terminal=False) == []
+
+
+def test_each_question_of_a_conversation_counts_its_own_tries(
+    typed: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one question had to wait for is not counted with the next."""
+    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    service.faults.parse(f"{MODEL}=capacity > ok > capacity > ok")
+    ran = typed("Hello", "Again")
+    assert ran.err.count(" s (1 of 2)") == 2
+
+
+def test_an_embedding_model_does_not_chat(run: Run, service: LocalChutes) -> None:
+    """A model of another kind is named as one, with the command that it is for."""
+    ran = run("chat", EMBEDDER, "Hello")
+    assert ran.status == 5
+    assert ran.err.startswith(f"error: {EMBEDDER}: this is an embedding model (404: ")
+    assert "For embeddings use `chutes-connect embed`; for chat choose a chat model such as " in ran.err
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen9", "Qwen/Qwen3-32"])
+def test_a_name_that_nothing_has_is_answered_with_the_nearest(run: Run, service: LocalChutes, name: str) -> None:
+    """A mistaken name that the service does not know is followed by the one that was probably meant."""
+    ran = run("chat", name, "Hello")
+    assert ran.status == 5
+    assert ran.err.endswith(f" Did you mean {MODEL}?\n")
+
+
 def test_trouble_with_the_account_has_its_own_status(
     run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A used-up quota says when it begins anew; a key that is not known is status 3."""
+    """A used-up quota says when it resets; a key that is not known is status 3."""
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_poor")
-    assert "The quota starts anew at 20" in run("chat", MODEL, "hi").err
+    assert "The quota resets at 20" in run("chat", MODEL, "hi").err
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_bad")
     assert run("chat", MODEL, "hi").status == 3
 
@@ -218,7 +264,7 @@ def test_a_person_is_told_that_what_was_shown_is_void(run: Run, service: LocalCh
     broken, reason, void, answer = ran.lines
     assert (broken, answer) == ("This is", f"{SAID}Hello")
     assert reason.startswith(f"note: {MODEL}: reset after ")
-    assert void == f"note: What stands above is void: the answer broke off, and {OTHER} begins again."
+    assert void == f"note: Ignore the answer above: it broke off, and {OTHER} starts over."
 
 
 def test_when_all_fail_the_last_decides(run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +276,18 @@ def test_when_all_fail_the_last_decides(run: Run, service: LocalChutes, monkeypa
     error = ran.err.splitlines()[-1]
     assert error.startswith("error: No model gave a whole answer (2 attempts).")
     assert "sub-exception" not in error
+
+
+def test_a_fallback_that_is_busy_throughout_sums_up_its_rounds(
+    run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that failed alike in every round is named once, and the remedy is one for a fallback."""
+    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    service.faults.parse("*=capacity")
+    error = run("chat", MODEL, "Hello", "--fallback", OTHER).err.splitlines()[-1]
+    assert error.count(MODEL) == error.count(OTHER) == 1
+    assert f"{MODEL}: capacity 429 (6 times); {OTHER}: capacity 429 (6 times). " in error
+    assert error.endswith("Every member is busy: wait or add a model of another family.")
 
 
 def test_an_unreachable_gateway_names_the_model(
@@ -283,7 +341,7 @@ def test_a_conversation_obeys_commands(typed: Run, service: LocalChutes) -> None
     first, second = service.journal.wait(2)
     assert [first.body["model"], second.body["model"]] == [MODEL, OTHER]
     assert [message["content"] for message in second.body["messages"]] == ["Be kind.", "Again"]
-    assert "There is no /nope" in ran.err
+    assert "Unknown command /nope" in ran.err
     assert "/model NAME" in ran.err
     assert len(service.journal.entries) == 2
 

@@ -49,7 +49,7 @@ def test_a_workload_of_nothing_has_no_ratio() -> None:
 @pytest.mark.parametrize("text", ["x", "x=1", "=1,2", "x=1,two", "x=-1,2", "x=1,2,3,4"])
 def test_a_reference_that_cannot_be_read(text: str) -> None:
     """A reference is a name and two or three prices."""
-    with pytest.raises(argparse.ArgumentTypeError, match="write a name and dollars"):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be NAME=IN,OUT"):
         reference(text)
 
 
@@ -80,6 +80,13 @@ def test_nothing_is_asked_of_the_service_unless_it_is_wanted(run: Run, service: 
     assert run(*WORK).status == 0
     assert not service.journal.entries
     assert "chutes-local/outside-sample" in run(*WORK, "--live").out
+
+
+@pytest.mark.parametrize("text", ["-5", "0", "many"])
+def test_a_number_of_calls_is_asked_for_as_one(run: Run, text: str) -> None:
+    """What is said of a wrong number of calls speaks of calls, not of tokens."""
+    said = run(*WORK, "--calls-per-day", text).err
+    assert f"{text!r} is not a positive number of calls, such as 10000 or 10k" in said
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_the_form_of_a_key(text: str, state: str) -> None:
 @pytest.mark.parametrize(
     ("now", "state", "text"),
     [
-        (NOON_SECONDS + 5, "ok", "this clock is right"),
+        (NOON_SECONDS + 5, "ok", "this clock is correct"),
         (NOON_SECONDS - 90, "warn", "this clock is 1 min 30 s behind"),
         (NOON_SECONDS + 3600, "fail", "this clock is 1 h 0 min ahead"),
     ],

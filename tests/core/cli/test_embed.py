@@ -23,13 +23,16 @@ def test_a_pipe_gets_json_lines(run: Run, service: LocalChutes) -> None:
         (0, "a text", 32),
         (1, "another", 32),
     ]
-    assert ran.err == f"{EMBEDDER} · 2 texts · 32 dimensions · 3 tokens · price not known\n"
+    assert ran.err == f"{EMBEDDER} · 2 texts · 32 dimensions · 3 tokens · price unknown\n"
 
 
 def test_a_person_gets_the_beginning_of_each_vector(run: Run, service: LocalChutes) -> None:
-    """On a terminal four numbers stand for all of them."""
-    ran = run("embed", EMBEDDER, "a text", terminal=True, env={"NO_COLOR": "1"})
-    assert ran.lines[0].endswith("… 384 numbers]  a text")
+    """On a terminal four numbers stand for all of them, with three digits that count however small they are."""
+    words = ("embed", EMBEDDER, "a text")
+    ran = run(*words, terminal=True, env={"NO_COLOR": "1"})
+    (vector,) = [json.loads(line)["embedding"] for line in run(*words).lines]
+    beginning = ", ".join(f"{number:.3g}" for number in vector[:4])
+    assert ran.lines == [f"[{beginning}, … 384 numbers]  a text"]
 
 
 def test_texts_come_from_words_files_and_standard_input(run: Run, service: LocalChutes, tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_a_file_in_another_encoding_is_said_to_be_one(run: Run, service: LocalCh
     file.write_bytes("größe".encode("latin-1"))
     ran = run("embed", EMBEDDER, "--file", str(file))
     assert (ran.status, ran.out) == (1, "")
-    assert ran.err.startswith("error: What was given to read is not UTF-8")
+    assert ran.err.startswith("error: The input is not UTF-8")
 
 
 @pytest.mark.parametrize("output", ["v.txt", "nowhere/v.npy"])
@@ -110,9 +113,12 @@ def test_a_bar_shows_on_a_terminal_only(run: Run, service: LocalChutes) -> None:
     assert "1/1" not in run("embed", EMBEDDER, "a", terminal=True).err
 
 
-def test_a_model_that_is_none_for_embeddings_fails(run: Run, service: LocalChutes) -> None:
-    """The service's refusal has its own status."""
-    assert run("embed", MODEL, "a").status == 5
+def test_a_chat_model_has_no_embeddings(run: Run, service: LocalChutes) -> None:
+    """The service's refusal has its own status, and says which model would do."""
+    ran = run("embed", MODEL, "a")
+    assert ran.status == 5
+    assert ran.err.startswith(f"error: {MODEL}: this is a chat model (404: ")
+    assert ran.err.endswith(f"Embeddings need an embedding model such as {EMBEDDER}.\n")
 
 
 @pytest.mark.parametrize("size", range(1, 130))

@@ -66,6 +66,56 @@ def test_a_mistake_in_the_words_is_one_line_and_status_2(run: Run, words: list[s
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chat"], "the following arguments are required: MODEL"),
+        (["embed"], "the following arguments are required: MODEL"),
+        (["chat", "--max-tokens", "abc"], "'abc' is not a number of tokens"),
+        (["models", "--sort", "foo"], "invalid choice: 'foo'"),
+        (["models", "--limit", "0"], "'0' must be a whole number above 0"),
+        (["models", "--timeout", "soon"], "'soon' must be a number of seconds above 0"),
+        (["models", "qwen", "three"], "unrecognized arguments: three"),
+        (["nope"], "invalid choice: 'nope'"),
+        (["models", "--offline", "--pick", "fast"], "'fast' is not a valid demand. Use tools"),
+    ],
+)
+def test_with_json_a_mistake_in_the_words_is_json_too(run: Run, words: list[str], said: str) -> None:
+    """Where --json is among the words, what is wrong with them is told as every other failure."""
+    ran = run(*words, "--json")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert (ran.error["kind"], ran.error["exit"]) == ("usage", 2)
+    assert said in ran.error["message"]
+    assert "PROMPT" not in ran.error["message"]
+    assert "TEXT" not in ran.error["message"]
+
+
+def test_json_in_a_prompt_is_no_option(run: Run) -> None:
+    """What stands behind -- is text: the failure is told in words."""
+    assert run("chat", "--nope", "--", "--json").err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["chat", MODEL, "--max-token", "5", "hi"], "--max-tokens"),
+        (["chat", MODEL, "hi", "--max-token=5"], "--max-tokens"),
+        (["chat", MODEL, "hi", "--temp", "0"], "--temperature"),
+        (["models", "--ofline"], "--offline"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_answered_with_the_nearest(run: Run, words: list[str], option: str) -> None:
+    """A mistyped option is followed by the one that was probably meant."""
+    ran = run(*words)
+    assert ran.status == 2
+    assert f" Did you mean {option}? (see `chutes-connect {words[0]} --help`)" in ran.err
+
+
+def test_an_option_that_resembles_none_is_answered_without_a_guess(run: Run) -> None:
+    """Where nothing is near, nothing is proposed."""
+    assert "Did you mean" not in run("models", "--xyzzy").err + run("--json").err
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["chat", MODEL, "hi", "--api-key", "cpk_secret_1"],
@@ -173,7 +223,7 @@ def test_a_defect_is_a_line_and_a_traceback_on_request(run: Run, monkeypatch: py
     monkeypatch.setattr("chutes_core.cli.model_table.models_table", broken)
     ran = run("models", "--offline")
     assert (ran.status, ran.err.count("\n")) == (1, 1)
-    assert ran.err.startswith("error: LookupError: cpk_**** This is a defect of chutes-connect")
+    assert ran.err.startswith("error: LookupError: cpk_**** This is a bug in chutes-connect")
     with pytest.raises(LookupError):
         run("models", "--offline", env={"CHUTES_DEBUG": "1"})
 

@@ -34,7 +34,7 @@ def test_what_nobody_says_is_a_question_mark(run: Run, service: LocalChutes) -> 
     ran = run("models", "outside", "--management-url", NOWHERE)
     assert ran.status == 0
     assert ran.lines[1].split() == ["chutes-local/outside-sample", *"??????", "no", *"??"]
-    assert "hot or cold and speed are not known" in ran.err
+    assert "hot or cold and speed unknown: " in ran.err
 
 
 def test_the_live_table_has_heat_and_speed(run: Run, service: LocalChutes) -> None:
@@ -109,7 +109,7 @@ def test_a_pick_that_cannot_be_read_is_a_mistake(run: Run) -> None:
     """A demand that does not exist is status 2, with what there is."""
     ran = run("models", "--pick", "fast", "--offline")
     assert ran.status == 2
-    assert "'fast' is no demand: write tools" in ran.err
+    assert "'fast' is not a valid demand. Use tools" in ran.err
 
 
 def test_what_is_cold_comes_last_in_a_pick(run: Run, service: LocalChutes) -> None:
@@ -141,7 +141,7 @@ def test_refresh_tells_what_changed(run: Run, service: LocalChutes) -> None:
     ran = run("models", "refresh")
     assert "new     chutes-local/outside-sample" in ran.lines
     assert "gone    moonshotai/Kimi-K3-TEE" in ran.lines
-    assert ran.lines[-1].endswith("not kept: not the service itself")
+    assert ran.lines[-1].endswith("not cached: this is not the default gateway")
     found = run("models", "refresh", "--json").json
     assert found["kept"] is None
     assert "new     chutes-local/outside-sample" in found["changes"]
@@ -156,7 +156,7 @@ def test_refresh_keeps_the_service_s_own_list(
         "chutes_core.settings.Settings.__init__.__defaults__", (service.base_url, None, service.management_url)
     )
     ran = run("models", "refresh")
-    assert ran.lines[-1].endswith(f"kept in {tmp_path / 'cache' / 'models.json'}")
+    assert ran.lines[-1].endswith(f"cached in {tmp_path / 'cache' / 'models.json'}")
     assert "chutes-local/outside-sample" in run("models", "--offline").out
 
 

@@ -63,6 +63,7 @@ def test_seconds(number: float, text: str) -> None:
         (numbers.tokens, ""),
         (numbers.tokens, "1e30"),
         (numbers.count, "0"),
+        (numbers.calls, "-5"),
         (numbers.duration, "soon"),
         (numbers.duration, "0"),
         (numbers.share, "half"),
@@ -80,4 +81,4 @@ def test_other_forms() -> None:
     """Ratios, plurals and prices that are not known."""
     assert [numbers.ratio(each) for each in (None, 0.044, 25.3)] == ["?", "0.04x", "25x"]
     assert numbers.plural(1, "text") == "1 text"
-    assert numbers.priced(None) == "price not known"
+    assert numbers.priced(None) == "price unknown"

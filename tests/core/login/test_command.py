@@ -167,7 +167,7 @@ def test_signing_in_and_out(
     with pytest.raises(MissingKeyError):
         ChutesClient()._credential.secret()
     assert run("logout") == 0
-    assert "Nobody was signed in" in capsys.readouterr().out
+    assert "You were not signed in" in capsys.readouterr().out
     assert run("login", "--status") == Exit.KEY
 
 
@@ -212,8 +212,8 @@ def test_a_login_that_does_not_renew_itself_says_when_it_ends(
     monkeypatch.setattr("webbrowser.open", visit("allow"))
     assert run("login") == 0
     said = capsys.readouterr().err
-    assert "does not renew itself, without CHUTES_CLIENT_SECRET" in said
-    assert "no chutes:invoke" in said
+    assert "cannot be renewed without CHUTES_CLIENT_SECRET" in said
+    assert "its scope lacks chutes:invoke" in said
 
 
 def test_without_an_app_the_command_says_how_to_get_one(server: LocalChutes) -> None:
@@ -230,7 +230,7 @@ def test_logging_out_of_a_service_that_is_away(
     run("login")
     with app.refusing():
         assert run("logout") == Exit.UNREACHABLE
-    assert "could not be told" in capsys.readouterr().err
+    assert "could not be revoked" in capsys.readouterr().err
     assert not LoginStore(app.management_url).path.exists()
 
 
@@ -239,7 +239,7 @@ def test_logging_out_with_a_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     typed(monkeypatch, f"{KEY}\n")
     run("login", "--api-key")
     assert run("logout") == 0
-    assert "stays valid at the service" in capsys.readouterr().out
+    assert "stays valid until you delete it at Chutes" in capsys.readouterr().out
 
 
 def test_a_damaged_login_can_be_logged_out_of(capsys: pytest.CaptureFixture[str]) -> None:
