@@ -19,11 +19,11 @@ from chutes_core import Kind, TimeLimits, Usage
 from chutes_core.failures import failure
 from chutes_core.fallback.bounded import abounded, bounded
 from chutes_core.fallback.foreign import as_failure
-from llama_index_chutes._parts import Final, Wanted
+from llama_index_chutes._parts import Final, Wanted, has_calls
 from llama_index_chutes._tools import Toolbox
 from llama_index_chutes._unusable import arrived, usage_of
 
-__all__ = ["Question", "aparts", "has_calls", "parts"]
+__all__ = ["Question", "aparts", "parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +174,6 @@ def _shows(chunk: ChatResponse) -> bool:
     if chunk.delta or chunk.message.additional_kwargs:
         return True
     return any(not isinstance(block, TextBlock) or block.text for block in chunk.message.blocks)
-
-
-def has_calls(chunk: ChatResponse) -> bool:
-    """Whether a chunk has a tool call, in either of the framework's forms."""
-    message = chunk.message
-    return bool(message.additional_kwargs.get("tool_calls")) or any(
-        isinstance(block, ToolCallBlock) for block in message.blocks
-    )
 
 
 class _Check:

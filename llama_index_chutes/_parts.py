@@ -6,15 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.program.utils import FlexibleModel
 
-from chutes_core import Usage
+from chutes_core import Delta, Reply, Usage
 from chutes_core.fallback import Attempt, Call, Try
+from llama_index_chutes._stream import ChatDraft
 from llama_index_chutes._structured import Mode, Plan
 
-__all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "Final", "Restart", "Wanted", "adopted", "row", "told"]
+__all__ = [
+    "ATTEMPTS",
+    "FIRST_HOP",
+    "RESTART",
+    "Final",
+    "Part",
+    "Pieces",
+    "Restart",
+    "Wanted",
+    "adopted",
+    "ends",
+    "has_calls",
+    "row",
+    "shows",
+    "told",
+    "usage_in",
+    "waits",
+]
 
 ATTEMPTS = "chutes_attempts"
 FIRST_HOP = "chutes_first_hop"
@@ -34,6 +52,49 @@ class Final:
 
     response: ChatResponse
     usage: Usage | None
+
+
+Part = Delta | Reply | ChatResponse | Final | Restart
+
+# ----------------------------------------------------------------------------------- what the engine asks of a part
+# Each of these is asked of every part: what is most frequent comes first.
+
+
+def shows(part: Part) -> bool:
+    """Whether a part has something of an answer."""
+    if type(part) is Delta:
+        return bool(part.content or part.reasoning or part.tool_calls)
+    if isinstance(part, ChatResponse):
+        return bool(part.delta or part.message.content or part.additional_kwargs.get("thinking_delta"))
+    return False
+
+
+def usage_in(part: Part) -> Usage | None:
+    """The tokens that a part reports."""
+    return part.usage if type(part) is Delta or isinstance(part, Reply | Final) else None
+
+
+def ends(part: Part) -> bool:
+    """Whether a part is the end, which waits for the engine to note that the answer is whole."""
+    return type(part) is not Delta and not isinstance(part, ChatResponse)
+
+
+def waits(part: Part) -> bool:
+    """Where an answer may begin anew, tool calls wait too: they must not be seen before they are whole."""
+    if type(part) is Delta:
+        return bool(part.tool_calls)
+    return not isinstance(part, ChatResponse) or has_calls(part)
+
+
+def has_calls(chunk: ChatResponse) -> bool:
+    """Whether a chunk has a tool call, in either of the framework's forms."""
+    message = chunk.message
+    return bool(message.additional_kwargs.get("tool_calls")) or any(
+        isinstance(block, ToolCallBlock) for block in message.blocks
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- objects
 
 
 class Wanted(dict[str, Any]):
@@ -79,6 +140,32 @@ class Wanted(dict[str, Any]):
         self._reader = self._reader or Plan.make(self.output_cls, Mode.WORDS, [], None, model="")
         return self._reader.partial(chunk)
 
+
+class Pieces:
+    """Whether a part shows something of the object that is asked for.
+
+    The words of an answer reach nobody, only the pieces that can be made of them: until there is one, another member
+    may take over.
+    """
+
+    def __init__(self, wanted: Wanted, call: Call) -> None:
+        self._wanted = wanted
+        self._call = call
+        self._draft = ChatDraft()
+
+    def begin(self) -> None:
+        """A member begins."""
+        self._draft = ChatDraft()
+
+    def __call__(self, part: Part) -> bool:
+        """Take the next part of a member's answer."""
+        if shows(part):
+            self._call.first_part(given_out=False)  # that is how soon it answers
+        chunk = self._draft.add(part) if type(part) is Delta else part
+        return isinstance(chunk, ChatResponse) and self._wanted.partial(chunk) is not None
+
+
+# -------------------------------------------------------------------------------------------------- what is told
 
 _USAGE = tuple(field.name for field in fields(Usage))
 

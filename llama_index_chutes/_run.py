@@ -19,10 +19,23 @@ from chutes_core.fallback.drivers import Relay, afallback, fallback
 from chutes_core.usage import cost
 from llama_index_chutes._attempts import Attempts
 from llama_index_chutes._base import kept
-from llama_index_chutes._foreign import Question, aparts, has_calls, parts
+from llama_index_chutes._foreign import Question, aparts, parts
 from llama_index_chutes._members import Seat, unheard
 from llama_index_chutes._messages import chat_response
-from llama_index_chutes._parts import RESTART, Final, Restart, Wanted, adopted, told
+from llama_index_chutes._parts import (
+    RESTART,
+    Final,
+    Part,
+    Pieces,
+    Restart,
+    Wanted,
+    adopted,
+    ends,
+    shows,
+    told,
+    usage_in,
+    waits,
+)
 from llama_index_chutes._stream import Draft
 from llama_index_chutes._structured import Plan
 from llama_index_chutes.llms import Chutes
@@ -33,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "needs_of"]
 
-Part = Delta | Reply | ChatResponse | Final | Restart
 T = TypeVar("T")
 _CLOCK = SystemClock()
 # A token is longer than this in next to no text: the estimate stays below the truth.
@@ -79,12 +91,14 @@ class Run(Relay[Part]):
             stats=owner._stats(),
         )
         call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
+        wanted = params.get("structured")
+        self._pieces = Pieces(wanted, call) if visible and isinstance(wanted, Wanted) else None
         super().__init__(
             call,
-            shows=_shows,
-            usage=_usage,
+            shows=self._pieces or shows,
+            usage=usage_in,
             marker=Restart,
-            holds=_waits if owner.policy.after_commit == "restart" else _ends,
+            holds=waits if owner.policy.after_commit == "restart" else ends,
             whole=not visible,
             receipt=partial(_receipt, seats),  # not a method, which would keep this alive until a collection
         )
@@ -144,6 +158,12 @@ class Run(Relay[Part]):
         return draft.finish(self._end, delta, beside)
 
     # ------------------------------------------------------------------------------------------ what the engine does
+
+    def begin(self, step: Try) -> list[Part]:
+        """A member is asked."""
+        if self._pieces is not None:
+            self._pieces.begin()
+        return super().begin(step)
 
     def end(self) -> list[Part]:
         """The answer is whole: return what is still held."""
@@ -228,7 +248,7 @@ class Run(Relay[Part]):
         return policy.headers(llm.default_headers) if policy.confidential else None
 
     def _begins(self, delta: Delta) -> bool:
-        if not _shows(delta):
+        if not shows(delta):
             return False
         self.call.first_part(given_out=False)
         return True
@@ -276,21 +296,6 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
     return Needs(told.features, frozenset(modalities), told.tokens)
 
 
-# Each of these is asked of every part: what is most frequent comes first.
-
-
-def _shows(part: Part) -> bool:
-    if type(part) is Delta:
-        return bool(part.content or part.reasoning or part.tool_calls)
-    if isinstance(part, ChatResponse):
-        return bool(part.delta or part.message.content or part.additional_kwargs.get("thinking_delta"))
-    return False
-
-
-def _usage(part: Part) -> Usage | None:
-    return part.usage if type(part) is Delta or isinstance(part, Reply | Final) else None
-
-
 def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:
     """Read who gave an answer, and what it cost: where members were asked together only the answer knows."""
     if not isinstance(part, Reply) or part.model is None:
@@ -298,15 +303,3 @@ def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:
     found = (seat.llm._known_models().get(part.model) for seat in seats if isinstance(seat.llm, Chutes))
     info = next((info for info in found if info is not None), None)
     return Receipt(part.model, cost(part.usage, info) if part.usage is not None and info is not None else None)
-
-
-def _ends(part: Part) -> bool:
-    """The end waits for the engine to note that the answer is whole."""
-    return type(part) is not Delta and not isinstance(part, ChatResponse)
-
-
-def _waits(part: Part) -> bool:
-    """Where an answer may begin anew, tool calls wait too: they must not be seen before they are whole."""
-    if type(part) is Delta:
-        return bool(part.tool_calls)
-    return not isinstance(part, ChatResponse) or has_calls(part)

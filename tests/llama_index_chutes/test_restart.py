@@ -7,18 +7,25 @@ import asyncio
 import pytest
 from llama_index.core import PromptTemplate
 
-from chutes_core import APIError
-from chutes_core.testing import Fault
+from chutes_core import APIError, MalformedReplyError
+from chutes_core.testing import Answer, Fault
+from llama_index_chutes import FallbackPolicy
 from llama_index_chutes.fallback import acollect, arender, collect, is_restart, render
 
-from .rigs import HELLO, STREAMS, TOOLS, ask, text_of
+from .rigs import HELLO, STREAMS, TOOLS, ask, gather, text_of
 from .stages import (
     ANSWER,
+    BERN,
+    CITY,
     MEMBERS,
     OTHER,
     PAID,
     PAYING,
+    POLICY,
+    PREDICT,
+    PROMPT,
     RESTART,
+    City,
     last_text,
     selections,
     stage,
@@ -75,3 +82,34 @@ def test_words_alone_have_no_room_for_a_marker() -> None:
     with pytest.raises(APIError):
         asyncio.run(listen())
     assert made.llm.policy.after_commit == "restart"
+
+
+# ------------------------------------------------------------------------------------------- streams of objects
+
+
+@pytest.mark.parametrize("policy", [POLICY, RESTART])
+@pytest.mark.parametrize("said", ["I am sorry, no can do.", "For {place} I know nothing.", "[1, 2]"])
+@pytest.mark.parametrize("method", PREDICT)
+def test_words_of_which_no_piece_was_made_are_no_answer_yet(method: str, said: str, policy: FallbackPolicy) -> None:
+    """Nobody has seen them, so the next member takes over, as it does where the object is waited for."""
+    made = stage([Answer(said, reasoning="Hm."), CITY], policy=policy)
+    outcome = gather(made.llm, method, City, PROMPT, place="Bern")
+    assert outcome.error is None
+    assert outcome.last == BERN
+    assert made.asked == MEMBERS[:2]
+    names = [getattr(piece, "name", None) or "" for piece in outcome.chunks]
+    assert all("Bern".startswith(name) for name in names)
+
+
+@pytest.mark.parametrize("method", PREDICT[2:])
+def test_pieces_that_were_seen_are_an_answer_that_broke(method: str) -> None:
+    """After the first piece the policy decides: raise, or begin anew with pieces that replace those before."""
+    wrong = Answer('{"name": "Berlin", "people": "many"}', pieces=6)
+    outcome = gather(stage([wrong, CITY]).llm, method, City, PROMPT, place="Bern")
+    assert isinstance(outcome.error, MalformedReplyError)
+    assert outcome.error.partial == wrong.text
+    assert outcome.last.name == "Berlin"
+    made = stage([wrong, CITY], policy=RESTART)
+    outcome = gather(made.llm, method, City, PROMPT, place="Bern")
+    assert outcome.error is None
+    assert outcome.last == BERN
