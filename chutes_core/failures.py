@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+_DEEPEST = 32  # levels of an error body
+
+
 def kind_of(status: int, text: str) -> Kind:
     """Name the kind of failure that a status and the text of its body stand for."""
     lowered = text.lower()
@@ -91,8 +94,8 @@ def _unwrap_text(text: str) -> str:
         text = text.removeprefix("Invalid request: ").strip()
     if text.startswith("{"):
         try:
-            return message_of(json.loads(text)) or text
-        except ValueError:
+            return message_of(_clean(json.loads(text))) or text
+        except (ValueError, RecursionError):
             pass
     return text
 
@@ -154,7 +157,7 @@ or wake this one with client.warm_up(model) and try again when it is hot.
         message,
         kind=kind,
         status_code=status_code,
-        body=_redact_body(body),
+        body=_clean(body),
         request_id=request_id,
         model=model,
         retry_after=retry_after,
@@ -180,7 +183,7 @@ def error_from_response(
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     text = content.decode("utf-8", "replace")
     try:
-        body: object = json.loads(text)
+        body = _clean(json.loads(text))
     except (ValueError, RecursionError):
         body = text
     return failure(
@@ -211,6 +214,7 @@ def reported_error(
     >>> reported_error({"error": {"message": "exhausted all available targets", "code": 500}}).kind
     <Kind.EXHAUSTED: 'exhausted'>
     """
+    body = {name: _clean(value) for name, value in body.items()}
     inner = body.get("error") or body.get("detail")
     code = inner.get("code") if isinstance(inner, Mapping) else body.get("code")
     status = code if isinstance(code, int) and 400 <= code <= 599 else None
@@ -223,11 +227,14 @@ def reported_error(
     )
 
 
-def _redact_body(body: object) -> object:
+def _clean(body: object, depth: int = _DEEPEST) -> object:
+    """Mask the keys in an error body, and cut off what is nested deeper than any real one."""
     if isinstance(body, str):
         return redact(body)
+    if not isinstance(body, Mapping | list):
+        return body
+    if depth == 0:
+        return "…"
     if isinstance(body, Mapping):
-        return {key: _redact_body(value) for key, value in body.items()}
-    if isinstance(body, list):
-        return [_redact_body(value) for value in body]
-    return body
+        return {key: _clean(value, depth - 1) for key, value in body.items()}
+    return [_clean(value, depth - 1) for value in body]

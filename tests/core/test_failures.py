@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -425,6 +426,24 @@ def test_no_answer_can_break_the_reading_of_it(status: int, content: bytes, wait
     error = error_from_response(status, content, {"retry-after": wait})
     assert error.status_code == status
     assert error.retry_after is None or error.retry_after >= 0
+
+
+DEEP = [
+    b'{"detail":' * 500 + b"1" + b"}" * 500,
+    b"[" * 900 + b"]" * 900,
+    b"[" * 100_000,
+    json.dumps({"detail": "Invalid request: " + '{"detail":' * 900 + "1" + "}" * 900}).encode(),
+    json.dumps({"detail": "Invalid request: " + '{"a":' * 100_000}).encode(),
+]
+
+
+@pytest.mark.parametrize("content", DEEP, ids=range(len(DEEP)))
+def test_no_depth_can_break_the_reading_of_it(content: bytes) -> None:
+    """What is nested deeper than anything real is an error of ours all the same."""
+    assert error_from_response(500, content).status_code == 500
+    with contextlib.suppress(RecursionError):  # what cannot even be parsed never comes here
+        body = json.loads(content)
+        assert isinstance(reported_error({"error": body}), e.APIError)
 
 
 JSON = st.recursive(
