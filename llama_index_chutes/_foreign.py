@@ -142,13 +142,21 @@ def _arguments(question: Question) -> dict[str, Any]:
 
 def _structured(question: Question, wanted: Wanted) -> dict[str, Any]:
     params = {name: value for name, value in question.params.items() if name != "structured"} or None
-    messages = question.messages
-    if any(len(each.blocks) > 1 or not all(isinstance(b, TextBlock) for b in each.blocks) for each in messages):
-        return {"prompt": wanted.prompt, "llm_kwargs": params, **wanted.prompt_args}
     # Each text stands in a variable of its own: nothing in it is taken for a variable again.
-    texts = {f"text_{number}": each.content or "" for number, each in enumerate(messages)}
-    template = [ChatMessage(role=each.role, content=f"{{text_{n}}}") for n, each in enumerate(messages)]
+    texts: dict[str, str] = {}
+    template = [_template(message, texts) for message in question.messages]
     return {"prompt": ChatPromptTemplate(message_templates=template), "llm_kwargs": params, **texts}
+
+
+def _template(message: ChatMessage, texts: dict[str, str]) -> ChatMessage:
+    """Put a message's texts into variables, and keep all else of it."""
+    blocks: list[Any] = []
+    for block in message.blocks:
+        if isinstance(block, TextBlock):
+            name = f"text_{len(texts)}"
+            texts[name], block = block.text, TextBlock(text=f"{{{name}}}")
+        blocks.append(block)
+    return message.model_copy(update={"blocks": blocks})
 
 
 class _reading:
@@ -211,7 +219,7 @@ class _Check:
             self._finishes = True
             self._finished = self._finished or bool(reasons)
         self._spoke = self._spoke or _shows(chunk)
-        return None if has_calls(chunk) else chunk
+        return _without_calls(chunk) if has_calls(chunk) else chunk
 
     def end(self) -> Final:
         """The stream has ended by itself: return the answer, or raise what is wrong with it."""
@@ -243,6 +251,17 @@ class _Check:
                     raise failure(Kind.MALFORMED, said, model=self._question.name) from None
 
 
+def _without_calls(chunk: ChatResponse) -> ChatResponse | None:
+    """Return what a chunk with tool calls adds to the text before them; None where it adds nothing."""
+    message = chunk.message
+    if not (chunk.delta and (message.content or "").endswith(chunk.delta)):
+        return None  # some integrations give the pieces of a call's arguments as a delta
+    blocks = [block for block in message.blocks if not isinstance(block, ToolCallBlock)]
+    extra = {name: value for name, value in message.additional_kwargs.items() if name != "tool_calls"}
+    spoken = message.model_copy(update={"blocks": blocks, "additional_kwargs": extra})
+    return chunk.model_copy(update={"message": spoken, "raw": None})
+
+
 def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
     """Put the tool calls into blocks, where every member's are found and every member can read them later."""
     if not has_calls(last) or not isinstance(llm, FunctionCallingLLM):
@@ -250,8 +269,11 @@ def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
     calls = llm.get_tool_calls_from_response(last, error_on_no_tool_call=False)
     blocks: list[Any] = [block for block in last.message.blocks if not isinstance(block, ToolCallBlock)]
     blocks += [
-        ToolCallBlock(tool_call_id=each.tool_id, tool_name=each.tool_name, tool_kwargs=each.tool_kwargs)
-        for each in calls
+        # Without an id a tool's result would not find its call in the next turn.
+        ToolCallBlock(
+            tool_call_id=each.tool_id or f"call_{number}", tool_name=each.tool_name, tool_kwargs=each.tool_kwargs
+        )
+        for number, each in enumerate(calls)
     ]
     return last.model_copy(update={"message": last.message.model_copy(update={"blocks": blocks})})
 

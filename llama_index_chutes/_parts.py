@@ -107,15 +107,11 @@ class Wanted(dict[str, Any]):
     def __init__(
         self,
         output_cls: type[BaseModel],
-        prompt: object,
-        prompt_args: Mapping[str, Any],
         messages: Sequence[ChatMessage] = (),
         params: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(name=output_cls.__name__)
         self.output_cls: type[Any] = output_cls
-        self.prompt = prompt
-        self.prompt_args = prompt_args
         self.result: Any = None
         self._arguments = {**(params or {}), "messages": list(messages)}
         self._reader: Plan[Any] | None = None

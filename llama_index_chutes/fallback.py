@@ -258,7 +258,7 @@ class ChutesFallback(ChatModel):
         params: Mapping[str, Any],
         prompt_args: Mapping[str, Any],
     ) -> Wanted:
-        return Wanted(output_cls, prompt, prompt_args, prompt.format_messages(llm=self, **prompt_args), params)
+        return Wanted(output_cls, prompt.format_messages(llm=self, **prompt_args), params)
 
     def _speaker(self, response: ChatResponse) -> str:
         told = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None

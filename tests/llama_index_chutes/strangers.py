@@ -108,13 +108,35 @@ class Stranger(FunctionCallingLLM):
 
         return [
             ToolSelection(
-                tool_id=block.tool_call_id,
+                tool_id=block.tool_call_id or "",
                 tool_name=block.tool_name,
                 tool_kwargs=json.loads(block.tool_kwargs) if isinstance(block.tool_kwargs, str) else block.tool_kwargs,
             )
             for block in response.message.blocks
             if isinstance(block, ToolCallBlock)
         ]
+
+
+class Asked(Stranger):
+    """Another provider's model that gives objects, and remembers with which messages it was asked for one."""
+
+    heard: list[ChatMessage] = Field(default_factory=list)
+
+    def structured_predict(self, output_cls: Any, prompt: Any, llm_kwargs: Any = None, **prompt_args: Any) -> Any:
+        self.heard += prompt.format_messages(**prompt_args)
+        return output_cls(name="Bern", people=134000)
+
+    async def astructured_predict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.structured_predict(*args, **kwargs)
+
+    def stream_structured_predict(self, *args: Any, **kwargs: Any) -> Any:
+        yield self.structured_predict(*args, **kwargs)
+
+    async def astream_structured_predict(self, *args: Any, **kwargs: Any) -> Any:
+        async def pieces() -> AsyncGenerator[Any, None]:
+            yield self.structured_predict(*args, **kwargs)
+
+        return pieces()
 
 
 class Predictor(CustomLLM):

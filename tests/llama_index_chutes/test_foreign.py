@@ -6,14 +6,17 @@ import json
 from typing import Any
 
 import pytest
+from llama_index.core import ChatPromptTemplate
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock, ToolCallBlock
 
 from chutes_core import APIError, ChutesWarning
 from chutes_core.testing import Answer, FaultScript
 from llama_index_chutes import ChutesFallback
+from llama_index_chutes._parts import has_calls
 
-from .rigs import CHAT_STYLES, STREAMS, STYLES, TOOLS, ask, connection, gather, text_of
+from .rigs import CHAT_STYLES, HELLO, STREAMS, STYLES, TOOLS, ask, connection, gather, text_of
 from .stages import ANSWER, BERN, CITY, MEMBERS, PAID, PAYING, POLICY, PREDICT, PROMPT, City, attempts, stage
-from .strangers import Predictor, RateLimitError, Stranger, chunk_raw, said
+from .strangers import Asked, Predictor, RateLimitError, Stranger, chunk_raw, said
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -82,6 +85,40 @@ def test_a_stranger_gets_tools_its_own_way(style: str) -> None:
     assert stranger.asked[0]["tools"] == ["add", "pay"]
 
 
+@pytest.mark.parametrize("style", STREAMS[:2])
+def test_a_strangers_words_beside_a_tool_call_are_streamed(style: str) -> None:
+    """What it says after a call has begun comes as it comes; the call itself, and its pieces, only when it is whole."""
+    kwargs = json.dumps(PAID)
+    play = [
+        said("Let me", delta="Let me"),
+        said("Let me", calls=[("pay", kwargs[:9])], delta=kwargs[:9]),
+        said("Let me pay.", calls=[("pay", kwargs)], delta=" pay."),
+        said("Let me pay.", calls=[("pay", kwargs)], delta=""),
+    ]
+    outcome = gather(stage(members=[Stranger(plays=[play])]).llm, f"{style}_with_tools", TOOLS, user_msg="Pay.")
+    assert outcome.streamed == text_of(outcome.last) == "Let me pay."
+    assert [has_calls(chunk) for chunk in outcome.chunks] == [False, False, True]
+    assert outcome.chunks[1].message.content == "Let me pay."
+
+
+@pytest.mark.parametrize("style", CHAT_STYLES)
+def test_a_strangers_calls_without_ids_get_some(style: str) -> None:
+    """A tool's result finds its call in the next turn, whoever takes that."""
+    play = said("", calls=[("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4})])
+    for block in play.message.blocks[1:]:
+        assert isinstance(block, ToolCallBlock)
+        block.tool_call_id = None
+    made = stage(members=[Stranger(plays=[[play]]), MEMBERS[0]])
+    outcome = gather(made.llm, f"{style}_with_tools", TOOLS, user_msg="Add.")
+    ids = [call.tool_id for call in made.llm.get_tool_calls_from_response(outcome.last)]
+    assert ids == ["call_0", "call_1"]
+    results = [ChatMessage(role="tool", content="3", additional_kwargs={"tool_call_id": each}) for each in ids]
+    next_turn = stage()
+    next_turn.llm.chat([*HELLO, outcome.last.message, *results])
+    sent: Any = next_turn.transport.requests[0].body["messages"]
+    assert [call["id"] for call in sent[1]["tool_calls"]] == [each["tool_call_id"] for each in sent[2:]] == ids
+
+
 def test_a_stranger_without_tools_is_not_asked_for_them() -> None:
     """It says itself that it has none, and is skipped."""
     stranger = Stranger(calls_tools=False)
@@ -101,6 +138,25 @@ def test_a_strangers_object(style: str) -> None:
     outcome = gather(made.llm, style, City, PROMPT, place="{place} and {text_0}")
     assert outcome.last == BERN
     assert "Tell of {place} and {text_0}." in stranger.prompts[0]
+
+
+@pytest.mark.parametrize("style", PREDICT)
+def test_a_stranger_is_asked_for_an_object_with_all_that_was_said(style: str) -> None:
+    """The fallback's system prompt, every block of every message, and nothing in them taken for a variable."""
+    image = ImageBlock(url="http://pictures.test/bern.png")
+    tool = ChatMessage(role="tool", content="Bern {x}", additional_kwargs={"tool_call_id": "c1"})
+    blocks = [TextBlock(text="Tell of {place}."), image, TextBlock(text="Briefly.")]
+    prompt = ChatPromptTemplate(message_templates=[tool, ChatMessage(role="user", blocks=blocks)])
+    stranger = Asked()
+    made = stage(["cold"], members=[MEMBERS[0], stranger], system_prompt="Always {Swiss}.")
+    outcome = gather(made.llm, style, City, prompt, place="{place} and {text_0}", x="y")
+    assert outcome.last == BERN
+    system, result, question = stranger.heard
+    assert (system.role, system.content) == (MessageRole.SYSTEM, "Always {Swiss}.")
+    assert (result.content, result.additional_kwargs) == ("Bern y", {"tool_call_id": "c1"})
+    words = [block.text for block in question.blocks if isinstance(block, TextBlock)]
+    assert words == ["Tell of {place} and {text_0}.", "Briefly."]
+    assert question.blocks[1] == image
 
 
 @pytest.mark.filterwarnings("ignore:Predictor")
