@@ -95,6 +95,11 @@ def _parts(block: str | Mapping[Any, Any]) -> list[Part]:
         return [_file(block)]
     if kind == "audio":
         raise RequestRefusedError("Chutes takes no audio in a chat: send its transcript as text.")
+    if not isinstance(kind, str):
+        raise RequestRefusedError(
+            f"A content block has no 'type', only {', '.join(map(repr, block)) or 'nothing'}: say what it is, as in "
+            "{'type': 'text', 'text': ...}."
+        )
     # Something newer than this library, or a provider's own: the service decides.
     return [dict(block)]
 

@@ -79,6 +79,11 @@ def test_text_of_every_form_becomes_text(block: Any) -> None:
         ({"type": "image"}, "no data"),
         ({"type": "image_url", "image_url": {}}, "no address"),
         ({"type": "text"}, "has no text"),
+        (
+            {"image_url": {"url": "https://example.org/a.png"}, "detail": "low"},
+            "has no 'type', only 'image_url', 'detail'",
+        ),
+        ({}, "has no 'type', only nothing"),
     ],
 )
 def test_what_the_service_cannot_take_is_refused_by_name(block: Any, why: str) -> None:
