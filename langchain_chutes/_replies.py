@@ -69,11 +69,11 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
 
 
 def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
-    """Translate a whole reply; the usage is that of all its choices, and stands with the first."""
-    usage = usage_metadata(reply.usage)
+    """Translate a whole reply; usage and cost are those of all its choices, and stand with the first."""
+    told = (usage_metadata(reply.usage), cost)
     return ChatResult(
         generations=[
-            _generation(reply, choice, usage if position == 0 else None, cost)
+            _generation(reply, choice, *(told if position == 0 else (None, None)))
             for position, choice in enumerate(reply.choices)
         ]
     )

@@ -71,11 +71,12 @@ def test_unknown_counts_are_left_out() -> None:
     assert usage_metadata(Usage(1, 2, 3)) == {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
 
-def test_usage_of_several_choices_counts_once() -> None:
-    """The service reports one usage for all choices, so it stands with the first."""
-    result = chat_result(replace(REPLY, choices=(CHOICE, replace(CHOICE, index=1))))
+def test_usage_and_cost_of_several_choices_count_once() -> None:
+    """The service reports one usage for all choices, so it stands with the first, and its price with it."""
+    result = chat_result(replace(REPLY, choices=(CHOICE, replace(CHOICE, index=1))), 0.25)
     messages = [generation.message for generation in result.generations]
     assert [getattr(message, "usage_metadata", None) is not None for message in messages] == [True, False]
+    assert [message.response_metadata.get("cost") for message in messages] == [0.25, None]
 
 
 @pytest.mark.parametrize("delta", [Delta("Hi"), Delta("", "Hm"), Delta("Hi", "Hm")])
