@@ -19,9 +19,9 @@ from chutes_core.failures import failure
 from chutes_core.fallback import Try
 from chutes_core.fallback.bounded import abounded, bounded
 from langchain_chutes._foreign import Checked, as_chunk, bind_foreign
-from langchain_chutes._forms import Form, bind_ours
+from langchain_chutes._forms import Form, Held, bind_ours
 from langchain_chutes._members import Seat
-from langchain_chutes._parts import Part, aclosed, closed, shows
+from langchain_chutes._parts import Part, aclosed, aover, closed, over, shows
 from langchain_chutes._profile import default_method
 from langchain_chutes._replies import chat_result
 from langchain_chutes._runs import Runs
@@ -63,9 +63,9 @@ def ask(seat: Seat, step: Try, request: Request) -> Iterator[Part]:
     elif seat.own is not None:
         parts = prepared.stream()
     else:
-        checked = Checked(step.member.name)
-        parts = checked.over(bounded(prepared.stream, step.limits, shows=shows, model=step.member.name))
-    return parts if prepared.form is None else prepared.form.over(parts, step.member.name)
+        given = bounded(prepared.stream, step.limits, shows=shows, model=step.member.name)
+        parts = over(given, Checked(step.member.name))
+    return parts if prepared.form is None else over(parts, Held(prepared.form, step.member.name))
 
 
 def aask(seat: Seat, step: Try, request: Request) -> AsyncIterator[Part]:
@@ -79,9 +79,9 @@ def aask(seat: Seat, step: Try, request: Request) -> AsyncIterator[Part]:
     elif seat.own is not None:
         parts = prepared.astream()
     else:
-        checked = Checked(step.member.name)
-        parts = checked.aover(abounded(prepared.astream, step.limits, shows=shows, model=step.member.name))
-    return parts if prepared.form is None else prepared.form.aover(parts, step.member.name)
+        given = abounded(prepared.astream, step.limits, shows=shows, model=step.member.name)
+        parts = aover(given, Checked(step.member.name))
+    return parts if prepared.form is None else aover(parts, Held(prepared.form, step.member.name))
 
 
 class _Prepared:
@@ -117,7 +117,8 @@ class _Prepared:
             if form is not None and form.method is None:  # one way for all of them
                 form = replace(form, method=default_method([each.info for each in step.together if each.info]))
         self._model, self.options = own, bind_ours(own, options, form)
-        self.options["timeout"] = seat.limits(step.limits)
+        asked = self.options.pop("request_timeout", None)
+        self.options["timeout"] = seat.limits(step.limits, self.options.get("timeout", asked))
         if own.rate_limiter is None and not own.callbacks and not own.verbose:
             self.options.pop("ls_structured_output_format", None)
             self.direct = own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
 from langchain_chutes._forms import Form, ToolList, asked_of
-from langchain_chutes._parts import aclosed, closed, shows
+from langchain_chutes._parts import Part, shows
 from langchain_chutes._schemas import titled
 from langchain_chutes._tool_pieces import spoiler
 
@@ -114,21 +114,8 @@ class Checked:
         self._last: dict[str, Any] = {}
         self._calls: dict[object, str] = {}
 
-    def over(self, parts: Iterator[ChatGenerationChunk]) -> Iterator[ChatGenerationChunk]:
-        """Give an answer out, and fail at its end if it is not whole."""
-        with closed(parts):
-            for part in parts:
-                yield self._seen(part)
-        yield self._end()
-
-    async def aover(self, parts: AsyncIterator[ChatGenerationChunk]) -> AsyncIterator[ChatGenerationChunk]:
-        """The same for an async stream."""
-        async with aclosed(parts):
-            async for part in parts:
-                yield self._seen(part)
-        yield self._end()
-
-    def _seen(self, part: ChatGenerationChunk) -> ChatGenerationChunk:
+    def see(self, part: Part) -> Part:
+        """Look at a chunk, and keep what is to come last."""
         message = cast("AIMessageChunk", part.message)
         self._said = self._said or shows(part)
         for number, piece in enumerate(message.tool_call_chunks):
@@ -148,7 +135,8 @@ class Checked:
             message=message.model_copy(update={"response_metadata": kept, "chunk_position": None})
         )
 
-    def _end(self) -> ChatGenerationChunk:
+    def end(self) -> Iterator[Part]:
+        """End the answer, or fail if it is not whole."""
         if not self._said:
             raise failure(Kind.EMPTY, model=self._model)
         endings = _ENDINGS.get(str(self._told.get("model_provider")))
@@ -163,4 +151,4 @@ class Checked:
                 raise failure(Kind.MALFORMED, "a tool call was cut, or is not valid", model=self._model)
         name = self._told.get("model_name")
         told = {**self._last, "model_name": name} if name else self._last
-        return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -23,13 +23,13 @@ from pydantic import PrivateAttr
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
 from langchain_chutes._parsers import json_parser, tools_parser
-from langchain_chutes._parts import Part, aclosed, closed
+from langchain_chutes._parts import Part
 from langchain_chutes._schemas import Schema
 from langchain_chutes._schemas import response_format as described
-from langchain_chutes._tools import Tool, tool_choice_param
+from langchain_chutes._tools import Tool
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Form", "ToolList", "asked_of", "bind_ours", "form_parser"]
+__all__ = ["Form", "Held", "ToolList", "asked_of", "bind_ours", "form_parser"]
 
 
 class ToolList(list[dict[str, Any]]):
@@ -87,39 +87,36 @@ class Form:
         """What reads an answer."""
         return form_parser(self.schema)
 
-    def over(self, parts: Iterator[Part], model: str) -> Iterator[Part]:
-        """Give an answer out, and fail at its end if it does not have the form."""
-        seen: list[Part] = []
-        with closed(parts):
-            for part in parts:
-                seen.append(part)
-                yield part
-        self._check(seen, model)
 
-    async def aover(self, parts: AsyncIterator[Part], model: str) -> AsyncIterator[Part]:
-        """The same for an async stream."""
-        seen: list[Part] = []
-        async with aclosed(parts):
-            async for part in parts:
-                seen.append(part)
-                yield part
-        self._check(seen, model)
+class Held:
+    """Holds an answer of one member to its form: it fails at its end if it does not have it."""
 
-    def _check(self, parts: list[Part], model: str) -> None:
-        whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", parts))
+    def __init__(self, form: Form, model: str) -> None:
+        self._form = form
+        self._model = model
+        self._seen: list[Part] = []
+
+    def see(self, part: Part) -> Part:
+        """Keep a part until the end."""
+        self._seen.append(part)
+        return part
+
+    def end(self) -> tuple[()]:
+        """Fail, or have nothing to add."""
+        whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", self._seen))
         # An answer that met its length limit would meet it at every member, and a call of a tool is no answer yet.
         if whole is None or whole.message.response_metadata.get("finish_reason") == "length":
-            return
-        if self.tools and whole.message.tool_calls:  # type: ignore[attr-defined]
-            return
+            return ()
+        if self._form.tools and whole.message.tool_calls:  # type: ignore[attr-defined]
+            return ()
         try:
-            self.parser.parse_result([whole])
+            self._form.parser.parse_result([whole])
         except OutputParserException as problem:
-            if not self.quiet:
-                raise failure(Kind.MALFORMED, str(problem), model=model) from problem
+            if not self._form.quiet:
+                raise failure(Kind.MALFORMED, str(problem), model=self._model) from problem
         else:
-            return
-        raise failure(Kind.MALFORMED, "the answer does not have the form that was asked for", model=model)
+            return ()
+        raise failure(Kind.MALFORMED, "the answer does not have the form that was asked for", model=self._model)
 
 
 def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> dict[str, Any]:
@@ -127,12 +124,6 @@ def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> 
     if form is not None:
         asked = asked_of(model.with_structured_output(form.schema, **form.wish(model)))
         return {**(asked.kwargs if isinstance(asked, RunnableBinding) else {}), **options}
-    tools, choice = options.get("tools"), options.get("tool_choice")
-    if tools and isinstance(choice, str | bool | Mapping):
-        names = [str(tool.get("function", tool).get("name")) for tool in tools if isinstance(tool, Mapping)]
-        options["tool_choice"] = tool_choice_param(choice, names)
-        if options["tool_choice"] is None:
-            del options["tool_choice"]
     return options
 
 

@@ -73,13 +73,14 @@ class Seat:
             return True
         return self.listed._known_models() is not self.catalog or (self.own is self.listed) is bool(policy.confidential)
 
-    def limits(self, step: TimeLimits) -> TimeLimits:
-        """The limits of an attempt: those of the fallback and the model's own, whichever are shorter."""
-        if self.own is None or self.own.timeout is None:
+    def limits(self, step: TimeLimits, asked: TimeLimits | float | None = None) -> TimeLimits:
+        """The limits of an attempt: those of the fallback, the call and the model's own, whichever are shorter."""
+        own = self.own.timeout if self.own is not None else None
+        if own is None and asked is None:
             return step
-        own = TimeLimits.of(self.own.timeout)
+        all_of_them = (step, *(TimeLimits.of(each) for each in (own, asked) if each is not None))
         names = ("connect", "first_token", "gap", "total")
-        return TimeLimits(**{name: _least(getattr(own, name), getattr(step, name)) for name in names})
+        return TimeLimits(**{name: _least(*(getattr(each, name) for each in all_of_them)) for name in names})
 
 
 def made_members(

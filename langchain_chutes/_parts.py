@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
 from chutes_core.fallback import Receipt
 from chutes_core.usage import Usage
 
-__all__ = ["Part", "aclosed", "closed", "ends", "receipt", "shows", "usage"]
+__all__ = ["Look", "Part", "aclosed", "aover", "closed", "ends", "over", "receipt", "shows", "usage"]
 
 Part = ChatGenerationChunk | ChatGeneration
 
@@ -55,6 +56,33 @@ def receipt(part: Part) -> Receipt:
     told = part.message.response_metadata
     model, cost = told.get("model_name"), told.get("cost")
     return Receipt(model if isinstance(model, str) else None, cost if isinstance(cost, float) else None)
+
+
+class Look(Protocol):
+    """Looks at an answer on its way."""
+
+    def see(self, part: Part) -> Part:
+        """Look at a part, and return what is given out of it."""
+
+    def end(self) -> Iterable[Part]:
+        """Return what is left to be given out, or raise what is wrong with the answer."""
+
+
+def over(parts: Iterator[Part], look: Look) -> Iterator[Part]:
+    """Give an answer out under somebody's eyes."""
+    with closed(parts):
+        for part in parts:
+            yield look.see(part)
+    yield from look.end()
+
+
+async def aover(parts: AsyncIterator[Part], look: Look) -> AsyncIterator[Part]:
+    """The same for an async stream."""
+    async with aclosed(parts):
+        async for part in parts:
+            yield look.see(part)
+    for part in look.end():
+        yield part
 
 
 @contextmanager

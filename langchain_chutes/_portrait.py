@@ -9,7 +9,7 @@ from typing import Any, cast
 from langchain_core.language_models import BaseChatModel, ModelProfile
 
 from chutes_core.fallback import FallbackPolicy
-from langchain_chutes._profile import model_infos, model_profile
+from langchain_chutes._profile import Resolved, model_infos, model_profile
 from langchain_chutes.chat_models import ChatChutes
 
 __all__ = ["identity", "joint_profile", "rules"]
@@ -25,7 +25,7 @@ def joint_profile(members: Sequence[BaseChatModel]) -> ModelProfile | None:
     names = set.intersection(*(set(each) for each in told)) if told else set()
     if len(own) < len(members):
         names -= {"structured_output"}  # each provider has its own way, and only tools are common to all
-    joint = {name: _joint([each[name] for each in told]) for name in names if name != "name"}
+    joint = Resolved({name: _joint([each[name] for each in told]) for name in names if name != "name"})
     return cast("ModelProfile", joint) if joint else None
 
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
 
 
-__all__ = ["default_method", "echoes_reasoning", "model_infos", "model_profile"]
+__all__ = ["Resolved", "default_method", "echoes_reasoning", "model_infos", "model_profile"]
+
+
+class Resolved(dict[str, Any]):
+    """A profile that was found here and not given: of another model another one is found."""
 
 
 def echoes_reasoning(infos: Sequence[ModelInfo]) -> bool:
@@ -52,7 +56,8 @@ def model_profile(infos: Sequence[ModelInfo]) -> ModelProfile | None:
     if len(infos) == 1:
         known["name"] = infos[0].id
     # The gateway takes no files, whichever model answers.
-    return cast("ModelProfile", {**known, "text_outputs": True, "pdf_inputs": False, "pdf_tool_message": False})
+    made = Resolved(**known, text_outputs=True, pdf_inputs=False, pdf_tool_message=False)
+    return cast("ModelProfile", made)
 
 
 def default_method(infos: Sequence[ModelInfo]) -> str:

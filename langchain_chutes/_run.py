@@ -53,6 +53,10 @@ class Run:
     ) -> None:
         if "model" in options or "model_name" in options:
             raise RequestRefusedError("A fallback has several models: name them when it is made, not in a call.")
+        self._seats = owner._sit()
+        answers = options.get("n") or max((seat.own.n or 1 for seat in self._seats if seat.own is not None), default=1)
+        if answers > 1:
+            raise RequestRefusedError("A fallback gives one answer: for n > 1 call one of its members by itself.")
         options.pop("stream", None)
         form = options.pop("chutes_form", None)
         policy = owner.policy
@@ -60,7 +64,6 @@ class Run:
             # LangChain's event protocol, which alone comes this way, has no word for what is to be forgotten.
             policy = replace(policy, after_commit="raise")
         self._clock = owner.clock or _SYSTEM
-        self._seats = owner._sit()
         self._call = Call(
             [seat.member for seat in self._seats],
             policy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -110,7 +110,7 @@ class ChutesSettings(BaseModel):
         self._key_is_given = self.api_key is not None
         if self.api_key is None and not os.environ.get("CHUTES_OAUTH_TOKEN") and os.environ.get(_KEY_VARIABLE):
             # To show whose key is used; the client reads the environment itself, at every call.
-            self.api_key = SecretStr(os.environ[_KEY_VARIABLE])
+            self.__dict__["api_key"] = SecretStr(os.environ[_KEY_VARIABLE])  # it was not given
         return self
 
     def _sealing(self, wish: object) -> Any:
@@ -173,7 +173,7 @@ class ChutesSettings(BaseModel):
         """The newest catalogue: a client that fetched the list of models has a newer one than it was given."""
         known: Catalog | None = self.catalog
         if known is None:
-            known = self.catalog = Catalog.load()
+            known = self.__dict__["catalog"] = Catalog.load()
         private = self.__pydantic_private__ or {}  # pydantic's own way to these takes a microsecond each
         for made in (private.get("_client"), private.get("_async_client")):
             if made is not None and made.catalog.fetched_at > known.fetched_at:
@@ -181,17 +181,30 @@ class ChutesSettings(BaseModel):
         return known
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an argument; a client that was made without encryption must not outlive the wish for it."""
+        """Set an argument; clients that were made with another value of it do not outlive that."""
+        if name == "api_key" and isinstance(value, str):
+            value = SecretStr(value)
         super().__setattr__(name, value)
-        if name == "e2ee" and self.__pydantic_private__:
-            self._client = self._async_client = None
+        if self.__pydantic_private__ and name in type(self).model_fields:
+            self._changed({name})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy; a copy with other arguments gets clients of its own."""
+        if update and isinstance(key := update.get("api_key"), str):
+            update = {**update, "api_key": SecretStr(key)}
         copied = super().model_copy(update=update, deep=deep)
         if update:
             copied._client = copied._async_client = None
+            copied._changed(update.keys())
         return copied
+
+    def _changed(self, names: Collection[str]) -> None:
+        """Let go of what was made of other arguments."""
+        self.__dict__.pop("_serialized", None)  # LangChain's, which is a part of the keys of its caches
+        if "api_key" in names:
+            self._key_is_given = self.api_key is not None
+        if not {"http_client", "http_async_client", *self._client_options()}.isdisjoint(names):
+            self._client = self._async_client = None
 
     def __getstate__(self) -> dict[Any, Any]:
         """Leave behind what does not travel: connections, and a literal key, which stays out of pickles."""

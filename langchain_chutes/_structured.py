@@ -12,17 +12,23 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap
 from langchain_core.runnables.utils import AddableDict
 
 from chutes_core.errors import RequestRefusedError
-from langchain_chutes._restart import collect
+from langchain_chutes._schemas import Schema
 
 __all__ = ["METHODS", "check_method", "parsed"]
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 
 
-def check_method(method: str) -> None:
-    """Refuse a method that there is not."""
+def check_method(method: str, schema: Schema | None, strict: bool | None = None, tools: object = None) -> None:
+    """Refuse a method that there is not, and what does not go with it."""
     if method not in METHODS:
         raise RequestRefusedError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
+    if schema is None and method != "json_mode":
+        raise RequestRefusedError(f"method={method!r} needs a schema; only method='json_mode' does without.")
+    if strict is not None and method == "json_mode":
+        raise RequestRefusedError("strict needs a schema to be strict about: it does not go with 'json_mode'.")
+    if tools and method != "json_schema":
+        raise RequestRefusedError("tools beside an answer of a given form go with method='json_schema' only.")
 
 
 def parsed(asked: Runnable[Any, Any], parser: BaseOutputParser[Any], *, include_raw: bool) -> Runnable[Any, Any]:
@@ -49,6 +55,8 @@ def parsed(asked: Runnable[Any, Any], parser: BaseOutputParser[Any], *, include_
 
 def _read(parser: BaseOutputParser[Any], raw: list[Any]) -> AddableDict:
     """Read an answer that is whole, and say what is wrong with its form rather than raise it."""
+    from langchain_chutes._restart import collect
+
     message: BaseMessage = raw[0] if len(raw) == 1 else collect(raw)
     try:
         read = parser.parse_result([ChatGeneration(message=message)])

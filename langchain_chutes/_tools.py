@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from chutes_core.errors import RequestRefusedError
 
-__all__ = ["Tool", "tool_choice_param", "tool_params"]
+__all__ = ["Tool", "tool_choice_param", "tool_names", "tool_params"]
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
@@ -29,6 +29,15 @@ def _tool(tool: Tool, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Mapping) and tool.get("type") == "function" and strict is None:
         return dict(tool)
     return convert_to_openai_tool(tool, strict=strict)
+
+
+def tool_names(tools: Iterable[object]) -> list[str]:
+    """The names of tools as a request has them.
+
+    >>> tool_names([{"type": "function", "function": {"name": "add"}}])
+    ['add']
+    """
+    return [str(tool.get("function", tool).get("name")) for tool in tools if isinstance(tool, Mapping)]
 
 
 def tool_choice_param(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> object:

@@ -6,7 +6,7 @@ method does before and after it waits is shared between its blocking and its asy
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,23 +14,22 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, model_validator
 
-from chutes_core.errors import ConfigurationError, RequestRefusedError
+from chutes_core.errors import ConfigurationError
 from chutes_core.request import Effort
 from chutes_core.usage import cost
+from langchain_chutes._arguments import call_arguments
 from langchain_chutes._messages import request_messages
-from langchain_chutes._parsers import json_parser, tools_parser
-from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
+from langchain_chutes._profile import Resolved, default_method, echoes_reasoning, model_infos, model_profile
 from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
 from langchain_chutes._schemas import Schema, response_format, titled
 from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
 from langchain_chutes._structured import check_method, parsed
 from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
-from langchain_chutes._tools import Tool, tool_choice_param, tool_params
+from langchain_chutes._tools import Tool, tool_choice_param, tool_names, tool_params
 
 if TYPE_CHECKING:
     from chutes_core.response import Reply
@@ -123,6 +122,14 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             "stop_sequences": "stop",
         }
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_was_found(cls, given: Any) -> Any:
+        """Find the profile anew where a model is made of another one's arguments."""
+        if isinstance(given, dict) and isinstance(given.get("profile"), Resolved):
+            return {name: value for name, value in given.items() if name != "profile"}
+        return given
+
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:
         """Look at the arguments that pydantic cannot judge."""
@@ -142,6 +149,12 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     def _client_options(self) -> dict[str, Any]:
         return {**super()._client_options(), "inline_images": self.inline_images}
 
+    def _changed(self, names: Collection[str]) -> None:
+        super()._changed(names)
+        found = self.profile is None or isinstance(self.profile, Resolved)
+        if found and "profile" not in names and not {"model", "catalog"}.isdisjoint(names):
+            self.profile = self._resolve_model_profile()
+
     def _given(self) -> dict[str, Any]:
         """The parameters that were given, under the service's names."""
         values = self.__dict__
@@ -154,23 +167,11 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any], *, stream: bool
     ) -> _Call:
         """Make what is sent of what was asked: the one function behind all four ways to call."""
-        arguments = {**self._given(), **options}
-        arguments.pop("stream", None)
-        model = arguments.setdefault("model", arguments.pop("model_name", None) or self.model)
-        if stop is not None:
-            arguments["stop"] = stop
-        if not arguments.get("stop", True):
-            del arguments["stop"]
-        if tools := arguments.get("tools"):
-            arguments["tools"] = tool_params(tools)
-        if isinstance(form := arguments.get("response_format"), type):
-            arguments["response_format"] = response_format(form)
-        if self.extra_body or "extra_body" in arguments:
-            arguments["extra_body"] = {**(self.extra_body or {}), **(arguments.get("extra_body") or {})}
-        if stream and (arguments.get("n") or 1) > 1:
-            raise RequestRefusedError("A stream carries one answer: ask for n > 1 with invoke, or leave n out.")
+        arguments = call_arguments(
+            self._given(), options, _OTHER_NAMES, model=self.model, stop=stop, extra_body=self.extra_body, stream=stream
+        )
         answered = any(isinstance(message, AIMessage) for message in messages)
-        echo = answered and echoes_reasoning(model_infos(self._known_models(), model))
+        echo = answered and echoes_reasoning(model_infos(self._known_models(), arguments["model"]))
         return _Call(request_messages(messages, echo_reasoning=echo), arguments)
 
     def _cost(self, reply: Reply) -> float | None:
@@ -265,8 +266,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         """
         with translated_errors:
             described = tool_params(tools, strict=strict)
-            names = [str(tool.get("function", tool).get("name")) for tool in described]
-            choice = tool_choice_param(tool_choice, names)
+            choice = tool_choice_param(tool_choice, tool_names(described))
         bound = {"tools": described, "tool_choice": choice, "parallel_tool_calls": parallel_tool_calls, **kwargs}
         return self.bind(**{name: value for name, value in bound.items() if value is not None})
 
@@ -292,31 +292,22 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             tools: Further tools for the model, with ``method="json_schema"``.
             **kwargs: Further parameters of the calls.
         """
+        from langchain_chutes._parsers import json_parser, tools_parser
+
         with translated_errors:
             chosen = method or default_method(model_infos(self._known_models(), self.model))
-            check_method(chosen)
-            if schema is None and chosen != "json_mode":
-                raise RequestRefusedError(f"method={chosen!r} needs a schema; only method='json_mode' does without.")
-            if strict is not None and chosen == "json_mode":
-                raise RequestRefusedError("strict needs a schema to be strict about: it does not go with 'json_mode'.")
-            if tools and chosen != "json_schema":
-                raise RequestRefusedError("tools beside an answer of a given form go with method='json_schema' only.")
-        traced = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
+            check_method(chosen, schema, strict, tools)
         if schema is not None:
-            kwargs["ls_structured_output_format"] = traced
+            kwargs["ls_structured_output_format"] = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
         if chosen == "function_calling":
             assert schema is not None
-            parser: BaseOutputParser[Any] = tools_parser(schema)
             asked = self.bind_tools([titled(schema)], tool_choice="any", strict=strict, **kwargs)
-        else:
-            parser = json_parser(schema)
-            form = response_format(schema, strict=strict) if chosen == "json_schema" and schema else _JSON_MODE
-            asked = (
-                self.bind_tools(tools, response_format=form, **kwargs)
-                if tools
-                else self.bind(response_format=form, **kwargs)
-            )
-        return parsed(asked, parser, include_raw=include_raw)
+            return parsed(asked, tools_parser(schema), include_raw=include_raw)
+        held = chosen == "json_schema" and schema
+        form = response_format(held, strict=strict) if held else {"type": "json_object"}
+        kwargs["response_format"] = form
+        asked = self.bind_tools(tools, **kwargs) if tools else self.bind(**kwargs)
+        return parsed(asked, json_parser(schema), include_raw=include_raw)
 
     def with_fallbacks(
         self,
@@ -394,4 +385,4 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         return True
 
 
-_JSON_MODE = {"type": "json_object"}
+_OTHER_NAMES = ChatChutes._other_names()

@@ -13,7 +13,7 @@ ChutesFallback(['Qwen/Qwen3-32B-TEE', 'google/gemma-4-31B-turbo-TEE'], first_tok
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from langchain_core.callbacks import (
@@ -36,6 +36,7 @@ from chutes_core.usage import Ledger
 from langchain_chutes._forms import Form, ToolList, form_parser
 from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
 from langchain_chutes._portrait import identity, joint_profile, rules
+from langchain_chutes._profile import Resolved
 from langchain_chutes._replies import PROVIDER
 from langchain_chutes._restart import acollect, collect, is_restart, render
 from langchain_chutes._run import Run
@@ -43,7 +44,7 @@ from langchain_chutes._runs import announce, announced
 from langchain_chutes._schemas import Schema
 from langchain_chutes._settings import signed, translated_errors
 from langchain_chutes._structured import check_method, parsed
-from langchain_chutes._tools import Tool, tool_choice_param, tool_params
+from langchain_chutes._tools import Tool, tool_choice_param, tool_names, tool_params
 from langchain_chutes.chat_models import ChatChutes
 
 __all__ = [
@@ -88,6 +89,8 @@ class ChutesFallback(BaseChatModel):
         **arguments: Any,
     ) -> None:
         own = {name: arguments.pop(name) for name in list(arguments) if name in type(self).model_fields}
+        if isinstance(own.get("profile"), Resolved):
+            del own["profile"]  # that of a fallback which is made anew with other members
         clock = own.get("clock")
         if health is None:
             health = Health(now=clock.now) if clock is not None else Health()
@@ -230,7 +233,7 @@ class ChutesFallback(BaseChatModel):
         """
         with translated_errors:
             described = tool_params(tools, strict=strict)
-            tool_choice_param(tool_choice, [str(tool.get("function", tool).get("name")) for tool in described])
+            tool_choice_param(tool_choice, tool_names(described))
         bound = {"tools": ToolList(described, tools, strict), "tool_choice": tool_choice, **kwargs}
         return self.bind(**{name: value for name, value in bound.items() if value is not None})
 
@@ -259,7 +262,7 @@ class ChutesFallback(BaseChatModel):
         """
         with translated_errors:
             if method is not None:
-                check_method(method)
+                check_method(method, schema, strict, tools)
             if schema is None and method != "json_mode":
                 raise RequestRefusedError("An answer of a given form needs a schema; only method='json_mode' does not.")
         form = Form(schema, method, strict, include_raw, tuple(tools or ()))
@@ -300,13 +303,8 @@ class ChutesFallback(BaseChatModel):
         return {"members": [identity(member) for member in self.members], "policy": rules(self.policy)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = LangSmithParams(ls_provider=PROVIDER, ls_model_type="chat", ls_model_name=self.model_name)
-        if stop:
-            params["ls_stop"] = stop
-        if isinstance(kwargs.get("temperature"), int | float):
-            params["ls_temperature"] = kwargs["temperature"]
-        if isinstance(kwargs.get("max_tokens"), int):
-            params["ls_max_tokens"] = kwargs["max_tokens"]
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
         return params
 
     @classmethod
@@ -322,8 +320,20 @@ class ChutesFallback(BaseChatModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy; other members are looked at anew."""
         copied = super().model_copy(update=update, deep=deep)
-        copied._seats = copied._stats = None
+        copied._changed(update or {"members"})
         return copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an argument; what was found out of its last value is forgotten."""
+        super().__setattr__(name, value)
+        if self.__pydantic_private__ and name in type(self).model_fields:
+            self._changed({name})
+
+    def _changed(self, names: Collection[str]) -> None:
+        self._seats = self._stats = None
+        self.__dict__.pop("_serialized", None)  # LangChain's, which is a part of the keys of its caches
+        if "members" in names and isinstance(self.profile, Resolved):
+            self.profile = self._resolve_model_profile()
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()

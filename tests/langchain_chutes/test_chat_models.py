@@ -17,6 +17,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import SecretStr, ValidationError
 
 from chutes_core import Catalog, ChutesWarning, ConfigurationError, ModelInfo, RequestRefusedError, TimeLimits, Usage
+from chutes_core.errors import TimeLimitError
 from chutes_core.model_info import Traits
 from chutes_core.testing import Answer
 from langchain_chutes import ChatChutes
@@ -110,6 +111,43 @@ def test_one_stream_carries_one_answer() -> None:
     model = scripted([ANSWER], n=2).model
     with pytest.raises(RequestRefusedError, match="n > 1"):
         next(model.stream("Hi"))
+    with pytest.raises(RequestRefusedError, match="without streaming=True"):
+        scripted([ANSWER], n=2, streaming=True).model.invoke("Hi")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_call_understands_what_the_model_understands(mode: str) -> None:
+    """Names of other integrations go for parameters of a call too, and one thing is given once."""
+    params = {"stop_sequences": ["x"], "max_completion_tokens": 5, "request_timeout": 3, "model_name": "acme/two"}
+    body = call(mode, [ANSWER], max_tokens=9, params=params).body
+    assert (body["stop"], body["max_tokens"], body["model"]) == (["x"], 5, "acme/two")
+    assert not {"timeout", "max_completion_tokens"} & body.keys()
+    late = call(mode, ["hang"], params={"request_timeout": 3})
+    assert isinstance(late.error, TimeLimitError)
+    assert late.clock.now() == pytest.approx(3)
+    twice = call(mode, [ANSWER], params={"max_tokens": 5, "max_completion_tokens": 9})
+    assert isinstance(twice.error, RequestRefusedError)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [("any", "required"), (True, "required"), ("auto", "auto"), (False, None), (None, None), ("add", "add")],
+)
+def test_a_choice_of_a_tool_may_be_given_with_the_call(choice: Any, sent: str | None, mode: str) -> None:
+    """It is understood as bind_tools understands it, over one that is bound, and checked."""
+
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    wish = {"type": "function", "function": {"name": "add"}} if sent == "add" else sent
+    body = call(mode, [ANSWER], params={"tools": [add], "tool_choice": choice}).body
+    assert body.get("tool_choice") == wish
+    bound = call(mode, [ANSWER], runnable=lambda m: m.bind_tools([add], tool_choice="none").bind(tool_choice=choice))
+    assert bound.body.get("tool_choice") == wish
+    wrong = call(mode, [ANSWER], params={"tools": [add], "tool_choice": "ad"})
+    assert "Did you mean 'add'?" in str(wrong.error)
 
 
 def test_several_answers_are_several_generations(monkeypatch: pytest.MonkeyPatch) -> None:

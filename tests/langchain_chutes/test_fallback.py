@@ -239,6 +239,39 @@ def test_a_form_comes_out_of_others_too() -> None:
     assert made.model.with_structured_output(Person).invoke("Who?") == Person(name="Ada", age=36)
 
 
+# ------------------------------------------------------------------------------------------ arguments of a call
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fallback_gives_one_answer(mode: str) -> None:
+    """More are refused with what to do, wherever they were asked for."""
+    for options, params in (({"n": 2}, {}), ({}, {"n": 2})):
+        made = stage([], **options).call(mode, **params)
+        assert isinstance(made.error, RequestRefusedError)
+        assert "A fallback gives one answer" in str(made.error)
+    assert stage([], n=2).call(mode, n=1).message.text == ANSWER.text
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["timeout", "request_timeout"])
+def test_a_call_may_have_a_shorter_limit(name: str, mode: str) -> None:
+    """Each attempt is held to it."""
+    made = stage(["hang"]).call(mode, **{name: 2.0})
+    assert made.message.text == ANSWER.text
+    assert [each["kind"] for each in made.attempts] == ["total_timeout", None]
+    assert made.clock.now() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_choice_of_a_tool_may_be_given_to_the_call(mode: str) -> None:
+    """Every member is given it in its own way."""
+    made = stage([PAYING]).call(mode, tools=[pay], tool_choice="any")
+    assert made.transport.requests[0].body["tool_choice"] == "required"
+    made = stage([PAYING])
+    made.call(mode, made.model.bind_tools([pay], tool_choice="pay"))
+    assert made.transport.requests[0].body["tool_choice"] == {"type": "function", "function": {"name": "pay"}}
+
+
 # ------------------------------------------------------------------------------------------ others
 
 

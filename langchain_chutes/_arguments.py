@@ -1,0 +1,68 @@
+"""The arguments of a call, made of what was given with the model and with the call. Pure.
+
+>>> call_arguments({"temperature": 0}, {"stop_sequences": ["."]}, {"stop_sequences": "stop"}, model="acme/one")
+{'temperature': 0, 'stop': ['.'], 'model': 'acme/one'}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chutes_core.errors import RequestRefusedError
+from langchain_chutes._schemas import response_format
+from langchain_chutes._tools import tool_choice_param, tool_names, tool_params
+
+__all__ = ["call_arguments"]
+
+
+def call_arguments(
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    other_names: Mapping[str, str],
+    *,
+    model: str,
+    stop: list[str] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    stream: bool = False,
+) -> dict[str, Any]:
+    """Put together the arguments of the core's ``chat`` and ``stream``; what the call says goes first.
+
+    Raises:
+        RequestRefusedError: They cannot go together.
+    """
+    if not other_names.keys().isdisjoint(options):
+        options = _renamed(options, other_names)
+    arguments = {**given, **options}
+    arguments.pop("stream", None)
+    arguments.setdefault("model", model)
+    if stop is not None:
+        arguments["stop"] = stop
+    if not arguments.get("stop", True):
+        del arguments["stop"]
+    if tools := arguments.get("tools"):
+        arguments["tools"] = tools = tool_params(tools)
+    if "tool_choice" in arguments:
+        choice = tool_choice_param(arguments.pop("tool_choice"), tool_names(tools or ()))
+        if choice is not None:
+            arguments["tool_choice"] = choice
+    if isinstance(form := arguments.get("response_format"), type):
+        arguments["response_format"] = response_format(form)
+    if extra_body or "extra_body" in arguments:
+        arguments["extra_body"] = {**(extra_body or {}), **(arguments.get("extra_body") or {})}
+    if stream and (arguments.get("n") or 1) > 1:
+        raise RequestRefusedError(
+            "A stream carries one answer: ask for n > 1 with invoke and without streaming=True, or leave n out."
+        )
+    return arguments
+
+
+def _renamed(given: Mapping[str, Any], other_names: Mapping[str, str]) -> dict[str, Any]:
+    """Give parameters their own names."""
+    taken: dict[str, Any] = {}
+    for name, value in given.items():
+        known = other_names.get(name, name)
+        if known in taken:
+            raise RequestRefusedError(f"{known!r} was given twice, once by another name: give it once.")
+        taken[known] = value
+    return taken
