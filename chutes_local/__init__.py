@@ -1,6 +1,6 @@
 """The embedded Chutes: a server on your machine that speaks like Chutes and fails on demand.
 
-It is for rehearsal and tests: the answers come from a 135M model on your CPU, or from an echo that is none,
+It is for rehearsal and tests: answers come from a 135M model on your CPU or from an echo that is not a model,
 never from the service.
 
 >>> from chutes_local import serve
@@ -35,7 +35,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use: the model's own process imports this package too, and needs no web server."""
+    """Import on first use: the model's process imports this package too and needs no web server."""
     if name == "__version__":
         from importlib.metadata import version
 

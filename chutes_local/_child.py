@@ -1,7 +1,7 @@
-"""What runs in a child process: the models' engine, or pip. Standard library and the engine only.
+"""Entry point of the child process: the model engine, or pip. Imports only the standard library and the engine.
 
-The first line on stdin says what to do. After it stdin carries nothing: it is a rope to the parent. When the
-parent ends, however it ends, the system closes its side, and the child is gone.
+The first line on stdin says what to do. Nothing follows it: stdin stays open as a tether. However the parent
+ends, the system closes its side and the child exits.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def main() -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Arrange that this process ends with its parent, even when that one is killed."""
-    # Ctrl-C in a terminal reaches the whole group; whether it means the end is for the parent to say.
+    """Make this process end with its parent, even if the parent is killed."""
+    # Ctrl-C in a terminal reaches the whole group; the parent decides whether to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
     if sys.platform == "linux":
-        # Faster than the thread, and works while the engine keeps the interpreter busy.
+        # Faster than the thread, and works while the engine holds the interpreter.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the signal was asked for
+        if os.getppid() != parent:  # the parent ended before the signal was set up
             os._exit(0)
 
 
@@ -52,16 +52,16 @@ def _exit_at_end_of_stdin() -> None:
 
 
 def run_pip(arguments: list[str]) -> None:
-    """Run pip in this process, so that it ends with it."""
-    os.dup2(2, 1)  # nobody reads its stdout
+    """Run pip in this process, so that both end together."""
+    os.dup2(2, 1)  # its stdout is not read
     sys.argv = ["pip", *arguments]
     runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 def serve_models(models: Mapping[str, Mapping[str, Any]]) -> None:
-    """Serve each model on a port of its own, tell the parent their addresses, and stay until the end."""
+    """Serve each model on its own port, report the addresses to the parent, and run until killed."""
     answer = os.dup(1)
-    os.dup2(2, 1)  # whatever the engine prints belongs in the log, not in the answer
+    os.dup2(2, 1)  # the engine's own output goes to the log
     servers = {name: _server(settings) for name, settings in models.items()}
     addresses = {name: server.listening_address for name, server in servers.items()}
     os.write(answer, json.dumps(addresses).encode() + b"\n")
@@ -80,7 +80,7 @@ def _server(settings: Mapping[str, Any]) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [settings["key"]]
-    params.n_gpu_layers = 0  # 135M parameters answer sooner than a graphics card wakes up
+    params.n_gpu_layers = 0  # 135M parameters finish before a GPU has started
     params.fit_params = False
     params.ui = False
     params.warmup = False
@@ -88,7 +88,7 @@ def _server(settings: Mapping[str, Any]) -> Any:
     params.verbosity = 1
     if settings["embedding"]:
         params.embedding = True
-        params.n_batch = params.n_ubatch = settings["context"]  # a text is embedded in one step
+        params.n_batch = params.n_ubatch = settings["context"]  # each text is embedded in one batch
     return xllamacpp.Server(params)
 
 

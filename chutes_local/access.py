@@ -1,4 +1,4 @@
-"""Who asks: from the headers to an account, or to the refusal that Chutes would send."""
+"""Authentication: map request headers to an account, or to the error that Chutes would send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ READ = frozenset({"account:read", "profile", "admin"})
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """Read the key: whatever follows the last space of ``Authorization``, as the service does.
+    """Read the key: the part of ``Authorization`` after the last space, as the service does.
 
     >>> bearer({"authorization": "Bearer cpk_1"}), bearer({"authorization": "cpk_1"}), bearer({})
     ('cpk_1', 'cpk_1', '')
@@ -24,7 +24,7 @@ def bearer(headers: Mapping[str, str]) -> str:
 
 
 def caller(headers: Mapping[str, str], world: World) -> Account:
-    """Find who wants inference. Without a key the edge answers, and answers 429; X-API-Key is no key here."""
+    """Authenticate an inference request. Without a key the edge answers 429; X-API-Key does not count here."""
     key = bearer(headers)
     if not key:
         raise Refused(errors.nginx(429), "keyless")
@@ -40,7 +40,7 @@ def caller(headers: Mapping[str, str], world: World) -> Account:
 
 
 def owner(headers: Mapping[str, str], world: World, scopes: frozenset[str] = READ) -> Account:
-    """Find who manages an account; a key that may only infer is refused here."""
+    """Authenticate a management request; an inference-only key is refused."""
     key = bearer(headers)
     if not key:
         raise Refused(errors.detail(401, errors.UNKNOWN_KEY))

@@ -1,4 +1,4 @@
-"""Account, quota, usage, keys and aliases: what ``api.chutes.ai`` tells the owner of a key."""
+"""Account, quota, usage, key and alias routes of ``api.chutes.ai``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ALIAS = re.compile(r"[!-9;-~]{1,64}")  # printable, no space, no colon
 
 
 def routes(world: World) -> list[Route]:
-    """Everything under ``/users``, and what else belongs to one account."""
+    """Routes under ``/users``, and the others that belong to one account."""
     return [*_users(world), *_keys(world), *_aliases(world)]
 
 
@@ -36,7 +36,7 @@ def _users(world: World) -> list[Route]:
     async def quotas(request: Request) -> Response:
         account = access.owner(request.headers, world)
         if account.trouble == "free":
-            return JSONResponse({})  # not a list, for an account without quota rows
+            return JSONResponse({})  # for an account without quota rows the service sends an object, not a list
         row = {
             "user_id": account.user_id,
             "chute_id": "*",

@@ -1,9 +1,9 @@
-"""Who asks, and what they may still spend: keys, quota, balance.
+"""Accounts of the local server: keys, quota and balance.
 
-Any key is accepted, so that a program's own key or none of value works. Five keys stand for trouble:
-``cpk_bad`` is refused (401), ``cpk_poor`` has used up quota and balance (402), ``cpk_capped`` its
-subscription (402), ``cpk_free`` its free requests (429), and ``cpk_scoped`` may infer but not read
-``/users/me`` (401), as a scoped key in life. Anything that begins like one (``cpk_bad_2``) is one.
+Any key is accepted, so a program can keep its own or use a dummy. Five keys cause trouble: ``cpk_bad`` is
+refused (401), ``cpk_poor`` has used up quota and balance (402), ``cpk_capped`` its subscription (402),
+``cpk_free`` its free requests (429), and ``cpk_scoped`` may run models but not read ``/users/me`` (401), like a
+scoped key on the real service. A suffix (``cpk_bad_2``) changes nothing.
 
 >>> Accounts().of("cpk_poor").balance
 0.0
@@ -22,7 +22,7 @@ from typing import Literal
 from chutes_local import errors
 
 API_KEY = "cpk_" + "0" * 32 + "." + "0" * 32 + "." + "LOCALCHUTES".ljust(32, "0")
-"""The documented fake key of the local server, in the shape of a real one: 102 characters, no secret."""
+"""The documented fake key of the local server, in the format of a real one (102 characters); not a secret."""
 
 Trouble = Literal["bad", "poor", "capped", "free", "scoped"]
 TROUBLES: tuple[Trouble, ...] = ("bad", "poor", "capped", "free", "scoped")
@@ -45,7 +45,7 @@ class Account:
     spent: float = 0.0
 
     def refusal(self, now: float) -> errors.Answer | None:
-        """Say why no inference is possible for this account, or ``None``."""
+        """Return the error that blocks inference for this account, or ``None``."""
         if self.trouble == "bad":
             return errors.detail(401, errors.BAD_KEY)
         if self.trouble == "capped":
@@ -63,7 +63,7 @@ class Account:
             self.used += 1
 
     def bill(self, prompt: int, completion: int, price: tuple[float, float]) -> None:
-        """Note tokens; beyond the quota they are paid out of the balance."""
+        """Record tokens; beyond the quota, charge them to the balance."""
         self.input_tokens += prompt
         self.output_tokens += completion
         if self.used >= self.quota:
@@ -72,7 +72,7 @@ class Account:
             self.balance -= cost
 
     def headers(self) -> dict[str, str]:
-        """The quota headers of a successful answer."""
+        """Return the quota headers of a successful answer."""
         if self.quota <= 0:
             return {"X-Chutes-RL-User": "60"}
         used = min(int(self.used), self.quota)
@@ -86,7 +86,7 @@ class Account:
 
 @dataclass(slots=True)
 class Accounts:
-    """All accounts: the everyday one, and one for each sort of trouble."""
+    """All accounts: the normal one, and one per kind of trouble."""
 
     strict: bool = False
     keys: Mapping[str, Trouble] = field(default_factory=dict)
@@ -94,24 +94,24 @@ class Accounts:
     _troubled: dict[Trouble, Account] = field(default_factory=lambda: {t: _troubled(t) for t in TROUBLES})
 
     def of(self, key: str) -> Account:
-        """Find the account behind ``key``."""
+        """Return the account behind ``key``."""
         trouble = self.keys.get(key) or _trouble_of(key)
         return self._troubled[trouble] if trouble else self.default
 
     def shape_error(self, key: str) -> errors.Answer | None:
-        """With ``strict``, say what Chutes says to a key that does not look like one of its own."""
+        """With ``strict``, return Chutes' error for a key that does not look like a Chutes key."""
         if not self.strict or _trouble_of(key) or _SHAPE.fullmatch(key):
             return None
         return errors.detail(401, errors.MALFORMED_KEY if key.startswith("cpk_") else errors.INVALID_TOKEN)
 
     def reset(self) -> None:
-        """Give everyone back what they had."""
+        """Restore every account to its initial state."""
         self.default = Account()
         self._troubled = {trouble: _troubled(trouble) for trouble in TROUBLES}
 
 
 def midnight_after(now: float) -> str:
-    """When the daily quota starts anew, as the service writes it.
+    """Return when the daily quota resets, in the service's format.
 
     >>> midnight_after(0.0)
     '1970-01-02T00:00:00+00:00'
@@ -121,7 +121,7 @@ def midnight_after(now: float) -> str:
 
 
 def _trouble_of(key: str) -> Trouble | None:
-    # Real keys go on in hexadecimal, so "cpk_bad0…" may be one: the word must stand alone.
+    # Real keys continue in hexadecimal, so "cpk_bad0…" may be one: the word must stand alone.
     word = re.split(r"[^a-z0-9]", key.removeprefix("cpk_"), maxsplit=1)[0] if key.startswith("cpk_") else ""
     return next((trouble for trouble in TROUBLES if word == trouble), None)
 

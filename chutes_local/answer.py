@@ -1,6 +1,6 @@
-"""Let the backend answer a job, as frames: role, reasoning, text or tool calls, the end, the usage.
+"""Run a job on the backend and yield frames: role, reasoning, text or tool calls, finish, usage.
 
-Nothing is yielded before the engine's first word, because the service withholds even the headers until then.
+Nothing is yielded before the engine's first token, because the service withholds even the headers until then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chutes_local.wire import Frame, Usage
 
 @dataclass(slots=True)
 class _Meter:
-    """Adds up what the engine counts and what the gateway put in itself (reasoning, prefaces)."""
+    """Token counter: what the engine reports plus what the gateway adds (reasoning, prefaces)."""
 
     prompt: int
     before: int = 0
@@ -42,7 +42,7 @@ class _Meter:
 
 
 async def frames_of(job: Job, backend: Backend) -> AsyncGenerator[Frame, None]:
-    """Answer ``job``, one choice after the other, and end with a usage frame.
+    """Answer ``job``, one choice after another, ending with a usage frame.
 
     Raises ``SchemaError`` and ``ContextOverflowError`` before the first frame, ``BackendError`` at any time.
     """
@@ -57,7 +57,7 @@ async def frames_of(job: Job, backend: Backend) -> AsyncGenerator[Frame, None]:
 
 
 async def _spoken(job: Job, backend: Backend, meter: _Meter, index: int) -> AsyncGenerator[Frame, None]:
-    """One choice in text."""
+    """Yield one choice made of text."""
     opened = False
     async with aclosing(backend.chat(job.request)) as deltas:
         async for delta in deltas:
@@ -73,7 +73,7 @@ async def _spoken(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
 
 
 async def _called(job: Job, backend: Backend, meter: _Meter, index: int) -> AsyncGenerator[Frame, None]:
-    """One choice that calls tools: the model fills in the arguments, the gateway cuts them into fragments."""
+    """Yield one choice of tool calls: the model fills in the arguments, the gateway splits them into fragments."""
     calls: list[tuple[str, str]] = []
     for name in await _names(job, backend):
         request = replace(
@@ -91,7 +91,7 @@ async def _called(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
         try:
             calls.append(parse_tool_choice(text))
         except SchemaError:
-            # Cut at max_tokens: half a call is no call, so what there is goes out as text.
+            # Cut at max_tokens: half a call is not a call, so send what there is as text.
             for frame in (*_opening(job, meter, index), Frame("content", index, text)):
                 yield replace(frame, usage=meter.usage)
             yield Frame("finish", index, finish="length", usage=meter.usage)
@@ -102,7 +102,7 @@ async def _called(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
 
 
 async def _names(job: Job, backend: Backend) -> list[str]:
-    """Which tools are called: the one nearest in meaning to the question, further ones in turn after it."""
+    """Choose the tools to call: the one closest in meaning to the question, then those that follow it in order."""
     first = await choose_tool(backend, job.tools, job.question)
     names = [name_of(tool) for tool in job.tools]
     turn = names.index(first)
@@ -110,7 +110,7 @@ async def _names(job: Job, backend: Backend) -> list[str]:
 
 
 def _opening(job: Job, meter: _Meter, index: int) -> Iterable[Frame]:
-    """The frames before the answer itself: who speaks, the reasoning, a word about pictures."""
+    """Yield the frames that precede the answer: role, reasoning, the note about images."""
     yield Frame("role", index, usage=meter.usage)
     for frame in reasoning_frames(job.reasoning, index):
         meter.reasoning += estimate_tokens(frame.text)

@@ -1,4 +1,4 @@
-"""The whole server as one ASGI application.
+"""The server as one ASGI application.
 
 >>> from chutes_local.backend import choose_backend
 >>> app = create_app(World(choose_backend("echo")))
@@ -70,7 +70,7 @@ def _models(world: World) -> Route:
 
 
 def _cords(world: World, template: str) -> list[Route]:
-    """The paths of a gateway; a POST to any other finds its model first, and then no cord."""
+    """Routes of a gateway; a POST to any other path resolves its model first, then fails with no cord."""
 
     def endpoint(handler: Handler) -> Endpoint:
         async def answer(request: Request) -> Response:
@@ -83,7 +83,7 @@ def _cords(world: World, template: str) -> list[Route]:
 
 
 def _own_host(world: World) -> list[Route]:
-    """One model's own host: the same cords, without what the gateway adds."""
+    """Route for one model's own host: the same cords, without the gateway's additions."""
 
     async def answer(request: Request) -> Response:
         chute = world.fleet.at(request.scope["state"]["site"].slug)

@@ -1,7 +1,7 @@
-"""What answers behind the gateway: a real small model, or an echo that says it is none.
+"""The backends behind the gateway: a real small model, or an echo that says it is not one.
 
 The gateway speaks Chutes; a backend only turns flattened messages into text and texts into vectors.
-Tool calling, reasoning shapes, chunk formats, ``n`` and the placing of usage are the gateway's: to force a
+Tool calls, reasoning shapes, chunk formats, ``n`` and the placement of usage are up to the gateway: to force a
 tool call it asks for an answer constrained to :func:`chutes_local.schema.tool_schema`.
 
 >>> import asyncio
@@ -26,7 +26,7 @@ from typing import Literal, Protocol, get_args
 BackendKind = Literal["auto", "llama", "echo"]
 
 EMBEDDING_DIMENSIONS = 384
-"""Length of every vector a backend returns (that of all-MiniLM-L6-v2)."""
+"""Length of every vector a backend returns (as with all-MiniLM-L6-v2)."""
 
 
 class BackendError(RuntimeError):
@@ -34,7 +34,7 @@ class BackendError(RuntimeError):
 
 
 class ContextOverflowError(BackendError):
-    """The prompt is longer than the model's window."""
+    """The prompt exceeds the model's context window."""
 
     def __init__(self, prompt_tokens: int, context_size: int) -> None:
         super().__init__(f"The prompt has {prompt_tokens} tokens, the model's window {context_size}.")
@@ -44,10 +44,10 @@ class ContextOverflowError(BackendError):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One completion to make: plain text messages and the sampling settings that were asked for.
+    """One completion request: plain text messages and the requested sampling settings.
 
-    ``None`` means not asked for. With ``json_schema`` the answer is text that is valid under that schema (any
-    schema: the backend bounds it), unless ``max_tokens`` cuts it.
+    ``None`` means not requested. With ``json_schema`` (any schema: the backend bounds it) the answer is text that is
+    valid under it, unless ``max_tokens`` cuts it off.
 
     >>> ChatRequest(messages=({"role": "user", "content": "hi"},), max_tokens=8).temperature is None
     True
@@ -65,10 +65,10 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineDelta:
-    """One step of an answer: some text, or the end with its reason (``stop`` or ``length``) and usage.
+    """One step of an answer: some text, or the end with its finish reason (``stop`` or ``length``) and usage.
 
-    ``completion_tokens`` counts from the start of the answer, never per delta. ``prompt_tokens`` is known
-    on every delta where the engine tells it, and always on the last one.
+    ``completion_tokens`` counts from the start of the answer, never per delta. ``prompt_tokens`` is set whenever
+    the engine reports it, and always on the last delta.
     """
 
     content: str = ""
@@ -79,30 +79,30 @@ class EngineDelta:
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """One vector per text, in order, and the number of tokens they cost."""
+    """One vector per text, in order, and the number of tokens used."""
 
     vectors: list[list[float]]
     prompt_tokens: int
 
 
 class Backend(Protocol):
-    """What the gateway needs of a model. One instance belongs to one event loop."""
+    """Interface that the gateway needs of a model. An instance belongs to one event loop."""
 
     name: str  # "SmolLM2-135M-Instruct (llama.cpp)", "echo (not a model)"
     is_model: bool
 
     async def start(self) -> None:
-        """Fetch weights if needed, start, warm up; returns when the first request can be answered."""
+        """Fetch weights if needed, start and warm up; return once the first request can be answered."""
 
     async def stop(self) -> None:
-        """Stop and leave nothing behind; safe to call twice, or without a start."""
+        """Stop and clean up; safe to call twice, or without a start."""
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[EngineDelta, None]:
         """Stream one answer: deltas with content, then exactly one with ``finish_reason`` and usage.
 
-        Raises ``ContextOverflowError`` for a prompt that is too long, and ``SchemaError`` for a schema that
-        cannot constrain an answer, both before the first delta; ``BackendError`` when the engine fails.
-        Closing the iterator cancels the generation.
+        Raises ``ContextOverflowError`` for a prompt that is too long and ``SchemaError`` for a schema that cannot
+        constrain an answer, both before the first delta, and ``BackendError`` when the engine fails. Closing the
+        iterator cancels the generation.
         """
 
     async def embed(self, texts: list[str]) -> EmbedResult:
@@ -110,7 +110,7 @@ class Backend(Protocol):
 
 
 def choose_backend(kind: BackendKind = "auto") -> Backend:
-    """Make the backend to run: ``llama``, ``echo``, or with ``auto`` llama where its wheel is installed.
+    """Create a backend: ``llama``, ``echo``, or for ``auto`` llama if its wheel is installed, else echo.
 
     >>> choose_backend("echo").is_model
     False
@@ -119,12 +119,12 @@ def choose_backend(kind: BackendKind = "auto") -> Backend:
     from chutes_local.llama import XLlamaCppBackend
 
     if kind not in get_args(BackendKind):
-        raise ValueError(f"There is no backend {kind!r}; there are {', '.join(get_args(BackendKind))}.")
+        raise ValueError(f"There is no backend {kind!r}; choose one of {', '.join(get_args(BackendKind))}.")
     installed = importlib.util.find_spec("xllamacpp") is not None
     if kind == "llama" and not installed:
         raise BackendError(
             "xllamacpp is not installed, so there is no model to run."
-            ' `pip install "chutes-connect[local]"` brings it where a wheel for this machine exists;'
-            " the echo backend runs everywhere, and says that it is not a model."
+            ' `pip install "chutes-connect[local]"` installs it where a wheel for this machine exists;'
+            " the echo backend runs everywhere, but is not a model."
         )
     return XLlamaCppBackend() if kind == "llama" or (kind == "auto" and installed) else EchoBackend()

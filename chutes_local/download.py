@@ -1,4 +1,4 @@
-"""Run ``pip download`` so that it can be watched, cancelled, and does not outlive its parent."""
+"""Run ``pip download`` with progress and cancellation, in a child that does not outlive its parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.1
 OPTIONS = (
     "--no-deps",
     "--only-binary=:all:",
-    "--no-cache-dir",  # the wheel is kept here, or not needed again
+    "--no-cache-dir",  # the wheel is kept by us, or not needed again
     "--no-input",
     "--disable-pip-version-check",
     "--progress-bar=off",
@@ -29,15 +29,15 @@ class PipError(RuntimeError):
 
 
 def pip_download(requirement: str, folder: Path, received: Callable[[int], None], cancel: Event) -> None:
-    """Download one wheel into ``folder``, telling ``received`` how many bytes have come.
+    """Download one wheel into ``folder``, reporting the bytes so far to ``received``.
 
     Raises:
-        PipError: with the end of what pip said.
+        PipError: pip failed; the message ends with pip's last output.
     """
     if importlib.util.find_spec("pip") is None:
-        raise PipError("pip is not in this environment; `python -m ensurepip` puts it there.")
-    # pip downloads into the folder for temporary files first: with one of our own, its size is the progress,
-    # and whatever a killed pip leaves behind goes with the folder.
+        raise PipError("pip is not installed in this environment; `python -m ensurepip` installs it.")
+    # pip downloads to the temporary directory first. In one of our own, the size is the progress, and whatever
+    # a killed pip leaves behind is deleted with it.
     temporary = folder / "tmp"
     temporary.mkdir()
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(temporary))}
@@ -49,9 +49,9 @@ def pip_download(requirement: str, folder: Path, received: Callable[[int], None]
         if code != 0:
             log.seek(0)
             said = log.read().decode(errors="replace").strip()
-            # Before its errors pip may have told of every retry.
+            # pip may have logged every retry before its errors.
             errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR")) or said
-            raise PipError("cancelled" if code is None else f"pip ended with {code}: {errors[-1500:]}")
+            raise PipError("cancelled" if code is None else f"pip exited with {code}: {errors[-1500:]}")
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:
@@ -67,6 +67,6 @@ def _size(folder: Path) -> int:
         for name in names:
             try:
                 total += os.stat(os.path.join(parent, name)).st_size
-            except FileNotFoundError:  # moved since it was listed
+            except FileNotFoundError:  # moved since listed
                 continue
     return total

@@ -1,7 +1,7 @@
-"""The encrypted path: ``/e2e/instances``, ``/e2e/invoke``, and the evidence of machines.
+"""The encrypted path: ``/e2e/instances``, ``/e2e/invoke``, and machine evidence.
 
-A request is opened here as a machine would, answered like any other, and its answer is sealed for the key that
-came inside it. What the journal notes of it is the machine's own knowledge; on the socket it is sealed.
+A request is decrypted here as a machine would, answered like any other, and the answer is sealed for the key
+inside the request. The journal records what the machine sees; on the socket everything is sealed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Cords = Mapping[str, Mapping[str, Handler]]
 
 
 def instance_ids(chute: Chute) -> list[str]:
-    """The machines of a model, by the ids that the rest of the server gives them."""
+    """Return the ids of a model's machines, as used in the rest of the server."""
     return [f"{chute.chute_id[:-2]}{place:02d}" for place in range(chute.machines)]
 
 
 def routes(world: World, cords: Cords) -> list[Route]:
-    """Everything of the encrypted path; they come before the paths of the catalogue, which take any name."""
+    """Routes of the encrypted path; they must precede the catalogue's, whose paths match any name."""
 
     async def instances(request: Request) -> Response:
         account = access.caller(_with_key(request), world)
@@ -114,7 +114,7 @@ def routes(world: World, cords: Cords) -> list[Route]:
 
 
 def _with_key(request: Request) -> Mapping[str, str]:
-    """Refuse a request without a key as the management host does."""
+    """Require a key, refusing as the management host does."""
     if not access.bearer(request.headers):
         raise Refused(errors.detail(401, errors.AUTHENTICATION_REQUIRED))
     return request.headers
@@ -132,7 +132,7 @@ def _evidence(world: World, name: str, number: str) -> dict[str, object]:
 
 
 async def _invoke(request: Request, world: World, cords: Cords, entry: Entry) -> Response:
-    """Answer one sealed request: first its number is used up, whatever comes after."""
+    """Answer one sealed request; its nonce is consumed first, whatever comes after."""
     account = access.caller(_with_key(request), world)
     for name in HEADERS:
         if name not in request.headers:
@@ -180,10 +180,10 @@ async def _struck(fault: Fault, chute: Chute, request: Request, world: World) ->
 
 
 def _as_relayed(refused: Refused) -> Refused:
-    """Say it as the service does that passes a machine's refusal on without being able to read it."""
+    """Rewrite a machine's refusal the way the service relays it, without being able to read it."""
     answer = refused.answer
     if answer.status == 400:
-        # The reason is locked between machine and service, and so noise to whoever gets it.
+        # The reason is encrypted between machine and service, so the client gets noise.
         answer = errors.detail(400, base64.b64encode(os.urandom(300)).decode())
     elif answer.status == 429 and refused.fault == "capacity":
         answer = errors.detail(429, "Instance is at maximum capacity, try again later")
@@ -193,7 +193,7 @@ def _as_relayed(refused: Refused) -> Refused:
 
 
 async def _answer(call: Call, chute: Chute, cords: Cords, seal: ReplySeal, fault: Fault | None) -> Response:
-    """Answer as ever, and seal what comes of it."""
+    """Answer as usual, and seal the result."""
     path = call.headers.get("x-e2e-path", "/")
     handler = cords[chute.template].get(path)
     if handler is None:

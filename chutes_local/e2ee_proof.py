@@ -1,8 +1,8 @@
-"""What the embedded machines "prove": quotes in the form of real ones, made here, signed by nobody.
+"""Evidence of the embedded machines: quotes in the format of real ones, made here and unsigned.
 
-They bind a machine's key to a fresh number as real ones do, and what they measure is on this server's own list,
-so a client's checks can be rehearsed, each of them failing on request (:data:`LIES`). They are no proof of
-anything: the maker and the place of the signature say so, and a check of the signature must refuse them.
+They bind a machine's key to a fresh nonce as real ones do, and their measurements are on this server's own list,
+so a client's checks can be rehearsed, each failing on request (:data:`LIES`). They prove nothing: the vendor
+field and the text in place of the signature say so, and signature verification must reject them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import hashlib
 
 LIES = ("debug", "stale", "other_key", "unlisted", "broken", "missing")
-"""Ways in which evidence can be made not to hold; see ``chutes.world.sealed.lies``."""
+"""Ways to make evidence fail; see ``chutes.world.sealed.lies``."""
 MAKER = b"chutes_local    "
 NOTE = b"made by the embedded server, on no such hardware, and signed by nobody"
 MRTD, *REGISTERS = (
@@ -20,7 +20,7 @@ MRTD, *REGISTERS = (
 
 
 def quote(number: str, public_key: str, lies: frozenset[str] = frozenset()) -> str:
-    """Write a quote for a number and a key, in base64."""
+    """Return a base64 quote for a nonce and a key."""
     number = "0" * 64 if "stale" in lies else number
     public_key = "A" * 1580 if "other_key" in lies else public_key
     header = (4).to_bytes(2, "little") + (2).to_bytes(2, "little") + (0x81).to_bytes(4, "little") + bytes(4)
@@ -28,14 +28,14 @@ def quote(number: str, public_key: str, lies: frozenset[str] = frozenset()) -> s
     attributes = bytes([1 if "debug" in lies else 0]) + bytes(7)
     measured = hashlib.sha384(b"something else").digest() if "unlisted" in lies else MRTD
     report_data = hashlib.sha256((number + public_key).encode()).digest() + bytes(32)
-    # Versions, the firmware and its attributes; then what the service measures; then what belongs to the owner.
+    # Versions, the firmware and its attributes; then what the service measures; then the owner's data.
     body = bytes(120) + attributes + bytes(8) + measured + bytes(144) + b"".join(REGISTERS) + report_data
     whole = header + body + len(NOTE).to_bytes(4, "little") + NOTE
     return base64.b64encode(whole[:600] if "broken" in lies else whole).decode()
 
 
 def measurements() -> list[dict[str, object]]:
-    """Write the list of what is measured here, as the service publishes its own."""
+    """Return this server's measurements, in the format the service publishes."""
     registers = {f"RTMR{place}": value.hex().upper() for place, value in enumerate(REGISTERS)}
     return [
         {
@@ -52,7 +52,7 @@ def measurements() -> list[dict[str, object]]:
 
 
 def evidence(instance: str, number: str, public_key: str, lies: frozenset[str] = frozenset()) -> dict[str, object]:
-    """Write the evidence of one machine."""
+    """Return the evidence of one machine."""
     return {
         "quote": quote(number, public_key, lies),
         "gpu_evidence": [],

@@ -1,7 +1,7 @@
-"""The machine's side of the encrypted path: its key, the requests sealed for it, the replies that it seals.
+"""The machine's side of the encrypted path: its key, opening requests, sealing replies.
 
-The same protocol as the client's, written a second time and on its own, so that each proves the other. The
-package ``cryptography`` is imported on first use: without it this server has no machine that can do it.
+The client's protocol, implemented a second time and independently, so that each verifies the other. The
+package ``cryptography`` is imported on first use; without it no machine of this server supports encryption.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SealError(ValueError):
 
 
 def possible() -> bool:
-    """Whether this Python can do it at all."""
+    """Return whether this Python has the cryptography needed."""
     try:
         return find_spec("cryptography.hazmat.primitives.asymmetric.mlkem") is not None
     except ModuleNotFoundError:
@@ -35,29 +35,29 @@ def possible() -> bool:
 
 
 class ReplySeal:
-    """Locks the reply to one request with the key that came in it."""
+    """Encrypts the reply to one request with the key sent in it."""
 
     def __init__(self, public_key: bytes) -> None:
-        """Lock for whoever has the private half."""
+        """Encrypt for the holder of the private half."""
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
         self._public = MLKEM768PublicKey.from_public_bytes(public_key)
         self._frames: ChaCha20Poly1305 | None = None
 
     def whole(self, plain: bytes) -> bytes:
-        """Lock a reply in one piece."""
+        """Encrypt a complete reply."""
         secret, ciphertext = self._public.encapsulate()
         return ciphertext + _locked(_cipher(secret, ciphertext, b"e2e-resp-v1"), gzip.compress(plain))
 
     def begin(self) -> bytes:
-        """Write the event that a stream begins with."""
+        """Return the first event of a stream."""
         secret, ciphertext = self._public.encapsulate()
         self._frames = _cipher(secret, ciphertext, b"e2e-stream-v1")
         return event({"e2e_init": base64.b64encode(ciphertext).decode()})
 
     def frame(self, plain: bytes) -> bytes:
-        """Write one piece of a stream."""
-        assert self._frames is not None, "a stream begins with begin()"
+        """Return one encrypted event of a stream."""
+        assert self._frames is not None, "call begin() first"
         return event({"e2e": base64.b64encode(_locked(self._frames, plain)).decode()})
 
 
@@ -69,14 +69,14 @@ class MachineKey:
     """
 
     def __init__(self) -> None:
-        """Make a new one."""
+        """Generate a new key pair."""
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 
         self._private = MLKEM768PrivateKey.generate()
         self.public = base64.b64encode(self._private.public_key().public_bytes_raw()).decode()
 
     def open(self, blob: bytes) -> tuple[dict[str, object], ReplySeal]:
-        """Open a request: its body, and how to lock the reply to it."""
+        """Decrypt a request; return its body and the seal for its reply."""
         from cryptography.exceptions import InvalidTag
 
         ciphertext, locked = blob[:CIPHERTEXT], blob[CIPHERTEXT:]
@@ -90,7 +90,7 @@ class MachineKey:
 
 
 def event(content: dict[str, object]) -> bytes:
-    r"""Write one event as a machine does, without spaces.
+    r"""Return one event in a machine's format, without spaces.
 
     >>> event({"e2e": "aGk="})
     b'data: {"e2e":"aGk="}\n\n'

@@ -1,6 +1,6 @@
-"""From the steps of a plain answer to those of a sealed one, with the faults that only a sealed one can have.
+"""Seal the steps of a plain answer, with the faults that only a sealed answer can have.
 
-A fault of a plain answer has happened before: its bytes are sealed as they are, so that it strikes inside.
+Faults of a plain answer have struck already: the bytes are sealed as they are, so the fault is inside.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from chutes_local.errors import compact
 from chutes_local.faults import Fault
 from chutes_local.spoil import DRIP_BYTES, Cut, Pause, Step
 
-MACHINE_ERROR = "the machine failed in mid-answer"
+MACHINE_ERROR = "the machine failed mid-answer"
 
 
 async def seal_steps(steps: AsyncIterator[Step], seal: ReplySeal, fault: Fault | None) -> AsyncIterator[Step]:
-    """Seal a stream: each event in a frame of its own, beside it its usage in the clear."""
+    """Seal a stream: each event in its own frame, its usage alongside in the clear."""
     if fault is None or fault.kind != "sealed_no_init":
         yield seal.begin()
     else:
@@ -41,7 +41,7 @@ async def seal_steps(steps: AsyncIterator[Step], seal: ReplySeal, fault: Fault |
 
 
 class _Disturbed:
-    """Writes frames, and at its moment lets a fault of the sealed form strike."""
+    """Frame writer that lets a ``sealed_`` fault strike at its moment."""
 
     def __init__(self, fault: Fault | None) -> None:
         self.kind = fault.kind if fault and fault.kind.startswith("sealed_") else ""
@@ -74,7 +74,7 @@ class _Disturbed:
 
 
 def flipped(sealed: bytes) -> bytes:
-    """Change one bit of what is sealed in an event."""
+    """Flip one bit of an event's ciphertext."""
     content = json.loads(sealed.removeprefix(b"data: "))
     frame = bytearray(base64.b64decode(content["e2e"]))
     frame[len(frame) // 2] ^= 1
@@ -90,11 +90,11 @@ def _usage(plain: bytes) -> object:
 
 
 WHOLE = frozenset({"reset", "half_close", "stall", "hang_after_headers", "slow_drip", "malformed", "empty"})
-"""Faults of a body in one piece: they strike the sealed one, and ``malformed`` what is in it."""
+"""Faults of an unstreamed body: they strike the sealed body, except ``malformed``, which strikes inside it."""
 
 
 def seal_body(body: bytes, seal: ReplySeal, fault: Fault | None) -> Iterator[Step]:
-    """Seal a reply in one piece, with ``fault`` in it."""
+    """Seal a complete reply, with ``fault`` in it."""
     kind = fault.kind if fault else ""
     blob = seal.whole(body[: len(body) // 2] if kind == "malformed" else body)
     half = len(blob) // 2

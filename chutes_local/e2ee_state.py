@@ -1,4 +1,4 @@
-"""What the encrypted path keeps between requests: keys of machines, one-time numbers, how often it was asked.
+"""State of the encrypted path between requests: machine keys, nonces, and the rate limit.
 
 >>> sealing = Sealing(lambda: 0.0)
 >>> token = sealing.admit("user", "chute", "machine")[0]
@@ -24,9 +24,9 @@ class Sealing:
     """The state of the encrypted path.
 
     Args:
-        clock: the time by which numbers expire.
-        lies: how evidence shall not hold, out of :data:`chutes_local.e2ee_proof.LIES`.
-        per_minute: how often it may be asked for machines.
+        clock: the time by which nonces expire.
+        lies: ways in which evidence fails, from :data:`chutes_local.e2ee_proof.LIES`.
+        per_minute: how often machines may be requested.
     """
 
     clock: Callable[[], float]
@@ -37,13 +37,13 @@ class Sealing:
     asked: deque[float] = field(default_factory=deque)
 
     def key(self, instance: str) -> MachineKey:
-        """The key pair of a machine, made when it is first asked for."""
+        """Return the key pair of a machine, created on first use."""
         if instance not in self.keys:
             self.keys[instance] = MachineKey()
         return self.keys[instance]
 
     def count(self) -> bool:
-        """Count one question for machines; tell whether it is one too many in this minute."""
+        """Count one request for machines; return whether it is within the limit per minute."""
         now = self.clock()
         while self.asked and not 0 <= now - self.asked[0] < 60:
             self.asked.popleft()
@@ -53,7 +53,7 @@ class Sealing:
         return True
 
     def admit(self, user: str, chute: str, instance: str) -> list[str]:
-        """Make one-time numbers for a user and a machine."""
+        """Issue nonces for a user and a machine."""
         now = self.clock()
         for token in [token for token, known in self.nonces.items() if known[3] <= now]:
             del self.nonces[token]
@@ -62,7 +62,7 @@ class Sealing:
         return made
 
     def consume(self, token: str, user: str, chute: str, instance: str) -> bool:
-        """Use up a number; tell whether it was one for this user and machine."""
+        """Consume a nonce; return whether it was valid for this user and machine."""
         known = self.nonces.get(token)
         if known is None or known[:3] != (user, chute, instance):
             return False

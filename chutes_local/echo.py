@@ -1,6 +1,6 @@
 """The backend that is not a model: it repeats what it was told, and says so.
 
-It stands in where no engine is installed, and wherever a test wants the same bytes every time.
+It is used where no engine is installed, and in tests that need the same bytes every time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORD = re.compile(r"\s*\S+|\s+$")
 
 
 class EchoBackend:
-    """Answers with the last message, or with the smallest value that fits the schema. A word is a token."""
+    """Answers with the last message, or with a minimal instance of the schema. A word counts as a token."""
 
     name = "echo (not a model)"
     is_model = False
@@ -41,12 +41,12 @@ class EchoBackend:
         yield EngineDelta("", finish_reason, prompt_tokens, len(pieces))
 
     async def embed(self, texts: list[str]) -> EmbedResult:
-        """Embed by trigrams: texts that share letters in a row lie near each other."""
+        """Embed by trigrams: texts that share runs of letters are close."""
         return EmbedResult([trigram_vector(text) for text in texts], sum(len(words(text)) for text in texts))
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into words that join to the text again.
+    """Split a text into words that join back to the same text.
 
     >>> words("a small  test")
     ['a', ' small', '  test']
@@ -55,7 +55,7 @@ def words(text: str) -> list[str]:
 
 
 def answer(request: ChatRequest) -> str:
-    """Make the whole answer to a request."""
+    """Return the complete answer to a request."""
     if request.json_schema is not None:
         return json.dumps(minimal_instance(request.json_schema), ensure_ascii=False)
     said = [message["content"] for message in request.messages if message["role"] == "user"]
@@ -78,7 +78,7 @@ def trigram_vector(text: str) -> list[float]:
     padded = f"  {' '.join(text.lower().split())} "
     vector = [0.0] * EMBEDDING_DIMENSIONS
     for start in range(len(padded) - 2):
-        # crc32 and not hash(): the same text has the same vector in every process.
+        # crc32, not hash(): a text must have the same vector in every process.
         vector[zlib.crc32(padded[start : start + 3].encode()) % EMBEDDING_DIMENSIONS] += 1.0
     length = math.hypot(*vector)
     return [value / length for value in vector]

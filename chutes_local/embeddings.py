@@ -30,7 +30,7 @@ _REFUSALS = {
 async def embed(call: Call, chute: Chute, fault: Fault | None) -> Response:
     """Embed the inputs of one request."""
     if not call.gateway and call.body.get("model") not in (None, chute.name):
-        # The engine's own 404, which the service takes for a failing machine.
+        # The engine answers 404, which the service takes for a failing machine.
         raise Refused(errors.detail(500, errors.EXHAUSTED))
     texts = read_input(call.body.get("input"))
     size = _dimensions(call, chute)
@@ -61,7 +61,7 @@ async def embed(call: Call, chute: Chute, fault: Fault | None) -> Response:
 
 
 def read_input(value: object) -> list[str]:
-    """Read one text, several, or token ids, which no engine can check against its own vocabulary.
+    """Read one text, several, or token ids; ids cannot be checked against the claimed model's vocabulary.
 
     >>> read_input([[1, 2], [3]])
     ['1 2', '3']
@@ -76,7 +76,7 @@ def read_input(value: object) -> list[str]:
 
 
 def shortened(vector: Sequence[float], size: int) -> list[float]:
-    """Keep the first ``size`` numbers, at length one.
+    """Keep the first ``size`` numbers, normalized to length one.
 
     >>> shortened([3.0, 4.0, 5.0], 2)
     [0.6, 0.8]
@@ -87,7 +87,7 @@ def shortened(vector: Sequence[float], size: int) -> list[float]:
 
 
 def pack(vector: Sequence[float]) -> str:
-    """Write a vector as base64 of little-endian 32-bit floats.
+    """Encode a vector as base64 of little-endian 32-bit floats.
 
     >>> pack([1.0])
     'AACAPw=='

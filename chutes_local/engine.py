@@ -1,4 +1,4 @@
-"""llama.cpp's server in a child process, and the few calls that are made of it."""
+"""llama.cpp's server in a child process, and the few calls made to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOG_TAIL = 2000
 
 
 class ModelSettings(TypedDict):
-    """How one model is loaded; ``context`` is the window of each of its ``slots``."""
+    """How to load one model; ``context`` is the window of each of its ``slots``."""
 
     path: str
     context: int
@@ -32,10 +32,10 @@ class ModelSettings(TypedDict):
 
 
 class Engine:
-    """A running child with its models. Construct it in a thread that lasts: the child ends with it."""
+    """A running child with its models. Construct it in a long-lived thread: the child ends with the thread."""
 
     def __init__(self, models: Mapping[str, ModelSettings]) -> None:
-        # Other users of this machine can reach its ports: the engine answers to this key alone.
+        # Other users of this machine can reach its ports, so the engine requires this key.
         key = secrets.token_urlsafe(16)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
         try:
@@ -45,8 +45,8 @@ class Engine:
             self._log.close()
             raise
         self._addresses: Mapping[str, str] = {}
-        # An answer may wait for its turn as long as it likes; a dead engine closes the connection. Proxies of
-        # the environment are for the outside world.
+        # No read timeout: an answer may be queued for long, and a dead engine closes the connection. Proxy
+        # settings in the environment do not apply to a local engine.
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(None, connect=10.0),
@@ -60,10 +60,10 @@ class Engine:
         return self._process.pid
 
     async def wait_until_ready(self) -> None:
-        """Return when every model is loaded.
+        """Wait until every model is loaded.
 
         Raises:
-            BackendError: when the child ended, or took too long.
+            BackendError: the child exited, or took too long.
         """
         stdout = self._process.stdout
         assert stdout is not None
@@ -76,7 +76,7 @@ class Engine:
         self._addresses = json.loads(line)
 
     async def post(self, model: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
-        """Ask for one JSON answer."""
+        """Request one JSON answer."""
         try:
             response = await self._http.post(self._url(model, path), json=body)
         except httpx.TransportError as error:
@@ -88,7 +88,7 @@ class Engine:
     async def events(
         self, model: str, path: str, body: Mapping[str, object]
     ) -> AsyncGenerator[Mapping[str, object], None]:
-        """Ask for a stream of JSON events. Closing the iterator makes the engine stop working on it."""
+        """Request a stream of JSON events. Closing the iterator makes the engine stop generating."""
         try:
             async with self._http.stream("POST", self._url(model, path), json=body) as response:
                 if response.status_code != httpx.codes.OK:
@@ -101,7 +101,7 @@ class Engine:
             raise await self._broken("The answer broke off") from error
 
     async def close(self) -> None:
-        """End the child and let go of everything."""
+        """End the child and release all resources."""
         try:
             await self._http.aclose()
         finally:
@@ -112,25 +112,25 @@ class Engine:
         self._log.close()
 
     async def _broken(self, what: str) -> BackendError:
-        """Describe a broken connection; the child that broke it may take a moment to be gone."""
+        """Describe a broken connection; wait briefly, because a crashed child may take a moment to exit."""
         with suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._process.wait, DYING_SECONDS)
         return self.failure(what)
 
     def failure(self, what: str) -> BackendError:
-        """Describe a failure, with the end of the child's log if it is gone."""
+        """Describe a failure, with the end of the child's log if the child has exited."""
         code = self._process.poll()
         if code is None:
             return BackendError(f"{what}.")
         self._log.seek(0)
         said = self._log.read().decode(errors="replace").strip()[-LOG_TAIL:]
-        return BackendError(f"{what}: its process ended with {code}. {said}".rstrip())
+        return BackendError(f"{what}: its process exited with {code}. {said}".rstrip())
 
     def _url(self, model: str, path: str) -> str:
         return self._addresses[model] + path
 
     def _check(self, status: int, content: bytes) -> None:
-        """Raise what the engine refused."""
+        """Raise for an error status."""
         if status == httpx.codes.OK:
             return
         try:

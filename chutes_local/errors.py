@@ -1,6 +1,6 @@
-"""What Chutes says when it refuses: the literal bodies, and the exception that carries one.
+"""Chutes' error responses: the literal bodies, and the exception that carries one.
 
-On all Chutes hosts an error body is ``{"detail": …}``, a string, an object or a list, never OpenAI's
+On every Chutes host an error body is ``{"detail": …}`` with a string, an object or a list, never OpenAI's
 ``{"error": {…}}``; the edge in front of them answers with nginx's small HTML page.
 
 >>> answer = detail(429, CAPACITY)
@@ -49,7 +49,7 @@ JSON_TYPE = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole reply: status, bytes and headers."""
+    """A complete reply: status, bytes and headers."""
 
     status: int
     body: bytes
@@ -58,7 +58,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """A request is answered with an error; ``answer`` is that error, ``fault`` the rehearsed kind if any.
+    """Raised to answer a request with an error: ``answer``; ``fault`` is the rehearsed kind, if any.
 
     >>> str(Refused(detail(404, "model not found: x")))
     '404 {"detail":"model not found: x"}'
@@ -72,22 +72,22 @@ class Refused(Exception):
 
 
 def compact(value: object) -> bytes:
-    """Write JSON as the service does: no spaces, no escapes for letters outside ASCII."""
+    """Write JSON as the service does: no spaces, non-ASCII letters unescaped."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def json_answer(status: int, value: object) -> Answer:
-    """Answer with ``value`` as JSON."""
+    """Build an answer with ``value`` as JSON."""
     return Answer(status, compact(value))
 
 
 def detail(status: int, text: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer with FastAPI's error body around ``text``."""
+    """Build FastAPI's error body around ``text``."""
     return Answer(status, compact({"detail": text}), headers=tuple((headers or {}).items()))
 
 
 def engine_400(message: str) -> Answer:
-    """Answer as the gateway does when the engine refuses: its error as JSON inside the text, twice prefixed.
+    """Build the gateway's answer to an engine error: the error as JSON inside the text, prefixed twice.
 
     >>> json.loads(engine_400("too long").body)["detail"][:46]
     'Invalid request: Invalid request: {"detail":{"'
@@ -98,7 +98,7 @@ def engine_400(message: str) -> Answer:
 
 
 def overflow(engine: str, window: int, prompt: int, completion: int) -> Answer:
-    """Answer that prompt and answer do not fit, in the words of the engine that runs the model."""
+    """Build the context overflow error, in the words of the engine that runs the model."""
     total = prompt + completion
     if engine == "vllm":
         return engine_400(
@@ -115,7 +115,7 @@ def overflow(engine: str, window: int, prompt: int, completion: int) -> Answer:
 
 
 def nginx(status: int) -> Answer:
-    """Answer with the page of the edge in front of the service.
+    """Build the HTML error page of the edge in front of the service.
 
     >>> b"<h1>429 Too Many Requests</h1>" in nginx(429).body
     True
@@ -129,7 +129,7 @@ def nginx(status: int) -> Answer:
 
 
 def quota_exceeded(reset: str | None) -> Answer:
-    """Answer that today's quota and the balance are used up; ``reset`` only where there is a quota at all."""
+    """Build the error for a used-up quota and balance; ``reset`` only if the account has a quota."""
     body = {"message": "Quota exceeded and account balance is $0.0, please pay with fiat or send tao to 5LocalAddress"}
     if reset:
         body["quota_reset_timestamp"] = reset
@@ -137,10 +137,10 @@ def quota_exceeded(reset: str | None) -> Answer:
 
 
 def not_found(model: object) -> Answer:
-    """Answer that no chute goes by this name here."""
+    """Build the error for an unknown model name."""
     return detail(404, f"model not found: {model}")
 
 
 def cold(chute_id: str) -> Answer:
-    """Answer that no machine runs this chute just now."""
+    """Build the error for a chute that no machine runs at the moment."""
     return detail(503, f"No instances available (yet) for chute_id='{chute_id}'")

@@ -1,10 +1,10 @@
-"""Which request fails, and how: a fault, and a plan of them.
+"""Faults, and the plan that decides which request gets which.
 
-A plan is a list of rules, asked in order at every try of a model; the first that fires wins. As text a rule
+A plan is a list of rules, checked in order on every attempt at a model; the first that fires wins. As text a rule
 is ``TARGET=KIND``, where the target is a model id, a pattern (``Qwen/*``) or a path (``/v1/models``), with
 
-* ``:0.3`` for three in ten, drawn from the plan's seed: ``Qwen/Qwen3-32B-TEE=capacity:0.3``
-* ``x2`` for the first two: ``Qwen/Qwen3-32B-TEE=cold x2``
+* ``:0.3`` for a probability, drawn from the plan's seed: ``Qwen/Qwen3-32B-TEE=capacity:0.3``
+* ``x2`` for the first two requests: ``Qwen/Qwen3-32B-TEE=cold x2``
 * ``(after=3, seconds=1, value=300)`` for details: ``*=stall(after=5, seconds=2)``
 * ``>`` for a script, one step per request: ``*=capacity > reset(after=1) > ok``
 
@@ -37,9 +37,9 @@ class Fault:
     """One failure to rehearse.
 
     Args:
-        kind: a name out of :data:`chutes_local.kinds.KINDS`.
+        kind: a name from :data:`chutes_local.kinds.KINDS`.
         after: how many visible deltas (text or tool JSON) arrive before a stream fault strikes.
-        seconds: how long, for the kinds that wait; ``None`` is the kind's own default.
+        seconds: how long, for the kinds that wait; ``None`` is the kind's default.
         value: what ``retry_after`` sends: seconds, ``date`` or ``garbage``.
 
     >>> Fault("stall", seconds=2).duration
@@ -52,7 +52,7 @@ class Fault:
     value: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a kind that does not exist, naming the nearest ones."""
+        """Reject an unknown kind, suggesting the closest ones."""
         object.__setattr__(self, "kind", self.kind.strip().lower().replace("-", "_"))
         if self.kind not in KINDS:
             near = difflib.get_close_matches(self.kind, KINDS, n=3, cutoff=0.0)
@@ -65,16 +65,16 @@ class Fault:
 
     @property
     def phase(self) -> Phase:
-        """When it strikes."""
+        """When the fault strikes."""
         return KINDS[self.kind].phase
 
     @property
     def duration(self) -> float:
-        """How long it waits, in seconds."""
+        """How long the fault waits, in seconds."""
         return DEFAULT_SECONDS.get(self.kind, 0.0) if self.seconds is None else self.seconds
 
     def __str__(self) -> str:
-        """Write it so that it can be read back."""
+        """Return the text form, which can be parsed back."""
         options = [f"after={self.after}"] if self.after != 2 else []
         options += [f"seconds={self.seconds:g}"] if self.seconds is not None else []
         options += [f"value={self.value}"] if self.value else []
@@ -86,7 +86,7 @@ Step = Fault | None
 
 @dataclass(slots=True)
 class _Rule:
-    """One line of a plan, and how far it is used up."""
+    """One rule of a plan, and how much of it is left."""
 
     target: str
     steps: tuple[Step, ...]
@@ -101,7 +101,7 @@ class _Rule:
         return self.left != 0 and any(name.startswith("/") is path and fnmatchcase(name, self.target) for name in names)
 
     def fire(self) -> tuple[bool, Step]:
-        """Say whether this rule decides, and what."""
+        """Return whether this rule fires, and with which step."""
         if self.probability < 1 and self.dice.random() >= self.probability:
             return False, None
         step = self.steps[self.drawn % len(self.steps)]
@@ -118,7 +118,7 @@ class _Rule:
 
 
 class FaultPlan:
-    """What shall go wrong; may be changed from any thread while the server runs.
+    """A list of fault rules; thread-safe, and may change while the server runs.
 
     >>> plan = FaultPlan(seed=7).add("*", "capacity", probability=0.5)
     >>> first = [str(plan.draw("a")) for _ in range(6)]
@@ -128,18 +128,18 @@ class FaultPlan:
     """
 
     def __init__(self, *specs: str, seed: int = 0) -> None:
-        """Read the rules in ``specs``; ``seed`` fixes every probability drawn."""
+        """Parse the rules in ``specs``; ``seed`` makes probabilities reproducible."""
         self.seed = seed
         self._lock = threading.Lock()
         self._rules: list[_Rule] = []
         self.parse(*specs)
 
     def add(self, target: str, fault: Fault | str, *, probability: float = 1.0, times: int | None = None) -> FaultPlan:
-        """Let ``fault`` strike ``target``: always, with a probability, or the first so many times."""
+        """Let ``fault`` strike ``target``: always, with a probability, or only the first ``times`` times."""
         return self._append(target, [fault], probability, times)
 
     def script(self, target: str, steps: Iterable[Fault | str | None]) -> FaultPlan:
-        """Consume one step per request to ``target``; ``None`` or ``"ok"`` is a request that goes well.
+        """Use one step per request to ``target``; ``None`` or ``"ok"`` lets the request succeed.
 
         >>> plan = FaultPlan().script("m", ["cold", None, "reset"])
         >>> [str(plan.draw("m")) for _ in range(4)]
@@ -149,7 +149,7 @@ class FaultPlan:
         return self._append(target, listed, 1.0, len(listed))
 
     def parse(self, *specs: str) -> FaultPlan:
-        """Add rules written as text; see the module's docstring."""
+        """Add rules written as text; see the module docstring."""
         for spec in specs:
             target, equals, right = spec.partition("=")
             if not equals or not target.strip() or not right.strip():
@@ -160,12 +160,12 @@ class FaultPlan:
                 self._append(target.strip(), [fault], probability, times)
                 continue
             if any(probability < 1 for _, probability, _ in steps):
-                raise ValueError(f"{spec!r}: a script goes step by step, so a step takes no probability.")
+                raise ValueError(f"{spec!r}: a step of a script takes no probability.")
             self.script(target.strip(), [fault for fault, _, times in steps for _ in range(times or 1)])
         return self
 
     def draw(self, *names: str) -> Fault | None:
-        """Decide about one try of what goes by ``names``."""
+        """Return the fault for one attempt at a target with these ``names``, if any."""
         with self._lock:
             for rule in self._rules:
                 if rule.fits(names):
@@ -175,17 +175,17 @@ class FaultPlan:
         return None
 
     def clear(self) -> None:
-        """Forget every rule; the probabilities of new ones start from the seed again."""
+        """Remove every rule; probabilities of new rules start from the seed again."""
         with self._lock:
             self._rules.clear()
 
     def describe(self) -> list[str]:
-        """List the rules as text, with what is left of the counted ones."""
+        """List the rules as text, with the remaining count of limited ones."""
         with self._lock:
             return [rule.text() for rule in self._rules]
 
     def __repr__(self) -> str:
-        """Show the rules."""
+        """Return the rules and the seed."""
         return f"FaultPlan({', '.join(map(repr, self.describe()))}, seed={self.seed})"
 
     def _append(
@@ -195,10 +195,10 @@ class FaultPlan:
         if not faults:
             raise ValueError(f"The script for {target!r} has no steps.")
         if not 0 <= probability <= 1:
-            raise ValueError(f"{target}: a probability lies between 0 and 1, not {probability}.")
+            raise ValueError(f"{target}: the probability must be between 0 and 1, not {probability}.")
         late = [fault.kind for fault in faults if fault and fault.phase is Phase.STREAM]
         if target.startswith("/") and late:
-            raise ValueError(f"{target} is a path: {late[0]} strikes inside a model's answer, so name a model.")
+            raise ValueError(f"{target} is a path, but {late[0]} strikes inside a model's answer: name a model.")
         with self._lock:
             dice = random.Random(f"{self.seed}/{len(self._rules)}/{target}")
             self._rules.append(_Rule(target, faults, probability, times, dice))
@@ -206,7 +206,7 @@ class FaultPlan:
 
 
 def as_fault(step: Fault | str | None) -> Fault:
-    """Read a fault written as text.
+    """Parse a fault written as text.
 
     >>> as_fault("stall(after=3, seconds=0.5)")
     Fault(kind='stall', after=3, seconds=0.5, value='')
@@ -215,7 +215,7 @@ def as_fault(step: Fault | str | None) -> Fault:
         return step
     fault, probability, times = _read_step(step or "", step or "")
     if not isinstance(fault, Fault) or probability < 1 or times is not None:
-        raise ValueError(f"{step!r}: name one kind here; probability and count are arguments of add().")
+        raise ValueError(f"{step!r}: name only a kind here; probability and count are arguments of add().")
     return fault
 
 
@@ -237,6 +237,6 @@ def _read_options(text: str, spec: str) -> dict[str, object]:
         name, _, value = part.partition("=")
         reader = readers.get(name.strip())
         if reader is None:
-            raise ValueError(f"{spec!r}: no option {name.strip()!r}; there are after, seconds and value.")
+            raise ValueError(f"{spec!r}: no option {name.strip()!r}; the options are after, seconds and value.")
         options[name.strip()] = reader(value.strip())
     return options

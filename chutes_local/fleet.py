@@ -1,4 +1,4 @@
-"""The chutes this server pretends to run: names, rows, machines, and how each one behaves.
+"""The chutes this server pretends to run: names, rows, machines, and how each behaves.
 
 >>> fleet = Fleet.load()
 >>> fleet.find("Qwen/Qwen3-32B-TEE").window
@@ -30,13 +30,13 @@ SHAPE_CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a model's answers are shaped, where models on Chutes differ from each other.
+    """The shape of a model's answers, where models on Chutes differ.
 
     Args:
-        reasoning: in which form a block of reasoning comes; ``None`` is the engine's own form, and only
-            when the request switches thinking on.
+        reasoning: the form of a reasoning block; ``None`` is the engine's own form, and only if the request
+            enables thinking.
         tool_calls: how many tools are called at once when one is called.
-        tool_deltas: whether the fragments of several calls follow each other, alternate, or come whole.
+        tool_deltas: whether the fragments of several calls come in sequence, interleaved, or whole.
         dimensions: whether an embedding request with ``dimensions`` is honoured or refused, and how.
     """
 
@@ -46,7 +46,7 @@ class Shape:
     dimensions: Dimensions = "honour"
 
     def changed(self, **changes: object) -> Shape:
-        """Return a copy with ``changes``, each checked.
+        """Return a copy with ``changes``, validated.
 
         >>> Shape().changed(reasoning="think").reasoning
         'think'
@@ -54,15 +54,15 @@ class Shape:
         for name, value in changes.items():
             choices = SHAPE_CHOICES.get(name)
             if choices and value not in choices:
-                raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}.")
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
             if name == "tool_calls" and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"tool_calls is a number from 1 on, not {value!r}.")
+                raise ValueError(f"tool_calls must be a whole number of at least 1, not {value!r}.")
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
 class Chute:
-    """One model on offer. What a test may change is plain attributes: machines, busy, disabled, shape."""
+    """One available model. Tests may set machines, busy, disabled and shape."""
 
     name: str
     chute_id: str
@@ -92,21 +92,21 @@ class Chute:
 
     @property
     def target(self) -> Target:
-        """What a fault's text needs to know."""
+        """The facts that a fault's error text needs."""
         return Target(self.name, self.chute_id, self.window, self.engine)
 
     @property
     def price(self) -> tuple[float, float]:
-        """USD per million tokens, in and out."""
+        """Prices in USD per million tokens, input and output."""
         low, high = cast("tuple[float, float]", self.facts.get("usd", (0.0, 0.0)))
         return low, high
 
     def fact(self, name: str) -> bool:
-        """Say whether the data file sets this switch for the model."""
+        """Return whether the data file sets this flag for the model."""
         return bool(self.facts.get(name))
 
     def takes(self, medium: str) -> bool:
-        """Say whether the row lists this kind of input; a row that lists none may take it."""
+        """Return whether the row lists this kind of input, or lists none at all."""
         inputs = self.facts.get("inputs")
         return not isinstance(inputs, list) or medium in inputs
 
@@ -128,7 +128,7 @@ class Fleet:
 
     @classmethod
     def load(cls) -> Fleet:
-        """Read the rows that ship with the package."""
+        """Load the rows that ship with the package."""
         text = resources.files("chutes_local").joinpath("data/models.json").read_text(encoding="utf-8")
         data = json.loads(text)
         return cls([_chute(row) for row in data["chutes"]], data["features"], data["sampling"])
@@ -138,17 +138,17 @@ class Fleet:
         return self._by_name.get(name)
 
     def at(self, slug: str) -> Chute | None:
-        """Find by host label; the embedding chute's older label still leads to it."""
+        """Find by host label; the embedding chute's older label still works."""
         return self._by_slug.get(slug) or self._by_slug.get(f"{slug}-tee")
 
     def change(self, name: str, **changes: object) -> Chute:
         """Change a model: its state (``machines=0``) or its shape (``reasoning="think"``)."""
         chute = self.find(name)
         if chute is None:
-            raise ValueError(f"No model {name!r} here; there are {', '.join(c.name for c in self.chutes)}.")
+            raise ValueError(f"No model {name!r} here; the models are {', '.join(c.name for c in self.chutes)}.")
         known = (*STATE, *(f.name for f in fields(Shape)))
         if unknown := [key for key in changes if key not in known]:
-            raise ValueError(f"{unknown[0]} cannot be changed; {', '.join(known)} can.")
+            raise ValueError(f"{unknown[0]} cannot be changed; only {', '.join(known)} can.")
         chute.shape = chute.shape.changed(**{k: v for k, v in changes.items() if k not in STATE})
         for key in STATE:
             if key in changes:
@@ -156,13 +156,13 @@ class Fleet:
         return chute
 
     def reset(self) -> None:
-        """Undo every change and count from zero again."""
+        """Undo every change and reset the counters."""
         for fresh, chute in zip(Fleet.load().chutes, self.chutes, strict=True):
             for item in fields(Chute):
                 setattr(chute, item.name, getattr(fresh, item.name))
 
     def __iter__(self) -> Iterator[Chute]:
-        """Walk through them."""
+        """Iterate over the chutes."""
         return iter(self.chutes)
 
 

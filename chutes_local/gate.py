@@ -1,7 +1,7 @@
-"""The door: which of Chutes' hosts a request means, its place in the journal, and faults of whole paths.
+"""The outermost application: find the Chutes host a request is for, journal it, and apply path faults.
 
-In life every host has its own name. Here one address stands for all of them, so the host is read from the
-``Host`` header where it says something (``embed.localhost``), and else from the first part of the path:
+On the real service every host has its own name. Here one address serves them all, so the host is read from the
+``Host`` header if it has a label (``embed.localhost``), otherwise from the first part of the path:
 
 ========================  =====================================================
 ``/v1/…``                 the LLM gateway, llm.chutes.ai
@@ -38,7 +38,7 @@ Kind = Literal["llm", "embed", "chute", "api", "local"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One of the hosts, and how much of the path it took to name it."""
+    """One of the hosts, and the path prefix that named it."""
 
     kind: Kind
     prefix: str = ""
@@ -46,7 +46,7 @@ class Site:
 
 
 def site_of(host: str, path: str, method: str) -> Site:
-    """Decide which host a request means."""
+    """Determine which host a request is for."""
     first, _, rest = path.removeprefix("/").partition("/")
     if first == "local":
         return Site("local")
@@ -65,7 +65,7 @@ def site_of(host: str, path: str, method: str) -> Site:
 
 def _by_label(label: str, path: str, method: str) -> Site:
     if label == "llm":
-        # The gateway takes every POST; of the GETs only the list of models.
+        # The gateway takes every POST, but of the GETs only the model list.
         return Site("llm" if method == "POST" or path == "/v1/models" else "api")
     if label == "embed":
         return Site("embed" if method == "POST" else "api")
@@ -73,7 +73,7 @@ def _by_label(label: str, path: str, method: str) -> Site:
 
 
 def _label(host: str) -> str:
-    """Read the first label of a host name that has several; an address has none.
+    """Return the first label of a host name that has several; an IP address has none.
 
     >>> _label("embed.chutes.local:80"), _label("localhost:80"), _label("[::1]:80"), _label("127.0.0.1")
     ('embed', '', '', '')
@@ -91,17 +91,17 @@ class Gate:
     """The outermost application."""
 
     def __init__(self, world: World, sites: Mapping[Kind, ASGIApp]) -> None:
-        """Lead each request to the application of its host."""
+        """Dispatch each request to the application of its host."""
         self.world = world
         self.sites = sites
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         site = site_of(headers.get("host", ""), scope["path"], scope["method"])
-        # The path keeps its prefix and root_path says how long it is, as ASGI wants it.
+        # The path keeps its prefix and root_path names it, as ASGI specifies.
         scope = {**scope, "root_path": site.prefix}
         scope["state"]["site"] = site
         app = self.sites[site.kind]
@@ -128,7 +128,7 @@ class Gate:
             self.world.journal.close(entry, status=status)
 
     async def _struck(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Let a fault of this path strike; tell whether that was the answer."""
+        """Apply a fault of this path; return whether it answered the request."""
         path = scope["path"].removeprefix(scope["root_path"])
         fault = self.world.faults.draw(path)
         if fault is None:

@@ -1,4 +1,4 @@
-"""What chat, text completion and embeddings share: admission, routing, failover, faults, the bill."""
+"""What chat, text completions and embeddings share: admission, routing, failover, faults, billing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Json = dict[str, object]
 
 @dataclass(slots=True)
 class Call:
-    """One inference request on its way: who asks, what for, and where it is noted."""
+    """One inference request in progress: its account, its body, and its journal entry."""
 
     world: World
     request: Request
@@ -38,11 +38,11 @@ class Call:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers as they came."""
+        """The request headers."""
         return self.request.headers
 
     def reply_headers(self) -> dict[str, str]:
-        """The headers of a good answer, and which backend is behind it."""
+        """Return the headers of a successful answer, with the backend behind it."""
         return {
             "X-Chutes-InvocationID": str(uuid.uuid4()),
             **self.account.headers(),
@@ -50,7 +50,7 @@ class Call:
         }
 
     def bill(self, chute: Chute, prompt: int, completion: int) -> None:
-        """Note what an answer cost."""
+        """Record what an answer cost."""
         self.entry.billed = Tokens(prompt, completion)
         self.account.bill(prompt, completion, chute.price)
         chute.requests += 1
@@ -62,7 +62,7 @@ Handler = Callable[[Call, Chute, Fault | None], Awaitable[Response]]
 
 
 async def infer(request: Request, world: World, handler: Handler, template: str, chute: Chute | None) -> Response:
-    """Answer one inference request: of ``chute`` on its own host, else of whatever ``model`` leads to."""
+    """Answer one inference request: by ``chute`` on its own host, otherwise by what ``model`` resolves to."""
     try:
         call = await _admit(request, world, gateway=chute is None)
         members = [chute] if chute else _members(call, template)
@@ -85,7 +85,7 @@ async def infer(request: Request, world: World, handler: Handler, template: str,
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body that must not be too large."""
+    """Read a body of at most ``limit`` bytes."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise Refused(errors.detail(413, errors.TOO_LARGE))
@@ -105,7 +105,7 @@ async def _admit(request: Request, world: World, *, gateway: bool) -> Call:
 
 
 def _members(call: Call, template: str) -> list[Chute]:
-    """Apply what the gateway does to ``model``, and list the chutes it leads to."""
+    """Apply the gateway's rewriting to ``model``, and list the chutes it resolves to."""
     model = call.body.get("model")
     name, suffixed = split_thinking(model if isinstance(model, str) else "")
     call.thinking = suffixed or call.headers.get("x-enable-thinking", "").lower() == "true"
@@ -117,7 +117,7 @@ def _members(call: Call, template: str) -> list[Chute]:
 
 
 async def _first_good(call: Call, members: list[Chute], handler: Handler) -> Response:
-    """Try one chute after the other; only 429 and 503 lead on, and at the end the first error stands."""
+    """Try each chute in turn; only 429 and 503 move on, and if all fail the first error is returned."""
     first: Refused | None = None
     for chute in members:
         attempt = Attempt(chute.name)
@@ -163,7 +163,7 @@ def _check_available(call: Call, chute: Chute) -> None:
 
 
 async def strike(fault: Fault, chute: Chute | None, request: Request, world: World) -> Response | None:
-    """Let a fault strike that comes before an answer, or instead of one; ``None`` lets the answer follow."""
+    """Apply a fault that comes before or instead of an answer; ``None`` means the answer follows."""
     kind = KINDS[fault.kind]
     if kind.answer:
         target = chute.target if chute else Target()
@@ -179,6 +179,6 @@ async def strike(fault: Fault, chute: Chute | None, request: Request, world: Wor
         async with attached(request.receive):
             await pause(fault.duration, world.stopping)
     else:
-        # Whoever answers next still has to read the body, so it must not be read here.
+        # The body must not be read here: the handler that answers next needs it.
         await pause(fault.duration, world.stopping)
     return plain(errors.nginx(504)) if fault.kind == "hang" else None

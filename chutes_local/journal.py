@@ -1,4 +1,4 @@
-"""What arrived, what was answered and what it cost: read by tests, kept without secrets.
+"""Record of requests, answers and costs, for tests to read; holds no secrets.
 
 >>> journal = Journal()
 >>> entry = journal.open("POST", "/v1/chat/completions", host="llm")
@@ -28,18 +28,18 @@ class Tokens:
     completion: int = 0
 
     def __add__(self, other: Tokens) -> Tokens:
-        """Sum up."""
+        """Add both counts."""
         return Tokens(self.prompt + other.prompt, self.completion + other.completion)
 
     @property
     def total(self) -> int:
-        """Both together."""
+        """Prompt and completion tokens together."""
         return self.prompt + self.completion
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try of one model by the gateway's own routing."""
+    """One attempt at one model by the gateway's routing."""
 
     model: str
     status: int | None = None
@@ -48,7 +48,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Entry:
-    """One request and its answer; complete once it is ``over``."""
+    """One request and its answer; complete once ``over`` is true."""
 
     number: int
     method: str
@@ -71,18 +71,18 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The visible text that was sent, in one piece."""
+        """The visible text that was sent, joined."""
         return "".join(self.deltas)
 
     def as_json(self) -> dict[str, object]:
-        """Write it for ``GET /local/journal``."""
+        """Return the entry for ``GET /local/journal``."""
         values = asdict(self)
         del values["started"]
         return values
 
 
 class Journal:
-    """The last requests, oldest first. Safe to read from any thread while the server writes."""
+    """The most recent requests, oldest first. Safe to read from any thread while the server writes."""
 
     def __init__(self, limit: int = 10_000) -> None:
         """Keep at most ``limit`` entries."""
@@ -91,7 +91,7 @@ class Journal:
         self._count = 0
 
     def open(self, method: str, path: str, *, host: str, headers: Mapping[str, str] | None = None) -> Entry:
-        """Note a request that has arrived, without what is secret in its headers."""
+        """Record a request that has arrived, without the secrets in its headers."""
         plain = {name: value for name, value in (headers or {}).items() if name not in SECRET_HEADERS}
         with self._changed:
             self._count += 1
@@ -100,7 +100,7 @@ class Journal:
         return entry
 
     def close(self, entry: Entry, *, status: int | None, ended: Ending = "whole") -> None:
-        """Note that the answer is over."""
+        """Record that the answer is complete."""
         with self._changed:
             entry.status = status
             entry.ended = entry.ended or ended
@@ -110,49 +110,49 @@ class Journal:
 
     @property
     def entries(self) -> list[Entry]:
-        """All that is kept, oldest first."""
+        """All recorded entries, oldest first."""
         with self._changed:
             return list(self._entries)
 
     @property
     def last(self) -> Entry:
-        """The newest request; raises ``LookupError`` when there was none."""
+        """The latest request; raises ``LookupError`` if there was none."""
         with self._changed:
             if not self._entries:
                 raise LookupError("The journal is empty: no request has arrived.")
             return self._entries[-1]
 
     def to(self, path_part: str) -> list[Entry]:
-        """Those whose path contains ``path_part``: ``journal.to("/chat/completions")``."""
+        """Return the entries whose path contains ``path_part``: ``journal.to("/chat/completions")``."""
         return [entry for entry in self.entries if path_part in entry.path]
 
     def billed(self, model: str | None = None) -> Tokens:
-        """Sum what was billed, for one model or for all."""
+        """Return the tokens billed, for one model or for all."""
         chosen = (e for e in self.entries if model is None or e.model == model)
         return sum((entry.billed for entry in chosen), Tokens())
 
     def wait(self, count: int = 1, *, timeout: float = 5.0) -> list[Entry]:
-        """Wait until ``count`` requests are answered to the end, and return those.
+        """Wait until ``count`` requests are fully answered, and return those.
 
-        A client may know of the end before the server has noted it: tests read through here.
+        A client may see the end before the server has recorded it, so tests should read the journal through this.
         """
         with self._changed:
             done = self._changed.wait_for(lambda: len(self._done()) >= count, timeout)
             if not done:
-                raise TimeoutError(f"{len(self._done())} of {count} requests were over after {timeout:g} s.")
+                raise TimeoutError(f"{len(self._done())} of {count} requests were complete after {timeout:g} s.")
             return self._done()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         with self._changed:
             self._entries.clear()
 
     def __iter__(self) -> Iterator[Entry]:
-        """Walk through a copy, oldest first."""
+        """Iterate over a copy, oldest first."""
         return iter(self.entries)
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Return the number of entries."""
         return len(self._entries)
 
     def _done(self) -> list[Entry]:
@@ -160,7 +160,7 @@ class Journal:
 
 
 def _key_kind(headers: Mapping[str, str]) -> str | None:
-    """Say which sort of credential came (``cpk``, ``cak``, ``other``), never the credential."""
+    """Return the kind of credential sent (``cpk``, ``cak``, ``other``), never the credential."""
     value = headers.get("authorization", "").split(" ")[-1]
     if not value:
         return None

@@ -1,7 +1,7 @@
 """The catalogue of faults: every kind, when it strikes and what it looks like.
 
-A kind strikes at one of three moments (its :class:`Phase`): as the whole answer (a status and a body),
-before any answer (silence, or no connection), or while the answer is on its way.
+A kind strikes in one of three phases (:class:`Phase`): as the whole answer (a status and a body), before any
+answer (silence, or no connection), or while the answer is being sent.
 
 >>> KINDS["capacity"].phase.value, KINDS["restart"].phase.value
 ('status', 'stream')
@@ -32,7 +32,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a fault strikes: enough of the model to write its error text."""
+    """The target of a fault: the facts about a model that its error text needs."""
 
     model: str = "unknown"
     chute_id: str = "00000000-0000-0000-0000-000000000000"
@@ -42,7 +42,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of fault: its phase, one line about it, and for a whole answer how to write it."""
+    """One kind of fault: its phase, a one-line summary, and in the status phase the builder of its answer."""
 
     phase: Phase
     summary: str
@@ -73,11 +73,13 @@ _ANSWERS: dict[str, Kind] = {
     ),
     "account_limit": _fixed("429: a limit of your account", errors.detail(429, errors.FREE_LIMIT)),
     "rate_limit": _fixed("429: a per-endpoint limiter", errors.detail(429, errors.RATE_LIMIT)),
-    "keyless": _fixed("429 as the edge answers a missing key, in HTML", errors.nginx(429)),
+    "keyless": _fixed("429 in HTML: the edge's answer to a missing key", errors.nginx(429)),
     "cold": _status("503: no machine runs the model", lambda fault, target: errors.cold(target.chute_id)),
     "disabled": _fixed("503: the model is switched off", errors.detail(503, errors.DISABLED)),
     "exhausted": _fixed("500: three machines failed", errors.detail(500, errors.EXHAUSTED)),
-    "no_infrastructure": _fixed("500: machines vanished in between", errors.detail(500, errors.NO_INFRASTRUCTURE)),
+    "no_infrastructure": _fixed(
+        "500: the machines vanished during the request", errors.detail(500, errors.NO_INFRASTRUCTURE)
+    ),
     "empty_500": _fixed("500 without a body", errors.Answer(500, b"", "text/plain")),
     "bad_gateway": _fixed("502 in HTML", errors.nginx(502)),
     "gateway_timeout": _fixed("504 in HTML, at once", errors.nginx(504)),
@@ -106,14 +108,14 @@ _ANSWERS: dict[str, Kind] = {
 
 _SEALED_ANSWERS: dict[str, Kind] = {
     "sealed_nonce": _fixed(
-        "403: the one-time number of a sealed request is not good",
+        "403: the nonce of a sealed request is invalid",
         errors.detail(403, "Invalid, expired, or already-used nonce"),
     ),
     "sealed_unknown": _fixed(
-        "404: the machine of a sealed request is not known", errors.detail(404, "Instance not found")
+        "404: the machine of a sealed request is unknown", errors.detail(404, "Instance not found")
     ),
     "sealed_gone": _fixed(
-        "410: the machine of a sealed request has left", errors.detail(410, "Instance is no longer active")
+        "410: the machine of a sealed request is gone", errors.detail(410, "Instance is no longer active")
     ),
     "sealed_busy": _fixed(
         "429: the machine of a sealed request is busy",
@@ -128,42 +130,42 @@ _SEALED_ANSWERS: dict[str, Kind] = {
 _BEFORE: dict[str, str] = {
     "refused": "resets this connection, then refuses new ones for seconds (default 1)",
     "hang": "no byte for seconds (default 600), then the edge's 504 page",
-    "slow_start": "no byte for seconds (default 5), then the true answer",
+    "slow_start": "no byte for seconds (default 5), then the real answer",
 }
 
 _DURING: dict[str, str] = {
     "hang_after_headers": "200 and headers, then nothing for seconds (default 600), then the answer",
     "stall": "after N deltas nothing for seconds (default 30), then the rest",
     "reset": "after N deltas the connection is reset (TCP RST)",
-    "half_close": "after N deltas the server closes its half (FIN) in mid-body",
+    "half_close": "after N deltas the server closes its half (FIN) mid-body",
     "no_finish": "after N deltas a clean end: no finish_reason, no [DONE]",
     "error_line": "after N deltas a bare JSON error: no data: prefix, no newline",
     "error_event": "after N deltas data: {error}, then [DONE]; after=0 makes it the first event",
-    "restart": "after N deltas another machine begins again: new id, text or tool JSON repeated",
+    "restart": "after N deltas another machine starts over: new id, text or tool JSON repeated",
     "malformed": "after N deltas one chunk of broken JSON, then the rest",
-    "empty": "200 with no byte at all",
-    "role_only": "a stream that says who speaks, and finishes without a word",
-    "reasoning_only": "the whole answer arrives as reasoning, the content stays empty",
-    "no_done": "whole, with finish_reason, without [DONE]",
+    "empty": "200 with an empty body",
+    "role_only": "a stream with a role and a finish_reason but no content",
+    "reasoning_only": "the whole answer arrives as reasoning, with empty content",
+    "no_done": "complete, with finish_reason, but no [DONE]",
     "done_only": "after N deltas [DONE] without finish_reason",
-    "no_usage": "whole, without any usage",
-    "cumulative_usage": "usage so far on every chunk: the normal way, here by name",
-    "final_usage": "usage on the last event alone",
+    "no_usage": "complete, but without usage",
+    "cumulative_usage": "running usage on every chunk, which is the default",
+    "final_usage": "usage on the last event only",
     "slow_drip": "the bytes trickle: 16 at a time, seconds apart (default 0.02)",
-    "stop_with_tools": "a tool call that finishes with stop",
-    "broken_arguments": "a tool call cut after N fragments, yet finished with tool_calls",
-    "shuffled": "embeddings out of order (their index is right)",
+    "stop_with_tools": "a tool call with finish_reason stop",
+    "broken_arguments": "a tool call cut off after N fragments, with finish_reason tool_calls",
+    "shuffled": "embeddings out of order (each index is right)",
     "short": "embeddings with the last one missing",
 }
 
 _SEALED: dict[str, str] = {
-    "sealed_flip": "after N sealed frames one with a bit changed",
-    "sealed_replay": "after N sealed frames one that comes twice",
+    "sealed_flip": "after N sealed frames one with a flipped bit",
+    "sealed_replay": "after N sealed frames one sent twice",
     "sealed_swap": "after N sealed frames two in the wrong order",
     "sealed_clear": "after N sealed frames one event in the clear",
-    "sealed_cut": "after N sealed frames half of one, and a clean end",
-    "sealed_error": "after N sealed frames data: {e2e_error} in the clear, and the end",
-    "sealed_no_init": "sealed frames without the event that begins them",
+    "sealed_cut": "after N sealed frames half of one, then a clean end",
+    "sealed_error": "after N sealed frames data: {e2e_error} in the clear, then the end",
+    "sealed_no_init": "sealed frames without the initial event",
 }
 
 KINDS: dict[str, Kind] = {

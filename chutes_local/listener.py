@@ -1,4 +1,4 @@
-"""The server's ear: a listening socket that can be closed and opened again while everything else runs on."""
+"""A listening socket that can be closed and reopened while the rest of the server keeps running."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WIND_DOWN_SECONDS = 5.0
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's connection, whose requests can reach the socket: faults are made there."""
+    """uvicorn's connection, with the transport exposed to requests: faults need the socket."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        # A program that embeds this server may run a uvicorn of its own: its loggers are not ours.
+        # A program that embeds this server may run its own uvicorn: leave its loggers alone.
         self.logger = logging.getLogger("chutes_local")
         self.access_log = False
 
@@ -32,10 +32,10 @@ class _Protocol(H11Protocol):
 
 
 class Listener:
-    """Takes connections for ``app``; belongs to one event loop."""
+    """Accepts connections for ``app``; belongs to one event loop."""
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        """Prepare to listen at ``port``; 0 takes a free one at the first opening, and keeps it."""
+        """Prepare to listen on ``port``; 0 takes a free port on the first opening and keeps it."""
         self.host, self.port = host, port
         self._config = Config(
             app, http=_Protocol, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
@@ -48,18 +48,18 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         return len(self._state.connections)
 
     async def open(self) -> None:
-        """Listen; nothing happens if it does already, or after the end."""
+        """Start listening, unless already listening or ended."""
         async with self._opening:
             if self._server is None and not self._over:
                 self._server = await self._listen()
                 self.port = cast(int, self._server.sockets[0].getsockname()[1])
 
     def close(self) -> None:
-        """Refuse new connections and break off the open ones."""
+        """Refuse new connections and abort the open ones."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -67,7 +67,7 @@ class Listener:
             connection.transport.abort()
 
     def close_for(self, seconds: float) -> None:
-        """Close at once, and open again later."""
+        """Close now, and reopen after ``seconds``."""
         self.close()
 
         async def come_back() -> None:
@@ -79,7 +79,7 @@ class Listener:
         task.add_done_callback(cast(Any, self._state.tasks.discard))
 
     async def end(self) -> None:
-        """Close for good, and wait until nothing runs any more."""
+        """Close for good, and wait for the remaining tasks to end."""
         self._over = True
         self.close()
         tasks = list(self._state.tasks)

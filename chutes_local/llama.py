@@ -1,4 +1,4 @@
-"""The backend with real models: llama.cpp on this machine's processor, and nothing sent elsewhere."""
+"""The backend with real models: llama.cpp on this machine's CPU; nothing is sent elsewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EMBEDDING_CONTEXT = 512
 DEFAULT_MAX_TOKENS = 512  # a small model that is not told when to stop may not stop
 DEFAULT_TEMPERATURE = 0.2  # what the model's authors recommend
 
-CLS, SEP = 101, 102  # what stands at both ends of a text in the embedding model's vocabulary
+CLS, SEP = 101, 102  # what encloses a text in the embedding model's vocabulary
 
-# Compact JSON: free white space is where a small model gets lost.
+# Compact JSON: a small model gets lost in free white space.
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
 
@@ -86,7 +86,7 @@ class XLlamaCppBackend:
         raise engine.failure("The answer broke off")
 
     async def embed(self, texts: list[str]) -> EmbedResult:
-        """Embed every text; one that is longer than the model's window is embedded in parts and averaged."""
+        """Embed every text; a text longer than the model's window is embedded in parts and averaged."""
         if not texts:
             return EmbedResult([], 0)
         parts = [await self._parts(text) for text in texts]
@@ -131,12 +131,12 @@ class XLlamaCppBackend:
 
 
 def default_threads() -> int:
-    """Say how many threads the engine gets: one on a small machine, where more get in each other's way."""
+    """Return the engine's thread count: one on a small machine, where more would compete."""
     return max(1, min(4, (os.cpu_count() or 1) // 2))
 
 
 def models(chat: Path, embedding: Path, threads: int) -> dict[str, ModelSettings]:
-    """Say how both models are loaded."""
+    """Return the settings for loading both models."""
     return {
         "chat": {
             "path": str(chat),
@@ -156,7 +156,7 @@ def models(chat: Path, embedding: Path, threads: int) -> dict[str, ModelSettings
 
 
 def completion_body(request: ChatRequest) -> dict[str, object]:
-    r"""Write the engine's request for one answer.
+    r"""Build the engine's request for one answer.
 
     >>> body = completion_body(ChatRequest(({"role": "user", "content": "Hi"},), max_tokens=5, seed=1))
     >>> body["prompt"], body["n_predict"], body["seed"]
@@ -177,10 +177,10 @@ def completion_body(request: ChatRequest) -> dict[str, object]:
 
 
 def chatml(messages: Sequence[Mapping[str, str]]) -> str:
-    """Write messages in the model's own format, without the system line that its chat template adds.
+    """Format messages as the model expects, without the system line that its chat template adds.
 
-    That line turns the answers of a model this small to gibberish. Marks inside a message are broken up, or
-    one message could pretend to be several.
+    That line turns the answers of so small a model into gibberish. Markers inside a message are broken up, or one
+    message could pretend to be several.
     """
     turns = []
     for message in messages:
@@ -190,7 +190,7 @@ def chatml(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def _insist_on_json(text: str) -> None:
-    # The engine drops a grammar that it cannot compile, without a word, and answers in prose.
+    # The engine silently drops a grammar that it cannot compile, and answers in prose.
     try:
         json.loads(text)
     except ValueError:
@@ -198,7 +198,7 @@ def _insist_on_json(text: str) -> None:
 
 
 def mean(vectors: Sequence[Sequence[float]], weights: Sequence[int]) -> list[float]:
-    """Average unit vectors by weight, to a unit vector.
+    """Return the weighted average of unit vectors, as a unit vector.
 
     >>> mean([[1.0, 0.0], [0.0, 1.0]], [3, 4])
     [0.6, 0.8]

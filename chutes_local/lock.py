@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a file, which the system takes back when its holder dies."""
+"""A file lock between processes, which the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ POLL_SECONDS = 0.05
 
 @contextmanager
 def exclusive(path: Path, cancel: Event, waiting: Callable[[], object] = lambda: None) -> Iterator[bool]:
-    """Hold the lock on ``path`` for the ``with`` block; yields ``False``, without it, once ``cancel`` is set.
+    """Hold the lock on ``path`` for the ``with`` block; yield ``False`` without it once ``cancel`` is set.
 
-    ``waiting`` is called once if another process has the lock. The file stays behind, empty: to remove a file
-    that others may be waiting on would let two of them in.
+    ``waiting`` is called once if another process has the lock. The empty file is left in place: removing it while
+    others wait on it would let two of them in.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, exclusive(Path(folder) / "lock", Event()) as held:
@@ -34,7 +34,7 @@ def exclusive(path: Path, cancel: Event, waiting: Callable[[], object] = lambda:
             if not announced:
                 waiting()
                 announced = True
-            # Polled: a blocking wait could not be cancelled, and on Windows gives up after ten seconds.
+            # Polled: a blocking wait cannot be cancelled, and on Windows gives up after ten seconds.
             cancel.wait(POLL_SECONDS)
         try:
             yield held

@@ -1,4 +1,4 @@
-"""From the messages on the wire to the plain text a small model reads, with the gateway's own refusals.
+"""Flatten the messages of a request to plain text for a small model, with the gateway's own checks.
 
 >>> flatten([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]).messages
 [{'role': 'user', 'content': 'Hi'}]
@@ -26,7 +26,7 @@ Message = Mapping[str, object]
 
 @dataclass(slots=True)
 class Flat:
-    """Messages as plain text, and one line about each picture or film that came along."""
+    """Messages as plain text, and one line about each image or video in them."""
 
     messages: list[dict[str, str]] = field(default_factory=list)
     media: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ def check_history(messages: Sequence[Message]) -> None:
             function = call.get("function") if isinstance(call, Mapping) else None
             arguments = function.get("arguments") if isinstance(function, Mapping) else None
             try:
-                # The gateway rewrites "" to "null" before it looks.
+                # The gateway rewrites "" to "null" before the check.
                 json.loads(str(arguments) or "null") if isinstance(arguments, str) else None
             except ValueError as error:
                 raise Refused(errors.detail(400, errors.BAD_ARGUMENTS)) from error
@@ -77,7 +77,7 @@ def check_files(messages: Sequence[Message]) -> None:
 
 
 def check_roles(messages: Sequence[Message], *, developer: bool, strict_system: bool) -> None:
-    """Refuse what chat templates refuse: unknown roles, and for some a system message that is not first."""
+    """Refuse what chat templates refuse: unknown roles, and for some models a system message that is not first."""
     for place, message in enumerate(messages):
         role = message.get("role") if isinstance(message, Mapping) else None
         if role not in ROLES or (role == "developer" and not developer):
@@ -111,7 +111,7 @@ def _call_text(call: Mapping[str, object]) -> str:
 
 
 def _describe(medium: str, value: object, flat: Flat) -> str:
-    """Say what is known of a picture without seeing it: where it is from, its format, size and pixels."""
+    """Describe an image or video without seeing it: its origin, format, size and pixels."""
     plain = isinstance(value, str)
     url = str(value.get("url", "")) if isinstance(value, Mapping) else str(value)
     if not url.startswith("data:"):
@@ -139,7 +139,7 @@ def _check_remote(url: str, plain: bool) -> None:
 
 
 def pixel_size(data: bytes) -> tuple[int, int] | None:
-    """Read width and height out of a PNG or GIF header.
+    """Read width and height from a PNG or GIF header.
 
     >>> pixel_size(b"GIF89a" + bytes([2, 0, 3, 0]))
     (2, 3)

@@ -1,4 +1,4 @@
-"""What is on offer: ``/v1/models`` of the gateway, and the same chutes in the management API."""
+"""The catalogue: ``/v1/models`` of the gateway, and the same chutes in the management API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLD_STEPS = 2
 
 
 def row(chute: Chute, fleet: Fleet, created: int) -> Json:
-    """Write one row of ``/v1/models`` in the service's field names.
+    """Build one row of ``/v1/models`` with the service's field names.
 
     >>> fleet = Fleet.load()
     >>> sorted(row(fleet.find("chutes-local/outside-sample"), fleet, 0))[:3]
@@ -63,7 +63,7 @@ def row(chute: Chute, fleet: Fleet, created: int) -> Json:
 
 
 def item(chute: Chute, moment: str) -> Json:
-    """Write one chute as the management API does."""
+    """Build one chute as the management API returns it."""
     low, high = chute.price
     tokens = {"input": _both(low), "output": _both(high), "input_cache_read": _both(low * 0.1)}
     return {
@@ -91,7 +91,7 @@ def item(chute: Chute, moment: str) -> Json:
 
 
 def routes(world: World) -> list[Route]:
-    """The management side of what is on offer."""
+    """Return the catalogue routes of the management API."""
     started = datetime.fromtimestamp(world.clock(), UTC).isoformat()
 
     async def listing(request: Request) -> Response:
@@ -157,7 +157,7 @@ def routes(world: World) -> list[Route]:
 
 
 def listed(world: World, *, openrouter_only: bool) -> Json:
-    """Write ``/v1/models``: chat models alone, the most used first; ``created`` is now, as in life."""
+    """Build ``/v1/models``: chat models only, most used first; ``created`` is now, as on the real service."""
     created = int(world.clock())
     chosen = [c for c in world.fleet if c.template == "vllm" and (c.fact("openrouter") or not openrouter_only)]
     return {"object": "list", "data": [row(chute, world.fleet, created) for chute in chosen]}
@@ -181,7 +181,7 @@ def _matches(chute: Chute, query: Mapping[str, str]) -> bool:
 
 
 async def _warming(chute: Chute) -> AsyncIterator[str]:
-    """Report as the service does; a cold chute gets a machine after a few reports."""
+    """Stream the service's warmup reports; a cold chute gets a machine after a few of them."""
     for _ in range(COLD_STEPS if chute.machines <= 0 else 0):
         yield 'data: {"status": "cold", "log": "waiting for instances ..."}\n\n'
         await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
-"""Sign in with Chutes, without the network: apps, authorization codes, rotating tokens. Knows no HTTP.
+"""Sign in with Chutes, without HTTP: apps, authorization codes, rotating tokens.
 
-Lifetimes and refusals are the service's: a code is good once for 600 s, an access token for an hour, a
-refresh token once within 30 days, and refreshing takes the client secret, even for an app that signed in with PKCE.
+Lifetimes and errors are the service's: a code is valid once within 600 s, an access token for an hour, a
+refresh token once within 30 days, and refreshing needs the client secret, even for an app that signed in with PKCE.
 
 >>> store = OAuthStore(clock=lambda: 0.0)
 >>> asked = store.check(AuthorizeQuery(DEMO_CLIENT_ID, DEMO_REDIRECT, "profile chutes:invoke"))
@@ -69,16 +69,16 @@ TokenKind = Literal["access_token", "refresh_token"]
 
 
 class OAuthRefused(Exception):
-    """A refusal by its OAuth name: ``invalid_grant``, ``invalid_client``, ``invalid_scope``."""
+    """An OAuth error: ``invalid_grant``, ``invalid_client``, ``invalid_scope`` and so on."""
 
     def __init__(self, error: str, description: str = "") -> None:
-        """Keep both parts of the answer."""
+        """Keep the error code and its description."""
         super().__init__(f"{error}: {description}" if description else error)
         self.error = error
         self.description = description
 
     def as_json(self) -> dict[str, str]:
-        """Write it as the token endpoint does."""
+        """Return the error as the token endpoint writes it."""
         body = {"error": self.error}
         return {**body, "error_description": self.description} if self.description else body
 
@@ -96,7 +96,7 @@ class App:
     created_at: float = 0.0
 
     def as_json(self) -> dict[str, object]:
-        """Write what the app list shows: everything but the secret."""
+        """Return what the app list shows: everything but the secret."""
         return {
             "app_id": self.app_id,
             "client_id": self.client_id,
@@ -109,7 +109,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizeQuery:
-    """What a browser brings to the consent page."""
+    """Query parameters of the consent page."""
 
     client_id: str
     redirect_uri: str
@@ -122,7 +122,7 @@ class AuthorizeQuery:
 
 @dataclass(slots=True)
 class Token:
-    """One token, of either kind."""
+    """An access or refresh token."""
 
     kind: TokenKind
     client_id: str
@@ -133,15 +133,15 @@ class Token:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Its scopes, apart."""
+        """The scopes as a set."""
         return frozenset(self.scope.split())
 
 
 class OAuthStore:
-    """Everything the sign-in knows."""
+    """All state of the sign-in."""
 
     def __init__(self, clock: Callable[[], float], redirect_uris: tuple[str, ...] = ()) -> None:
-        """Begin with one app, the documented demo client."""
+        """Start with one app, the documented demo client."""
         self._clock = clock
         self.apps: list[App] = [App("Local demo", DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, [DEMO_REDIRECT, *redirect_uris])]
         self._pending: dict[str, tuple[AuthorizeQuery, float]] = {}
@@ -150,7 +150,7 @@ class OAuthStore:
         self.auto_consent: Literal["allow", "deny"] | None = None
 
     def register(self, name: str, redirect_uris: list[str], allowed_scopes: list[str]) -> App:
-        """Add an app with credentials of its own."""
+        """Add an app with new credentials."""
         app = App(name, "cid_" + _random(24), "csc_" + _random(48), redirect_uris, allowed_scopes)
         app.created_at = self._clock()
         self.apps.append(app)
@@ -161,7 +161,7 @@ class OAuthStore:
         return next((app for app in self.apps if key in (app.client_id, app.app_id)), None)
 
     def check(self, query: AuthorizeQuery) -> AuthorizeQuery:
-        """Check what a browser brings. ``invalid_scope`` goes back to the app, all else to the user."""
+        """Validate an authorization query. ``invalid_scope`` is for the app, every other error for the user."""
         app = self.app(query.client_id)
         if app is None:
             raise OAuthRefused("invalid_client", "Unknown client_id")
@@ -179,20 +179,20 @@ class OAuthStore:
         return query
 
     def ask(self, query: AuthorizeQuery) -> str:
-        """Remember a question that is on the user's screen, and return the nonce of its form."""
+        """Store a pending consent, and return the nonce of its form."""
         nonce = secrets.token_urlsafe(24)
         self._pending[nonce] = (query, self._clock() + NONCE_SECONDS)
         return nonce
 
     def answered(self, nonce: str) -> AuthorizeQuery:
-        """Take back the question that a consent form answers."""
+        """Return the query that a submitted consent form belongs to."""
         query, expires = self._pending.pop(nonce, (None, 0.0))
         if query is None or self._clock() > expires:
             raise OAuthRefused("invalid_request", "This consent page has expired: start again in the app")
         return query
 
     def grant_code(self, query: AuthorizeQuery) -> str:
-        """Make the code that goes back to the app."""
+        """Issue the code that goes back to the app."""
         code = _random(48)
         self._codes[code] = (query, self._clock() + CODE_SECONDS)
         return code
@@ -200,7 +200,7 @@ class OAuthStore:
     def exchange(
         self, code: str, redirect_uri: str, client_id: str, *, secret: str = "", verifier: str = ""
     ) -> dict[str, object]:
-        """Turn a code into tokens; a code is good once."""
+        """Exchange a code for tokens; a code is valid once."""
         query, expires = self._codes.pop(code, (None, 0.0))
         if query is None or self._clock() > expires or client_id != query.client_id:
             raise OAuthRefused("invalid_grant", "Invalid or expired authorization code")
@@ -214,7 +214,7 @@ class OAuthStore:
         return self._issue(client_id, query.scope or "profile")
 
     def refresh(self, refresh_token: str, client_id: str, secret: str) -> dict[str, object]:
-        """Turn a refresh token into a new pair; the old one is dead from here on."""
+        """Exchange a refresh token for a new pair; the old one is then invalid."""
         self.check_client(client_id, secret)
         token = self._tokens.get(refresh_token)
         if token is None or token.kind != "refresh_token" or token.client_id != client_id or not self._live(token):
@@ -223,18 +223,18 @@ class OAuthStore:
         return self._issue(client_id, token.scope)
 
     def check_client(self, client_id: str, secret: str) -> None:
-        """Refuse wrong client credentials; there is no client without a secret."""
+        """Refuse wrong client credentials; every client has a secret."""
         app = self.app(client_id)
         if app is None or not secrets.compare_digest(app.client_secret.encode(), secret.encode()):
             raise OAuthRefused("invalid_client")
 
     def live(self, token: str) -> Token | None:
-        """Find a token that is good now, of either kind."""
+        """Find a valid token of either kind."""
         found = self._tokens.get(token)
         return found if found is not None and self._live(found) else None
 
     def revoke(self, token: str) -> None:
-        """Forget a token."""
+        """Revoke a token."""
         self._tokens.pop(token, None)
 
     def _live(self, token: Token) -> bool:

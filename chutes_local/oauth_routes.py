@@ -1,4 +1,4 @@
-"""The sign-in over HTTP: discovery, a consent page in the browser, tokens, who they belong to, apps."""
+"""The sign-in over HTTP: discovery, consent page, tokens, userinfo, introspection, apps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONSENT = """<p><b>{app}</b> asks to:</p><ul>{scopes}</ul>
 
 
 def routes(world: World) -> list[Route]:
-    """Everything under ``/idp``, and discovery."""
+    """Routes under ``/idp``, and discovery."""
     return [*_browser(world), *_tokens(world), *_apps(world)]
 
 
@@ -148,7 +148,7 @@ def _apps(world: World) -> list[Route]:
 
 
 def issuer(request: Request) -> str:
-    """Name the management root as the client sees it, prefix included."""
+    """Return the management root as the client sees it, prefix included."""
     return str(request.base_url).rstrip("/")
 
 
@@ -195,7 +195,7 @@ def _page(title: str, body: str, status: int = 200) -> Response:
 
 
 async def _client_form(request: Request) -> dict[str, str]:
-    """Read a form, taking client credentials from a Basic header too."""
+    """Read a form, with client credentials also from a Basic header."""
     fields = await form(request)
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
@@ -259,6 +259,6 @@ def _discovery(root: str) -> dict[str, object]:
         "response_types_supported": ["code"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "code_challenge_methods_supported": ["plain", "S256"],
-        # "none" is advertised, as in life, although refreshing takes the secret.
+        # "none" is advertised, as on the real service, although refreshing needs the secret.
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic", "none"],
     }

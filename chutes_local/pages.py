@@ -1,4 +1,4 @@
-"""Small things the management routes share: refusals as answers, pages of a list, form bodies."""
+"""Helpers of the management routes: errors as answers, pagination, form and JSON bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Turn a refusal raised by ``endpoint`` into its answer."""
+    """Turn a :class:`Refused` raised by ``endpoint`` into its answer."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -29,7 +29,7 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    """Read a whole number out of a query, refusing others as the service does: 422 and a list."""
+    """Read a whole number from a query, refusing anything else as the service does: 422 and a list."""
     text = query.get(name, str(default))
     if not text.lstrip("-").isdecimal() or not low <= int(text) <= high:
         problem = f"Input should be a whole number between {low} and {high}"
@@ -38,12 +38,12 @@ def number(query: Mapping[str, str], name: str, default: int, low: int, high: in
 
 
 def invalid(place: str, name: str, problem: str) -> errors.Answer:
-    """Answer that a value of a management request is not valid."""
+    """Build the answer for an invalid value in a management request."""
     return errors.detail(422, [{"loc": [place, name], "msg": problem, "type": "value_error"}])
 
 
 def page_of(items: Sequence[object], query: Mapping[str, str], *, most: int = 100) -> dict[str, object]:
-    """Cut one page out of ``items``; pages count from 0.
+    """Return one page of ``items``; pages count from 0.
 
     >>> page_of(["a", "b", "c"], {"page": "1", "limit": "2"})
     {'total': 3, 'page': 1, 'limit': 2, 'items': ['c']}
@@ -55,7 +55,7 @@ def page_of(items: Sequence[object], query: Mapping[str, str], *, most: int = 10
 
 
 async def form(request: Request) -> dict[str, str]:
-    """Read a form body; a field that is given twice counts once."""
+    """Read a form body; of a repeated field the first value counts."""
     fields = parse_qs((await request.body()).decode(errors="replace"), keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 

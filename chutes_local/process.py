@@ -1,4 +1,4 @@
-"""Start a child process that cannot outlive this one, and end it."""
+"""Start and end a child process that cannot outlive this one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENTRY = Path(__file__).with_name("_child.py")
 def spawn(
     job: Mapping[str, object], log: IO[bytes], environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``job`` in a child for the length of the ``with`` block; what it says on stderr goes to ``log``."""
+    """Run ``job`` in a child for the duration of the ``with`` block; its stderr goes to ``log``."""
     process = start(job, log, environment)
     try:
         yield process
@@ -31,8 +31,8 @@ def spawn(
 def start(
     job: Mapping[str, object], log: IO[bytes], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start ``job`` in a child that lives no longer than the calling *thread*, and ends when stdin closes."""
-    # The file itself, not `-m`: the child needs none of this package. `-P` keeps this folder off its path.
+    """Start ``job`` in a child that ends with the calling *thread*, and when stdin closes."""
+    # The file itself, not `-m`: the child needs nothing from this package. `-P` keeps this folder off its path.
     process = subprocess.Popen(
         [sys.executable, "-P", str(_ENTRY)],
         stdin=subprocess.PIPE,
@@ -51,7 +51,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End the child: ask, and insist after a grace period. Does nothing to one that has ended."""
+    """Terminate the child, and kill it after a grace period. No effect if it has ended."""
     with suppress(ProcessLookupError):
         process.terminate()
     try:

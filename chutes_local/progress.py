@@ -1,4 +1,4 @@
-"""Show on stderr how far a download is: a bar where a person looks, two lines where a log does."""
+"""Download progress on stderr: a bar on a terminal, two lines in a log."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ WIDTH = 24
 
 
 class Progress(Protocol):
-    """Told about every step: ``done`` of ``total`` units. ``done == total`` ends a step."""
+    """Callback for every step: ``done`` of ``total`` units. ``done == total`` ends a step."""
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Take note."""
+        """Report progress."""
 
 
 def silent(label: str, done: int, total: int) -> None:
-    """A progress that shows nothing."""
+    """Show nothing."""
 
 
 class StderrProgress:
@@ -37,7 +37,7 @@ class StderrProgress:
         self._open: str | None = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Draw one state of one step."""
+        """Draw the current state of a step."""
         stream = self.stream or sys.stderr  # looked up late: test runners and notebooks replace it
         ended = done >= total
         if stream.isatty():
@@ -51,7 +51,7 @@ class StderrProgress:
 
 
 def _bar(label: str, done: int, total: int) -> str:
-    if total < 1_000_000:  # not bytes: a step that only begins and ends
+    if total < 1_000_000:  # not bytes: a step without intermediate states
         return f"{label} {'done' if done >= total else '...'}"
     filled = WIDTH * min(done, total) // total
     return f"{label} [{'#' * filled}{'.' * (WIDTH - filled)}] {done // 1_000_000}/{total // 1_000_000} MB"

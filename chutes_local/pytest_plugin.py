@@ -1,9 +1,9 @@
 """Test your own program against a failing Chutes.
 
-Opt in with ``pytest_plugins = ["chutes_local.pytest_plugin"]`` in the top ``conftest.py``. ``chutes_local`` is
-the running server, one for the whole session; ``chutes_faults`` is its fault plan, empty at the start and the
-end of each test that uses it. Answers come from the echo, so a test costs milliseconds;
-``--chutes-backend=auto`` puts the small model behind it.
+Opt in with ``pytest_plugins = ["chutes_local.pytest_plugin"]`` in the top-level ``conftest.py``. ``chutes_local``
+is the running server, one per session; ``chutes_faults`` is its fault plan, emptied before and after each test
+that uses it. Answers come from the echo, so a test takes milliseconds; ``--chutes-backend=auto`` uses the small
+model instead.
 
 ::
 
@@ -27,12 +27,12 @@ __all__ = ["chutes_faults", "chutes_local"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the choice of backend."""
+    """Add the option that chooses the backend."""
     parser.addoption(
         "--chutes-backend",
         choices=("auto", "llama", "echo"),
         default="echo",
-        help="what answers behind the embedded Chutes (default: echo)",
+        help="backend of the embedded Chutes (default: echo)",
     )
 
 
@@ -46,7 +46,7 @@ def chutes_local(request: pytest.FixtureRequest) -> Iterator[LocalChutes]:
 
 @pytest.fixture
 def chutes_faults(chutes_local: LocalChutes) -> Iterator[FaultPlan]:
-    """The server's fault plan; the server is as new before and after each test."""
+    """The server's fault plan; the server is reset before and after each test."""
     chutes_local.reset()
     yield chutes_local.faults
     chutes_local.reset()

@@ -1,8 +1,7 @@
-"""A block of reasoning in the shapes that models on Chutes use.
+"""Reasoning blocks in the forms that models on Chutes use.
 
-The small model does not reason before it answers, and says so in the block it is made to show. When one is
-shown: always where the model's shape or the header ``X-Local-Reasoning`` names a form, otherwise when the
-request switches thinking on.
+The small model does not reason before it answers, and the block says so. A block is always shown if the model's
+shape or the header ``X-Local-Reasoning`` names a form, otherwise only if the request enables thinking.
 
 >>> [frame.kind for frame in reasoning_frames("reasoning")][:2]
 ['reasoning', 'reasoning']
@@ -28,7 +27,7 @@ PARTS: Sequence[str] = (
 
 
 def thinking_wanted(body: Mapping[str, object]) -> bool:
-    """Read the switches of the body as the gateway does: either key, else an effort other than ``none``.
+    """Read the thinking switches as the gateway does: either key, else an effort other than ``none``.
 
     >>> thinking_wanted({"chat_template_kwargs": {"reasoning_effort": "low"}})
     True
@@ -44,7 +43,7 @@ def thinking_wanted(body: Mapping[str, object]) -> bool:
 
 
 def form_of(chute: Chute, asked: Reasoning | None, thinking: bool) -> Reasoning:
-    """Decide in which form reasoning is shown, ``off`` for not at all."""
+    """Return the form in which reasoning is shown; ``off`` means not at all."""
     fixed = asked or chute.shape.reasoning
     if fixed:
         return fixed
@@ -56,7 +55,7 @@ def form_of(chute: Chute, asked: Reasoning | None, thinking: bool) -> Reasoning:
 
 
 def reasoning_frames(form: Reasoning, index: int = 0) -> list[Frame]:
-    """Write the block; tags inside the content are split over frames, as tokens split them in life."""
+    """Return the block as frames; tags inside the content are split across frames, as real tokens split them."""
     if form == "off":
         return []
     if form in ("reasoning", "reasoning_content"):

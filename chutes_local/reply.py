@@ -1,7 +1,7 @@
-"""Put answers on the socket: whole ones, streamed ones, and ones that end in ways HTTP knows nothing of.
+"""Send answers over the socket: complete ones, streamed ones, and ones that end outside HTTP's rules.
 
-Cuts need the connection itself. The server puts its transport into the ASGI scope's state, and everything
-that touches it is here.
+Cuts need the connection itself. The server puts its transport into the ASGI scope's state; only this module
+touches it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ HALF_CLOSED_SECONDS = 30.0
 
 
 class ClientLeft(Exception):
-    """The client closed its connection before the answer was over."""
+    """The client closed its connection before the answer was complete."""
 
 
 class ServerStopped(Exception):
-    """The server is being stopped, so that waiting on makes no sense."""
+    """The server is stopping, so waiting longer is pointless."""
 
 
 @asynccontextmanager
 async def attached(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-    """Give up what is done inside as soon as the client leaves, and raise :class:`ClientLeft`.
+    """Cancel the block as soon as the client leaves, and raise :class:`ClientLeft`.
 
-    Yields the task that watches; cancel it before the last byte, whose departure looks like the client's.
+    Yields the watching task; cancel it before sending the last byte, which looks like the client leaving.
     """
     this = cast("asyncio.Task[Any]", asyncio.current_task())
     gone = False
@@ -65,14 +65,14 @@ async def attached(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def pause(seconds: float, stopping: asyncio.Event) -> None:
-    """Wait; raise :class:`ServerStopped` if the server stops meanwhile."""
+    """Sleep; raise :class:`ServerStopped` if the server stops meanwhile."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stopping.wait(), seconds)
         raise ServerStopped
 
 
 def plain(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:
-    """Make a response of a whole answer."""
+    """Make a response from a complete answer."""
     merged = {**dict(answer.headers), **(headers or {})}
     return Response(answer.body, answer.status, merged, media_type=answer.content_type)
 
@@ -81,12 +81,12 @@ class Nothing(Response):
     """No response: the connection is gone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send nothing, once the loss of the connection has been noticed."""
+        """Send nothing; yield once so that the lost connection is noticed."""
         await asyncio.sleep(0)
 
 
 class Steps(Response):
-    """A response that follows steps: bytes, pauses and cuts, until they end or the client leaves."""
+    """A response made of steps (bytes, pauses, cuts), until they end or the client leaves."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Steps(Response):
         self.raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; what generates it is closed in every case."""
+        """Send the response; always close the generator behind it."""
         try:
             async with attached(receive) as watcher:
                 await self._send(scope, send, watcher)
@@ -134,32 +134,32 @@ class Steps(Response):
         if step.how == "reset":
             watcher.cancel()
             reset(scope)
-            # Let the server notice, or it would complain of an answer without an end.
+            # Let the server notice, or it would complain about an incomplete answer.
             await asyncio.sleep(0)
             return
         transport = transport_of(scope)
         transport.write_eof()
-        # A client that reads on sees the end and leaves; one that does not is cut off in the end.
+        # A client that keeps reading sees the end and leaves; any other is cut off eventually.
         await pause(HALF_CLOSED_SECONDS, self.stopping)
         transport.abort()
 
 
 def reset(scope: Scope) -> None:
-    """Close the connection with a TCP reset instead of a goodbye."""
+    """Close the connection with a TCP reset instead of an orderly shutdown."""
     transport = transport_of(scope)
     connection = transport.get_extra_info("socket")
     if connection is not None and not transport.is_closing():
-        # Linger on, for zero seconds: the kernel drops what is unsent and answers RST.
+        # SO_LINGER on with zero seconds: the kernel drops unsent data and sends RST.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
 def transport_of(scope: Scope) -> asyncio.Transport:
-    """Find the connection that a request came over."""
+    """Return the connection that a request came over."""
     return cast(asyncio.Transport, scope["state"]["transport"])
 
 
 async def each(steps: Iterable[Step]) -> AsyncIterator[Step]:
-    """Walk through steps that are there already."""
+    """Iterate asynchronously over existing steps."""
     for step in steps:
         yield step

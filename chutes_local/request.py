@@ -1,7 +1,7 @@
-"""From a request body to the job it asks for: the gateway's guardrails, then the engine's own checks.
+"""Parse a request body into a job: the gateway's guardrails, then the engine's own checks.
 
-The order is the service's: JSON, names and thinking switches, tools, the guardrails of the gateway (not on a
-model's own host), and then whatever the engine behind it would refuse.
+The order is the service's: JSON, names and thinking switches, tools, the gateway's guardrails (not on a model's
+own host), and then whatever the engine would refuse.
 
 >>> parse_json(b"{")
 Traceback (most recent call last):
@@ -28,7 +28,7 @@ from chutes_local.tools import Tool, check_tools, offered
 
 Body = Mapping[str, object]
 DEFAULT_MAX_TOKENS = 512
-"""What the engine takes when ``max_tokens`` is left out: enough for a small model, and it ends."""
+"""The limit when ``max_tokens`` is left out: enough for a small model, which might not stop by itself."""
 CHARACTERS_PER_TOKEN = 4
 _KEY = re.compile(r"""(?<!\w)([`'"])([A-Za-z_]\w*)\1""")
 _SCHEMA_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
@@ -37,7 +37,7 @@ _SCHEMA_DATA = ("enum", "const", "default", "examples")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer to make, engine's part and gateway's part."""
+    """One answer to produce: the engine's part and the gateway's part."""
 
     request: ChatRequest
     n: int = 1
@@ -50,7 +50,7 @@ class Job:
 
 
 def parse_json(raw: bytes) -> dict[str, object]:
-    """Read a body that must be a JSON object."""
+    """Parse a body that must be a JSON object."""
     try:
         body = json.loads(raw)
     except ValueError as error:
@@ -61,7 +61,7 @@ def parse_json(raw: bytes) -> dict[str, object]:
 
 
 def wants_stream(body: Body) -> bool:
-    """Read ``stream``; the service finds no cord for anything but a true boolean, ``null`` included."""
+    """Read ``stream``; for anything but a real boolean, ``null`` included, the service finds no cord."""
     value = body.get("stream", False)
     if not isinstance(value, bool):
         raise Refused(errors.detail(404, errors.NO_CORD))
@@ -80,7 +80,7 @@ def check_gateway(body: Body) -> None:
 
 
 def has_pattern(schema: object) -> bool:
-    """Say whether a schema uses the ``pattern`` keyword; a property that is called so does not count.
+    """Return whether a schema uses the ``pattern`` keyword; a property of that name does not count.
 
     >>> has_pattern({"properties": {"pattern": {"type": "string"}}})
     False
@@ -103,7 +103,7 @@ def _inner_schemas(schema: Body) -> Iterator[object]:
 
 
 def read_shape(chute: Chute, headers: Mapping[str, str]) -> Shape:
-    """Take the model's shape, changed by the ``X-Local-…`` headers of this one request."""
+    """Return the model's shape, as changed by the ``X-Local-…`` headers of this request."""
     changes: dict[str, object] = {
         name: headers[header] for name in SHAPE_CHOICES if (header := "x-local-" + name.replace("_", "-")) in headers
     }
@@ -117,7 +117,7 @@ def read_shape(chute: Chute, headers: Mapping[str, str]) -> Shape:
 
 
 def chat_job(body: Body, chute: Chute, headers: Mapping[str, str], *, thinking: bool) -> Job:
-    """Check a chat request as the engine behind ``chute`` would, and say what is to be done."""
+    """Check a chat request as the engine behind ``chute`` would, and return the job."""
     messages = _messages(body)
     if not messages:
         raise Refused(errors.engine_400("messages: at least one message is required"))
@@ -147,7 +147,7 @@ def chat_job(body: Body, chute: Chute, headers: Mapping[str, str], *, thinking: 
 
 
 def text_job(body: Body, chute: Chute) -> Job:
-    """The same for ``/v1/completions``, whose prompt is one text or a list with one."""
+    """Do the same for ``/v1/completions``, whose prompt is one text or a list of one."""
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
@@ -159,7 +159,7 @@ def text_job(body: Body, chute: Chute) -> Job:
 
 
 def named_keys(question: str) -> Body | None:
-    """Take the keys that JSON mode is asked for, in quotes: a small model would not find them by itself.
+    """Build a schema from the quoted keys in a JSON mode question: a small model would not find them by itself.
 
     >>> named_keys("Return JSON with `name` and 'age' keys")["required"]
     ['name', 'age']
@@ -171,7 +171,7 @@ def named_keys(question: str) -> Body | None:
 
 
 def estimate_tokens(text: str) -> int:
-    """Guess the tokens of a text, for the window check: one per four characters.
+    """Estimate the tokens of a text, for the window check: one per four characters.
 
     >>> estimate_tokens("four score")
     3
@@ -249,5 +249,5 @@ def _number(body: Body, name: str, default: int, low: int, high: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise Refused(errors.engine_400(f"{name} must be a whole number from {low} on, got {json.dumps(value)}."))
+        raise Refused(errors.engine_400(f"{name} must be a whole number of at least {low}, got {json.dumps(value)}."))
     return value

@@ -1,4 +1,4 @@
-"""From the ``model`` string to the chutes that are tried, in order: names, lists, aliases, ranking.
+"""Resolve the ``model`` string to the chutes to try, in order: names, lists, aliases, ranking.
 
 >>> fleet = Fleet.load()
 >>> resolve("Qwen/Qwen3-32B-TEE, google/gemma-4-31B-turbo-TEE:latency", fleet, {}, "vllm")[0].name
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from chutes_local.fleet import Chute, Fleet
 
 FAILOVER = frozenset({429, 503})
-"""Only after these statuses does the gateway try the next member of a list or alias."""
+"""The only statuses after which the gateway tries the next member of a list or alias."""
 
 THINKING = ":THINKING"
 RANKINGS = (":latency", ":throughput")
@@ -21,7 +21,7 @@ Aliases = Mapping[str, Sequence[str]]
 
 
 def rename(model: str, fleet: Fleet) -> str:
-    """Apply the gateway's renames, which look at the whole string only, never inside a list.
+    """Apply the gateway's renames, which match the whole string, never a list member.
 
     >>> rename("Qwen/Qwen3-32B", Fleet.load())
     'Qwen/Qwen3-32B-TEE'
@@ -34,7 +34,7 @@ def rename(model: str, fleet: Fleet) -> str:
 
 
 def split_thinking(model: str) -> tuple[str, bool]:
-    """Take a ``:THINKING`` suffix off. With several, all that follows the first one is lost, as in life.
+    """Remove a ``:THINKING`` suffix. With several, all after the first is lost, as on the real service.
 
     >>> split_thinking("a:THINKING,b:THINKING")
     ('a', True)
@@ -45,7 +45,7 @@ def split_thinking(model: str) -> tuple[str, bool]:
 
 
 def resolve(model: str, fleet: Fleet, aliases: Aliases, template: str) -> list[Chute]:
-    """List the chutes to try, best first. An empty list is a ``404 model not found``."""
+    """List the chutes to try, best first. An empty list means ``404 model not found``."""
     exact = fleet.find(model)
     if exact is not None:
         return _serving([exact], template)

@@ -1,7 +1,7 @@
-"""Force a tool call out of a model that cannot call tools.
+"""Force a tool call from a model that cannot call tools.
 
-Left to itself a 135M model makes no valid call. So the tool is chosen by meaning (the embedding of the
-question against those of the descriptions), and its arguments are an answer constrained to its own schema::
+A 135M model makes no valid call by itself. So the tool is chosen by similarity of meaning (embedding of the
+question against those of the descriptions), and its arguments are an answer constrained to its schema::
 
     name = forced or await choose_tool(backend, tools, question)
     request = ChatRequest(tool_messages(question), json_schema=tool_schema(tools, name), temperature=0)
@@ -34,20 +34,20 @@ __all__ = [
     "tool_schema",
 ]
 
-MAX_ARGUMENT = 48  # a tool's argument is a place or a number, not a paragraph
+MAX_ARGUMENT = 48  # an argument is a place or a number, not a paragraph
 
 JSON_OBJECT: Mapping[str, object] = {"type": "object"}
 """The schema of JSON mode (``response_format={"type": "json_object"}``)."""
 
 
 def tool_schema(tools: Sequence[Mapping[str, object]], forced_name: str | None = None) -> dict[str, object]:
-    """Build the schema whose instances are one call of one of ``tools`` (entries of OpenAI's ``tools``).
+    """Build the schema of one call to one of ``tools`` (entries of OpenAI's ``tools``).
 
     >>> tool_schema([{"type": "function", "function": {"name": "ping"}}])["properties"]["name"]
     {'const': 'ping'}
 
     Raises:
-        SchemaError: when there is no such tool, or its parameters cannot constrain an answer.
+        SchemaError: there is no such tool, or its parameters cannot constrain an answer.
     """
     functions = [_function(tool) for tool in tools]
     if forced_name is not None:
@@ -60,7 +60,7 @@ def tool_schema(tools: Sequence[Mapping[str, object]], forced_name: str | None =
 
 
 async def choose_tool(backend: Backend, tools: Sequence[Mapping[str, object]], question: str) -> str:
-    """Name the tool whose description is nearest in meaning to the question."""
+    """Return the name of the tool whose description is closest in meaning to the question."""
     functions = [_function(tool) for tool in tools]
     if not functions:
         raise SchemaError("There is no tool to choose from.")
@@ -73,7 +73,7 @@ async def choose_tool(backend: Backend, tools: Sequence[Mapping[str, object]], q
 
 
 def tool_messages(question: str) -> list[dict[str, str]]:
-    """Ask for the arguments of a call; one worked example teaches a small model to copy from the question."""
+    """Build the prompt for a call's arguments; one example teaches a small model to copy from the question."""
     example = {"name": "person", "arguments": {"place": "Oslo", "age": 31}}
     return [
         {"role": "system", "content": "Extract the values from the text as JSON."},
@@ -84,32 +84,32 @@ def tool_messages(question: str) -> list[dict[str, str]]:
 
 
 def parse_tool_choice(text: str) -> tuple[str, str]:
-    """Read ``(name, arguments as JSON text)`` from an answer constrained by :func:`tool_schema`.
+    """Parse ``(name, arguments as JSON text)`` from an answer constrained by :func:`tool_schema`.
 
     >>> parse_tool_choice('{"name": "ping", "arguments": {"host": "a"}}')
     ('ping', '{"host": "a"}')
 
     Raises:
-        SchemaError: when the answer is no whole call, as after a cut at ``max_tokens``.
+        SchemaError: the answer is not a complete call, for example because ``max_tokens`` cut it off.
     """
     try:
         call = json.loads(text)
         return str(call["name"]), json.dumps(dict(call["arguments"]), ensure_ascii=False)
     except (ValueError, KeyError, TypeError) as error:
-        raise SchemaError(f"The answer is not a whole tool call ({error}): {text[:80]!r}") from None
+        raise SchemaError(f"The answer is not a complete tool call ({error}): {text[:80]!r}") from None
 
 
 def _function(tool: Mapping[str, object]) -> Mapping[str, object]:
-    """The inner part of a ``tools`` entry; a bare function (without the envelope) passes too."""
+    """Return the inner part of a ``tools`` entry; a bare function (without the envelope) works too."""
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise SchemaError(f"A tool needs a function with a name, this has none: {tool!r}")
+        raise SchemaError(f"A tool needs a function with a name; this one has none: {tool!r}")
     return function
 
 
 def _call_schema(function: Mapping[str, object]) -> dict[str, object]:
     parameters = function.get("parameters")
-    # No parameters means a call without arguments, not one with any.
+    # No parameters means no arguments, not arbitrary ones.
     closed: Mapping[str, object] = {"type": "object", "properties": {}}
     arguments = bounded(parameters if isinstance(parameters, Mapping) and parameters else closed, MAX_ARGUMENT)
     return {

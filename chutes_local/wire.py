@@ -1,7 +1,7 @@
-"""The JSON on the wire: whole replies and stream chunks, as SGLang and vLLM write them behind Chutes.
+"""The JSON on the wire: complete replies and stream chunks, as SGLang and vLLM write them behind Chutes.
 
-An answer is a sequence of :class:`Frame`, which knows nothing of JSON; an :class:`Encoder` writes each one as
-an event, and :func:`whole` writes all of them as one reply.
+An answer is a sequence of :class:`Frame`, which knows nothing of JSON; an :class:`Encoder` writes each as an
+event, and :func:`whole` writes all of them as one reply.
 
 >>> frame = Frame("content", text="Hi", usage=Usage(3, 1))
 >>> Encoder("Qwen/Qwen3-32B-TEE", "sglang", created=0).chunk(frame)["choices"][0]["delta"]["content"]
@@ -33,7 +33,7 @@ class Usage:
     reasoning: int = 0
 
     def as_json(self) -> Json:
-        """Write it with the count of reasoning tokens at the top level, where SGLang puts it."""
+        """Return the usage with reasoning tokens at the top level, where SGLang puts them."""
         return {
             "prompt_tokens": self.prompt,
             "total_tokens": self.prompt + self.completion,
@@ -45,7 +45,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolPart:
-    """A fragment of one tool call; ``name`` on the first fragment alone."""
+    """A fragment of one tool call; only the first has a ``name``."""
 
     index: int
     call_id: str
@@ -66,17 +66,17 @@ class Frame:
 
     @property
     def visible(self) -> bool:
-        """Whether a user would see it: text or tool JSON, not the role, reasoning or end."""
+        """Whether a user would see it: text or tool JSON, not role, reasoning, finish or usage."""
         return self.kind in VISIBLE
 
 
 def new_id() -> str:
-    """Make an id for a reply or a call: 32 hexadecimal digits."""
+    """Return an id for a reply or a call: 32 hexadecimal digits."""
     return secrets.token_hex(16)
 
 
 class Encoder:
-    """Writes frames as the events of one stream; ``renew()`` makes it speak for another machine."""
+    """Writes frames as the events of one stream; ``renew()`` makes it act as another machine."""
 
     def __init__(
         self, model: str, engine: str, *, reasoning_key: str = "reasoning_content", created: int | None = None
@@ -92,17 +92,17 @@ class Encoder:
         self.renew()
 
     def renew(self) -> None:
-        """Take a new id, and give tool calls new ids from here on."""
+        """Take a new id, and use new ids for tool calls from now on."""
         self.ident = new_id()
         self.verification = new_id()
         self.calls = {}
 
     def call_id(self, wanted: str) -> str:
-        """Name a tool call: stable within one machine's answer."""
+        """Return the id of a tool call, stable within one machine's answer."""
         return self.calls.setdefault(wanted, f"call_{secrets.token_hex(12)}")
 
     def event(self, frame: Frame) -> bytes:
-        """Write one frame as bytes; nothing for a usage event when usage is withheld."""
+        """Write one frame as bytes; none for a usage frame when usage is withheld."""
         if frame.kind == "usage" and not self.with_usage:
             return b""
         return b"data: " + compact(self.chunk(frame)) + b"\n\n"
@@ -154,14 +154,14 @@ class Encoder:
 
 
 class TextEncoder(Encoder):
-    """The same for ``/v1/completions``."""
+    """The encoder for ``/v1/completions``."""
 
     def chunk(self, frame: Frame) -> Json:
         """Write one frame as a chunk of plain text."""
         return {**super().chunk(frame), "object": "text_completion"}
 
     def event(self, frame: Frame) -> bytes:
-        """Write one frame; plain text has no role to announce."""
+        """Write one frame as bytes; plain text has no role event."""
         return b"" if frame.kind == "role" else super().event(frame)
 
     def _choice(self, frame: Frame) -> Json:
@@ -169,7 +169,7 @@ class TextEncoder(Encoder):
 
 
 def whole(frames: Sequence[Frame], encoder: Encoder) -> Json:
-    """Write a whole chat reply, the way the service answers without ``stream``.
+    """Build a complete chat reply, as the service answers without ``stream``.
 
     >>> frames = [Frame("content", text="Hi"), Frame("finish", finish="stop"), Frame("usage")]
     >>> whole(frames, Encoder("m", "sglang"))["choices"][0]["message"]["content"]
@@ -189,7 +189,7 @@ def whole(frames: Sequence[Frame], encoder: Encoder) -> Json:
 
 
 def whole_text(frames: Sequence[Frame], encoder: Encoder) -> Json:
-    """Write a whole reply of ``/v1/completions``."""
+    """Build a complete reply of ``/v1/completions``."""
     reply = whole(frames, encoder)
     choices = [
         {

@@ -162,7 +162,7 @@ async def test_an_engine_that_does_not_start_tells_why(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.gguf")
     engine = Engine({"chat": {"path": absent, "context": 64, "slots": 1, "threads": 1, "embedding": False}})
     try:
-        with pytest.raises(BackendError, match="did not start: its process ended with 1") as caught:
+        with pytest.raises(BackendError, match="did not start: its process exited with 1") as caught:
             await engine.wait_until_ready()
         assert "Error" in str(caught.value)
     finally:
@@ -376,10 +376,10 @@ async def test_a_dead_engine_is_an_error_not_an_answer(weights: Path) -> None:
         async with aclosing(backend.chat(ChatRequest(question("Tell a long story."), 2000))) as deltas:
             await anext(deltas)
             os.kill(backend._engine.pid, signal.SIGKILL)
-            with pytest.raises(BackendError, match="ended with -9"):
+            with pytest.raises(BackendError, match="exited with -9"):
                 async for _ in deltas:
                     pass
-        with pytest.raises(BackendError, match="ended with -9"):
+        with pytest.raises(BackendError, match="exited with -9"):
             await backend.embed(["Hi"])
     finally:
         await backend.stop()

@@ -36,8 +36,8 @@ def test_change_and_reset() -> None:
     [
         ("nobody", {"machines": 0}, "No model 'nobody'"),
         (MODEL, {"colour": "red"}, "colour cannot be changed"),
-        (MODEL, {"reasoning": "loud"}, "reasoning is one of off"),
-        (MODEL, {"tool_calls": 0}, "from 1 on"),
+        (MODEL, {"reasoning": "loud"}, "reasoning must be one of off"),
+        (MODEL, {"tool_calls": 0}, "at least 1"),
     ],
 )
 def test_changes_that_make_no_sense_are_refused(model: str, change: dict[str, object], problem: str) -> None:

@@ -91,8 +91,8 @@ def test_the_gateways_guardrails(body: dict[str, object], phrase: str) -> None:
         ({"temperature": 3}, "temperature must be in [0, 2], got 3."),
         ({"temperature": "hot"}, "temperature must be in"),
         ({"top_p": 1.5}, "top_p must be in"),
-        ({"max_tokens": 0}, "max_tokens must be a whole number from 1 on"),
-        ({"n": 0}, "n must be a whole number from 1 on"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
+        ({"n": 0}, "n must be a whole number of at least 1"),
         ({"response_format": {"type": "json_schema"}}, "json_schema with a schema"),
         ({"response_format": {"type": "xml"}}, "json_object, or json_schema"),
     ],
@@ -154,9 +154,9 @@ def test_headers_shape_one_request() -> None:
     shaped = job(headers={"x-local-reasoning": "think", "x-local-tool-calls": "2", "x-local-tool-deltas": "whole"})
     assert shaped.reasoning == "think"
     assert (shaped.shape.tool_calls, shaped.shape.tool_deltas) == (2, "whole")
-    with pytest.raises(Refused, match="X-Local header: reasoning is one of"):
+    with pytest.raises(Refused, match="X-Local header: reasoning must be one of"):
         job(headers={"x-local-reasoning": "loud"})
-    with pytest.raises(Refused, match="tool_calls is a number"):
+    with pytest.raises(Refused, match="tool_calls must be a whole number"):
         job(headers={"x-local-tool-calls": "many"})
 
 

@@ -81,7 +81,7 @@ def test_a_call_survives_the_round_trip() -> None:
 @pytest.mark.parametrize("text", ["", '{"name": "get_w', '{"name": "a"}', "[]", '{"name": "a", "arguments": 3}', "7"])
 def test_half_a_call_is_none(text: str) -> None:
     """A call that was cut is never handed on."""
-    with pytest.raises(SchemaError, match="whole tool call"):
+    with pytest.raises(SchemaError, match="complete tool call"):
         parse_tool_choice(text)
 
 

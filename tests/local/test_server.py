@@ -219,7 +219,7 @@ def test_a_start_can_be_interrupted() -> None:
         server.interrupt()
 
     threading.Thread(target=interrupt).start()
-    with pytest.raises(BackendError, match="stopped while it started"):
+    with pytest.raises(BackendError, match="stopped during startup"):
         server.start()
     assert given_up.is_set()
     assert not server.running

@@ -139,7 +139,7 @@ def test_no_index_is_a_clear_error(weights: Weights, folder: Path) -> None:
     """The message says what failed, how to bring the file by hand, and what works without it."""
 
     def offline(requirement: str, folder: Path, received: Callable[[int], None], cancel: Event) -> None:
-        raise PipError("pip ended with 1: no connection")
+        raise PipError("pip exited with 1: no connection")
 
     with pytest.raises(WeightsError) as caught:
         ensure(weights, folder, download=offline, progress=silent)
