@@ -1,7 +1,7 @@
-"""The end-to-end encrypted path: requests that only the machine which answers them can open.
+"""The end-to-end encrypted path: requests that only the answering machine can decrypt.
 
-``ChutesClient(..., e2ee=True)`` is all there is to it; see docs/privacy.md for what it protects and what it
-does not. Needs the extra ``chutes-connect[e2ee]``.
+Enable it with ``ChutesClient(..., e2ee=True)``; see docs/privacy.md for what it protects and what it does not. Needs
+the extra ``chutes-connect[e2ee]``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Side questions of a sealed call: which machines there are, what they prove, what the maker says of them.
+"""Side requests of a sealed call: the list of machines, their evidence, the processor vendor's collateral.
 
-They are asked by the same hand as the call itself, and within the time of the step that needs the answers.
+They are made by the same hand as the call itself, within the timeout of the step that needs the answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Asking", "parsed"]
 
 
 class Asking:
-    """Asks side questions within the time of the step that needs the answers."""
+    """Makes side requests within the timeout of the step that needs them."""
 
     def __init__(self, step: Open | Read, clock: Clock, model: str) -> None:
         within = step.headers_within if isinstance(step, Open) else step.within
@@ -30,11 +30,11 @@ class Asking:
         self.model = model
 
     def left(self) -> float | None:
-        """What is left of the time."""
+        """Return what is left of the timeout."""
         return None if self._until is None else max(self._until - self._clock.now(), 0.0)
 
     def json(self, url: str, params: Mapping[str, str] | None = None) -> Flow[object]:
-        """Ask the service, with the key."""
+        """Request JSON from the service, with the key."""
         step = cast("Open", self._open)
         answer = yield from self._get(
             WireRequest(url, None, step.request.headers, "GET", step.request.secret, params or {})
@@ -45,7 +45,7 @@ class Asking:
             raise failure(Kind.MALFORMED, f"{urlsplit(url).path}: the body is not JSON", model=self.model) from None
 
     def public(self, url: str) -> Flow[Fetched]:
-        """Ask somebody else, who is told nothing of us."""
+        """Request from a third party, without key or headers."""
         return (yield from self._get(WireRequest(url, None, {}, "GET")))
 
     def _get(self, request: WireRequest) -> Flow[Fetched]:
@@ -60,7 +60,7 @@ class Asking:
 
 
 def parsed(content: bytes) -> object:
-    """Read a body as JSON, or as the text that it is."""
+    """Parse a body as JSON, or else return it as text."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

@@ -1,16 +1,16 @@
-"""What a machine proves about itself, and how far that is checked.
+"""Attestation: what a machine proves about itself, and how far that is checked.
 
-A machine in confidential compute answers a fresh number with a quote: what its processor measured when it was
-started, and a field of its own in which it put ``sha256(number + its public key)``. From this follow, in order:
+A machine in confidential compute answers a fresh nonce with a quote: what its processor measured at startup, and a
+report data field in which the machine put ``sha256(nonce + its public key)``. From this follow, in order:
 
 * the key belongs to that quote and the quote is fresh (*binding*);
-* the machine was started without the debugger that would open it;
+* the machine was started without a debugger, which could read its memory;
 * what was started is on the service's published list of measurements;
-* the processor's maker signed for all of it (*DCAP*).
+* the processor vendor's signature covers all of it (*DCAP*).
 
-``verify="binding"`` checks the first three, which finds a mistake or a stray key, but everything it reads comes
-from the service. Only ``verify="full"`` adds the maker's signature, with the package ``dcap-qvl``. Neither checks the
-graphics cards' own evidence, nor which model and program the measured system loads after its start.
+``verify="binding"`` checks the first three, which finds mistakes and wrong keys, but all its data comes from the
+service. Only ``verify="full"`` adds the vendor's signature, with the package ``dcap-qvl``. Neither checks the GPUs' own
+evidence, nor which model and program the measured system loads after startup.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ _TDX = 0x81
 _INTEL = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _REGISTERS = ("RTMR0", "RTMR1", "RTMR2", "RTMR3")
 _NO_DCAP = (
-    "verify='full' needs the package 'dcap-qvl', which checks the processor maker's signature: pip install dcap-qvl. "
+    "verify='full' needs the package 'dcap-qvl', which checks the processor vendor's signature: pip install dcap-qvl. "
     "Without it, verify='binding' checks everything but that signature."
 )
 
 
 class ProofError(Exception):
-    """A machine did not prove what it should; the text says what."""
+    """A machine failed attestation; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A TDX quote of version 4, read but not yet believed.
+    """A TDX quote, version 4, parsed but not verified.
 
     Attributes:
         raw: Its bytes.
-        vendor: Who made the program that signed it.
-        debug: Whether the machine can be looked into with a debugger.
-        mrtd: The measurement of what was started first, in hexadecimal.
-        registers: The measurements of what came after, by name.
-        report_data: The field that the machine itself filled.
+        vendor: The vendor id of the quoting enclave that signed it.
+        debug: Whether the machine allows a debugger.
+        mrtd: The measurement of the initial image, in hexadecimal.
+        registers: The runtime measurements (RTMRs), by name.
+        report_data: The field filled by the machine itself.
     """
 
     raw: bytes = field(repr=False)
@@ -64,13 +64,13 @@ class Quote:
 
     @classmethod
     def parse(cls, raw: bytes) -> Quote:
-        """Read a quote.
+        """Parse a quote.
 
         Raises:
-            ProofError: It is none, or one of another sort.
+            ProofError: It is not a quote, or of another kind.
         """
         if len(raw) < 632:
-            raise ProofError("its quote is too short to be one")
+            raise ProofError("its quote is too short")
         version, tee = int.from_bytes(raw[0:2], "little"), int.from_bytes(raw[4:8], "little")
         if version != 4 or tee != _TDX:
             raise ProofError(f"its quote is not a TDX quote of version 4 (version {version}, kind {tee:#x})")
@@ -80,14 +80,14 @@ class Quote:
 
 
 def quotes_of(evidence: object) -> dict[str, Quote | ProofError]:
-    """Read the quotes of all machines in an answer with evidence, by instance.
+    """Read the quotes of all machines in an evidence response, by instance.
 
     Raises:
-        ValueError: It is no such answer.
+        ValueError: It is not an evidence response.
     """
     rows = evidence.get("evidence") if isinstance(evidence, Mapping) else None
     if not isinstance(rows, list):
-        raise ValueError("the evidence is none")
+        raise ValueError("the evidence is not valid")
     found: dict[str, Quote | ProofError] = {}
     for row in rows:
         fields = row if isinstance(row, Mapping) else {}
@@ -104,42 +104,42 @@ def quotes_of(evidence: object) -> dict[str, Quote | ProofError]:
 
 
 def check_binding(quote: Quote, number: str, public_key: str) -> None:
-    """Check that a quote answers this number and belongs to this key, and that nobody can look into the machine.
+    """Check that a quote is for this nonce and key, and that the machine allows no debugger.
 
     Raises:
-        ProofError: It does not.
+        ProofError: It is not.
     """
     wanted = hashlib.sha256((number + public_key).encode()).digest()
     if not hmac.compare_digest(quote.report_data[:32], wanted):
-        raise ProofError("its key is not the one that its quote vouches for, or the quote is not fresh")
+        raise ProofError("its key is not the one in its quote, or the quote is not fresh")
     if quote.debug:
         raise ProofError("it was started with a debugger")
 
 
 def check_measurements(quote: Quote, published: object) -> str:
-    """Find what was started in the published list, and give the name of the entry.
+    """Return the name of the entry in the published list that matches the quote's measurements.
 
     Raises:
-        ProofError: It is not in the list.
+        ProofError: There is none.
     """
     if not isinstance(published, list):
-        raise ProofError("the list of measurements is none")
+        raise ProofError("the list of measurements is not valid")
     for row in published:
         if isinstance(row, Mapping) and _is_entry(quote, row):
             return " ".join(str(row[part]) for part in ("name", "version") if row.get(part))
-    raise ProofError("what it was started with is not in the published list of measurements")
+    raise ProofError("its measurements are not in the published list")
 
 
 def _is_entry(quote: Quote, row: Mapping[str, object]) -> bool:
     listed = row.get("runtime_rtmrs")
     if not isinstance(listed, Mapping) or str(row.get("mrtd", "")).lower() != quote.mrtd:
         return False
-    # An entry that left out a register would accept anything in it.
+    # Every register must be listed: a missing one would accept any value.
     return all(str(listed.get(name, "")).lower() == value for name, value in quote.registers.items())
 
 
 def require_dcap() -> ModuleType:
-    """Give the package that checks the maker's signature.
+    """Import the package that checks the vendor's signature.
 
     Raises:
         ConfigurationError: It is not installed; the message says how.
@@ -151,23 +151,23 @@ def require_dcap() -> ModuleType:
 
 
 def check_signature(quote: Quote, collateral: str, now: int) -> None:
-    """Check the maker's signature on a quote, and that the machine's firmware is up to date.
+    """Check the vendor's signature on a quote, and that the machine's firmware is up to date.
 
     Args:
         quote: The quote.
-        collateral: The maker's certificates and lists of what is revoked, as JSON.
+        collateral: The vendor's certificates and revocation lists, as JSON.
         now: Seconds since 1970.
 
     Raises:
-        ProofError: The signature does not hold.
+        ProofError: The signature is invalid, or the firmware is outdated.
     """
     if quote.vendor != _INTEL:
-        raise ProofError("its quote was not made by a processor (the embedded server's are marked so)")
+        raise ProofError("its quote does not come from a real processor (such as one of the embedded server)")
     dcap = require_dcap()
     try:
         report = dcap.verify(quote.raw, dcap.QuoteCollateralV3.from_json(collateral), now)
-    except Exception as problem:  # whatever the package raises: what it did not find good is not good
-        raise ProofError(f"the signature of its quote does not hold: {problem}") from None
+    except Exception as problem:  # whatever the package raises, the quote did not pass
+        raise ProofError(f"the signature of its quote is not valid: {problem}") from None
     if report.status != "UpToDate":
         known: Iterable[str] = cast("Iterable[str]", report.advisory_ids)
         raise ProofError(f"its firmware is {report.status}: {', '.join(known) or 'no advisory named'}")

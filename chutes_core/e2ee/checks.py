@@ -1,4 +1,4 @@
-"""What the frameworks ask when a model is made with ``e2ee=``: whether it can work at all."""
+"""Checks for the frameworks when a model is created with ``e2ee=``: whether it can work at all."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["checked", "plain"]
 def checked(
     wish: object, *, model: str, headers: Mapping[str, str] | None, catalog: Callable[[], Catalog]
 ) -> bool | E2EE:
-    """Return the wish for encryption in a form that a client takes; refuse what cannot work under it, with the reason.
+    """Return the ``e2ee`` setting in the form a client accepts; raise, with the reason, if it cannot work.
 
     Args:
         wish: True, False, an ``E2EE``, or a table with its settings.
-        model: Who is to be asked.
-        headers: What is sent with every request.
-        catalog: Gives what is known of the models; asked only where something is to be sealed.
+        model: The model to be asked.
+        headers: The headers of every request.
+        catalog: Returns the catalogue; called only if requests are to be sealed.
 
     Raises:
-        ConfigurationError: It cannot work; a package that is missing is named.
+        ConfigurationError: It cannot work; a missing package is named.
 
     >>> checked(True, model="Qwen/Qwen3-32B-TEE", headers=None, catalog=Catalog.bundled)
     True
@@ -44,7 +44,7 @@ def checked(
 
 
 def plain(wish: bool | E2EE) -> bool | dict[str, object]:
-    """Give the wish as plain data, which :func:`checked` reads.
+    """Return the setting as plain data, which :func:`checked` reads.
 
     >>> plain(E2EE(verify="off")), plain(True)
     ({'verify': 'off'}, True)

@@ -1,7 +1,7 @@
-"""The processor maker's certificates and lists, fetched for ``verify="full"``: from Intel, or from a cache of its.
+"""The processor vendor's collateral (certificates and lists) for ``verify="full"``, fetched from Intel.
 
-The addresses and headers are those of Intel's provisioning certification service, version 4. The answers are
-put together as the JSON that ``dcap-qvl`` reads; nothing in them is believed before that has checked it.
+The URLs and headers are those of Intel's provisioning certification service, version 4. The answers are combined into
+the JSON that ``dcap-qvl`` reads; nothing in them is trusted until it has verified them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ROOT_LIST = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 
 
 class Fetched(NamedTuple):
-    """An answer: its headers, with their names in lower case, and its body."""
+    """A response: its headers, with lower-case names, and its body."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 def platform_of(quote: Quote) -> tuple[str, str]:
-    """Say which processors a quote comes from and who certifies them: what the lists are looked up by."""
+    """Return the processor family (FMSPC) and certificate authority of a quote, by which collateral is looked up."""
     try:
         parsed = require_dcap().parse_quote(quote.raw)
         return str(parsed.fmspc()), str(parsed.ca())
@@ -37,10 +37,10 @@ def platform_of(quote: Quote) -> tuple[str, str]:
 
 
 def collateral(get: Callable[[str], Flow[Fetched]], fmspc: str, ca: str, base: str = INTEL) -> Flow[str]:
-    """Fetch what the signature of a quote is checked against.
+    """Fetch the collateral that the signature of a quote is checked against.
 
     Raises:
-        ProofError: An answer is not of the known form.
+        ProofError: A response has an unknown format.
     """
     revoked = yield from get(f"{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der")
     levels = yield from get(f"{base}/tdx/certification/v4/tcb?fmspc={fmspc}")
@@ -67,15 +67,15 @@ def _chain(answer: Fetched, *names: str) -> str:
     for name in names:
         if name in answer.headers:
             return unquote(answer.headers[name])
-    raise ProofError(f"the maker's answer lacks the header {names[0]}")
+    raise ProofError(f"the vendor's response lacks the header {names[0]}")
 
 
 def _signed(answer: Fetched, part: str) -> tuple[str, str]:
-    """Take the signed part of an answer letter by letter, as it was signed, and its signature."""
+    """Return the signed part of a response byte for byte, as it was signed, and its signature."""
     try:
         text = answer.body.decode()
         start = text.index(f'"{part}":') + len(part) + 3
         _, end = json.JSONDecoder().raw_decode(text, start)
         return text[start:end], str(json.loads(text)["signature"])
     except (ValueError, KeyError, TypeError):
-        raise ProofError(f"the maker's answer has no signed {part}") from None
+        raise ProofError(f"the vendor's response has no signed {part}") from None

@@ -1,10 +1,9 @@
-"""The encrypted path as a layer around a call: the call asks for what it always asks for, and this seals it.
+"""The encrypted path as a layer around a call: the call is unchanged, and this layer seals it.
 
 A flow (:mod:`chutes_core.flows`) yields ``Open`` to send a request and ``Read`` for the bytes of its reply.
-:meth:`SealedPath.wrap` runs such a flow and answers both in its own way: before an ``Open`` it finds a machine
-and checks its proof, and it sends the request sealed for that machine; after a ``Read`` it opens what came.
-Everything else passes through, so retries, time limits, the guard and the ledger are those of the plain path,
-and what fails here is decided by the same failure table.
+:meth:`SealedPath.wrap` runs such a flow and handles both: for an ``Open`` it finds a machine, checks its proof, and
+sends the request sealed for that machine; after a ``Read`` it decrypts the bytes. Everything else passes through, so
+retries, timeouts, the guard and the ledger are those of the plain path, and failures here use the same failure table.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ T = TypeVar("T")
 
 
 def _nothing() -> None:
-    """Say that nothing has arrived: so it is with a reply that comes in one piece."""
+    """Return None: nothing has arrived yet, as with a reply that is not streamed."""
 
 
 class SealedPath:
     """One client's encrypted path, shared by all its calls, threads and loops.
 
     Args:
-        settings: How far the machines' proof is checked.
+        settings: How far the machines' proofs are checked.
         management_url: The host of ``/e2e``.
         clock: The clock.
 
@@ -65,7 +64,7 @@ class SealedPath:
         return f"{type(self).__name__}({self.settings!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        # One-time numbers do not travel: two processes would use the same.
+        # Nonces must not be copied: two processes would use the same ones.
         return {name: value for name, value in self.__dict__.items() if name != "registry"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -77,7 +76,7 @@ class SealedPath:
         return target(model, catalog, verify=self.settings.verify)
 
     def machines(self, secret: Secret | None) -> Machines:
-        """Give the machines that are known for a key, and what they have proved."""
+        """Return the machines known for a key, with their proofs."""
         return self.registry.of(self.url, self.settings, secret)
 
     def wrap(self, call: Flow[T], info: ModelInfo, arrived: Callable[[], Reply | None] = _nothing) -> Flow[T]:
@@ -85,8 +84,8 @@ class SealedPath:
 
         Args:
             call: The call, as it would run on the plain path.
-            info: The model; it has a chute id (:func:`chutes_core.e2ee.names.target`).
-            arrived: Gives what has arrived of a streamed answer, for an error that finds it broken.
+            info: The model, with a chute id (:func:`chutes_core.e2ee.names.target`).
+            arrived: Returns what has arrived of a streamed answer, for errors.
         """
         attempt = _Attempts(self, info, arrived)
         try:
@@ -105,11 +104,11 @@ class SealedPath:
             error = without_words(problem, opened=attempt.opened)
         finally:
             call.close()
-        raise error  # out here it has no context, and so nothing of what was opened
+        raise error  # outside the handler it has no context, and so nothing of the decrypted answer
 
 
 class _Attempts:
-    """The attempts of one call: what is open now, and which machines it has done with."""
+    """The attempts of one call: the current state, and the machines to avoid."""
 
     def __init__(self, path: SealedPath, info: ModelInfo, arrived: Callable[[], Reply | None]) -> None:
         self._path = path
@@ -122,10 +121,10 @@ class _Attempts:
         self._frames: FrameReader | None = None
         self._ended = False
         self.opened = False
-        """Whether something of the sealed answer has been handed on."""
+        """Whether any part of the sealed answer has been decrypted and passed on."""
 
     def answer(self, step: Open | Read) -> Flow[object]:
-        """Do what the call asks for, sealed."""
+        """Perform an effect of the call, sealed."""
         if isinstance(step, Open):
             return (yield from self._open(step))
         return (yield from (self._read_whole(step) if self._frames is None else self._read_frames(step)))
@@ -170,7 +169,7 @@ class _Attempts:
         raise refused
 
     def _learn(self, seat: Seat, answer: StatusFailure) -> None:
-        """Remember of a refusal what the next attempt has to know."""
+        """Record from an error what the next attempt needs to know."""
         pool = cast("Machines", self._machines).pool
         self._avoid.add(seat.instance)
         kind = kind_of(answer.status, message_of(parsed(answer.content)))
@@ -202,7 +201,7 @@ class _Attempts:
         raise reported_error({"error": reported}, model=self._model, partial_reply=partial, delivered=self.opened)
 
     def _read_whole(self, step: Read) -> Flow[object]:
-        """Gather a reply that comes in one piece, and open it."""
+        """Collect a reply that is not streamed, and decrypt it."""
         if self._ended:
             return None
         asking = Asking(step, self._path.clock, self._model)
@@ -224,6 +223,6 @@ class _Attempts:
 
 
 def _path_of(url: str) -> str:
-    """Say which of a machine's own paths a request is for: whatever the host, they begin with ``/v1``."""
+    """Return the path of a request on the machine, which begins with ``/v1`` whatever the host."""
     path = urlsplit(url).path
     return path[path.rindex("/v1/") :] if "/v1/" in path else path

@@ -1,12 +1,12 @@
-"""The events of an encrypted stream, opened one by one.
+"""Decrypt the events of an encrypted stream, one by one.
 
-On the wire stand ``{"e2e_init": …}`` once, then ``{"e2e": …}`` for every piece, beside each the usage in the
-clear for the bill, and ``{"e2e_error": …}`` when the machine fails; ``[DONE]`` comes inside. The outer form is
-held to the letter, because only the inside of a frame is protected by its seal: what could be a changed line
-is refused instead of passed over.
+On the wire there is one ``{"e2e_init": …}``, then an ``{"e2e": …}`` for every piece, each with its usage in the clear
+for billing, and ``{"e2e_error": …}`` if the machine fails; ``[DONE]`` is sealed. The outer format is enforced
+strictly, because only the inside of a frame is protected by its seal: a line that may have been altered is refused,
+not skipped.
 
-What the protocol cannot tell: its frames are not numbered. A frame that comes twice is noticed here, and so is
-one that counts fewer tokens than the one before; one that was taken out in the middle may not be.
+A limit of the protocol: frames are not numbered. A repeated frame is detected here, and so is one that counts fewer
+tokens than the one before; a frame removed from the middle may go unnoticed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _read_value = json.JSONDecoder().raw_decode
 
 
 class MachineError(Exception):
-    """The machine reported an error in the clear, beside the sealed answer."""
+    """The machine reported an error in the clear, outside the sealed answer."""
 
     def __init__(self, body: object) -> None:
         super().__init__("the machine reported an error")
@@ -39,10 +39,10 @@ class FrameReader:
     """Turns the bytes of an encrypted stream into those of the plain one.
 
     Args:
-        key: The key to this reply.
+        key: The key of this reply.
 
     Raises:
-        SealBrokenError: From :meth:`feed` and :meth:`close`, for whatever is not as a machine sends it.
+        SealBrokenError: From :meth:`feed` and :meth:`close`, for anything a machine would not send.
         MachineError: From :meth:`feed`, for an error that the machine reports in the clear.
     """
 
@@ -54,10 +54,10 @@ class FrameReader:
         self._billed: object = _SENTINEL
         self._count, self._before = 0, b""
         self.done = False
-        """Whether the sealed end marker has come: what follows is not read."""
+        """Whether the sealed end marker has arrived: what follows is ignored."""
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next bytes; give the plain events that they complete."""
+        """Take the next bytes; return the plain events they complete."""
         if self.done:
             return b""
         *lines, self._rest = (self._rest + block).split(b"\n")
@@ -72,25 +72,25 @@ class FrameReader:
         return b"".join(plain)
 
     def close(self) -> None:
-        """Take note of the end of the stream."""
+        """Handle the end of the stream."""
         if self._rest and not self.done:
             raise SealBrokenError("the stream ended inside a frame")
 
     def _line(self, line: bytes) -> bytes:
         """Read one line of the outer stream."""
         if line.startswith(_SEALED) and line.endswith(b'"}'):
-            # As machines write most lines: nothing but base64 stands between these, so JSON has nothing to add.
+            # Fast path for most lines: only base64 is between these, so no JSON parsing is needed.
             return self._sealed(line[len(_SEALED) : -2])
         if not line.startswith(b"data: {") or not line.endswith(b"}"):
             if line == b"data: [DONE]":
-                return b""  # in the clear it proves nothing: the answer's own end marker is sealed
-            raise SealBrokenError("a line of the stream is not of the form of its frames")
+                return b""  # proves nothing in the clear: the real end marker is sealed
+            raise SealBrokenError("a line of the stream is not a valid frame")
         try:
             event = json.loads(line[len(_PREFIX) :].decode())
         except (ValueError, RecursionError):
             raise SealBrokenError("a frame is not JSON") from None
         if len(event) != 1:
-            raise SealBrokenError("a frame has more or fewer parts than one")
+            raise SealBrokenError("a frame does not have exactly one field")
         ((name, value),) = event.items()
         if name == "e2e":
             return self._sealed(value)
@@ -104,7 +104,7 @@ class FrameReader:
             return b""
         if name == "e2e_error":
             raise MachineError(value)
-        raise SealBrokenError("a frame of an unknown sort, or a second beginning")
+        raise SealBrokenError("a frame of an unknown kind, or a second e2e_init")
 
     def _sealed(self, value: object) -> bytes:
         if self._frames is None:
@@ -118,25 +118,25 @@ class FrameReader:
         if self._billed is not _SENTINEL:
             self._check_usage(plain)
         self.done = plain.removeprefix(_PREFIX).strip() == _DONE
-        # Each frame holds whole lines, with or without the blank one that ends an event.
+        # Each frame holds complete lines, with or without the blank line that ends an event.
         return plain if plain.endswith(b"\n\n") else plain + b"\n\n"
 
     def _check_usage(self, plain: bytes) -> None:
-        """Compare the usage stated in the clear with the sealed one, and see that it only grows."""
+        """Check that the usage stated in the clear equals the sealed one, and that it only grows."""
         stated, self._billed = self._billed, _SENTINEL
         if _usage_in(plain) != stated:
-            raise SealBrokenError("the usage stated in the clear is not the sealed one")
+            raise SealBrokenError("the usage stated in the clear differs from the sealed one")
         count = stated.get("completion_tokens") if isinstance(stated, Mapping) else None
         if not isinstance(count, int):
             return
-        # An engine counts for each choice by itself, and another machine begins anew: that is the guard's to judge.
+        # Engines count per choice, and another machine starts from zero: the guard handles both.
         if count < self._count and _place(plain) == (_place(self._before) or _SENTINEL):
-            raise SealBrokenError("sealed parts came in another order than they were made in")
+            raise SealBrokenError("sealed parts arrived out of order")
         self._count, self._before = count, plain
 
 
 def _usage_in(plain: bytes) -> object:
-    """Read the usage of an event, and nothing else of it: the guard will read the whole."""
+    """Read only the usage of an event: the guard parses the rest."""
     start = plain.rfind(_USAGE)
     if start < 0:
         return _SENTINEL
@@ -147,7 +147,7 @@ def _usage_in(plain: bytes) -> object:
 
 
 def _place(plain: bytes) -> object:
-    """Say which choice of which answer an event belongs to."""
+    """Return which choice of which answer an event belongs to."""
     try:
         chunk = json.loads(plain.removeprefix(_PREFIX))
         return chunk["id"], chunk["choices"][0]["index"]

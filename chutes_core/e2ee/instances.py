@@ -1,9 +1,9 @@
-"""Which machine a request is sealed for: instances, their keys, and the one-time numbers that admit a request.
+"""Choose the machine a request is sealed for: instances, their keys, and the nonces that admit a request.
 
-The service gives out some machines of a model at a time, each with ten numbers that are good for a minute, and
-answers that question ten times a minute for everybody together. So what it gave is kept and shared by all
-calls of a client, one call asks while the others wait, numbers are spread over the machines, and none is
-used twice. This module decides; it does no I/O and tells time by the clock that it is given.
+The service returns a few machines of a model at a time, each with ten nonces valid for a minute, and allows ten such
+requests per minute in total. So the results are kept and shared by all calls of a client, one call asks while the
+others wait, requests are spread over the machines, and no nonce is used twice. This module only decides; it does no
+I/O and uses the clock it is given.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from chutes_core.gate import Gate
 __all__ = ["Ask", "Instance", "InstancePool", "RequestRate", "Seat", "Wait", "read_instances"]
 
 MARGIN = 5.0
-"""Seconds before its end at which a number counts as expired: the request has yet to get there."""
+"""Seconds before its expiry at which a nonce counts as expired: the request has yet to get there."""
 
 POLL = 0.02
-"""Seconds after which a call looks again whether another one has brought machines."""
+"""Seconds after which a call checks again whether another one has fetched machines."""
 
 
 ASK_LASTS = 120.0
-"""Seconds after which a question counts as forgotten by who asked it, and another call may ask."""
+"""Seconds after which a request for machines counts as abandoned, and another call may ask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A machine as the service gave it out."""
+    """A machine as listed by the service."""
 
     id: str
     public_key: str
@@ -42,7 +42,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One request's place at a machine: good once. ``listing`` is the question whose answer it came in."""
+    """One request's place at a machine, valid once. ``listing`` is the number of the listing it came from."""
 
     instance: str
     public_key: str
@@ -52,7 +52,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The answer to :meth:`InstancePool.take` that says: it is yours to ask the service, since the time ``at``."""
+    """Result of :meth:`InstancePool.take`: the caller must ask the service for machines, since the time ``at``."""
 
     chute: str
     number: int
@@ -61,12 +61,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The answer to :meth:`InstancePool.take` that says: come back later, and say that you have waited for this.
+    """Result of :meth:`InstancePool.take`: call again later, passing ``number`` as ``waited``.
 
     Attributes:
-        seconds: When to come back.
-        number: The question that somebody else is asking.
-        limited: Nobody may ask before then, because the service takes a few questions a minute.
+        seconds: How long to wait.
+        number: The number of the listing that another call is requesting.
+        limited: Whether no call may ask before then, because of the service's rate limit.
     """
 
     seconds: float
@@ -75,17 +75,17 @@ class Wait:
 
 
 def read_instances(value: object) -> tuple[list[Instance], float]:
-    """Read the service's list of machines, and for how many seconds their numbers are good.
+    """Read the service's list of machines, and for how many seconds their nonces are valid.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a list of machines.
 
     >>> read_instances({"instances": [{"instance_id": "i", "e2e_pubkey": "aGk=", "nonces": ["n"]}]})
     ([Instance(id='i', public_key='aGk=')], 55.0)
     """
     rows = value.get("instances") if isinstance(value, Mapping) else None
     if not isinstance(rows, list):
-        raise ValueError("the list of machines is none")
+        raise ValueError("the list of machines is not valid")
     found = []
     for row in rows:
         fields = row if isinstance(row, Mapping) else {}
@@ -97,7 +97,7 @@ def read_instances(value: object) -> tuple[list[Instance], float]:
 
 
 class RequestRate:
-    """Keeps within so many requests in any minute; shared by whoever asks the same service.
+    """Limits requests per minute; shared by all callers of the same service.
 
     >>> from chutes_core.testing import VirtualClock
     >>> clock = VirtualClock()
@@ -112,7 +112,7 @@ class RequestRate:
         self._times: deque[float] = deque(maxlen=per_minute)
 
     def begin(self) -> float:
-        """Count one request and return 0; or count none and return how long to wait."""
+        """Count a request and return 0, or count nothing and return how long to wait."""
         with self._lock:
             now = self._clock.now()
             if len(self._times) == self._times.maxlen and now - self._times[0] < 60.0:
@@ -123,22 +123,22 @@ class RequestRate:
 
 @dataclass(slots=True)
 class _Stock:
-    """What is left of one machine's numbers, the oldest first: until when, of which listing, and the number."""
+    """One machine's remaining nonces, oldest first, as (expiry, listing, nonce)."""
 
     public_key: str
     nonces: deque[tuple[float, int, str]] = field(default_factory=deque)
 
     def forget(self, listing: int) -> None:
-        """Forget the numbers of a listing, and of those before it."""
+        """Drop the nonces of a listing, and of earlier ones."""
         self.nonces = deque(each for each in self.nonces if each[1] > listing)
 
 
 @dataclass(slots=True)
 class _Chute:
-    """What is known of one model's machines, and who is asking for more of it."""
+    """The known machines of one model, and the state of the request for more."""
 
     stocks: dict[str, _Stock] = field(default_factory=dict)
-    known: dict[str, float] = field(default_factory=dict)  # every number that was given out here, and until when
+    known: dict[str, float] = field(default_factory=dict)  # every nonce received, with its expiry
     asked: int = 0
     asking: bool = False
     since: float = 0.0
@@ -146,7 +146,7 @@ class _Chute:
 
 
 class InstancePool:
-    """The machines of all models that a client has asked for. Safe between threads and event loops.
+    """The machines of all models a client has used. Safe across threads and event loops.
 
     >>> from chutes_core.testing import VirtualClock
     >>> pool = InstancePool(VirtualClock())
@@ -163,15 +163,15 @@ class InstancePool:
         self._chutes: dict[str, _Chute] = {}
 
     def take(self, chute: str, *, avoid: Collection[str] = (), waited: int | None = None) -> Seat | Ask | Wait:
-        """Give a place at a machine, or say what to do to get one.
+        """Return a place at a machine, or what to do to get one.
 
         Args:
-            chute: The model's id.
-            avoid: Machines to use only when there is no other.
-            waited: The number of the question whose end was waited for.
+            chute: The model's chute id.
+            avoid: Machines to use only if there is no other.
+            waited: The number of the listing that was waited for.
 
         Raises:
-            Exception: The question that was waited for has failed, with this.
+            Exception: The error of the listing that was waited for, if it failed.
         """
         with self._gate:
             known = self._chutes.setdefault(chute, _Chute())
@@ -190,11 +190,11 @@ class InstancePool:
             return Ask(chute, known.asked, known.since)
 
     def answered(self, ask: Ask, instances: Sequence[Instance], seconds: float) -> None:
-        """Take in what the service said; its numbers are good for so many seconds since it was asked."""
+        """Add the machines of a listing; their nonces are valid for ``seconds`` from when it was requested."""
         with self._gate:
             known = self._chutes[ask.chute]
             until = ask.at + max(seconds - MARGIN, 0.0)
-            if known.asked == ask.number:  # else another call has asked since, and its answer is still to come
+            if known.asked == ask.number:  # else another call has asked since, and is still waiting
                 known.asking = False
             known.failed.clear()
             now = self._clock.now()
@@ -209,7 +209,7 @@ class InstancePool:
                         stock.nonces.append((until, ask.number, nonce))
 
     def given_up(self, ask: Ask, error: Callable[[], Exception] | None = None) -> None:
-        """Note that a question has no answer. Who waits for it fails like it; without an error one of them asks."""
+        """Record that a listing failed. With an error, waiting calls fail with it; without, one of them asks."""
         self._gate.change(partial(self._give_up, ask, error))
 
     def _give_up(self, ask: Ask, error: Callable[[], Exception] | None) -> None:
@@ -221,29 +221,28 @@ class InstancePool:
             known.failed = {ask.number: error}
 
     def gone(self, chute: str, seat: Seat) -> None:
-        """Forget a machine that has left or cannot be used, unless it was named again since."""
+        """Drop a machine that is gone or unusable, unless it was listed again since."""
         with self._gate:
             stock = self._chutes.setdefault(chute, _Chute()).stocks.get(seat.instance)
             if stock is not None and stock.public_key == seat.public_key:
                 stock.forget(seat.listing)
 
     def stale(self, chute: str, seat: Seat) -> None:
-        """Forget all numbers of a model that are as old as one that was not accepted.
+        """Drop all nonces of a model that are as old as a rejected one.
 
-        Many calls may hear of it at the same time: those that are late must not throw away what the first has
-        fetched since.
+        Many calls may be rejected at the same time: late ones must not drop what the first has fetched since.
         """
         with self._gate:
             for stock in self._chutes.setdefault(chute, _Chute()).stocks.values():
                 stock.forget(seat.listing)
 
     def barred(self, chute: str, instance: str) -> None:
-        """Forget a machine whatever it was named for: its proof holds no more."""
+        """Drop a machine in any case: its proof is no longer valid."""
         with self._gate:
             self._chutes.setdefault(chute, _Chute()).stocks.pop(instance, None)
 
     def _seat(self, known: _Chute, avoid: Collection[str]) -> Seat | None:
-        """Take a number of the machine that has most of them left, one that is not to be avoided where there is one."""
+        """Take a nonce from the machine with the most left, preferring machines not to be avoided."""
         now = self._clock.now()
         for name in list(known.stocks):
             nonces = known.stocks[name].nonces

@@ -1,8 +1,8 @@
-"""Where a sealed request may go: machines that the service names and that have proved what they are.
+"""The machines a sealed request may go to: listed by the service, and attested.
 
-:class:`Machines` brings together what :mod:`~chutes_core.e2ee.instances` decides and what
-:mod:`~chutes_core.e2ee.attest` checks, as flows: only machines whose proof held come into the pool, so a request
-cannot be sealed for any other.
+:class:`Machines` combines the decisions of :mod:`~chutes_core.e2ee.instances` and the checks of
+:mod:`~chutes_core.e2ee.attest`, as flows: only machines with a valid proof enter the pool, so a request cannot be
+sealed for any other.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _NO_PROOF = frozenset({400, 403, 404})
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a machine has proved, and when by the clock.
+    """What a machine has proved, and when.
 
     Attributes:
-        verify: How far it was checked.
-        measured_as: The entry in the published list of measurements.
-        at: When.
+        verify: How far the proof was checked.
+        measured_as: The matching entry in the published list of measurements.
+        at: The time by the clock.
     """
 
     verify: Verify
@@ -54,7 +54,7 @@ class Proof:
 
 
 class Machines:
-    """The machines of a service that are known for one key, and what they have proved."""
+    """The machines of a service known for one key, and their proofs."""
 
     def __init__(self, url: str, clock: Clock, settings: E2EE, rate: RequestRate) -> None:
         self.pool = InstancePool(clock, rate)
@@ -67,12 +67,12 @@ class Machines:
 
     @property
     def proofs(self) -> Mapping[str, Proof]:
-        """What the machines that were asked have proved, by instance."""
+        """The machines' proofs, by instance."""
         with self._lock:
             return {instance: proof for (instance, _), proof in self._proofs.items()}
 
     def seat(self, chute: str, asking: Asking, avoid: set[str]) -> Flow[Seat]:
-        """Find a machine that has proved itself, and a number that admits one request to it."""
+        """Find an attested machine, and a nonce that admits one request to it."""
         waited: int | None = None
         while True:
             turn = self.pool.take(chute, avoid=avoid, waited=waited)
@@ -87,12 +87,12 @@ class Machines:
                 if not turn.limited:
                     raise WireFailure("timeout", "the time limit passed")
                 raise failure(
-                    Kind.ENDPOINT_LIMIT, "no more machines may be asked for in this minute", model=asking.model
+                    Kind.ENDPOINT_LIMIT, "no more machines may be requested in this minute", model=asking.model
                 )
             yield Sleep(turn.seconds)
 
     def _fill(self, ask: Ask, asking: Asking) -> Flow[None]:
-        """Ask the service for machines, for everybody who waits."""
+        """Request machines from the service, on behalf of all waiting calls."""
         problem: Callable[[], Exception] | None = None
         try:
             value = yield from asking.json(f"{self._url}/e2e/instances/{ask.chute}")
@@ -103,7 +103,7 @@ class Machines:
             if self._settings.verify != "off":
                 instances = yield from self._proven(ask.chute, instances, asking)
             if not instances:
-                raise failure(Kind.COLD, "the service named no machine", model=asking.model)
+                raise failure(Kind.COLD, "the service listed no machine", model=asking.model)
             self.pool.answered(ask, instances, seconds)
         except (WireFailure, StatusFailure, APIError) as error:
             problem = _again(error)
@@ -114,7 +114,7 @@ class Machines:
     # --------------------------------------------------------------------- proofs
 
     def _proven(self, chute: str, instances: Sequence[Instance], asking: Asking) -> Flow[list[Instance]]:
-        """Keep the machines that have proved themselves of late, or do so now."""
+        """Return the machines with a recent proof, asking for new proofs if any lacks one."""
         if any(self._proof(each) is None for each in instances):
             refused = yield from self._ask_for_proof(chute, instances, asking)
         proven = [each for each in instances if self._proof(each) is not None]
@@ -139,7 +139,7 @@ class Machines:
         self.pool.barred(chute, instance.id)
 
     def _ask_for_proof(self, chute: str, instances: Sequence[Instance], asking: Asking) -> Flow[dict[str, str]]:
-        """Ask all machines for fresh evidence; give the reasons of those that have none that holds."""
+        """Request fresh evidence of all machines; return the reasons of those that fail."""
         number = secrets.token_hex(32)
         refusal: StatusFailure | None = None
         try:
@@ -163,7 +163,7 @@ class Machines:
             except ProofError as problem:
                 reasons[instance.id] = str(problem)
                 if instance.id in quotes:
-                    self._revoke(chute, instance)  # what it showed before is worth nothing now
+                    self._revoke(chute, instance)  # its earlier proof is void now
                 continue
             self._prove(instance, entry)
         return reasons
@@ -186,8 +186,8 @@ class Machines:
         if self._settings.collateral is not None:
             try:
                 return self._settings.collateral(quote.raw)
-            except Exception as problem:  # a function of somebody else, which may raise anything
-                raise ProofError(f"its collateral could not be had: {type(problem).__name__}: {problem}") from None
+            except Exception as problem:  # the user's function may raise anything
+                raise ProofError(f"its collateral could not be fetched: {type(problem).__name__}: {problem}") from None
         fmspc, ca = platform_of(quote)
         name = f"collateral {fmspc} {ca}"
         found = self._kept(name)
@@ -214,7 +214,7 @@ class Machines:
 
 
 def _again(error: Exception) -> Callable[[], Exception]:
-    """Make the same failure anew for each who waited: an exception that is raised in many places tells of all."""
+    """Return a factory of copies of an error, one per waiting call: a shared exception would collect all tracebacks."""
     if isinstance(error, StatusFailure):
         return lambda: StatusFailure(error.status, error.headers, error.content)
     if isinstance(error, WireFailure):
@@ -223,10 +223,10 @@ def _again(error: Exception) -> Callable[[], Exception]:
 
 
 class Registry:
-    """The machines that all clients of a process know, by service, key and settings.
+    """The machines known to all clients of a process, by service, key and settings.
 
-    Numbers belong to a key, and the service counts questions for all together: a program that makes a client for
-    every request would otherwise ask anew each time, and soon be refused. The keys themselves are not kept.
+    Nonces belong to a key, and the service's rate limit is shared: without this, a program that creates a client per
+    request would ask each time, and soon be refused. The keys themselves are not kept.
     """
 
     def __init__(self, clock: Clock, per_minute: int = 10) -> None:
@@ -235,13 +235,13 @@ class Registry:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Discard everything."""
         self._lock = threading.Lock()
         self._rates: dict[str, RequestRate] = {}
         self._known: OrderedDict[tuple[object, ...], Machines] = OrderedDict()
 
     def of(self, url: str, settings: E2EE, secret: Secret | None) -> Machines:
-        """Give the machines of a service for a key."""
+        """Return the machines of a service for a key."""
         key = hashlib.sha256(secret.get_secret_value().encode()).digest() if secret is not None else b""
         name = (url, settings.verify, id(settings.collateral), key)
         with self._lock:
@@ -259,10 +259,10 @@ _shared = Registry(SystemClock())
 
 
 def registry_for(clock: Clock) -> Registry:
-    """Give the registry of this process; a clock of one's own has one of its own."""
+    """Return the registry of this process; a custom clock gets its own."""
     return _shared if type(clock) is SystemClock else Registry(clock)
 
 
 if hasattr(os, "register_at_fork"):
-    # The numbers stay with the parent: used by both, each would be refused to one of them.
+    # The nonces stay with the parent: used by both processes, each would be refused to one of them.
     os.register_at_fork(after_in_child=_shared.forget)

@@ -1,8 +1,8 @@
-"""What the encrypted path can and cannot do, because nobody between you and the machine can read the request.
+"""What the encrypted path can and cannot do, given that only the machine can read the request.
 
-On the plain path the gateway completes names, chooses among models, expands aliases, switches thinking on by a
-header, and fetches images. Here it sees nothing, so each of these is done on this side or refused before
-anything is sent, with the reason.
+On the plain path the gateway completes names, chooses among models, expands aliases, enables thinking by a header, and
+fetches images. Here it sees nothing, so each of these is done by the client or refused before anything is sent, with
+the reason.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Verify = Literal["binding", "full", "off"]
 """How far a machine's proof is checked; see :mod:`chutes_core.e2ee.attest`."""
 
 Collateral = Callable[[bytes], str]
-"""Gives what the maker's signature on a quote is checked against, as JSON."""
+"""Returns the collateral for the vendor's signature on a quote, as JSON."""
 
 
 def check_verify(verify: object) -> Verify:
-    """Refuse what is no way to verify."""
+    """Raise unless ``verify`` is a known way to verify."""
     for known in get_args(Verify):
         if verify == known:
             found: Verify = known
@@ -49,24 +49,24 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
     >>> check_headers({"X-Enable-Thinking": "true"})
     Traceback (most recent call last):
-    chutes_core.errors.ConfigurationError: Under e2ee nobody can act on the header 'X-Enable-Thinking'...
+    chutes_core.errors.ConfigurationError: Under e2ee the header 'X-Enable-Thinking' has no effect...
     """
     for name in headers:
         if name.lower() == "x-enable-thinking":
             raise ConfigurationError(
-                f"Under e2ee nobody can act on the header {name!r}: the gateway cannot open the request. "
-                "Give reasoning=True with the call, which travels inside it."
+                f"Under e2ee the header {name!r} has no effect: the gateway cannot read the request. "
+                "Pass reasoning=True to the call, which is sent inside the request."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class E2EE:
-    """How the encrypted path is taken; ``e2ee=True`` is ``E2EE()``.
+    """Settings of the encrypted path; ``e2ee=True`` means ``E2EE()``.
 
     Attributes:
-        verify: How far the machines' proof is checked: ``"binding"``, ``"full"`` or ``"off"``.
-        collateral: For ``"full"``: gives what the maker's signature on a quote is checked against, as the JSON of
-            ``dcap-qvl``, for the quote's bytes. None fetches it from the maker.
+        verify: How far the machines' proofs are checked: ``"binding"``, ``"full"`` or ``"off"``.
+        collateral: For ``"full"``: a function from a quote's bytes to the collateral for the vendor's signature, in
+            the JSON format of ``dcap-qvl``. None fetches it from the vendor.
 
     >>> E2EE(verify="some")
     Traceback (most recent call last):
@@ -81,7 +81,7 @@ class E2EE:
 
     @classmethod
     def of(cls, wish: object) -> E2EE | None:
-        """Read what a caller gave: True, False, an object of this class, or a table of a configuration file.
+        """Read a caller's value: True, False, an object of this class, or a table from a configuration file.
 
         >>> E2EE.of(True), E2EE.of({"verify": "off"}), E2EE.of(False)
         (E2EE(verify='binding', collateral=None), E2EE(verify='off', collateral=None), None)
@@ -98,14 +98,14 @@ class E2EE:
     def _of_table(cls, table: Mapping[str, object]) -> E2EE:
         for name in table:
             if name not in ("verify", "collateral"):
-                raise ConfigurationError(f"E2EE has no {name!r}. There are verify and collateral.")
+                raise ConfigurationError(f"E2EE has no {name!r}; its settings are verify and collateral.")
         collateral = table.get("collateral")
         if collateral is not None and not callable(collateral):
-            raise ConfigurationError("collateral must be a function that gets the bytes of a quote.")
+            raise ConfigurationError("collateral must be a function that takes the bytes of a quote.")
         return cls(check_verify(table.get("verify", "binding")), collateral)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the settings as plain data; a function stays behind, and the maker's lists are then fetched.
+        """Return the settings as plain data, without the function: the collateral is then fetched from the vendor.
 
         >>> E2EE(verify="off").to_dict()
         {'verify': 'off'}
@@ -114,7 +114,7 @@ class E2EE:
 
 
 def check_name(model: str) -> ModelRef:
-    """Refuse a model string that names several models; whether a name is known is seen at the call.
+    """Raise for a model string that names several models; whether a name is known is checked at the call.
 
     >>> check_name("a/one:latency")
     Traceback (most recent call last):
@@ -123,17 +123,17 @@ def check_name(model: str) -> ModelRef:
     ref = ModelRef.parse(model)
     if ref.routed:
         raise RequestRefusedError(
-            f"Under e2ee the gateway cannot choose among models, since it cannot open the request: {ref.wire!r} "
-            "must be one name. A fallback on this side asks one after the other, each with e2ee."
+            f"Under e2ee the gateway cannot choose among models, because it cannot read the request: {ref.wire!r} "
+            "must be one name. A client-side fallback asks one model after another, each with e2ee."
         )
     return ref
 
 
 def check_known(model: str, catalog: Catalog, *, verify: Verify) -> None:
-    """Refuse what can be seen to fail before the first call.
+    """Raise for a model that is certain to fail, before the first call.
 
-    A name that the catalogue does not have may be one of today's, which ``client.models()`` fetches; one that is
-    not even of the form of a model's name is an alias.
+    A name missing from the catalogue may be a new one, which ``client.models()`` fetches; one that does not have the
+    form of a model name is an alias.
 
     >>> check_known("acme/brand-new", Catalog.bundled(), verify="binding")
     >>> check_known("my-alias", Catalog.bundled(), verify="binding")
@@ -150,8 +150,8 @@ def target(model: str, catalog: Catalog, *, verify: Verify) -> ModelInfo:
     """Find the one model that a request can be sealed for.
 
     Raises:
-        RequestRefusedError: It names several, or one that cannot be asked in this way.
-        UnknownModelError: The list of models does not have it; an alias is not in it either.
+        RequestRefusedError: It names several models, or one without confidential compute.
+        UnknownModelError: The catalogue does not have it (nor any alias).
 
     >>> target("qwen/qwen3-32b:THINKING", Catalog.bundled(), verify="binding").id
     'Qwen/Qwen3-32B-TEE'
@@ -170,28 +170,28 @@ def target(model: str, catalog: Catalog, *, verify: Verify) -> ModelInfo:
     if verify != "off" and info.confidential is False:
         raise RequestRefusedError(
             f"{info.id} does not run in confidential compute, so its machines can prove nothing. Choose a model with "
-            "confidential=True in the catalogue, or say verify='off' and trust them."
+            "confidential=True in the catalogue, or set verify='off' and trust them."
         )
     return info
 
 
 def _unknown(name: str, catalog: Catalog) -> UnknownModelError:
-    """Say what the catalogue says, and why a name that the gateway may know is of no use here."""
+    """Build the catalogue's error, and add why a name that the gateway may know does not help here."""
     try:
         catalog.model(name)
         said, near = f"The catalogue does not have the chute id of {name!r}.", tuple[str, ...]()
     except UnknownModelError as error:
         said, near = str(error), error.suggestions
     return UnknownModelError(
-        f"{said} Under e2ee a request is sealed for one model of that list; an alias of yours cannot be resolved, "
-        "because the gateway cannot open the request.",
+        f"{said} Under e2ee a request is sealed for one model of the catalogue; an alias of yours cannot be resolved, "
+        "because the gateway cannot read the request.",
         model=name,
         suggestions=near,
     )
 
 
 def fit_body(body: Mapping[str, object], model: str) -> dict[str, object]:
-    """Do to a request what the gateway does on the plain path.
+    """Change a request body as the gateway does on the plain path.
 
     >>> fit_body({"model": "alias", "tools": [{}]}, "acme/one")
     {'model': 'acme/one', 'tools': [{}], 'tool_choice': 'auto'}

@@ -1,8 +1,8 @@
-"""What goes into an error of an encrypted call, and what does not.
+"""Keep the text of sealed answers out of errors.
 
-The words of a sealed answer are given to whoever asked for them, and to nobody who merely reads a log: an
-error says what kind of thing went wrong, in numbers where there are some. What had arrived is still in
-``error.partial``; it does not show itself, and stays behind when the error is pickled.
+The text of a sealed answer is for the caller, not for anyone who reads a log: an error only says what kind of failure
+it was, with numbers if there are any. What had arrived is still in ``error.partial``, but is hidden from its repr and
+dropped when the error is pickled.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from chutes_core.response import Reply
 __all__ = ["PartialReply", "readable", "without_words"]
 
 _OPAQUE = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
-_UNREADABLE = "the machine refused the request, and its reason is sealed between it and the service"
+_UNREADABLE = "the machine refused the request, and its reason is sealed between machine and service"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PartialReply(Reply):
-    """What had arrived of a sealed answer when it broke: as any reply, but it does not show itself nor travel.
+    """What had arrived of a sealed answer when it failed: a reply whose text is not in its repr or pickle.
 
     >>> PartialReply(None, "acme/one", ())
     <PartialReply of acme/one: not shown>
@@ -44,11 +44,11 @@ class PartialReply(Reply):
 
 
 def without_words(error: APIError, *, opened: bool) -> APIError:
-    """Return the same failure without anything of the answer's text in its message and body.
+    """Return the same error without any of the answer's text in its message and body.
 
     Args:
-        error: The failure.
-        opened: Whether a part of the sealed answer had been opened, so that its words may be those of the answer.
+        error: The error.
+        opened: Whether any of the sealed answer had been decrypted, so that the message may quote it.
     """
     found = error
     if opened and (error.body is not None or error.kind in (Kind.MALFORMED, Kind.STREAM_ERROR)):
@@ -61,7 +61,7 @@ def without_words(error: APIError, *, opened: bool) -> APIError:
 
 
 def _numbers(error: ContextLengthError) -> str:
-    """Say how long and how much too long, and no more, in words that :class:`ContextLengthError` reads."""
+    """Return the limit and the requested tokens, and no more, in wording that :class:`ContextLengthError` parses."""
     limit, requested, prompt = error.limit, error.requested, error.prompt_tokens
     parts = [f"maximum context length of {limit} tokens" if limit else "the context length is exceeded"]
     parts += [f"a total of {requested} tokens was asked for"] if requested else []
@@ -70,9 +70,9 @@ def _numbers(error: ContextLengthError) -> str:
 
 
 def readable(answer: StatusFailure) -> StatusFailure:
-    """Return a refusal in words.
+    """Replace a sealed reason in an error reply by a readable one.
 
-    A machine's own reason for a 400 travels sealed for the service, which passes it on as it is.
+    A machine's reason for a 400 is sealed for the service, which passes it on as is.
 
     >>> readable(StatusFailure(400, {}, b'{"detail":"' + b"aGVs" * 40 + b'"}')).content
     b'{"detail": "the machine refused the request, and its reason is sealed ...

@@ -1,8 +1,8 @@
-"""What is sealed and opened: ML-KEM-768 makes a secret, HKDF-SHA256 a key of it, ChaCha20-Poly1305 locks.
+"""Seal requests and open replies: ML-KEM-768 for the secret, HKDF-SHA256 for the key, ChaCha20-Poly1305 to encrypt.
 
-Every request has a key pair of its own, whose private half opens the one reply to it. All the mathematics is
-in ``cryptography``, which is imported on first use: without it this module can be imported and says what to
-install when it is needed. Nothing here puts a text that was or will be sealed into a message or a ``repr``.
+Every request has its own key pair, whose private half opens the one reply to it. The cryptography itself is in the
+package ``cryptography``, which is imported on first use: without it this module still imports, and says what to install
+when needed. Nothing here puts plain text that was or will be sealed into a message or a ``repr``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FrameKey", "ReplyKey", "SealBrokenError", "SealedRequest", "from_bas
 
 CIPHERTEXT, NONCE, TAG, PUBLIC_KEY = 1088, 12, 16, 1184
 MAX_PLAIN = 256 * 1024 * 1024
-"""How large a reply may become when it is unpacked: far above any answer, far below what fills a machine."""
+"""The largest decompressed reply: far above any answer, far below what fills memory."""
 
 _LARGE = 1024 * 1024
 _REQUEST, _REPLY, _STREAM = b"e2e-req-v1", b"e2e-resp-v1", b"e2e-stream-v1"
@@ -35,12 +35,12 @@ _MISSING = (
 
 
 class SealBrokenError(Exception):
-    """Something sealed cannot be opened: it was changed, cut, or locked with another key."""
+    """Sealed data cannot be opened: it was altered, truncated, or encrypted with another key."""
 
 
 @lru_cache(maxsize=1)
 def require_crypto() -> None:
-    """Check that the cryptography is there, before anything depends on it.
+    """Check that the cryptography is available, before anything depends on it.
 
     Raises:
         ConfigurationError: It is not, or is too old; the message says what to install.
@@ -53,24 +53,24 @@ def require_crypto() -> None:
     try:
         MLKEM768PrivateKey.generate()
     except UnsupportedAlgorithm:
-        raise ConfigurationError(_MISSING.format(why=" with an OpenSSL that knows ML-KEM")) from None
+        raise ConfigurationError(_MISSING.format(why=" with an OpenSSL that supports ML-KEM")) from None
 
 
 def from_base64(text: object) -> bytes:
-    """Read base64 that has one possible spelling only.
+    """Decode base64, accepting only its canonical form.
 
     >>> from_base64(b"aGk=")
     b'hi'
     """
     given = text.encode("ascii", "replace") if isinstance(text, str) else text
     if not isinstance(given, bytes):
-        raise SealBrokenError("what should be base64 is no text")
+        raise SealBrokenError("a base64 value is not text")
     try:
         found = binascii.a2b_base64(given, strict_mode=True)
     except binascii.Error:
-        raise SealBrokenError("what should be base64 is not") from None
+        raise SealBrokenError("a base64 value is not valid") from None
     if binascii.b2a_base64(found, newline=False) != given:
-        raise SealBrokenError("base64 in a spelling that nobody writes")
+        raise SealBrokenError("a base64 value is not canonical")
     return found
 
 
@@ -93,17 +93,17 @@ class FrameKey:
         self._decrypt, self._invalid = ChaCha20Poly1305(key).decrypt, InvalidTag
 
     def open(self, frame: bytes) -> bytes:
-        """Open ``nonce ‖ ciphertext ‖ tag``.
+        """Decrypt ``nonce ‖ ciphertext ‖ tag``.
 
         Raises:
-            SealBrokenError: It is not what the machine locked.
+            SealBrokenError: It is not what the machine encrypted.
         """
         if len(frame) < NONCE + TAG:
-            raise SealBrokenError("a sealed part is too short to be one")
+            raise SealBrokenError("a sealed part is too short")
         try:
             return self._decrypt(frame[:NONCE], frame[NONCE:], None)
         except self._invalid:
-            raise SealBrokenError("a sealed part was changed on its way, or locked with another key") from None
+            raise SealBrokenError("a sealed part was altered in transit, or encrypted with another key") from None
 
 
 class ReplyKey:
@@ -118,55 +118,55 @@ class ReplyKey:
 
     @property
     def public(self) -> bytes:
-        """The half that the machine locks with."""
+        """The public half, with which the machine encrypts."""
         return self._private.public_key().public_bytes_raw()
 
     def frames(self, ciphertext: bytes) -> FrameKey:
-        """Agree on the key of a stream."""
+        """Derive the key of a stream."""
         return FrameKey(self._agree(ciphertext, _STREAM))
 
     def whole(self, blob: bytes, limit: int = MAX_PLAIN) -> bytes:
-        """Open a reply that came in one piece, and unpack it.
+        """Decrypt a reply that was not streamed, and decompress it.
 
         Raises:
-            SealBrokenError: It was changed or cut, or would unpack to more than ``limit``.
+            SealBrokenError: It was altered or truncated, or decompresses to more than ``limit``.
         """
         ciphertext, locked = blob[:CIPHERTEXT], blob[CIPHERTEXT:]
         return _unpacked(FrameKey(self._agree(ciphertext, _REPLY)).open(locked), limit)
 
     def _agree(self, ciphertext: bytes, purpose: bytes) -> bytes:
         if len(ciphertext) != CIPHERTEXT:
-            raise SealBrokenError("a sealed reply begins with too few bytes to agree on a key")
-        # A changed ciphertext of the right length gives another secret, and then nothing opens.
+            raise SealBrokenError("a sealed reply is too short to derive a key from")
+        # An altered ciphertext of the right length yields another secret, with which decryption fails.
         return _key(self._private.decapsulate(ciphertext), ciphertext, purpose)
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("The key to a reply is not pickled: it belongs to one call.")
+        raise TypeError("The key of a reply cannot be pickled: it belongs to one call.")
 
 
 class SealedRequest(NamedTuple):
-    """A request for one machine, and the key to its reply."""
+    """A request for one machine, and the key of its reply."""
 
     blob: bytes
     key: ReplyKey
 
 
 def seal(public_key: str, body: bytes) -> SealedRequest:
-    """Seal the JSON of a request for the machine with this key.
+    """Encrypt the JSON of a request for the machine with this key.
 
     Raises:
-        SealBrokenError: The key is none.
+        SealBrokenError: The key is invalid.
     """
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
     key = ReplyKey()
     secret, ciphertext = _machine_key(public_key).encapsulate()
     spoken = base64.b64encode(key.public)
-    # The machine finds the key for its reply in the body. Writing it into the finished JSON spares a second pass.
+    # The machine finds the key for its reply in the body. Splicing it into the finished JSON avoids a second encoding.
     comma = b"" if body == b"{}" else b","
     whole = body[:-1] + comma + b'"e2e_response_pk":"' + spoken + b'"}'
     nonce = os.urandom(NONCE)
-    # Images are packed already: trying again would hold up an event loop for nothing.
+    # Images are compressed already: trying again would block the event loop for nothing.
     packed = gzip.compress(whole, 1 if len(whole) < _LARGE else 0, mtime=0)
     locked = ChaCha20Poly1305(_key(secret, ciphertext, _REQUEST)).encrypt(nonce, packed, None)
     return SealedRequest(ciphertext + nonce + locked, key)
@@ -178,22 +178,22 @@ def _machine_key(public_key: str) -> MLKEM768PublicKey:
 
     raw = from_base64(public_key)
     if len(raw) != PUBLIC_KEY:
-        raise SealBrokenError("a machine's key is no ML-KEM-768 key")
+        raise SealBrokenError("a machine's key is not an ML-KEM-768 key")
     try:
         return MLKEM768PublicKey.from_public_bytes(raw)
     except ValueError:
-        raise SealBrokenError("a machine's key is no ML-KEM-768 key") from None
+        raise SealBrokenError("a machine's key is not an ML-KEM-768 key") from None
 
 
 def _unpacked(packed: bytes, limit: int) -> bytes:
-    """Unpack gzip, but no more of it than an answer can be."""
+    """Decompress gzip, up to ``limit`` bytes."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
         plain = unpacking.decompress(packed, limit)
     except zlib.error:
-        raise SealBrokenError("an opened reply is not packed as it should be") from None
+        raise SealBrokenError("a decrypted reply is not valid gzip") from None
     if unpacking.unconsumed_tail:
-        raise SealBrokenError(f"an opened reply unpacks to more than {limit:,} bytes")
+        raise SealBrokenError(f"a decrypted reply decompresses to more than {limit:,} bytes")
     if not unpacking.eof or unpacking.unused_data:
-        raise SealBrokenError("an opened reply is not packed as it should be")
+        raise SealBrokenError("a decrypted reply is not valid gzip")
     return plain

@@ -1,7 +1,7 @@
-"""A login that stays: made once with ``chutes-connect login``, then found by every client without a variable set.
+"""A stored login: created once with ``chutes-connect login``, then used by every client without a variable set.
 
-:mod:`.store` keeps it, readable by its owner alone; :mod:`.renew` has it renewed, one at a time across threads and
-processes; :mod:`.pkce`, :mod:`.loopback` and :mod:`.browser` make it, and need the extra ``cli``.
+:mod:`.store` keeps it, readable only by its owner; :mod:`.renew` renews it, one renewal at a time across threads and
+processes; :mod:`.pkce`, :mod:`.loopback` and :mod:`.browser` create it, and need the extra ``cli``.
 
 >>> import tempfile
 >>> from chutes_core.auth import Secret

@@ -1,4 +1,4 @@
-"""Wait for the answer to a sign-in, wherever it comes from: the browser on this machine, or a pasted line."""
+"""Wait for the answer to a sign-in, from the browser on this machine or from a pasted line."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def await_code(
     paste: TextIO | None = None,
     seconds: float = SECONDS,
 ) -> Secret:
-    """Bring the user to the consent page and return the code that comes back.
+    """Send the user to the consent page and return the code that comes back.
 
     Args:
-        sign_in: The attempt.
-        show: Brings the address before the user, once it can be answered.
-        note: Is told of answers that were not used.
-        must_listen: Give up where a browser on this machine could not come back; else a pasted answer will do.
-        paste: Take the answer from lines typed or pasted here.
-        seconds: How long to wait.
+        sign_in: The sign-in attempt.
+        show: Called with the URL for the user, once an answer can be received.
+        note: Called with a message about each answer that was not used.
+        must_listen: Fail if a browser on this machine could not return the answer; otherwise a pasted one will do.
+        paste: Read the answer from lines typed or pasted here.
+        seconds: The timeout.
 
     Raises:
-        LoginError: Access was denied, or no answer came.
+        LoginError: Access was denied, or no answer arrived.
     """
     answers: queue.Queue[Answer | None] = queue.Queue()
     with ExitStack() as stack:
@@ -52,7 +52,7 @@ def await_code(
             if must_listen or paste is None:
                 raise
             listens = False
-            note(f"Only a pasted answer can be taken. {error}")
+            note(f"Only a pasted answer will work. {error}")
         if paste is not None:
             _read_lines(paste, lambda line: answers.put(sign_in.read(line) if line is not None else None))
         show(sign_in.url)
@@ -68,7 +68,7 @@ def _first_of_ours(
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         try:
-            # In short waits, or Ctrl-C would not be heard on Windows.
+            # In short waits, or Ctrl-C would not work on Windows.
             answer = answers.get(timeout=min(left, 0.5))
         except queue.Empty:
             continue
@@ -79,18 +79,18 @@ def _first_of_ours(
             return answer
         else:
             note(answer.problem)
-    raise LoginError(f"No answer came within {seconds:.0f} s. Run chutes-connect login again.")
+    raise LoginError(f"No answer arrived within {seconds:.0f} s. Run chutes-connect login again.")
 
 
 def _read_lines(source: TextIO, take: Callable[[str | None], object]) -> None:
-    """Hand over lines from a thread that nobody needs to end."""
+    """Pass lines to ``take`` from a daemon thread."""
     try:
         descriptor: int | None = source.fileno()
     except (OSError, io.UnsupportedOperation):
         descriptor = None
 
     def read() -> None:
-        # Not through the text file: a thread that waits inside one, with its lock, breaks the interpreter's end.
+        # Not through the text file: a thread blocked inside one holds its lock, which breaks interpreter shutdown.
         held = b""
         while descriptor is not None and (block := os.read(descriptor, 4096)):
             *lines, held = (held + block).split(b"\n")

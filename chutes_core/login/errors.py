@@ -1,4 +1,4 @@
-"""What can go wrong with a login."""
+"""Exceptions of the login."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["CannotListenError", "LoginEndedError", "LoginError"]
 
 
 class LoginError(ConfigurationError):
-    """Signing in, or using a stored login, did not work; the message says what to do."""
+    """Signing in or using a stored login failed; the message says what to do."""
 
 
 class LoginEndedError(LoginError, MissingKeyError):
-    """The stored login is over and cannot be renewed: sign in again. Nothing was sent with it."""
+    """The stored login has ended and cannot be renewed: sign in again. Nothing was sent with it."""
 
 
 class CannotListenError(LoginError):
-    """The redirect address is taken, or not on this machine."""
+    """The redirect address is in use, or not on this machine."""

@@ -1,6 +1,6 @@
-"""The system's keyring, for the secrets of a login. Its package is the user's to install.
+"""Store the secrets of a login in the system's keyring. The ``keyring`` package is optional.
 
-As in the store, what handles the plain text of a token gives its objection back instead of raising it.
+As in the store, functions that handle the plain text of a token return errors instead of raising them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _keyring() -> _Keyring | LoginError:
     try:
         return cast("_Keyring", import_module("keyring"))
     except ImportError:
-        return LoginError("The login is in the system's keyring, which needs a package: pip install keyring")
+        return LoginError("Using the system's keyring needs a package: pip install keyring")
 
 
 def _keyring_failed(error: Exception) -> LoginError:
@@ -41,19 +41,19 @@ def _keyring_failed(error: Exception) -> LoginError:
 
 
 def to_keyring(login: StoredLogin) -> LoginError | None:
-    """Keep the secrets of a login."""
+    """Store the secrets of a login."""
     keyring = _keyring()
     if isinstance(keyring, LoginError):
         return keyring
     try:
         keyring.set_password(_NAME, login.service, json.dumps(secrets_of(login)))
-    except Exception as error:  # every backend has errors of its own
+    except Exception as error:  # every backend has its own errors
         return _keyring_failed(error)
     return None
 
 
 def from_keyring(login: StoredLogin) -> StoredLogin | LoginError:
-    """Put its secrets back into a login."""
+    """Return the login with its secrets."""
     keyring = _keyring()
     if isinstance(keyring, LoginError):
         return keyring
@@ -73,7 +73,7 @@ def _secret(found: object, name: str) -> Secret | None:
 
 
 def forget(service: str) -> None:
-    """Remove what is kept for a service."""
+    """Remove the secrets of a service."""
     keyring = _keyring()
     if not isinstance(keyring, LoginError):
         with suppress(Exception):  # it may have been removed there by hand

@@ -1,4 +1,4 @@
-"""One at a time, across threads and processes: a lock on a file, which the system takes back from the dead."""
+"""A file lock across threads and processes, which the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _PATIENCE = 60.0
 
 @contextmanager
 def locked(path: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
-    """Hold the lock on a file, which stays behind, empty: who waits for a removed file waits for nobody.
+    """Hold the lock on a file. The empty file is left in place: others may be waiting on it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "lock"):
     ...     (Path(folder) / "lock").exists()
     True
     """
-    # Each holder has the file open for itself, so the system's lock keeps threads apart as it does processes.
+    # Each holder opens the file separately, so the system's lock excludes threads as well as processes.
     with _opened(path) as file:
         deadline = time.monotonic() + patience
-        # Polled, since a holder that was stopped (Ctrl-Z) would be waited for without end.
+        # Polled, because a holder that was suspended (Ctrl-Z) would be waited for forever.
         while not _try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise LoginError(
@@ -56,7 +56,7 @@ def _opened(path: Path) -> BinaryIO:
     except OSError as error:
         problem = error.strerror or error
     raise LoginError(
-        f"The login cannot be locked, since {path} cannot be written ({problem}), and so neither renewed nor replaced. "
+        f"The login cannot be locked, renewed or replaced, because {path} is not writable ({problem}). "
         "Make that file writable, or set CHUTES_CONFIG_DIR to another folder."
     )
 
@@ -70,8 +70,8 @@ def _try_lock(descriptor: int) -> bool:
     except OSError as error:
         if error.errno not in _HELD:
             raise LoginError(
-                f"The login cannot be locked ({error.strerror or error}), as in some folders of other machines. "
-                "Set CHUTES_CONFIG_DIR to a folder of this machine."
+                f"The login cannot be locked ({error.strerror or error}), which some network folders do not support. "
+                "Set CHUTES_CONFIG_DIR to a local folder."
             ) from None
         return False
     return True

@@ -1,4 +1,4 @@
-"""The little server on this machine that the browser comes back to with the answer."""
+"""A small local server that receives the browser's redirect with the answer."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Loopback:
     """Listen at the redirect address while the ``with`` block runs.
 
     Args:
-        redirect_uri: An http address of this machine, with its port.
-        read: What to make of an address that the browser was sent to.
-        take: Is given every answer, those of other sign-ins too; called from another thread.
+        redirect_uri: An http address on this machine, with its port.
+        read: Parses the URL that the browser was redirected to.
+        take: Called with every answer, including those of other sign-ins, from another thread.
     """
 
     def __init__(self, redirect_uri: str, read: Callable[[str], Answer], take: Callable[[Answer], object]) -> None:
@@ -67,14 +67,14 @@ class Loopback:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    # Browsers open connections ahead of need and leave them idle: none may hold up the one with the answer.
+    # Browsers open spare connections and leave them idle; none may block the one with the answer.
     daemon_threads = True
     block_on_close = False
-    # On Windows this would let two programs listen at the same port.
+    # On Windows this would let two programs listen on the same port.
     allow_reuse_address = os.name != "nt"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a browser that hangs up is no concern of the terminal's."""
+        """Stay silent: a browser that hangs up should not print to the terminal."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         if parts.path != self.answer_path:
-            return self._show(404, "Nothing here", "This address only takes the answer to a sign-in.")
+            return self._show(404, "Nothing here", "This address only receives the answer to a sign-in.")
         answer = self.judge(self.path)
         if answer.code is not None:
             return self._show(200, "Chutes has answered", "You can close this window and go back to the terminal.")
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep the addresses, and the codes in them, out of the terminal."""
+        """Keep the URLs, and the codes in them, out of the terminal."""
 
 
 def _address(redirect_uri: str) -> tuple[str, int, str]:
@@ -122,7 +122,7 @@ def _address(redirect_uri: str) -> tuple[str, int, str]:
         host = port = None
     if host not in _HOSTS or not port or parts.scheme != "http":
         raise CannotListenError(
-            f"The redirect address must be on this machine and name a port, as http://127.0.0.1:1456/oauth-callback, "
+            f"The redirect address must be on this machine, with a port, such as http://127.0.0.1:1456/oauth-callback, "
             f"not {redirect_uri!r}. Otherwise run `chutes-connect login --no-browser`."
         )
     return ("127.0.0.1" if host == "localhost" else host), port, parts.path or "/"
@@ -131,8 +131,8 @@ def _address(redirect_uri: str) -> tuple[str, int, str]:
 def _not_listening(host: str, port: int, error: OSError) -> CannotListenError:
     if error.errno in (errno.EADDRINUSE, errno.EACCES):
         return CannotListenError(
-            f"Port {port} of {host} is in use, perhaps by another `chutes-connect login`. End that program; or set "
-            "CHUTES_OAUTH_REDIRECT_URI to another address that your app is registered with; or run "
+            f"Port {port} of {host} is in use, perhaps by another `chutes-connect login`. Stop that program, or set "
+            "CHUTES_OAUTH_REDIRECT_URI to another address that your app is registered with, or run "
             "`chutes-connect login --no-browser` and paste the answer."
         )
-    return CannotListenError(f"Cannot listen at {host}:{port} ({error.strerror or error}).")
+    return CannotListenError(f"Cannot listen on {host}:{port} ({error.strerror or error}).")

@@ -1,6 +1,6 @@
-"""Sign in with Chutes: the steps of OAuth 2.0 with PKCE, without the network.
+"""Sign in with Chutes: the steps of OAuth 2.0 with PKCE.
 
-Needs authlib, of the extra ``cli``.
+Needs authlib, from the extra ``cli``.
 
 >>> app = OAuthApp("cid_0123", Secret("csc_4567"))
 >>> sign_in = SignIn("https://api.chutes.ai", app)
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class _OAuth(Protocol):
-        """What is used of authlib's client, which has no types of its own."""
+        """The part of authlib's client used here; authlib is untyped."""
 
         def create_authorization_url(self, url: str, *, state: str, code_verifier: str) -> tuple[str, str]: ...
 
@@ -43,13 +43,13 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class OAuthApp:
-    """The app that asks, as it is registered at the service.
+    """The OAuth app, as registered with the service.
 
     Attributes:
         client_id: Its id.
-        client_secret: Its secret: signing in works without, renewing does not.
-        redirect_uri: Where the browser comes back to; registered in this very spelling.
-        scope: What is asked for.
+        client_secret: Its secret: signing in works without it, renewing does not.
+        redirect_uri: Where the browser returns to; must match the registration exactly.
+        scope: The requested scopes.
     """
 
     client_id: str
@@ -68,8 +68,8 @@ class OAuthApp:
         client_id = _first(env, "CHUTES_CLIENT_ID", "CHUTES_OAUTH_CLIENT_ID")
         if not client_id:
             raise LoginError(
-                "To sign in through the browser takes an app of yours that Chutes knows: create one in your account "
-                f"there with the redirect address {_first(env, 'CHUTES_OAUTH_REDIRECT_URI') or REDIRECT_URI}, and set "
+                "Signing in through the browser needs an app registered with Chutes: create one in your account there "
+                f"with the redirect address {_first(env, 'CHUTES_OAUTH_REDIRECT_URI') or REDIRECT_URI}, and set "
                 "CHUTES_CLIENT_ID and CHUTES_CLIENT_SECRET. Or store an API key: chutes-connect login --api-key"
             )
         return cls(
@@ -90,12 +90,12 @@ def _first_secret(env: Mapping[str, str], *names: str) -> Secret | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back from the browser.
+    """The answer from the browser.
 
     Attributes:
-        code: The code, when access was granted.
-        problem: Else what is wrong, in a sentence.
-        ours: Whether it answers this very sign-in, and so ends it.
+        code: The code, if access was granted.
+        problem: Otherwise what is wrong, as a sentence.
+        ours: Whether it belongs to this sign-in, and so ends it.
     """
 
     code: Secret | None = None
@@ -104,11 +104,11 @@ class Answer:
 
 
 class SignIn:
-    """One attempt to sign in: its address for the browser, and what to make of the answer.
+    """One sign-in attempt: builds the URL for the browser and reads the answer.
 
     Args:
-        service: The management address.
-        app: The app that asks.
+        service: The management URL.
+        app: The OAuth app.
     """
 
     def __init__(self, service: str, app: OAuthApp) -> None:
@@ -121,17 +121,17 @@ class SignIn:
         )
 
     def read(self, answer: str) -> Answer:
-        """Read the address that the browser was sent back to, or the bare code from it."""
+        """Read the URL that the browser was redirected to, or just the code from it."""
         answer = answer.strip().strip("'\"")
         if "=" not in answer and "/" not in answer:
-            # Only its owner can have typed it, and it is worth nothing without the verifier that is kept here.
+            # Only the user can have typed it, and it is worthless without the verifier kept here.
             return Answer(Secret(answer)) if answer else Answer(problem="Nothing was given.", ours=False)
         address = answer.partition("#")[0]
         given = dict(parse_qsl(address.partition("?")[2] or address))
-        # On an error the service may leave the state out; a wrong one is never ours.
+        # On an error the service may omit the state; a wrong one is never ours.
         if given.get("state", self._state if "error" in given else "") != self._state:
             return Answer(
-                problem="This answer belongs to another sign-in (its state is not ours), so it was not used.",
+                problem="This answer belongs to another sign-in (its state does not match), so it was not used.",
                 ours=False,
             )
         if "error" in given:
@@ -141,11 +141,11 @@ class SignIn:
         return Answer(Secret(given["code"]))
 
     def finish(self, code: Secret, *, keeper: Keeper = "file", now: float | None = None) -> StoredLogin:
-        """Trade the code for a login.
+        """Exchange the code for a login.
 
         Raises:
-            LoginError: The service does not take it.
-            APIError: The service could not be asked.
+            LoginError: The service rejected it.
+            APIError: The service could not be reached.
         """
         outcome = self._trade(code)
         del code
@@ -186,7 +186,7 @@ def _start(app: OAuthApp) -> tuple[_OAuth, Secret, str]:
         problem = LoginError(f"Signing in through the browser is an extra ({error}): pip install 'chutes-connect[cli]'")
     else:
         oauth = OAuth2Client(
-            None,  # no session: only what needs no network is used of it
+            None,  # no session: only its offline parts are used
             client_id=app.client_id,
             redirect_uri=app.redirect_uri,
             scope=app.scope,
@@ -199,7 +199,7 @@ def _start(app: OAuthApp) -> tuple[_OAuth, Secret, str]:
 def _check_transport(service: str) -> None:
     parts = urlsplit(service)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-        raise LoginError(f"Tokens are not sent in the clear: {service} must be an https address.")
+        raise LoginError(f"Tokens are not sent unencrypted: {service} must be an https address.")
 
 
 def _refused(error: str, description: str) -> str:
@@ -207,15 +207,15 @@ def _refused(error: str, description: str) -> str:
     if error == "access_denied":
         return f"Access was denied in the browser ({said}). Nothing was stored."
     if error == "invalid_scope":
-        return f"The app may not ask for this ({said}). Change CHUTES_OAUTH_SCOPES or the app's registration."
+        return f"The app may not request these scopes ({said}). Change CHUTES_OAUTH_SCOPES or the app's registration."
     return f"The service refused ({said})."
 
 
 def _not_traded(refusal: Refusal) -> LoginError:
     if refusal.error == "invalid_grant":
         return LoginError(
-            f"The service does not take this code ({refusal}). A code is good once and for ten minutes, and only for "
-            "the sign-in that it was made for. Run chutes-connect login again."
+            f"The service rejected this code ({refusal}). A code is valid once, for ten minutes, and only for the "
+            "sign-in that it was issued for. Run chutes-connect login again."
         )
     if refusal.error == "invalid_client":
         return LoginError("The service does not know this client id and secret. Check CHUTES_CLIENT_ID and _SECRET.")

@@ -1,7 +1,7 @@
-"""Have a stored login at hand that is good now: renewed by one, used by all.
+"""Return a valid stored login, renewing it if needed: one thread renews for all.
 
-The service replaces both tokens at each renewal and takes a used one never again. So one thread of one process
-renews; the others wait for it and read what it stored, and the new pair is on disk before anybody uses it.
+The service replaces both tokens at each renewal and never accepts a used refresh token again. So one thread of one
+process renews; the others wait and read what it stored, and the new pair is on disk before it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chutes_core.login.tokens import Grant, Refusal, request_tokens
 __all__ = ["current_login"]
 
 MARGIN = 60.0
-"""A token is renewed so many seconds before its end: a call that begins with it must not outlive it at once."""
+"""Seconds before expiry at which a token is renewed, so that a call does not start with one about to expire."""
 
 _AGAIN = "Sign in again: chutes-connect login"
 
@@ -27,30 +27,30 @@ _AGAIN = "Sign in again: chutes-connect login"
 def current_login(
     store: LoginStore, *, refused: Secret | None = None, now: Callable[[], float] = time.time
 ) -> StoredLogin | None:
-    """Return the stored login, renewed where its token is about to end or was refused; None without one.
+    """Return the stored login, renewed if its token is about to expire or was rejected; None if there is none.
 
     Args:
-        store: Where it is kept.
-        refused: A token that the service did not take, although it seemed good.
+        store: The store of the login.
+        refused: A token that the service rejected although it seemed valid.
         now: The clock, in seconds since 1970.
 
     Raises:
-        LoginEndedError: It is over and cannot be renewed.
-        LoginError: It cannot be read, or not be renewed with this app's credentials.
-        APIError: The service could not be asked.
+        LoginEndedError: It has ended and cannot be renewed.
+        LoginError: It cannot be read, or not renewed with this app's credentials.
+        APIError: The service could not be reached.
     """
     login = store.load()
     if login is None or _as_it_is(login, refused, now()):
         return login
     with store.exclusive():
-        login = store.load()  # another may have renewed it while we waited
+        login = store.load()  # may have been renewed while we waited
         if login is None or _as_it_is(login, refused, now()):
             return login
         return _renewed(store, login, refused, now)
 
 
 def _as_it_is(login: StoredLogin, refused: Secret | None, now: float) -> bool:
-    """Whether a login is to be used as it stands, since it is good or nothing can be done."""
+    """Return whether to use a login as is, because it is valid or cannot be renewed."""
     if login.access == refused:
         return not login.renewable
     left = login.good_for(now)
@@ -76,16 +76,16 @@ def _renewed(store: LoginStore, login: StoredLogin, refused: Secret | None, now:
         return login
     spent = isinstance(outcome, Refusal) and outcome.error == "invalid_grant"
     if spent:
-        store.save(replace(login, refresh=None))  # no second try with a token that is dead
+        store.save(replace(login, refresh=None))  # never retry with a dead token
     if login.good_for(now()) > 0 and login.access != refused:
-        return login  # the old token still has some seconds
+        return login  # the old token is valid for some more seconds
     if isinstance(outcome, APIError):
         raise outcome
     raise _over(login, outcome) if spent else _not_renewed(outcome)
 
 
 def after(login: StoredLogin, grant: Grant, now: float) -> StoredLogin:
-    """Put a new pair into a login."""
+    """Return the login with a new pair of tokens."""
     return replace(
         login,
         access=grant.access,
@@ -98,16 +98,16 @@ def after(login: StoredLogin, grant: Grant, now: float) -> StoredLogin:
 def _why_over(login: StoredLogin) -> str:
     if login.client_secret is None:
         return (
-            "Your login has ended: it was made without the app's client secret, and the service renews nothing without "
-            f"it. {_AGAIN} (with CHUTES_CLIENT_SECRET set, it will renew itself)."
+            "Your login has ended: it was made without the app's client secret, which the service requires for "
+            f"renewal. {_AGAIN} (with CHUTES_CLIENT_SECRET set, it renews itself)."
         )
     return f"Your login has ended and cannot be renewed. {_AGAIN}"
 
 
 def _over(login: StoredLogin, refusal: Refusal) -> LoginEndedError:
     return LoginEndedError(
-        f"Your login has ended: the service does not take its refresh token any more ({refusal}). It is good once "
-        "and for 30 days, so it is too old, was revoked, or somebody else has used it. If the last is possible, "
+        f"Your login has ended: the service no longer accepts its refresh token ({refusal}). A refresh token is valid "
+        "once, for 30 days, so it is too old, was revoked, or was used by someone else. If the last is possible, "
         f"revoke the app's access in your account at Chutes. {_AGAIN}"
     )
 

@@ -1,7 +1,7 @@
-"""Where a login is kept: a file that its owner alone can read, or the system's keyring.
+"""Storage of a login: a file that only its owner can read, or the system's keyring.
 
-There is one login for each service (each management address), so that a login at the embedded Chutes neither
-replaces yours nor is ever sent to the service.
+There is one login per service (management URL), so a login with the embedded Chutes neither replaces yours nor is ever
+sent to the service.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ROOM = 16_384
 
 
 class LoginStore:
-    """The place of one service's login.
+    """The stored login of one service.
 
     Args:
-        service: The management address.
-        folder: Where the files are; by default ``CHUTES_CONFIG_DIR``, or the platform's folder for settings.
+        service: The management URL.
+        folder: The folder of the files; by default ``CHUTES_CONFIG_DIR``, or the platform's settings folder.
     """
 
     def __init__(self, service: str = MANAGEMENT_URL, *, folder: str | os.PathLike[str] | None = None) -> None:
@@ -48,19 +48,19 @@ class LoginStore:
         return f"LoginStore({self.service!r}, folder={str(self.folder)!r})"
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep every other thread and process from renewing or replacing the login meanwhile.
+        """Lock out every other thread and process that would renew or replace the login.
 
         Raises:
-            LoginError: The folder cannot be written, or another program holds the lock and does not end.
+            LoginError: The folder is not writable, or another program keeps holding the lock.
         """
         _make_folder(self.folder)
         return locked(self.path.with_suffix(".lock"))
 
     def load(self) -> StoredLogin | None:
-        """Return the login; None where there is none.
+        """Return the login; None if there is none.
 
         Raises:
-            LoginError: There is a file, and it cannot be used.
+            LoginError: The file exists but is unusable.
         """
         found = _read(self.path)
         if isinstance(found, StoredLogin) and found.keeper == "keyring":
@@ -70,7 +70,7 @@ class LoginStore:
         return found
 
     def save(self, login: StoredLogin) -> None:
-        """Keep a login, whole or not at all.
+        """Store a login atomically.
 
         Raises:
             LoginError: It could not be written.
@@ -90,13 +90,13 @@ class LoginStore:
         return isinstance(found, StoredLogin) and found.keeper == "keyring"
 
     def check_writable(self) -> None:
-        """Find out whether :meth:`save` could write, before a renewal uses up the old token."""
+        """Check that :meth:`save` can write, before a renewal uses up the old token."""
         _make_folder(self.folder)
         name = ""
         try:
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.folder)
             with open(handle, "wb") as file:
-                # A full disk still takes an empty file: what shows is whether there is room for what will come.
+                # A full disk still accepts an empty file, so check for enough room.
                 file.write(os.urandom(_ROOM))
                 file.flush()
                 os.fsync(file.fileno())
@@ -109,7 +109,7 @@ class LoginStore:
         raise _unwritable(self.path, reason)
 
     def delete(self) -> None:
-        """Forget the login, and what a program left that was killed while it wrote one."""
+        """Delete the login, and temporary files of programs killed while writing one."""
         if self._in_keyring():
             forget(self.service)
         self.path.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ class LoginStore:
 
 
 def default_folder(env: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of the environment, else the platform's own for a user's settings.
+    """Return the folder from the environment, else the platform's user settings folder.
 
     >>> default_folder({"CHUTES_CONFIG_DIR": "here"}).name
     'here'
@@ -143,12 +143,12 @@ def _make_folder(folder: Path) -> None:
 
 def _unwritable(path: Path, reason: object) -> LoginError:
     return LoginError(
-        f"The login cannot be kept at {path} ({reason}). Make the folder writable, or set {FOLDER_VARIABLE} to another."
+        f"The login cannot be stored at {path} ({reason}). Make its folder writable, or set {FOLDER_VARIABLE}."
     )
 
 
-# A traceback may show the variables of every frame it passes. So what handles the plain text of a token gives its
-# objection back instead of raising it.
+# A traceback may show the variables of every frame it passes. So functions that handle the plain text of a token return
+# errors instead of raising them.
 
 
 def _read(path: Path) -> StoredLogin | LoginError | None:
@@ -176,8 +176,8 @@ def _make_private(path: Path) -> None:
     with suppress(OSError):
         path.chmod(0o600)
     warnings.warn(
-        f"Other users of this machine could read the login at {path}, and now cannot. If any of them may have: "
-        "`chutes-connect logout`, and sign in again.",
+        f"Other users of this machine could read the login at {path}; this is now fixed. If one of them may have read "
+        "it, run `chutes-connect logout` and sign in again.",
         ChutesWarning,
         stacklevel=4,
     )
@@ -186,12 +186,12 @@ def _make_private(path: Path) -> None:
 def _write(path: Path, login: StoredLogin) -> LoginError | None:
     temporary = ""
     try:
-        # In the same folder, because only within one file system is the replacement atomic. mkstemp's mode is 0600.
+        # In the same folder, because the replacement is atomic only within one file system. mkstemp's mode is 0600.
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with open(handle, "w", encoding="utf-8") as file:
             json.dump({"version": _VERSION, **to_json(login)}, file)
             file.flush()
-            os.fsync(file.fileno())  # the old pair is worthless by now: this one must survive a crash
+            os.fsync(file.fileno())  # the old pair is already void: the new one must survive a crash
         os.replace(temporary, path)
         _settle(path.parent)
     except OSError as error:
@@ -202,7 +202,7 @@ def _write(path: Path, login: StoredLogin) -> LoginError | None:
 
 
 def _settle(folder: Path) -> None:
-    """Have a replacement on the disk too, where the system can do that for a folder."""
+    """Flush a replacement to disk, if the system supports that for a folder."""
     if os.name != "posix":
         return
     with suppress(OSError):
@@ -214,6 +214,6 @@ def _settle(folder: Path) -> None:
 
 
 def _remove(name: str) -> None:
-    """Remove a file that may be there."""
+    """Remove a file if it exists."""
     with suppress(OSError):
         os.unlink(name)

@@ -1,4 +1,4 @@
-"""Talk to the service's token pages: trade a code or a refresh token for a pair, revoke, ask whose a token is."""
+"""The service's token endpoints: exchange a code or refresh token for a pair, revoke, look up a token's user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the token page gives."""
+    """A successful response of the token endpoint."""
 
     access: Secret
     expires_in: float
@@ -27,7 +27,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What it says instead, by OAuth's names: ``invalid_grant`` and so on."""
+    """An OAuth error response: ``invalid_grant`` and so on."""
 
     error: str
     description: str = ""
@@ -37,7 +37,7 @@ class Refusal:
 
 
 def request_tokens(service: str, form: Mapping[str, Secret | str]) -> Grant | Refusal | APIError:
-    """Ask for a pair of tokens. Nothing is raised, so that no traceback passes the frames that hold them."""
+    """Request a pair of tokens. Errors are returned, so that no traceback passes the frames that hold the tokens."""
     reply = _post(f"{service}/idp/token", form)
     if isinstance(reply, APIError):
         return reply
@@ -45,14 +45,14 @@ def request_tokens(service: str, form: Mapping[str, Secret | str]) -> Grant | Re
     body = _object(content)
     if status == 200:
         grant = _grant(body)
-        return grant or failure(Kind.MALFORMED, "the token page gave no token", status_code=status)
+        return grant or failure(Kind.MALFORMED, "the token endpoint returned no token", status_code=status)
     if status in (400, 401) and isinstance(body.get("error"), str):
         return Refusal(redact(str(body["error"])), redact(str(body.get("error_description") or "")))
     return error_from_response(status, content)
 
 
 def revoke(service: str, token: Secret) -> APIError | None:
-    """Have the service forget a token; give back what prevented it."""
+    """Revoke a token; return the error, if any."""
     reply = _post(f"{service}/idp/token/revoke", {"token": token})
     if isinstance(reply, APIError):
         return reply
@@ -60,7 +60,7 @@ def revoke(service: str, token: Secret) -> APIError | None:
 
 
 def user_of(service: str, access: Secret) -> str:
-    """Return whose a token is; empty where the service does not say."""
+    """Return the user name of a token; empty if the service does not say."""
     reply = _send("GET", f"{service}/idp/userinfo", {}, access)
     name = _object(reply[1]).get("username") if not isinstance(reply, APIError) and reply[0] == 200 else None
     return name if isinstance(name, str) and name.isprintable() else ""

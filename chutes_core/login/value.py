@@ -15,18 +15,18 @@ Keeper = Literal["file", "keyring"]
 
 @dataclass(frozen=True, slots=True)
 class StoredLogin:
-    """A login as it is kept.
+    """A stored login.
 
     Attributes:
-        service: The management address that it is for.
-        access: The key, or the token that calls are made with.
-        expires_at: When the token ends, in seconds since 1970; a key does not end.
-        refresh: The token that buys the next pair, once.
+        service: The management URL that it is for.
+        access: The API key, or the access token.
+        expires_at: When the token expires, in seconds since 1970; None for a key.
+        refresh: The refresh token, valid once.
         client_id: The app that signed in; empty for a key.
-        client_secret: Its secret, without which the service renews nothing.
-        scope: What the token may do.
-        user: Whose it is, where the service said so.
-        keeper: What the secrets are in: the file itself, or the system's keyring.
+        client_secret: The app's secret, required for renewal.
+        scope: The scopes of the token.
+        user: The user name, if the service returned it.
+        keeper: Where the secrets are: in the file itself, or in the system's keyring.
     """
 
     service: str
@@ -41,21 +41,21 @@ class StoredLogin:
 
     @classmethod
     def of_key(cls, service: str, key: Secret, keeper: Keeper = "file") -> StoredLogin:
-        """Make the login that consists of an API key."""
+        """Create a login that consists of an API key."""
         return cls(service, key, keeper=keeper)
 
     @property
     def is_key(self) -> bool:
-        """Whether this is an API key, which neither ends nor renews."""
+        """Whether this is an API key, which neither expires nor renews."""
         return not self.client_id
 
     @property
     def renewable(self) -> bool:
-        """Whether the service would renew it."""
+        """Whether it can be renewed."""
         return self.refresh is not None and self.client_secret is not None
 
     def good_for(self, now: float) -> float:
-        """Seconds until the token ends."""
+        """Return the seconds until the token expires."""
         return float("inf") if self.expires_at is None else self.expires_at - now
 
 
@@ -64,7 +64,7 @@ _SECRET = ("access", "refresh", "client_secret")
 
 
 def from_json(row: Mapping[str, object]) -> StoredLogin | None:
-    """Read a login; None if it is none. Where the keyring holds the secrets, they are yet to come."""
+    """Read a login; None if invalid. Secrets held by the keyring are not filled in."""
     texts = {name: value for name in (*_PLAIN, *_SECRET) if isinstance(value := row.get(name) or "", str)}
     ends, keeper = row.get("expires_at"), texts.get("keeper")
     if len(texts) < len(_PLAIN + _SECRET) or not isinstance(ends, int | float | None):
@@ -86,13 +86,13 @@ def from_json(row: Mapping[str, object]) -> StoredLogin | None:
 
 
 def secrets_of(login: StoredLogin) -> dict[str, str]:
-    """Return the plain text of its secrets: for where they are kept, and nowhere else."""
+    """Return the plain text of its secrets, only for storing them."""
     held = {name: cast("Secret | None", getattr(login, name)) for name in _SECRET}
     return {name: secret.get_secret_value() for name, secret in held.items() if secret is not None}
 
 
 def to_json(login: StoredLogin) -> dict[str, object]:
-    """Write a login down; where the keyring holds its secrets, without them."""
+    """Return a login as JSON, without the secrets if the keyring holds them."""
     row: dict[str, object] = {name: getattr(login, name) for name in _PLAIN}
     row["expires_at"] = login.expires_at
     return row | (secrets_of(login) if login.keeper == "file" else {})

@@ -189,7 +189,7 @@ def test_a_replayed_answer(desk: Desk) -> None:
     command.paste(code)
     status, _, err = command.end()
     assert status == 3
-    assert "does not take this code" in err
+    assert "rejected this code" in err
     assert desk.store.load() is None
 
 
@@ -235,7 +235,7 @@ def test_a_refresh_token_that_is_lost(desk: Desk, how: str) -> None:
         desk.server.clock.advance(31 * 24 * 3600)
     desk.store.save(replace(login, expires_at=time.time() - 1))
     with ChutesClient() as client:
-        with pytest.raises(LoginEndedError, match="somebody else has used it"):
+        with pytest.raises(LoginEndedError, match="was used by someone else"):
             client.chat(HELLO, model=MODEL)
         sign_in(desk)
         assert client.chat(HELLO, model=MODEL).content
@@ -249,7 +249,7 @@ def test_an_expired_code(desk: Desk) -> None:
     answer = attempt.read(desk.browser.current_url)
     assert isinstance(answer.code, Secret)
     desk.server.clock.advance(601)
-    with pytest.raises(ValueError, match="good once and for ten minutes"):
+    with pytest.raises(ValueError, match="valid once, for ten minutes"):
         attempt.finish(answer.code)
 
 

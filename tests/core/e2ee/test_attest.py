@@ -39,7 +39,7 @@ def test_the_true_quote_passes() -> None:
 @pytest.mark.parametrize(("number", "key"), [("cd" * 32, KEY), (NUMBER, "another key"), ("", NUMBER + KEY[1:])])
 def test_another_number_or_key_is_refused(number: str, key: str) -> None:
     """The quote was not made for this."""
-    with pytest.raises(ProofError, match="not the one that its quote vouches for"):
+    with pytest.raises(ProofError, match="not the one in its quote"):
         check_binding(Quote.parse(RAW), number, key)
 
 
@@ -123,7 +123,7 @@ def test_what_is_no_evidence_is_refused(value: object) -> None:
 def test_the_embedded_servers_quotes_are_marked() -> None:
     """In the bytes themselves, and a check of the signature refuses them before it needs anything else."""
     assert b"made by the embedded server" in RAW
-    with pytest.raises(ProofError, match="not made by a processor"):
+    with pytest.raises(ProofError, match="not come from a real processor"):
         check_signature(Quote.parse(RAW), "{}", 0)
 
 

@@ -59,7 +59,7 @@ def test_the_signed_parts_are_taken_letter_by_letter() -> None:
 )
 def test_an_answer_of_another_form_is_no_proof(broken: dict[str, Any]) -> None:
     """Without a chain, a signed part or a signature."""
-    with pytest.raises(ProofError, match="the maker's answer"):
+    with pytest.raises(ProofError, match="the vendor's response"):
         fetched(**broken)
 
 

@@ -321,7 +321,7 @@ def test_a_refusal_whose_reason_is_sealed_says_so() -> None:
     """Instead of showing a page of noise."""
     error = failed(Service(script=[detail(400, "QUJD" * 100)]))
     assert error.kind is Kind.BAD_REQUEST
-    assert "its reason is sealed between it and the service" in str(error)
+    assert "its reason is sealed between machine and service" in str(error)
     assert "QUJD" not in str(error)
 
 
@@ -552,13 +552,13 @@ def test_full_verification_refuses_what_no_processor_made(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("UpToDate"))
     service = Service()
     path = sealed_path(service, verify="full", collateral=lambda raw: "{}")
-    with pytest.raises(errors.AttestationError, match="not made by a processor"):
+    with pytest.raises(errors.AttestationError, match="not come from a real processor"):
         planned_with(service, path)
     assert service.sent == []
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [("UpToDate", ""), ("OutOfDate", "its firmware is OutOfDate"), ("", "does not hold: forged")]
+    ("status", "said"), [("UpToDate", ""), ("OutOfDate", "its firmware is OutOfDate"), ("", "is not valid: forged")]
 )
 def test_full_verification_asks_for_the_makers_signature(
     status: str, said: str, monkeypatch: pytest.MonkeyPatch
@@ -587,7 +587,7 @@ def test_collateral_that_cannot_be_had_is_no_proof(monkeypatch: pytest.MonkeyPat
         raise OSError("no route")
 
     service = Service()
-    with pytest.raises(errors.AttestationError, match="could not be had: OSError: no route"):
+    with pytest.raises(errors.AttestationError, match="could not be fetched: OSError: no route"):
         planned_with(service, sealed_path(service, verify="full", collateral=unreachable))
     assert service.sent == []
 

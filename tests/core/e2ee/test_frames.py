@@ -91,7 +91,7 @@ def test_frames_in_another_order_are_an_error() -> None:
     """Each counts the tokens so far, and one that counts fewer than the one before came too late."""
     key, reply = asked()
     lines = sealed_lines(reply)
-    with pytest.raises(SealBrokenError, match="another order"):
+    with pytest.raises(SealBrokenError, match="out of order"):
         read(key, [*lines[:3], *lines[5:7], *lines[3:5], *lines[7:]])
 
 
@@ -118,7 +118,7 @@ def test_a_usage_in_the_clear_that_is_not_the_sealed_one_is_an_error(stated: obj
     """Somebody changed the bill, or the answer."""
     key, reply = asked()
     inside = plain_events()[0]
-    with pytest.raises(SealBrokenError, match="not the sealed one"):
+    with pytest.raises(SealBrokenError, match="differs from the sealed one"):
         read(key, [reply.begin(), event({"usage": stated}), reply.frame(inside)])
 
 
@@ -127,7 +127,7 @@ def test_a_usage_that_no_frame_confirms_is_an_error() -> None:
     key, reply = asked()
     with pytest.raises(SealBrokenError, match="twice"):
         read(key, [reply.begin(), event({"usage": None}), event({"usage": None})])
-    with pytest.raises(SealBrokenError, match="not the sealed one"):
+    with pytest.raises(SealBrokenError, match="differs from the sealed one"):
         read(key, [reply.begin(), event({"usage": None}), reply.frame(b"no event")])
 
 
@@ -175,12 +175,12 @@ def test_a_line_of_another_form_is_an_error(line: bytes) -> None:
 
 
 def test_the_beginning_comes_once_and_first() -> None:
-    """A frame before it, and a second beginning, are errors."""
+    """A frame before it, and a second e2e_init, are errors."""
     key, reply = asked()
     begin = reply.begin()
     with pytest.raises(SealBrokenError, match="before the key"):
         read(key, [reply.frame(b"x")])
-    with pytest.raises(SealBrokenError, match="second beginning"):
+    with pytest.raises(SealBrokenError, match="second e2e_init"):
         read(key, [begin, begin])
 
 

@@ -32,7 +32,7 @@ def test_the_id_of_a_chute_is_a_name_too() -> None:
 def test_a_list_of_models_is_refused_with_the_reason(model: str) -> None:
     """The gateway would have to choose; a fallback of ours does it on this side."""
     for refuse in (lambda: check_name(model), lambda: target(model, CATALOG, verify="binding")):
-        with pytest.raises(RequestRefusedError, match=r"cannot choose among models.*A fallback on this side"):
+        with pytest.raises(RequestRefusedError, match=r"cannot choose among models.*A client-side fallback"):
             refuse()
 
 

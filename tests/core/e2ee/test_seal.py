@@ -93,7 +93,7 @@ def test_a_reply_that_unpacks_to_too_much_is_an_error() -> None:
 @pytest.mark.parametrize(
     "packed",
     [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"more", b""],
-    ids=["not packed", "cut", "with more behind", "empty"],  # not the bytes, which have the time in them
+    ids=["not valid gzip", "cut", "with more behind", "empty"],  # not the bytes, which have the time in them
 )
 def test_a_reply_that_is_not_one_packed_piece_is_an_error(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the machine itself sealed it."""
@@ -101,7 +101,7 @@ def test_a_reply_that_is_not_one_packed_piece_is_an_error(packed: bytes, monkeyp
     monkeypatch.setattr("chutes_local.e2ee_seal.gzip.compress", lambda plain: packed)
     blob = reply.whole(b"{}")
     monkeypatch.undo()
-    with pytest.raises(SealBrokenError, match="not packed"):
+    with pytest.raises(SealBrokenError, match="not valid gzip"):
         key.whole(blob)
 
 
@@ -168,7 +168,7 @@ def test_a_cryptography_without_ml_kem_is_told_apart(monkeypatch: pytest.MonkeyP
 
     module.require_crypto.cache_clear()
     monkeypatch.setattr(mlkem, "MLKEM768PrivateKey", Unable)
-    with pytest.raises(ConfigurationError, match="OpenSSL that knows ML-KEM"):
+    with pytest.raises(ConfigurationError, match="OpenSSL that supports ML-KEM"):
         require_crypto()
 
 

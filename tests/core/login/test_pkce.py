@@ -122,7 +122,7 @@ def test_a_code_that_is_not_taken(server: LocalChutes, how: str) -> None:
         sign_in.finish(code)
     elif how == "expired":
         server.clock.advance(CODE_SECONDS + 1)
-    with pytest.raises(LoginError, match=r"good once and for ten minutes.*chutes-connect login") as caught:
+    with pytest.raises(LoginError, match=r"valid once, for ten minutes.*chutes-connect login") as caught:
         sign_in.finish(code)
     shown = frames(caught.value)
     assert "pkce.py" in shown

@@ -169,7 +169,7 @@ def test_a_refresh_token_that_is_not_taken(signed_in: SignedIn, how: str) -> Non
     elif how == "revoked":
         signed_in.server.oauth.revoke(refresh)
     signed_in.pass_time(31 * 24 * 3600 if how == "expired" else 3601)
-    with pytest.raises(LoginEndedError, match=r"too old, was revoked, or somebody else has used it") as caught:
+    with pytest.raises(LoginEndedError, match=r"too old, was revoked, or was used by someone else") as caught:
         signed_in.current()
     assert not any(token in frames(caught.value) for token in tokens_of(signed_in.first))
     kept = signed_in.store.load()
