@@ -1,4 +1,4 @@
-"""Time limits for models that know nothing of ours: any iterator of parts, blocking or async."""
+"""Timeouts for other providers' models: any iterator of parts, blocking or async."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ P = TypeVar("P")
 
 
 class _Timer:
-    """Which limit comes up next, and how long it is until then."""
+    """Tracks which timeout comes next, and when."""
 
     def __init__(self, limits: TimeLimits, model: str) -> None:
         self._limits = limits
@@ -31,7 +31,7 @@ class _Timer:
         self._kind = Kind.FIRST_TOKEN_TIMEOUT
 
     def left(self) -> float | None:
-        """Seconds until the next limit; None when there is none."""
+        """Return the seconds until the next timeout; None if there is none."""
         now = time.monotonic()
         own = self._limits.gap if self._shown else self._limits.first_token
         choices: list[tuple[float, Kind]] = []
@@ -45,13 +45,13 @@ class _Timer:
         return max(seconds, 0.0)
 
     def took(self, shows: bool) -> None:
-        """A part has been taken, and what came after it was the reader's own time."""
+        """Record that a part was taken; the reader's time after it does not count."""
         self._shown = self._shown or shows
         if shows:
             self._last = time.monotonic()
 
     def late(self) -> APIError:
-        """The limit passed."""
+        """Return the error for the timeout that passed."""
         return failure(self._kind, model=self._model)
 
 
@@ -63,10 +63,10 @@ class _End:
 def bounded(
     parts: Callable[[], Iterator[P]], limits: TimeLimits, *, shows: Callable[[P], bool], model: str
 ) -> Generator[P, None, None]:
-    """Give out the parts of a blocking iterator, or fail when one is late.
+    """Yield the parts of a blocking iterator; raise if one is late.
 
-    A blocking read cannot be interrupted from outside, so it happens in a thread. A thread that is late is left
-    behind: it ends when its own client gives up, or with the next part, and what it brings is not looked at.
+    A blocking read cannot be interrupted from outside, so it runs in a thread. A late thread is abandoned: it ends when
+    its own client times out, or with the next part, which is discarded.
 
     >>> list(bounded(lambda: iter("ab"), TimeLimits(total=5), shows=bool, model="other/model"))
     ['a', 'b']
@@ -113,7 +113,7 @@ def bounded(
 async def abounded(
     parts: Callable[[], AsyncIterator[P]], limits: TimeLimits, *, shows: Callable[[P], bool], model: str
 ) -> AsyncGenerator[P, None]:
-    """Give out the parts of an async iterator, or fail when one is late."""
+    """Yield the parts of an async iterator; raise if one is late."""
     source = parts()
     timer = _Timer(limits, model)
     try:

@@ -1,8 +1,8 @@
-"""One call over several members, as a state machine without I/O and without a clock of its own.
+"""One call over several members, as a state machine without I/O.
 
 A driver asks :meth:`Call.next` what to do (try a member, wait, or give up), does it, and reports back with
-:meth:`Call.first_part`, :meth:`Call.succeeded`, :meth:`Call.failed` or :meth:`Call.cancelled`. All decisions
-are here, so blocking and async drivers of both frameworks cannot differ.
+:meth:`Call.first_part`, :meth:`Call.succeeded`, :meth:`Call.failed` or :meth:`Call.cancelled`. All decisions are made
+here, so the blocking and async drivers of both frameworks cannot differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chutes_core.usage import Usage, cost
 
 __all__ = ["Call", "GiveUp", "Try", "Wait"]
 
-# Failures of a model that will not have passed before the call is over.
+# Failures of a model that will not pass within the call.
 _LASTING = frozenset(
     {Kind.DISABLED, Kind.MODEL_NOT_FOUND, Kind.NOT_CONFIDENTIAL, Kind.OWNER_PAYMENT, Kind.NOT_INCLUDED, Kind.UNEXPECTED}
 )
@@ -33,13 +33,13 @@ _LASTING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask a member, within limits.
+    """Ask a member, within timeouts.
 
     Attributes:
-        member: Whom to ask.
-        limits: How long it may take.
-        restart: A part of another answer was given out before.
-        together: The members whom the name of ``member`` lists; any of them makes the request.
+        member: The member to ask.
+        limits: The timeouts.
+        restart: Whether part of another answer was already delivered.
+        together: The members listed in the name of ``member``; any of them makes the request.
     """
 
     member: Member
@@ -50,14 +50,14 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait, then ask again what to do."""
+    """Wait, then call :meth:`Call.next` again."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Raise."""
+    """Raise ``error``."""
 
     error: ChutesError
 
@@ -66,21 +66,21 @@ class Call:
     """The state of one call.
 
     Args:
-        members: Who can answer, in the given order.
-        policy: The rules.
-        health: What is known of the members; it is told of every outcome.
-        needs: What the request asks of a model.
+        members: The members, in the given order.
+        policy: The fallback policy.
+        health: The health of the members; every outcome is reported to it.
+        needs: What the request requires of a model.
         now: The clock.
-        chance: A random number between 0 and 1.
-        visible: Whether parts are given out as they come; otherwise the answer is given out whole, and an
-            attempt that breaks in the middle was never seen.
-        stats: The service's own statistics, for orders by what is fast just now.
+        chance: Returns a random number between 0 and 1.
+        visible: Whether parts are delivered as they arrive; otherwise the answer is delivered whole, and a failed
+            attempt is never seen.
+        stats: The service's live statistics, for ordering by speed.
 
     Attributes:
-        attempts: What happened so far, in order.
+        attempts: The attempts so far, in order.
         served: The member that answered.
-        first_hop: ``"server"`` where the first request goes to several members at once, ``"member"`` where it does
-            not, and why not where the policy asked for it.
+        first_hop: ``"server"`` if the first request goes to several members at once, otherwise ``"member"``, with the
+            reason if the policy asked for ``"server"``.
 
     >>> from chutes_core.failures import failure
     >>> call = Call([Member("acme/one"), Member("acme/two")], FallbackPolicy(), Health(), now=lambda: 0.0)
@@ -147,13 +147,13 @@ class Call:
 
     @property
     def made(self) -> int:
-        """How many attempts have been made."""
+        """The number of attempts made."""
         return self._made
 
-    # --- what to do --------------------------------------------------------------------------------
+    # --- decisions ---------------------------------------------------------------------------------
 
     def next(self) -> Try | Wait | GiveUp:
-        """Decide what to do now."""
+        """Return what to do now."""
         if self._final is not None:
             return GiveUp(self._final)
         if not self._order:
@@ -172,7 +172,7 @@ class Call:
             return self._next_round(open_, left)
         if self.made and not self.health.spend():
             return self._give_up("the retry budget is used up")
-        # A stable sort: within the well and the unwell the policy's order stays.
+        # min() is stable: among equally healthy members the policy's order decides.
         return self._try(min(fresh, key=self._unwell), left)
 
     def _try(self, member: Member, left: float | None, hop: Hop | None = None) -> Try:
@@ -184,14 +184,14 @@ class Call:
         return Try(member, limits, self._committed, hop.members if hop is not None else ())
 
     def _next_round(self, open_: Sequence[Member], left: float | None) -> Wait | GiveUp:
-        """Everybody has been asked: wait a little and begin again with those it may have passed for."""
+        """All members were asked: wait, then start over with those whose failure may have passed."""
         if not open_:
             return self._give_up()
         pause = self._chance() * min(self.policy.backoff * 2**self._round, self.policy.backoff_max)
         now = self._now()
         pause = max(pause, min(self._may_ask_at.get(member.place, 0.0) for member in open_) - now)
         if left is not None and pause >= left:
-            return self._give_up("the deadline is too near for another try")
+            return self._give_up("the deadline is too close for another attempt")
         self._round += 1
         ready = [member for member in open_ if self._may_ask_at.get(member.place, 0.0) <= now + pause]
         self._asked -= {member.place for member in ready}
@@ -202,7 +202,7 @@ class Call:
             return False
         if self._window is None:
             return True
-        # After an overflow only a window that is known to be larger can help.
+        # After a context overflow only a window known to be larger can help.
         return member.info is not None and (member.info.context_length or 0) > self._window
 
     def _unwell(self, member: Member) -> bool:
@@ -219,19 +219,19 @@ class Call:
     def _nobody(self) -> ChutesError:
         reasons = "; ".join(f"{attempt.model}: {attempt.detail}" for attempt in self.attempts)
         return RequestRefusedError(
-            f"No member can take this request, so nothing was sent. {reasons or 'There is none'}."
+            f"No member can take this request, so nothing was sent. {reasons or 'There are no members'}."
         )
 
-    # --- what happened -----------------------------------------------------------------------------
+    # --- outcomes ----------------------------------------------------------------------------------
 
     def first_part(self, *, given_out: bool = True) -> None:
-        """A visible part of an answer has come; ``given_out`` says that the caller gets to see it now."""
+        """Record the first visible part of an answer; ``given_out`` means that the caller sees it now."""
         if self._first is None:
             self._first = self._now() - self._since
         self._committed = self._committed or (self._visible and given_out)
 
     def succeeded(self, usage: Usage | None = None, receipt: Receipt | None = None) -> None:
-        """The member's answer is whole; ``receipt`` is what it says of itself."""
+        """Record a complete answer; ``receipt`` is what the answer reports about itself."""
         asked, hop = self._ended()
         named = hop.named(receipt.model) if hop is not None and receipt is not None else None
         member = self.served = named or asked
@@ -240,12 +240,12 @@ class Call:
         self._record(asked, "answered", usage=usage, receipt=receipt, info=member.info)
 
     def cancelled(self, usage: Usage | None = None) -> None:
-        """The caller does not want the answer any more; that says nothing about the member."""
+        """Record that the caller cancelled; this says nothing about the member."""
         if self._current is not None:
             self._record(self._ended()[0], "cancelled", usage=usage)
 
     def failed(self, error: APIError, usage: Usage | None = None) -> None:
-        """The member failed; ``usage`` is what it had used, where the error does not say."""
+        """Record a failure; ``usage`` is what the member used, if the error does not say."""
         member, hop = self._ended()
         self._failures.append(error)
         partial = error.partial_reply
@@ -272,7 +272,7 @@ class Call:
             self._barred.add(member.place)
 
     def _refused(self, member: Member, error: APIError) -> None:
-        """The request is at fault: nobody else takes it either, unless they can do more."""
+        """Handle a request at fault: no other member accepts it either, unless it can do more."""
         self._barred.add(member.place)
         if error.kind is Kind.CONTEXT_LENGTH:
             window = member.info.context_length if member.info is not None else None
@@ -280,7 +280,7 @@ class Call:
         elif error.kind is Kind.UNSUPPORTED:
             for feature in features_named(str(error)) & (self._needs.features | self._needs.modalities):
                 self.health.lacking(member.target, feature)
-            if self._together is not None:  # nobody knows whose refusal it was
+            if self._together is not None:  # it is unknown which member refused
                 self.health.failed(member.target, error.kind)
         elif error.retry is Retry.NEVER:
             self._final = FallbackError.of(self._failures, self.attempts)
@@ -288,7 +288,7 @@ class Call:
     def _ended(self) -> tuple[Member, Hop | None]:
         member, self._current = self._current, None
         if member is None:
-            raise RuntimeError("no attempt is under way")
+            raise RuntimeError("no attempt is in progress")
         return member, self._together
 
     def _record(

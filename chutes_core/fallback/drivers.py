@@ -1,7 +1,7 @@
-"""The only part of the engine that waits: two loops, one blocking and one on the event loop.
+"""The drivers of a fallback, the only part that waits: one loop blocking, one on the event loop.
 
-What a member gives are *parts* (deltas of ours, chunks of a framework). :class:`Relay` decides which of them may be
-given out when; the loops fetch parts, hand them over, and report what happened to the :class:`Call`.
+A member yields *parts* (our deltas, or a framework's chunks). :class:`Relay` decides when they may be delivered; the
+loops fetch parts, pass them to it, and report outcomes to the :class:`Call`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ P = TypeVar("P")
 
 
 class Relay(Generic[P]):
-    """Holds parts back until they may be seen.
+    """Holds parts back until they may be delivered.
 
     Args:
         call: The call.
-        shows: Whether a part shows something of the answer.
-        holds: Whether a part has to wait for the whole answer, as a tool call does where an answer may restart.
-        usage: The usage that a part reports, if it does.
-        marker: Makes the part that tells a reader to forget what came before.
-        whole: Give parts out only when the answer is whole.
-        receipt: What the last part of an answer says of it.
+        shows: Returns whether a part shows any of the answer.
+        holds: Returns whether a part must wait for the complete answer, like a tool call if answers may restart.
+        usage: Returns the usage that a part reports, if any.
+        marker: Creates the part that tells a reader to discard what came before.
+        whole: Deliver parts only once the answer is complete.
+        receipt: Returns what the last part of an answer reports about it.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Relay(Generic[P]):
         self._last_usage: Usage | None = None
 
     def begin(self, step: Try) -> list[P]:
-        """A member is asked: give out the reset marker where a part of another answer was seen."""
+        """Start an attempt; return the reset marker if part of another answer was delivered."""
         self._early, self._late, self._shown, self._last_usage = [], [], False, None
         return [self._marker(step)] if step.restart and self._marker is not None else []
 
     def take(self, part: P) -> Sequence[P]:
-        """Take a part and return what may be given out now."""
+        """Take a part and return what may be delivered now."""
         told = self._usage(part)
         if told is not None:
             self._last_usage = told
@@ -76,27 +76,27 @@ class Relay(Generic[P]):
             return (part,)
         self._early.append(part)
         if not self._shows(part):
-            return ()  # what shows nothing waits: another member may take its place unseen
+            return ()  # hold it back: another member may still replace this one unnoticed
         self.call.first_part()
         self._shown, given, self._early = True, self._early, []
         return self.opened(given)
 
     def opened(self, given: list[P]) -> list[P]:
-        """The first parts that are given out of an attempt; frameworks may change them."""
+        """Return the first delivered parts of an attempt; frameworks may override this to change them."""
         return given
 
     def end(self) -> list[P]:
-        """The answer is whole: return what is still held."""
+        """Finish a complete answer; return what is still held back."""
         held = [*self._early, *self._late]
         self.call.succeeded(self._last_usage, self._receipt(held[-1]) if held and self._receipt is not None else None)
         return held
 
     def left(self) -> None:
-        """The caller has left in the middle."""
+        """Record that the caller stopped midway."""
         self.call.cancelled(self._last_usage)
 
     def broke(self, error: Exception, step: Try) -> None:
-        """A member failed; what is no failure of a model is raised as it is."""
+        """Record a member's failure; re-raise an exception that is not a model's failure."""
         found = as_failure(error, step.member.name)
         if found is None:
             self.left()
@@ -104,12 +104,12 @@ class Relay(Generic[P]):
         self.failed(found)
 
     def failed(self, error: APIError) -> None:
-        """A member failed, and it counts."""
+        """Record a failure of a member."""
         self.call.failed(error, self._last_usage)
 
 
 def fallback(relay: Relay[P], ask: Callable[[Try], Iterator[P]], *, clock: Clock) -> Generator[P, None, None]:
-    """Run a call, blocking: give out the parts of the answer, or raise."""
+    """Run a call, blocking; yield the parts of the answer, or raise."""
     while True:
         step = relay.call.next()
         if isinstance(step, GiveUp):
@@ -138,7 +138,7 @@ def fallback(relay: Relay[P], ask: Callable[[Try], Iterator[P]], *, clock: Clock
 async def afallback(
     relay: Relay[P], ask: Callable[[Try], AsyncIterator[P]], *, clock: Clock
 ) -> AsyncGenerator[P, None]:
-    """Run a call on the event loop: give out the parts of the answer, or raise."""
+    """Run a call on the event loop; yield the parts of the answer, or raise."""
     while True:
         step = relay.call.next()
         if isinstance(step, GiveUp):

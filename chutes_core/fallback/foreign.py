@@ -1,4 +1,4 @@
-"""Failures of other providers' models, read for what they mean here."""
+"""Translate exceptions of other providers' clients to our failures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["as_failure"]
 
 _SIZE = ("ContextOverflow", "ContextWindow")
 _BY_NAME: tuple[tuple[str, Kind], ...] = (
-    # a part of the name of the exception's class or of one above it, the kind; the first that fits
+    # part of the name of the exception's class or a base class, and the kind; the first match wins
     ("RateLimit", Kind.RATE_LIMIT),
     ("ResourceExhausted", Kind.RATE_LIMIT),
     ("Throttling", Kind.RATE_LIMIT),
@@ -45,10 +45,10 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
 
 
 def as_failure(error: Exception, model: str) -> APIError | None:
-    """Read an exception of any client as a failure; None when it is no failure of a model.
+    """Translate an exception of any client to a failure; None if it is not a model's failure.
 
-    A mistake in the caller's own code must not look like a broken model, so what carries neither a status nor
-    a name that clients use for their failures is not taken for one.
+    A bug in the caller's own code must not look like a broken model, so an exception with neither a status nor a name
+    that clients use for their failures does not count.
 
     >>> class RateLimitError(Exception):
     ...     status_code = 429
@@ -82,10 +82,10 @@ def _kind(error: Exception, status: int | None) -> Kind | None:
         return any(part in name for name in names)
 
     if any(map(named, _SIZE)):
-        return Kind.CONTEXT_LENGTH  # a client that knows this much knows more than the status
+        return Kind.CONTEXT_LENGTH  # more specific than the status
     if status is not None:
         kind = kind_of(status, str(error))
-        # Whatever a member's own client does not find is of no concern to the others.
+        # A route missing for one member's client says nothing about the others.
         return Kind.MODEL_NOT_FOUND if kind is Kind.ROUTE_NOT_FOUND else kind
     if isinstance(error, ConnectionError):
         return Kind.RESET
@@ -93,10 +93,10 @@ def _kind(error: Exception, status: int | None) -> Kind | None:
 
 
 def _status(error: Exception) -> int | None:
-    """Find the HTTP status of a failure, wherever a client keeps it."""
+    """Return the HTTP status of an exception, wherever its client keeps it."""
     response = getattr(error, "response", None)
     places = [getattr(error, "status_code", None), getattr(response, "status_code", None)]
-    if isinstance(response, Mapping):  # as the clients of AWS have it
+    if isinstance(response, Mapping):  # AWS clients
         places.append((response.get("ResponseMetadata") or {}).get("HTTPStatusCode"))
     places += [getattr(error, "status", None), getattr(error, "code", None)]
     return next((each for each in places if isinstance(each, int) and 400 <= each < 600), None)

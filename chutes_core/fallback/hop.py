@@ -1,7 +1,7 @@
-"""The first hop as one request to several members: a list of models that the service itself works through.
+"""The first hop as one request to several members: a routing list that the service works through.
 
-The service asks the next of its list where one has no room (429, 503), which spares a request for each. It does not
-look at what a request needs, so only members that are known to be fit for it may stand in the list.
+The service moves on to the next model of the list if one has no capacity (429, 503), which saves a request each. It
+does not check what a request needs, so only members known to be suitable may be in the list.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _NO_ROOM = (Kind.CAPACITY, Kind.COLD)
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Members that are asked together.
+    """Members asked together in one request.
 
     Attributes:
-        member: All of them as one, whose name is the list.
-        members: They themselves, in their order.
+        member: A joint member, whose name is the list.
+        members: The individual members, in order.
     """
 
     member: Member
     members: tuple[Member, ...]
 
     def named(self, model: str | None) -> Member | None:
-        """Find the one that a reply names.
+        """Return the member that a reply names.
 
         >>> hop = Hop(Member("a,b"), (Member("a"), Member("b")))
         >>> hop.named("b"), hop.named("c")
@@ -49,7 +49,7 @@ class Hop:
 def together(
     order: Sequence[Member], needs: Needs, policy: FallbackPolicy, unwell: Callable[[Member], bool]
 ) -> Hop | str:
-    """Join the members that come first, or say why they have to be asked one by one.
+    """Join the members that come first, or return why they must be asked one by one.
 
     >>> one, two = (Member(n, info=ModelInfo(id=n), pool="p") for n in ("acme/one", "acme/two"))
     >>> together([one, two], Needs(), FallbackPolicy(order="latency"), lambda member: False).member.name
@@ -59,7 +59,7 @@ def together(
     """
     well = [member for member in order if not unwell(member)]
     if not well:
-        return "nobody is well"
+        return "no member is healthy"
     first = well[0]
     if reason := _unfit(first, needs, policy):
         return f"{first.name!r} {reason}"
@@ -75,15 +75,15 @@ def together(
         name = f"{name}:{policy.order}"
     joint = Member(name, first.account, joint_info(name, [each.info for each in listed if each.info]), first.host)
     if unwell(joint):
-        return "the list has failed of late"
+        return "the list has failed recently"
     return Hop(joint, tuple(listed))
 
 
 def blamed(hop: Hop, error: APIError) -> tuple[Member, ...]:
-    """Say whose failure it is when members that were asked together have failed.
+    """Return the members to blame for a failure of members asked together.
 
-    Where the service found no room at one it has asked all the others. Else it is the one that the broken answer
-    names; and where nobody is named it is the list's own, which is then not tried again for a while.
+    If the service found no capacity, it has tried all of them. Otherwise it is the one that the broken answer names; if
+    none is named it is the joint member, which is then not tried again for a while.
     """
     if error.kind in _NO_ROOM:
         return hop.members
@@ -92,14 +92,14 @@ def blamed(hop: Hop, error: APIError) -> tuple[Member, ...]:
 
 
 def _unfit(member: Member, needs: Needs, policy: FallbackPolicy) -> str:
-    """Why a member may not stand in a list. What is unknown is enough: the service would not look either."""
+    """Return why a member may not be in a list, or "". Unknown facts count against it: the service checks none."""
     info = member.info
     if member.sealed:
-        return "is asked sealed, for one machine, so the service cannot hand the request on"
+        return "is asked with sealed requests, each for one machine, which the service cannot pass on"
     if member.pool is None or info is None:
         return "cannot be asked in a list"
     if any(mark in _id(member) for mark in ",:"):
-        return "has a name that means something else in a list"
+        return "has a name with a special meaning in a list"
     for feature in sorted(needs.features):
         if info.supports(feature) is not True:
             return f"is not known to have {feature}"
@@ -109,17 +109,17 @@ def _unfit(member: Member, needs: Needs, policy: FallbackPolicy) -> str:
     if policy.max_price is not None and info.price_out is None:
         return "has no known price"
     if policy.quantizations and info.quantization is None:
-        return "has weights of unknown format"
+        return "has weights in an unknown format"
     return ""
 
 
 def _id(member: Member) -> str:
-    """The full name: a short one is understood where it stands alone, and not in a list."""
+    """Return the full name: a short one works alone, but not in a list."""
     return member.info.id if member.info is not None else member.name
 
 
 def joint_info(name: str, infos: Sequence[ModelInfo]) -> ModelInfo:
-    """What holds whichever of the models of a list answers; one model is itself.
+    """Return what is true whichever model of a list answers; a single model is returned as is.
 
     >>> joint_info("a,b", [ModelInfo(id="a", context_length=10), ModelInfo(id="b", context_length=20)]).context_length
     10
@@ -132,7 +132,7 @@ def joint_info(name: str, infos: Sequence[ModelInfo]) -> ModelInfo:
         features=_common([info.features for info in infos]),
         input_modalities=_common([info.input_modalities for info in infos]),
         confidential=True if all(info.confidential is True for info in infos) else None,
-        # The dearest, to hold against a limit; what an answer cost is up to who gives it.
+        # The highest price, to check against a limit; the actual cost depends on which model answers.
         price_out=_of_all(max, [info.price_out for info in infos]),
     )
 

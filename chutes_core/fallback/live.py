@@ -1,4 +1,4 @@
-"""How fast models are just now, by the service's own statistics: fetched beside the calls, which never wait for it."""
+"""Current model speeds from the service's statistics, fetched in the background so that calls never wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fetch = Callable[[], Iterable[ModelInfo]]
 
 _RETRY = 30.0
 _LONGEST = 3600.0
-_LOST = 120.0  # a fetch that has not come back by then never will, as in a process that was forked meanwhile
+_LOST = 120.0  # a fetch not back by then never will be, such as after a fork
 _DAYS = 2
 
 
@@ -26,15 +26,15 @@ def _in_a_thread(job: Callable[[], None]) -> None:
 
 
 class LiveStats:
-    """Models with their speeds, brought up to date in the background.
+    """Models with their speeds, updated in the background.
 
-    A call that wants them says so with :meth:`wanted` and goes on with what is there. At most one fetch is under way
-    at a time, and the next one begins when the last is ``every`` seconds old. A fetch that failed is tried again after
-    30 s, and after twice as long each time; its exception is kept in :attr:`error` and raised nowhere.
+    A call requests them with :meth:`wanted` and goes on with what is there. At most one fetch runs at a time, and the
+    next one starts when the last is ``every`` seconds old. A failed fetch is retried after 30 s, doubling each time;
+    its exception is kept in :attr:`error` and never raised.
 
     Args:
-        fetch: Gives models with their speeds; it may block.
-        every: Seconds for which they are good.
+        fetch: Returns models with their speeds; it may block.
+        every: Seconds for which they are fresh.
         now: The clock.
         spawn: Runs a function in the background.
 
@@ -62,7 +62,7 @@ class LiveStats:
         self._failed = 0
 
     def wanted(self) -> None:
-        """Begin a fetch if one is due; return at once."""
+        """Start a fetch if one is due, without waiting."""
         if self._now() < self._due:
             return
         with self._lock:
@@ -71,18 +71,18 @@ class LiveStats:
             self._due = self._now() + _LOST
         try:
             self._spawn(self._refresh)
-        except RuntimeError as problem:  # no thread can be had, as at the end of the process
+        except RuntimeError as problem:  # no thread can be started, as at interpreter shutdown
             self._note(problem)
 
     def of(self, info: ModelInfo) -> ModelInfo:
-        """The model with its speeds as they were fetched last; itself where there are none."""
+        """Return the model with its last fetched speeds; unchanged if there are none."""
         found = self._models.get(info.id)
         return info if found is None or (found.ttft is None and found.tps is None) else found
 
     def _refresh(self) -> None:
         try:
             self._models = {info.id: info for info in self._fetch()}
-        except Exception as problem:  # whatever it is, calls go on with what they have
+        except Exception as problem:  # whatever it is, calls go on with the old speeds
             self._note(problem)
         else:
             self.error, self._failed = None, 0
@@ -94,16 +94,15 @@ class LiveStats:
 
     @classmethod
     def of_service(cls, settings: Settings, catalog: Catalog, *, http_client: object = None) -> LiveStats | None:
-        """The one for a service; None where nothing is to be fetched.
+        """Return the statistics of a service; None if nothing is to be fetched.
 
-        That is so with an offline catalogue, and where the gateway was replaced and the host of the statistics was
-        not: then they would be those of another service. Without an ``http_client`` of one's own it is the same for
-        the whole process.
+        Nothing is fetched with an offline catalogue, or if the gateway was replaced but the host of the statistics was
+        not: they would be another service's. Without a custom ``http_client`` the object is shared by the process.
 
         Args:
-            settings: Where the service is.
+            settings: The URLs of the service.
             catalog: The models to which the statistics are added.
-            http_client: A blocking client of httpx to fetch with.
+            http_client: A blocking httpx client to fetch with.
         """
         replaced = settings.base_url != BASE_URL
         if catalog.offline or (replaced and settings.management_url == MANAGEMENT_URL):

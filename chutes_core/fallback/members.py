@@ -1,4 +1,4 @@
-"""Who can answer, what a request needs, and who is left out for it before anything is sent."""
+"""The members of a fallback, what a request needs, and which members are skipped for it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ class Member:
     """One of the models of a fallback.
 
     Attributes:
-        name: What it is called in traces: the model's id.
-        account: Whose key it uses; members of one account share its limits and failures.
-        info: What the catalogue knows; None for a model of another provider.
-        host: Where it is served, so that the same name at two places is two targets.
-        pool: Members of one pool could stand in one request, as a list of models that the service works through:
-            they have the account and all parameters in common. None for those that cannot.
-        sealed: How far its machines' proof is checked (``E2EE.verify``), where requests to it are sealed; "" where
-            they are not.
+        name: Its name in traces: the model's id.
+        account: The account of its key; members of one account share its limits and failures.
+        info: The catalogue entry; None for a model of another provider.
+        host: Where it is served, so that the same name on two hosts is two targets.
+        pool: Members of one pool can share a request, as a routing list: they have the same account and parameters.
+            None for those that cannot.
+        sealed: How far its machines' proofs are checked (``E2EE.verify``), if requests to it are sealed; else "".
         target: The key of its health.
-        place: The key of what has become of it in a call: the same model may be listed with several keys.
+        place: The key of its state within a call: the same model may be listed with several API keys.
         account_key: The key of its account's health.
     """
 
@@ -40,7 +39,7 @@ class Member:
     account_key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Every call asks for them several times.
+        # Precomputed: every call reads them several times.
         object.__setattr__(self, "target", f"{self.host}|{self.name}")
         object.__setattr__(self, "place", f"{self.target}|{self.account}")
         object.__setattr__(self, "account_key", f"account:{self.account}")
@@ -48,12 +47,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a request asks of the model that answers it.
+    """What a request requires of a model.
 
     Attributes:
-        features: Out of "tools", "json_mode", "structured_outputs".
+        features: Some of "tools", "json_mode", "structured_outputs".
         modalities: Kinds of input besides text.
-        tokens: How long prompt and answer are together, at least.
+        tokens: The minimum length of prompt and answer together.
     """
 
     features: frozenset[str] = field(default_factory=frozenset)
@@ -62,7 +61,7 @@ class Needs:
 
     @classmethod
     def of(cls, body: Mapping[str, object], prompt_tokens: int = 0) -> Needs:
-        """Read them off a request body.
+        """Derive the needs from a request body.
 
         >>> sorted(Needs.of({"tools": [{}], "messages": [], "max_tokens": 100}, prompt_tokens=50).features)
         ['tools']
@@ -95,7 +94,7 @@ def _modalities(messages: object) -> set[str]:
 def eligible(
     members: Sequence[Member], needs: Needs, policy: FallbackPolicy, lacks: Callable[[str], frozenset[str]]
 ) -> tuple[list[Member], list[tuple[Member, str]]]:
-    """Part those who may be asked from those who are left out, with the reason.
+    """Split members into those that may be asked and those skipped, with the reason.
 
     >>> small, large = (Member(n, info=ModelInfo(id=n, context_length=c)) for n, c in [("small", 100), ("large", 900)])
     >>> eligible([small, large], Needs(tokens=500), FallbackPolicy(), lambda target: frozenset())
@@ -115,10 +114,10 @@ def eligible(
 
 
 def _betrays(before: Sequence[Member], member: Member, policy: FallbackPolicy) -> str | None:
-    """Say what would be lost by falling to a member without anybody having said so.
+    """Return which protection would be lost by falling back to a member, unless the user allowed it.
 
-    The first of the service's own models sets what is expected. A model of another provider was named by hand, and
-    the catalogue knows nothing of it: that is its user's word.
+    The first of the service's own models sets the standard. A model of another provider was listed by hand and is not
+    in the catalogue, so the user vouches for it.
     """
     first = next((each for each in before if each.info is not None), None)
     if policy.confidential is False or member.info is None or first is None or first.info is None:
@@ -131,7 +130,7 @@ def _betrays(before: Sequence[Member], member: Member, policy: FallbackPolicy) -
 
 
 def _exposed(member: Member, policy: FallbackPolicy) -> str | None:
-    """Say why a member may not see a request that is for confidential compute only."""
+    """Return why a member may not get a request restricted to confidential compute."""
     info = member.info
     known = info.confidential if info is not None else None
     if known is True or (known is None and member.name in policy.trusted):
@@ -142,30 +141,30 @@ def _exposed(member: Member, policy: FallbackPolicy) -> str | None:
 
 
 def _unsealable(member: Member) -> str | None:
-    """Say why no request can be sealed for a member that should have it sealed."""
+    """Return why requests cannot be sealed for a member that requires it."""
     info = member.info
     if not member.sealed:
         return None
     if info is None or info.chute_id is None:
-        return "not in the list of models, so no request can be sealed for it"
+        return "not in the catalogue, so no request can be sealed for it"
     if info.confidential is False and member.sealed != "off":
         return "no confidential compute, so its machines can prove nothing"
     return None
 
 
 def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lacks: frozenset[str]) -> str | None:
-    """Say why a member cannot serve this request; None when nothing is known against it.
+    """Return why a member cannot serve this request; None if no reason is known.
 
     Args:
         member: The member.
         needs: What the request needs.
-        policy: The constraints that hold.
-        lacks: What this member has refused before.
+        policy: The constraints.
+        lacks: The features this member has refused before.
     """
     if policy.only and member.name not in policy.only:
         return "not among the members to use"
     if member.name in policy.ignore:
-        return "among the members to leave out"
+        return "among the members to ignore"
     if lacks and (refused := lacks & (needs.features | needs.modalities)):
         return f"it has refused {min(refused)} before"
     if policy.confidential and (exposed := _exposed(member, policy)):
@@ -191,7 +190,7 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
 
 
 def verify_of(wish: object) -> str:
-    """Say how far the proof of a member's machines is checked; "" where requests are not sealed.
+    """Return how far the proofs of a member's machines are checked; "" if requests are not sealed.
 
     >>> verify_of(True), verify_of(False)
     ('binding', '')
@@ -205,7 +204,7 @@ def verify_of(wish: object) -> str:
 
 
 def features_named(message: str) -> set[str]:
-    """The capabilities that a refusal speaks of.
+    """Return the capabilities that a refusal mentions.
 
     >>> features_named("this is not a multimodal model")
     {'image'}

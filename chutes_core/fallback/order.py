@@ -1,4 +1,4 @@
-"""Which member comes first, among those that are well."""
+"""Sort members by the policy's order."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def ordered(
     chance: Callable[[], float],
     stats: LiveStats | None = None,
 ) -> list[Member]:
-    """Sort members as the policy says; what is not known sorts last.
+    """Sort members as the policy says; unknown values sort last.
 
-    A latency is what this health has seen itself, else what the service measured of late, else what the catalogue has.
+    Latency is what this health has measured itself, else the service's recent statistics, else the catalogue's value.
 
     >>> from chutes_core.model_info import ModelInfo
     >>> dear, cheap = (Member(n, info=ModelInfo(id=n, price_in=p, price_out=p)) for n, p in [("dear", 9), ("cheap", 1)])
@@ -72,9 +72,9 @@ def _measured(member: Member, stats: LiveStats | None) -> ModelInfo | None:
 
 
 def _balanced(members: Sequence[Member], health: Health, now: float, chance: Callable[[], float]) -> list[Member]:
-    """Draw members one after the other, weighted by the inverse square of the price.
+    """Draw members in random order, weighted by the inverse square of the price.
 
-    Whoever failed of late comes behind those who did not, so load moves away from trouble at once.
+    Members that failed recently come after the others, so load moves away from trouble at once.
     """
 
     def failed_of_late(member: Member) -> bool:

@@ -1,4 +1,4 @@
-"""How a fallback behaves: one frozen value with bounded defaults."""
+"""The policy of a fallback: one frozen value with bounded defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FallbackPolicy", "Order"]
 Order = Literal["given", "price", "latency", "throughput", "balanced"]
 _ORDERS = ("given", "price", "latency", "throughput", "balanced")
 _SECONDS = ("first_token", "gap", "attempt", "deadline", "backoff", "backoff_max", "retry_after_max")
-_LIMITS = {"first_token": 20.0, "gap": 20.0}  # a shorter deadline shortens these in silence
+_LIMITS = {"first_token": 20.0, "gap": 20.0}  # a shorter deadline silently shortens these
 _OPTIONAL = ("first_token", "gap", "attempt", "deadline", "max_price")
 
 
@@ -26,37 +26,36 @@ class FallbackPolicy:
     """When the next model takes over, and in which order.
 
     Attributes:
-        first_token: Seconds that a member has for the first visible part of its answer.
+        first_token: Seconds for the first visible part of a member's answer.
         gap: Seconds between two parts.
         attempt: Seconds for one member's whole attempt.
         deadline: Seconds for the whole call, waits included.
-        max_attempts: Attempts in one call, over all members.
-        after_commit: What to do when an answer breaks after a part of it has been given out: ``"raise"`` the
-            failure with that part, or ``"restart"`` with another member behind a reset marker.
-        order: Which member comes first among those that are well: as ``"given"``, by ``"price"``, by live
-            ``"latency"`` or ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the
-            price), or a function that sorts members.
-        first_hop: Whom a call asks first: one ``"member"``, or through the ``"server"`` several at once, in one
-            request that the service itself hands on where a model has no room. It is for members of one account
-            with the same parameters, all of them known to be fit for the request; where that cannot be had, the
-            first member is asked alone.
-        backoff: Seconds before a second round over the members; it doubles with each round, and the wait is
-            drawn between nothing and it.
+        max_attempts: The most attempts in one call, over all members.
+        after_commit: What to do if an answer fails after part of it was delivered: ``"raise"`` the error with that
+            part, or ``"restart"`` with another member after a reset marker.
+        order: Which healthy member comes first: as ``"given"``, by ``"price"``, by live ``"latency"`` or
+            ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the price), or a function
+            that sorts members.
+        first_hop: Whom a call asks first: one ``"member"``, or several at once through the ``"server"``, in one
+            request that the service itself passes on if a model has no capacity. This needs members of one account
+            with the same parameters, all known to be suitable; otherwise the first member is asked alone.
+        backoff: Seconds before a second round over the members; it doubles with each round, and the actual wait is
+            random between zero and it.
         backoff_max: The longest such wait.
-        retry_after_max: How long a member's Retry-After is waited for, when all others have failed too.
-        budget: Attempts beyond the first, per call, in the long run; keeps a broken service from being asked
-            many times over.
-        burst: Attempts beyond the first that may be saved up.
-        confidential: True takes only members with confidential compute, as the catalogue says, and tells the
-            service to refuse any other (``X-TEE-Only``); False takes any. None, the default, never falls from a
-            Chutes model with it to one without, nor from a sealed one to one that is not; a model of another
-            provider that you listed yourself is taken at your word.
-        trusted: Names of members that ``confidential=True`` takes at your word, because the catalogue does not
-            know whether they have it: models of other providers, or your own.
-        max_price: US dollars for a million tokens of answer at most; members of unknown price stay.
+        retry_after_max: The longest Retry-After of a member that is waited for, if all others have failed too.
+        budget: Average attempts per call beyond the first (the retry budget); keeps a broken service from being
+            flooded with retries.
+        burst: How many unused attempts of the retry budget may accumulate.
+        confidential: True uses only members with confidential compute, as the catalogue says, and tells the service
+            to refuse any other (``X-TEE-Only``); False uses any. None, the default, never falls back from a Chutes
+            model with it to one without, nor from a sealed one to an unsealed one; a model of another provider that
+            you listed yourself is trusted.
+        trusted: Names of members that ``confidential=True`` trusts although the catalogue does not know whether they
+            have confidential compute: models of other providers, or your own.
+        max_price: The highest price in US dollars per million answer tokens; members of unknown price stay.
         only: Names of the members to use.
-        ignore: Names of the members to leave out.
-        quantizations: Formats of the weights to accept; members of unknown format stay.
+        ignore: Names of the members to skip.
+        quantizations: Weight formats to accept; members of unknown format stay.
 
     >>> FallbackPolicy(first_token=8, deadline=60).max_attempts
     12
@@ -86,12 +85,12 @@ class FallbackPolicy:
         for name in ("only", "ignore", "quantizations", "trusted"):
             value = getattr(self, name)
             if isinstance(value, str):
-                raise ConfigurationError(f"{name} is a list of names, not one text: {name}=[{value!r}].")
+                raise ConfigurationError(f"{name} must be a list of names, not one string: {name}=[{value!r}].")
             object.__setattr__(self, name, tuple(value))
         for name in (*_SECONDS, "max_price", "budget", "burst"):
             _check_number(name, getattr(self, name))
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise ConfigurationError(f"max_attempts must be a whole number from 1, not {self.max_attempts!r}.")
+            raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}.")
         if self.confidential not in (True, False, None):
             raise ConfigurationError(f"confidential must be True, False or None, not {self.confidential!r}.")
         if self.after_commit not in ("raise", "restart"):
@@ -113,20 +112,19 @@ class FallbackPolicy:
                 )
         if self.attempt is not None and self.first_token is not None and self.first_token > self.attempt:
             raise ConfigurationError(
-                f"first_token={self.first_token:g} is longer than attempt={self.attempt:g}, so it could never pass."
+                f"first_token={self.first_token:g} is longer than attempt={self.attempt:g}, so it can never apply."
             )
         if self.backoff > self.backoff_max:
             raise ConfigurationError(f"backoff={self.backoff:g} is longer than backoff_max={self.backoff_max:g}.")
         if self.trusted and self.confidential is not True:
             raise ConfigurationError(
-                "trusted names members that confidential=True takes at your word: without confidential=True it does "
-                "nothing."
+                "trusted names members that confidential=True should trust: without confidential=True it has no effect."
             )
         if both := set(self.only) & set(self.ignore):
-            raise ConfigurationError(f"{sorted(both)[0]!r} is in only and in ignore.")
+            raise ConfigurationError(f"{sorted(both)[0]!r} is in both only and ignore.")
 
     def headers(self, given: Mapping[str, str] | None) -> dict[str, str]:
-        """Give the headers that a member of ours sends: its own, and the wish for confidential compute only.
+        """Return the headers of a Chutes member, with ``X-TEE-Only`` if confidential compute is required.
 
         >>> FallbackPolicy(confidential=True).headers({"X-Title": "me"})
         {'X-Title': 'me', 'X-TEE-Only': 'true'}
@@ -137,7 +135,7 @@ class FallbackPolicy:
         return {**{name: value for name, value in own.items() if name.lower() != "x-tee-only"}, "X-TEE-Only": "true"}
 
     def to_dict(self) -> dict[str, object]:
-        """Give the settings that differ from the defaults, as plain data.
+        """Return the settings that differ from the defaults, as plain data.
 
         >>> FallbackPolicy(deadline=60).to_dict()
         {'deadline': 60}
@@ -150,7 +148,7 @@ class FallbackPolicy:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> FallbackPolicy:
-        """Read what :meth:`to_dict` gave, or a table of a configuration file.
+        """Create from the output of :meth:`to_dict`, or from a table of a configuration file.
 
         >>> FallbackPolicy.from_dict({"deadline": 60}) == FallbackPolicy(deadline=60)
         True
@@ -161,7 +159,7 @@ class FallbackPolicy:
                 from difflib import get_close_matches
 
                 close = get_close_matches(str(name), known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(sorted(known))}."
+                hint = f" Did you mean {close[0]!r}?" if close else f" The settings are: {', '.join(sorted(known))}."
                 raise ConfigurationError(f"A fallback policy has no {name!r}.{hint}")
         return cls(**cast("dict[str, float]", dict(raw)))  # type: ignore[arg-type]
 
@@ -172,7 +170,7 @@ def _check_number(name: str, value: object) -> None:
     positive = name in _OPTIONAL
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not (cast("float", value) > 0 if positive else cast("float", value) >= 0):
-        hint = " None is no limit." if positive else ""
+        hint = " None means no limit." if positive else ""
         raise ConfigurationError(f"{name} must be a {'positive ' if positive else ''}number, not {value!r}.{hint}")
 
 

@@ -1,4 +1,4 @@
-"""Routes as data: a task's name to its members and its policy, from a mapping or a file."""
+"""Routes as data: task names mapped to members and a policy, from a mapping or a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Route", "read_routes", "route", "split_models"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who serves a task, and how.
+    """The members and policy of one task.
 
     Attributes:
-        models: The members in their order: names of models, or tables with ``model`` and what else it needs.
-        policy: The rules.
+        models: The members in order: model names, or tables with ``model`` and its other arguments.
+        policy: The fallback policy.
         options: Arguments for every member, such as ``temperature``.
     """
 
@@ -40,12 +40,12 @@ def read_routes(source: Mapping[str, object] | str | os.PathLike[str]) -> dict[s
     raw = source if isinstance(source, Mapping) else _load(Path(source))
     table = raw.get("routes", raw)
     if not isinstance(table, Mapping) or not table:
-        raise ConfigurationError("There are no routes: give a table of names, each with models = [...].")
+        raise ConfigurationError("There are no routes: provide a table of names, each with models = [...].")
     return {str(name): _route(str(name), value) for name, value in table.items()}
 
 
 def route(source: Mapping[str, object] | str | os.PathLike[str], name: str) -> Route:
-    """Read one route; a name that is not there is an error with the nearest.
+    """Read one route; for an unknown name, raise an error that suggests the closest.
 
     >>> route({"chat": ["acme/one", "acme/two"]}, "chat").models
     ('acme/one', 'acme/two')
@@ -53,13 +53,13 @@ def route(source: Mapping[str, object] | str | os.PathLike[str], name: str) -> R
     routes = read_routes(source)
     if name not in routes:
         close = get_close_matches(name, routes, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(routes))}."
+        hint = f"Did you mean {close[0]!r}?" if close else f"The routes are: {', '.join(sorted(routes))}."
         raise ConfigurationError(f"There is no route {name!r}. {hint}")
     return routes[name]
 
 
 def split_models(text: str) -> tuple[str, ...]:
-    """Read a line of model names.
+    """Split a comma-separated list of model names.
 
     >>> split_models("acme/one, acme/two")
     ('acme/one', 'acme/two')
@@ -119,7 +119,7 @@ def _yaml(content: bytes) -> Mapping[str, object]:
     try:
         yaml = import_module("yaml")
     except ImportError:
-        raise ConfigurationError("Routes in YAML need PyYAML: pip install pyyaml. TOML needs nothing more.") from None
+        raise ConfigurationError("Routes in YAML need PyYAML: pip install pyyaml. TOML needs nothing extra.") from None
     try:
         raw = yaml.safe_load(content)
     except yaml.YAMLError as problem:

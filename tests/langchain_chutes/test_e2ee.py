@@ -299,7 +299,7 @@ def test_the_server_is_not_asked_to_choose(server: LocalChutes) -> None:
     policy = FallbackPolicy(first_hop="server")
     answer = ChutesFallback([MODEL, OTHER], policy=policy, **connection(server)).invoke("Hi")
     assert answer.response_metadata["chutes_first_hop"] == (
-        f"member: {MODEL!r} is asked sealed, for one machine, so the service cannot hand the request on"
+        f"member: {MODEL!r} is asked with sealed requests, each for one machine, which the service cannot pass on"
     )
     plain = ChatChutes(model=MODEL, **connection(server, e2ee=False))
     mixed = ChutesFallback([plain, ChatChutes(model=OTHER, **connection(server))], policy=policy)

@@ -294,7 +294,7 @@ def test_a_form_is_asked_for_in_a_way_that_all_have() -> None:
         ([Other.of("Mine."), ChatChutes(model=PAIR[1], api_key=KEY)], "'other/model' cannot be asked in a list"),
         (
             [ChatChutes(model=",".join(PAIR), api_key=KEY), ChatChutes(model=PAIR[1], api_key=KEY)],
-            "means something else",
+            "special meaning",
         ),
     ],
 )

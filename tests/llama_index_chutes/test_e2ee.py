@@ -286,7 +286,7 @@ def test_the_server_is_not_asked_to_choose(server: LocalChutes) -> None:
     policy = FallbackPolicy(first_hop="server")
     outcome = ask(ChutesFallback([MODEL, OTHER], policy=policy, **connection(server)), "chat")
     assert outcome.last.raw["chutes_first_hop"] == (
-        f"member: {MODEL!r} is asked sealed, for one machine, so the service cannot hand the request on"
+        f"member: {MODEL!r} is asked with sealed requests, each for one machine, which the service cannot pass on"
     )
     plain = Chutes(model=MODEL, **connection(server, e2ee=False))
     mixed = ChutesFallback([plain, Chutes(model=OTHER, **connection(server))], policy=policy)

@@ -281,7 +281,7 @@ def test_members_that_cannot_take_the_request_are_left_out() -> None:
         "no image input",
         "$9 is more than $5",
         "weights in int4",
-        "among the members to leave out",
+        "among the members to ignore",
     ]
 
 

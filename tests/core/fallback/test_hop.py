@@ -81,7 +81,7 @@ STRANGER = Member("other/model", account="other")
             "member: 'acme/x' is not known to take image",
         ),
         ([A, chute("acme/x", price_out=None)], Needs(), {"max_price": 5}, "has no known price"),
-        ([A, B], Needs(), {"quantizations": ("fp8",)}, "member: 'acme/a' has weights of unknown format"),
+        ([A, B], Needs(), {"quantizations": ("fp8",)}, "member: 'acme/a' has weights in an unknown format"),
         (
             [chute("acme/t", confidential=True), chute("acme/x", confidential=False)],
             Needs(),
@@ -134,7 +134,7 @@ def test_no_room_is_everybodys() -> None:
     assert health.unwell(A.target)
     assert health.unwell(B.target)
     assert not isinstance(made.next(), Try | GiveUp), "a second round begins behind a wait"
-    assert call([A, B], health=health).first_hop == "member: nobody is well"
+    assert call([A, B], health=health).first_hop == "member: no member is healthy"
 
 
 def broken_by(model: str) -> Reply:
@@ -158,7 +158,7 @@ def test_a_failure_of_nobody_in_particular() -> None:
     made.next()
     made.failed(failure(Kind.GATEWAY_TIMEOUT, status_code=504))
     assert asked(made.next()) == "acme/a"
-    assert call([A, B], health=health).first_hop == "member: the list has failed of late"
+    assert call([A, B], health=health).first_hop == "member: the list has failed recently"
 
 
 def test_a_refusal_of_the_list_is_not_asked_for_again() -> None:
@@ -168,7 +168,7 @@ def test_a_refusal_of_the_list_is_not_asked_for_again() -> None:
     made.next()
     made.failed(failure(Kind.UNSUPPORTED, "tool calls are not enabled", status_code=400))
     assert asked(made.next()) == "acme/a"
-    assert call([A, B], needs=needs, health=health).first_hop == "member: the list has failed of late"
+    assert call([A, B], needs=needs, health=health).first_hop == "member: the list has failed recently"
 
 
 def test_an_accounts_failure_is_not_asked_again() -> None:

@@ -67,8 +67,8 @@ def test_confidential_only_takes_what_is_known_or_trusted(member: Member, said: 
     ("info", "sealed", "said"),
     [
         (KNOWN, "binding", None),
-        (UNKNOWN, "off", "not in the list of models, so no request can be sealed for it"),
-        (None, "off", "not in the list of models, so no request can be sealed for it"),
+        (UNKNOWN, "off", "not in the catalogue, so no request can be sealed for it"),
+        (None, "off", "not in the catalogue, so no request can be sealed for it"),
         (OPEN, "full", "no confidential compute, so its machines can prove nothing"),
         (OPEN, "off", None),
         (UNKNOWN, "", None),

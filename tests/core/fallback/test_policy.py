@@ -17,7 +17,7 @@ from chutes_core.fallback import FallbackPolicy
         ({"first_token": 0}, "first_token must be a positive number"),
         ({"gap": "soon"}, "gap must be a positive number"),
         ({"deadline": True}, "deadline must be a positive number"),
-        ({"deadline": float("inf")}, "deadline must be a positive number, not inf. None is no limit."),
+        ({"deadline": float("inf")}, "deadline must be a positive number, not inf. None means no limit."),
         ({"backoff": float("nan")}, "backoff must be a number"),
         ({"backoff": -1}, "backoff must be a number"),
         ({"budget": None}, "budget must be a number"),
@@ -25,15 +25,15 @@ from chutes_core.fallback import FallbackPolicy
         ({"max_attempts": 2.5}, "max_attempts"),
         ({"after_commit": "hope"}, "after_commit"),
         ({"order": "random"}, "order must be one of"),
-        ({"only": "acme/one"}, "only is a list"),
+        ({"only": "acme/one"}, "only must be a list"),
         ({"first_token": 30, "deadline": 10}, "one slow member would use up the whole call"),
         ({"attempt": 30, "deadline": 10}, "one slow member would use up the whole call"),
-        ({"first_token": 9, "attempt": 5}, "could never pass"),
+        ({"first_token": 9, "attempt": 5}, "can never apply"),
         ({"backoff": 9, "backoff_max": 5}, "longer than backoff_max"),
-        ({"only": ["a"], "ignore": ["a"]}, "in only and in ignore"),
+        ({"only": ["a"], "ignore": ["a"]}, "in both only and ignore"),
         ({"confidential": "yes"}, "confidential must be"),
-        ({"trusted": ["a"]}, "without confidential=True it does nothing"),
-        ({"trusted": "a", "confidential": True}, "trusted is a list"),
+        ({"trusted": ["a"]}, "without confidential=True it has no effect"),
+        ({"trusted": "a", "confidential": True}, "trusted must be a list"),
     ],
 )
 def test_what_defeats_itself_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -68,7 +68,7 @@ def test_a_misspelt_setting_is_named() -> None:
     """An unknown name is an error with the nearest one, or with all there are."""
     with pytest.raises(ConfigurationError, match="Did you mean 'deadline'"):
         FallbackPolicy.from_dict({"dedline": 5})
-    with pytest.raises(ConfigurationError, match="There are: after_commit"):
+    with pytest.raises(ConfigurationError, match="The settings are: after_commit"):
         FallbackPolicy.from_dict({"xyz": 5})
 
 

@@ -75,7 +75,7 @@ def test_a_missing_route_names_the_nearest() -> None:
     source = {"summarization": ["x"], "chat": ["y"]}
     with pytest.raises(ConfigurationError, match="Did you mean 'summarization'"):
         route(source, "summarisation")
-    with pytest.raises(ConfigurationError, match="There are: chat, summarization"):
+    with pytest.raises(ConfigurationError, match="The routes are: chat, summarization"):
         route(source, "zzz")
 
 
