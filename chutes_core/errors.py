@@ -1,38 +1,42 @@
-"""What can go wrong, as types.
+"""The exceptions of this library.
 
 ::
 
     ChutesError
     ├── ConfigurationError            refused here, before any request (also a ValueError)
-    │   ├── MissingKeyError           no key was given and none is in the environment
-    │   ├── UnknownModelError         the catalogue has no such model; names the nearest ones
-    │   └── RequestRefusedError       this request could only fail, or would lose something
+    │   ├── MissingKeyError           no key was given, none is in the environment, and no login is stored
+    │   ├── UnknownModelError         the catalogue has no such model; names the closest ones
+    │   ├── RequestRefusedError       this request could only fail, or would lose something
+    │   └── LoginError                signing in or using a stored login failed (chutes_core.login)
+    │       ├── LoginEndedError       the stored login cannot be renewed (also a MissingKeyError)
+    │       └── CannotListenError     the redirect address is in use, or not on this machine
     ├── BudgetExceededError           refused here: it could cost more than the limit you set
+    ├── FallbackError                 no member of a fallback gave a complete answer (an ExceptionGroup of APIErrors)
     └── APIError                      a request was made; carries status_code, body, request_id, model, partial
         ├── AuthenticationError       401: the key is not accepted
         ├── PermissionDeniedError     403: the key or token may not do this
         ├── PaymentRequiredError      402: quota and balance are used up, or this model is not paid for
         ├── InvalidRequestError       400, 413, 422: the request itself is wrong
-        │   └── ContextLengthError    prompt and answer do not fit the model's window
+        │   └── ContextLengthError    prompt and answer exceed the model's context window
         ├── ModelNotFoundError        404, 426: not there, gone cold, or not confidential
         ├── RateLimitError            429
         │   ├── CapacityError         every machine of this model is busy
         │   └── AccountLimitError     a limit of your account, whichever model you ask
         ├── UnavailableError          5xx: machines failed, or the edge gave up
-        │   └── ColdModelError        503: no machine runs this model just now
-        ├── AttestationError          a machine did not prove what it is, so it was sent nothing
-        ├── ConnectionFailedError     no answer came at all
+        │   └── ColdModelError        503: no machine runs this model at the moment
+        ├── AttestationError          no machine proved its identity, so nothing was sent
+        ├── ConnectionFailedError     no reply arrived at all
         ├── TimeLimitError            one of your own time limits passed (also a TimeoutError)
-        └── IncompleteAnswerError     an answer began, or was promised, and is not whole
-            ├── StreamInterruptedError    it ended before the model said that it had finished
-            ├── StreamRestartedError      another machine began again inside the same stream
+        └── IncompleteAnswerError     an answer was started or promised, and is incomplete
+            ├── StreamInterruptedError    it ended without a finish_reason
+            ├── StreamRestartedError      another machine started over inside the same stream
             ├── StreamFailedError         the service reported an error inside the stream
-            ├── MalformedReplyError       what came is not a valid reply
-            └── EmptyReplyError           it finished without a word
+            ├── MalformedReplyError       the reply is not valid
+            └── EmptyReplyError           it finished without text, reasoning or a tool call
 
-``except APIError as error`` is enough for most programs: ``error.kind`` names the exact cause,
-``error.scope`` says whether the model, the account or the request is at fault, and ``error.retry``
-whether trying again helps. ``error.partial`` is the text that did arrive.
+``except APIError as error`` is enough for most programs (with a fallback, also ``except FallbackError``):
+``error.kind`` names the exact cause, ``error.scope`` says whether the model, the account or the request is at fault,
+and ``error.retry`` whether a retry helps. ``error.partial`` is the text that did arrive.
 
 >>> from chutes_core import CapacityError, RateLimitError
 >>> issubclass(CapacityError, RateLimitError)
@@ -91,7 +95,7 @@ _SECRETS = re.compile(r"\b(cpk_|cak_|crt_|csc_)[A-Za-z0-9._\-]+|(?i:(bearer|basi
 
 
 def redact(text: str) -> str:
-    """Mask everything in a text that is shaped like a key or a token.
+    """Mask everything in a text that looks like a key or a token.
 
     >>> redact("401 for Bearer cpk_0123.4567.89ab")
     '401 for Bearer ****'
@@ -100,29 +104,29 @@ def redact(text: str) -> str:
 
 
 class Scope(StrEnum):
-    """Whom a failure concerns, and so who else would fail the same way."""
+    """What a failure affects, and so what else would fail the same way."""
 
     TARGET = "target"
-    """This model (or the machines under it): another model may well answer."""
+    """This model (or its machines): another model may well answer."""
     ACCOUNT = "account"
-    """Every model asked with this key."""
+    """Every model, with this key."""
     REQUEST = "request"
-    """The request itself: no model answers it as it stands."""
+    """The request itself: no model answers it as it is."""
 
 
 class Retry(StrEnum):
-    """Where the same request is worth another try."""
+    """Where the same request is worth retrying."""
 
     HERE = "here"
     """The same model after a wait, or another one at once."""
     ELSEWHERE = "elsewhere"
-    """Not this model now; another one (or another account, or a larger window)."""
+    """Not this model now, but another one (or another account, or a larger context window)."""
     NEVER = "never"
-    """Nowhere: something has to change first."""
+    """Nowhere, until something changes."""
 
 
 class Kind(StrEnum):
-    """The exact cause of a failure. :data:`chutes_core.failures.FACTS` says what follows from each."""
+    """The exact cause of a failure. :data:`chutes_core.failures.FACTS` has the consequences of each."""
 
     CAPACITY = "capacity"
     ACCOUNT_LIMIT = "account_limit"
@@ -171,11 +175,14 @@ class ChutesWarning(UserWarning):
 
 
 class ChutesError(Exception):
-    """The root: everything this library raises on purpose."""
+    """Base class of this library's exceptions.
+
+    Not a subclass: pydantic's ``ValidationError``, for invalid constructor arguments of the LangChain classes.
+    """
 
 
 class ConfigurationError(ChutesError, ValueError):
-    """Refused before any request was made; the message says what to change."""
+    """Refused before any request was sent; the message says what to change."""
 
 
 class MissingKeyError(ConfigurationError):
@@ -186,8 +193,8 @@ class UnknownModelError(ConfigurationError):
     """The catalogue has no model of this name.
 
     Attributes:
-        model: The name that was asked for.
-        suggestions: The nearest names it does have.
+        model: The requested name.
+        suggestions: The closest names in the catalogue.
     """
 
     def __init__(self, message: str, *, model: str = "", suggestions: tuple[str, ...] = ()) -> None:
@@ -197,15 +204,15 @@ class UnknownModelError(ConfigurationError):
 
 
 class RequestRefusedError(ConfigurationError):
-    """The request could only fail at the service, or would silently lose something there."""
+    """The request would fail at the service, or silently lose something there."""
 
 
 class BudgetExceededError(ChutesError):
-    """A limit that you set could be passed by this call, so it was not sent.
+    """This call could exceed a limit that you set, so it was not sent.
 
     Attributes:
-        model: The model that was to be asked.
-        budget: The budget, as it is now.
+        model: The requested model.
+        budget: The budget in its current state.
     """
 
     def __init__(self, message: str, *, model: str = "", budget: Budget | None = None) -> None:
@@ -215,18 +222,18 @@ class BudgetExceededError(ChutesError):
 
 
 class APIError(ChutesError):
-    """A request was made and gave no whole answer.
+    """A request did not produce a complete answer.
 
     Attributes:
         kind: The exact cause.
-        status_code: The HTTP status, or None when no reply came.
-        body: The reply's body, parsed where it is JSON, with keys masked.
-        request_id: The invocation's id where the service sent one.
-        model: The model that was asked.
+        status_code: The HTTP status, or None if no reply arrived.
+        body: The reply's body, parsed if it is JSON, with keys masked.
+        request_id: The invocation id, if the service sent one.
+        model: The requested model.
         partial: The text that arrived before the failure.
-        partial_reply: All that arrived: reasoning, tool calls and usage too.
-        retry_after: Seconds the service asked to wait, where it said so.
-        attempts: What a fallback had tried until then, where it raises the failure of one member as it is.
+        partial_reply: Everything that arrived, including reasoning, tool calls and usage.
+        retry_after: Seconds the service asked to wait, if it said so.
+        attempts: The attempts of a fallback so far, if it raises the failure of one member directly.
     """
 
     attempts: tuple[Attempt, ...] = ()
@@ -254,7 +261,7 @@ class APIError(ChutesError):
 
     @property
     def partial(self) -> str:
-        """The text of the answer that did arrive; empty when none did."""
+        """The text of the answer that did arrive; empty if none did."""
         return self.partial_reply.content if self.partial_reply is not None else ""
 
     @property
@@ -266,7 +273,7 @@ class APIError(ChutesError):
 
     @property
     def retry(self) -> Retry:
-        """Where the same request is worth another try."""
+        """Where the same request is worth retrying."""
         from chutes_core.failures import FACTS
 
         return FACTS[self.kind].retry
@@ -295,14 +302,14 @@ class PaymentRequiredError(APIError):
 
     @property
     def quota_reset_timestamp(self) -> str | None:
-        """When the daily quota starts anew, as the service wrote it; None where it did not say."""
+        """When the daily quota resets, as the service wrote it; None if it did not say."""
         detail = self.body.get("detail") if isinstance(self.body, Mapping) else None
         stamp = detail.get("quota_reset_timestamp") if isinstance(detail, Mapping) else None
         return stamp if isinstance(stamp, str) else None
 
     @property
     def quota_reset_at(self) -> datetime | None:
-        """The same as a datetime."""
+        """:attr:`quota_reset_timestamp` as a datetime."""
         try:
             return datetime.fromisoformat(self.quota_reset_timestamp or "")
         except ValueError:
@@ -310,30 +317,30 @@ class PaymentRequiredError(APIError):
 
 
 class InvalidRequestError(APIError):
-    """The service understood the request and refuses it as it stands."""
+    """The service understood the request and refuses it as it is."""
 
 
 class ContextLengthError(InvalidRequestError):
-    """Prompt and answer together do not fit the model's window."""
+    """Prompt and answer together exceed the model's context window."""
 
     def _number(self, *patterns: str) -> int | None:
-        """Read the number after the first of these phrases that is there."""
+        """Return the number matched by the first of these patterns that is found."""
         found = (re.search(pattern, str(self), re.IGNORECASE) for pattern in patterns)
         return next((int(match[1].replace(",", "")) for match in found if match), None)
 
     @property
     def limit(self) -> int | None:
-        """The model's window in tokens, where the message says it."""
+        """The model's context window in tokens, if the message says it."""
         return self._number(r"(?:maximum (?:context|model) length(?: is| of)?|context length \(?) ?(\d[\d,]*)")
 
     @property
     def requested(self) -> int | None:
-        """The tokens that were asked for in total, where the message says it."""
+        """The total tokens requested, if the message says it."""
         return self._number(r"total of (?:at least )?(\d[\d,]*)", r"requested (\d[\d,]*) tokens")
 
     @property
     def prompt_tokens(self) -> int | None:
-        """The tokens of the prompt alone, where the message says it."""
+        """The tokens of the prompt alone, if the message says it."""
         return self._number(
             r"(\d[\d,]*) (?:tokens from the input|in the messages|input tokens)", r"input \((\d[\d,]*) tokens"
         )
@@ -344,7 +351,7 @@ class ModelNotFoundError(APIError):
 
 
 class RateLimitError(APIError):
-    """Too many requests, of one sort or another."""
+    """Too many requests, for any reason."""
 
 
 class CapacityError(RateLimitError):
@@ -352,7 +359,7 @@ class CapacityError(RateLimitError):
 
 
 class AccountLimitError(RateLimitError):
-    """A limit of the account: another model of the same account does not help."""
+    """A limit of the account: another model on the same account does not help."""
 
 
 class UnavailableError(APIError):
@@ -360,15 +367,15 @@ class UnavailableError(APIError):
 
 
 class ColdModelError(UnavailableError):
-    """No machine runs this model just now."""
+    """No machine runs this model at the moment."""
 
 
 class AttestationError(APIError):
-    """No machine of the model proved what it is, so nothing of the request was sent."""
+    """No machine of the model proved its identity, so nothing of the request was sent."""
 
 
 class ConnectionFailedError(APIError):
-    """No reply came: refused, reset, or the name did not resolve."""
+    """No reply arrived: refused, reset, or the name did not resolve."""
 
 
 class TimeLimitError(APIError, TimeoutError):
@@ -376,15 +383,15 @@ class TimeLimitError(APIError, TimeoutError):
 
 
 class IncompleteAnswerError(APIError):
-    """An answer began, or was promised, and is not whole."""
+    """An answer was started or promised, and is incomplete."""
 
 
 class StreamInterruptedError(IncompleteAnswerError):
-    """The answer ended before the model said that it had finished."""
+    """The answer ended without a ``finish_reason``."""
 
 
 class StreamRestartedError(IncompleteAnswerError):
-    """Another machine began the answer again inside the same stream."""
+    """Another machine started the answer over inside the same stream."""
 
 
 class StreamFailedError(IncompleteAnswerError):
@@ -392,7 +399,7 @@ class StreamFailedError(IncompleteAnswerError):
 
 
 class MalformedReplyError(IncompleteAnswerError):
-    """What came is not a valid reply."""
+    """The reply is not valid."""
 
 
 class EmptyReplyError(IncompleteAnswerError):

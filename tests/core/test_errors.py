@@ -15,6 +15,8 @@ import chutes_core
 from chutes_core import errors
 from chutes_core.errors import APIError, ChutesError, ConfigurationError, ContextLengthError, Kind, redact
 from chutes_core.failures import error_from_response, failure
+from chutes_core.fallback.trace import FallbackError
+from chutes_core.login.errors import CannotListenError, LoginEndedError, LoginError
 from chutes_core.response import Choice, Reply
 
 CLASSES = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
@@ -38,7 +40,8 @@ def drawn_tree() -> dict[str, str]:
 def test_the_tree_is_as_drawn() -> None:
     """The drawing in the docstring names every class, each under the class it derives from."""
     drawn = drawn_tree()
-    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in CLASSES if kind is not ChutesError}
+    kinds = [*CLASSES, FallbackError, LoginError, LoginEndedError, CannotListenError]
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in kinds if kind is not ChutesError}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: str(kind.__name__))
