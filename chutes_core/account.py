@@ -1,7 +1,7 @@
-"""The service's own pages: account, quota, catalogue, load. Each is data: a path and how to read the answer.
+"""The service's management endpoints: account, quota, catalogue, load. Each is data: a path and a parser.
 
-:class:`Endpoint` describes one; :class:`AccountPages` and :class:`AsyncAccountPages` ask for them. The shapes
-that the service gives for the same thing on different accounts are brought to one here.
+:class:`Endpoint` describes one; :class:`AccountPages` and :class:`AsyncAccountPages` request them. The service
+returns the same thing in different shapes for different accounts; the parsers normalize them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[T]):
-    """One page of the service.
+    """One endpoint of the service.
 
     Attributes:
-        path: Below the management host, or below the gateway where ``gateway`` says so.
-        parse: Reads the JSON value; raises ValueError on one that it cannot read.
-        params: The query.
-        public: Needs no key.
-        gateway: Lives at the inference gateway.
+        path: The path on the management host, or on the gateway if ``gateway`` is true.
+        parse: Parses the JSON value; raises ValueError if it cannot.
+        params: The query parameters.
+        public: Whether it needs no key.
+        gateway: Whether it is on the inference gateway.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Endpoint(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who you are to the service, and what is left on the account in US dollars."""
+    """Your user, and the account's balance in US dollars."""
 
     username: str | None
     user_id: str | None
@@ -60,7 +60,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Included requests a day, for one model or (``model="*"``) for all others. 0 means none are included."""
+    """Included requests per day, for one model or (``model="*"``) for all others. 0 means none are included."""
 
     model: str
     requests: float
@@ -69,20 +69,20 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class QuotaUsage:
-    """Today's use of a quota; ``total`` is None where there is no limit."""
+    """Today's use of a quota; ``total`` is None if there is no limit."""
 
     total: float | None
     used: float
 
     @property
     def remaining(self) -> float | None:
-        """What is left today; None where there is no limit."""
+        """What is left today; None if there is no limit."""
         return None if self.total is None else max(self.total - self.used, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A cap in US dollars over some time; ``cap`` is None where there is none."""
+    """A spending cap in US dollars over a period; ``cap`` is None if there is none."""
 
     usage: float
     cap: float | None
@@ -92,7 +92,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A subscription and its caps; ``active`` is False where there is none."""
+    """A subscription and its caps; ``active`` is False if there is none."""
 
     active: bool
     monthly_price: float | None = None
@@ -102,7 +102,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Discount:
-    """What you are let off: a share of the price of one model, by its chute id, or of all (``*``)."""
+    """Your discount: a share of the price of one model, by its chute id, or of all (``*``)."""
 
     model: str
     share: float
@@ -110,7 +110,7 @@ class Discount:
 
 @dataclass(frozen=True, slots=True)
 class UsageBucket:
-    """What one hour cost and used."""
+    """Cost and usage of one hour."""
 
     bucket: str
     amount: float
@@ -121,7 +121,7 @@ class UsageBucket:
 
 @dataclass(frozen=True, slots=True)
 class Utilization:
-    """How loaded a model is: the share of its capacity in use, and the share of requests turned away."""
+    """How loaded a model is: the share of its capacity in use, and the share of requests rejected."""
 
     model: str
     chute_id: str | None
@@ -159,7 +159,7 @@ def _time(value: object) -> datetime | None:
 
 
 def rows(value: object) -> list[Mapping[str, object]]:
-    """Read a list, or a page's ``items``, or a catalogue's ``data``; rows that are no objects are left out.
+    """Read a list, a page's ``items``, or a catalogue's ``data``; rows that are not objects are skipped.
 
     >>> rows({"total": 1, "items": [{"a": 1}, None]})
     [{'a': 1}]
@@ -195,7 +195,7 @@ def parse_quotas(value: object) -> list[Quota]:
 
 
 def parse_quota_usage(value: object) -> QuotaUsage:
-    """Read the use of one quota.
+    """Read the usage of one quota.
 
     >>> parse_quota_usage({"quota": 300, "used": 12.5}).remaining
     287.5
@@ -240,7 +240,7 @@ def parse_discounts(value: object) -> list[Discount]:
 
 
 def parse_usage(value: object) -> list[UsageBucket]:
-    """Read hours of use."""
+    """Read hourly usage."""
     return [
         UsageBucket(
             str(row.get("bucket", "")),
@@ -278,22 +278,22 @@ CHUTES = Endpoint("/chutes/", rows, {"include_public": "true", "limit": "1000"},
 
 
 def stats_page(start_date: str) -> Endpoint[list[Mapping[str, object]]]:
-    """The speed of every model on each day since a date (the whole history is large)."""
+    """Endpoint for the daily speed of every model since a date (the full history is large)."""
     return Endpoint("/invocations/stats/llm", rows, {"start_date": start_date}, public=True)
 
 
 def quota_usage_page(model: str) -> Endpoint[QuotaUsage]:
-    """Today's use of the quota of one model, by its chute id, or of ``*``."""
+    """Endpoint for today's use of a quota, of one model by its chute id or of ``*``."""
     return Endpoint(f"/users/me/quota_usage/{quote(model, safe='*')}", parse_quota_usage)
 
 
 def usage_page(page: int, limit: int) -> Endpoint[list[UsageBucket]]:
-    """Hours of use, newest first."""
+    """Endpoint for hourly usage, newest first."""
     return Endpoint("/users/me/usage", parse_usage, {"page": str(page), "limit": str(limit)})
 
 
 class AccountPages:
-    """Your account: ``client.account``. Needs a key that may read it; one for inference alone may not."""
+    """Your account: ``client.account``. Needs a key that may read it; an inference-only key may not."""
 
     def __init__(self, get: Callable[[Endpoint[T]], T]) -> None:
         self._get: Callable[[Endpoint[object]], object] = get  # type: ignore[assignment]
@@ -302,11 +302,11 @@ class AccountPages:
         return self._get(endpoint)  # type: ignore[arg-type, return-value]
 
     def me(self) -> Profile:
-        """Return who you are and the balance."""
+        """Return your user and balance."""
         return self._ask(PROFILE)
 
     def quotas(self) -> list[Quota]:
-        """Return the requests a day that are included."""
+        """Return the requests included per day."""
         return self._ask(QUOTAS)
 
     def quota_usage(self, model: str = "*") -> QuotaUsage:
@@ -314,15 +314,15 @@ class AccountPages:
         return self._ask(quota_usage_page(model))
 
     def subscription(self) -> Subscription:
-        """Return the caps of the subscription."""
+        """Return the subscription and its caps."""
         return self._ask(SUBSCRIPTION)
 
     def discounts(self) -> list[Discount]:
-        """Return what you are let off."""
+        """Return your discounts."""
         return self._ask(DISCOUNTS)
 
     def usage(self, *, page: int = 0, limit: int = 24) -> list[UsageBucket]:
-        """Return hours of use, newest first."""
+        """Return hourly usage, newest first."""
         return self._ask(usage_page(page, limit))
 
 
@@ -336,11 +336,11 @@ class AsyncAccountPages:
         return await self._get(endpoint)  # type: ignore[arg-type, return-value]
 
     async def me(self) -> Profile:
-        """Return who you are and the balance."""
+        """Return your user and balance."""
         return await self._ask(PROFILE)
 
     async def quotas(self) -> list[Quota]:
-        """Return the requests a day that are included."""
+        """Return the requests included per day."""
         return await self._ask(QUOTAS)
 
     async def quota_usage(self, model: str = "*") -> QuotaUsage:
@@ -348,13 +348,13 @@ class AsyncAccountPages:
         return await self._ask(quota_usage_page(model))
 
     async def subscription(self) -> Subscription:
-        """Return the caps of the subscription."""
+        """Return the subscription and its caps."""
         return await self._ask(SUBSCRIPTION)
 
     async def discounts(self) -> list[Discount]:
-        """Return what you are let off."""
+        """Return your discounts."""
         return await self._ask(DISCOUNTS)
 
     async def usage(self, *, page: int = 0, limit: int = 24) -> list[UsageBucket]:
-        """Return hours of use, newest first."""
+        """Return hourly usage, newest first."""
         return await self._ask(usage_page(page, limit))

@@ -1,7 +1,7 @@
-"""Put a reply together, from one body or from the steps of a stream.
+"""Assemble a reply from a complete body or from the chunks of a stream.
 
-:func:`parse_reply` reads a reply that came in one piece, the guard in :mod:`chutes_core.stream` feeds a
-:class:`ReplyBuilder` step by step. Both end in the same :class:`~chutes_core.response.Reply`.
+:func:`parse_reply` reads a reply that was not streamed; the guard in :mod:`chutes_core.stream` feeds a
+:class:`ReplyBuilder` chunk by chunk. Both produce the same :class:`~chutes_core.response.Reply`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chutes_core.think import ThinkSplitter, split_whole
 from chutes_core.usage import Usage
 
 BROKEN_FINISHES = frozenset({"abort", "error"})
-"""Finish reasons by which an engine says that it did not finish: it was shut down, or it failed."""
+"""Finish reasons that mean the engine did not finish: it was shut down, or it failed."""
 _ENDS_WITH_CALLS = frozenset({"stop", "tool_calls", "function_call"})
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class ToolDraft:
-    """A tool call that is still being put together."""
+    """A tool call under construction."""
 
     id: str | None = None
     name: str = ""
@@ -41,7 +41,7 @@ class ToolDraft:
 
 @dataclass(slots=True)
 class ChoiceDraft:
-    """A choice that is still being put together."""
+    """A choice under construction."""
 
     index: int
     splitter: ThinkSplitter
@@ -54,23 +54,23 @@ class ChoiceDraft:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing at all has been said."""
+        """Whether nothing has arrived yet."""
         return not (self.content or self.reasoning or self.tools)
 
     def add_logprobs(self, logprobs: Mapping[str, object]) -> None:
-        """Append a step's log probabilities to those before."""
+        """Append a chunk's log probabilities to the earlier ones."""
         self.logprobs = self.logprobs or {}
         for key, value in logprobs.items():
             before = self.logprobs.get(key)
             self.logprobs[key] = before + value if isinstance(before, list) and isinstance(value, list) else value
 
     def finished(self, reply_id: str | None) -> Choice:
-        """Make the choice of what there is; an unfinished one has only invalid tool calls."""
+        """Build the choice from what has arrived; all tool calls of an unfinished choice are invalid."""
         calls = [
             _finish_call(draft, index, reply_id, self.finish_reason) for index, draft in sorted(self.tools.items())
         ]
         valid = tuple(call for call in calls if call.error is None)
-        # Some engines say "stop" where they call tools: say what it is.
+        # Some engines report "stop" when they call tools.
         reason = "tool_calls" if valid and self.finish_reason == "stop" else self.finish_reason
         return Choice(
             self.index,
@@ -85,14 +85,14 @@ class ChoiceDraft:
 
 
 def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reason: str | None) -> ToolCall:
-    """Decide whether a tool call is valid: a finished answer, a name, and arguments that are a JSON object."""
+    """Build a tool call; a valid one has a finished answer, a name, and arguments that are a JSON object."""
     written = "".join(draft.arguments)
     text = written.strip() or "{}"
     call_id = draft.id or f"call_{reply_id or 'local'}_{index}"
     error = None
     try:
         parsed = json.loads(text)
-        if isinstance(parsed, str):  # some models encode the object twice
+        if isinstance(parsed, str):  # some models JSON-encode the object twice
             text, parsed = parsed, json.loads(parsed)
         if not isinstance(parsed, dict):
             error = "the arguments are not a JSON object"
@@ -100,14 +100,14 @@ def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reas
         error = f"the arguments are not valid JSON: {problem}"
     if not draft.name:
         error = "the call names no tool"
-    # Engines send the name first. Of a cut later on the open JSON tells.
+    # Engines send the name first. A later cut shows in the unclosed JSON.
     if finish_reason is None or (not written.strip() and finish_reason not in _ENDS_WITH_CALLS):
-        error = "the answer was cut before the call was complete"
+        error = "the answer was cut off before the call was complete"
     return ToolCall(call_id, draft.name, written if error else text, error, index)
 
 
 class ReplyBuilder:
-    """Collect the parts of a reply and give it out at the end."""
+    """Collects the parts of a reply and builds it at the end."""
 
     def __init__(self, meta: ReplyMeta | None = None, *, starts_thinking: bool = False) -> None:
         self.id: str | None = None
@@ -120,26 +120,26 @@ class ReplyBuilder:
         self._starts_thinking = starts_thinking
 
     def draft(self, index: int) -> ChoiceDraft:
-        """Return the choice of this index, begun where it is new."""
+        """Return the choice with this index, creating it if new."""
         draft = self.drafts.get(index)
         if draft is None:
             draft = self.drafts[index] = ChoiceDraft(index, ThinkSplitter(inside=self._starts_thinking))
         return draft
 
     def head(self, body: Mapping[str, object]) -> None:
-        """Take the fields of a reply or a chunk that are not its choices."""
+        """Read the fields of a reply or a chunk other than its choices."""
         if self.model is None and isinstance(model := body.get("model"), str):
             self.model = model
         if self.created is None and isinstance(created := body.get("created"), int):
             self.created = created
-        # Usage is cumulative where it comes with every chunk: the last one is the whole.
+        # Usage on every chunk is cumulative: the last one is the total.
         if isinstance(usage := body.get("usage"), Mapping):
             self.raw_usage = usage
         for key in body.keys() - _KNOWN_FIELDS:
             self.extra[key] = body[key]
 
     def build(self) -> Reply:
-        """Give out the reply as it is now."""
+        """Return the reply as it is now."""
         choices = tuple(self.drafts[index].finished(self.id) for index in sorted(self.drafts))
         return Reply(
             self.id, self.model, choices, Usage.parse(self.raw_usage), self.meta, self.created, dict(self.extra)
@@ -150,7 +150,7 @@ _KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage
 
 
 def tool_fields(call: Mapping[str, object], function: Mapping[str, object]) -> tuple[str | None, str | None, str]:
-    """Read id, name and arguments of a tool call or a piece of one; what is no text counts as absent.
+    """Read id, name and arguments of a tool call or a piece of one; an id or name that is not text counts as absent.
 
     >>> tool_fields({"id": 5}, {"name": "pay", "arguments": {"amount": 1}})
     (None, 'pay', '{"amount": 1}')
@@ -164,7 +164,7 @@ def tool_fields(call: Mapping[str, object], function: Mapping[str, object]) -> t
 
 
 def reasoning_of(message: Mapping[str, object]) -> str:
-    """Find the reasoning of a message or delta under either engine's name for it."""
+    """Return the reasoning of a message or delta, under either engine's field name."""
     for key in ("reasoning_content", "reasoning"):
         if isinstance(text := message.get(key), str) and text:
             return text
@@ -172,10 +172,10 @@ def reasoning_of(message: Mapping[str, object]) -> str:
 
 
 def parse_reply(body: Mapping[str, object], meta: ReplyMeta | None = None, *, starts_thinking: bool = False) -> Reply:
-    """Read a reply that came in one piece.
+    """Read a reply that was not streamed.
 
     Raises:
-        ValueError: It is not a reply; the message says what is wrong with it.
+        ValueError: It is not a reply; the message says why.
 
     >>> parse_reply({"id": "1", "choices": [{"message": {"content": "<think>hm</think>Yes"}, "finish_reason": "stop"}]})
     Reply(id='1', model=None, choices=(Choice(index=0, content='Yes', reasoning='hm', tool_calls=(), \
@@ -234,7 +234,7 @@ _KNOWN_MESSAGE = frozenset({"role", "content", "reasoning_content", "reasoning",
 
 
 def note_extra(draft: ChoiceDraft, choice: Mapping[str, object], message: Mapping[str, object]) -> None:
-    """Keep the fields of a choice and its message that this library does not know."""
+    """Keep the unknown fields of a choice and its message."""
     for known, fields in ((_KNOWN_CHOICE, choice), (_KNOWN_MESSAGE, message)):
         for key in fields.keys() - known:
             if fields[key] is not None:

@@ -1,8 +1,9 @@
-"""Keys and tokens: where they come from, and that they are never shown.
+"""Keys and tokens: where they come from, and how they stay hidden.
 
-A key is looked for in the argument, then in ``CHUTES_OAUTH_TOKEN``, then in ``CHUTES_API_KEY``, then in the login that
-``chutes-connect login`` stored. It may be a text, anything with ``get_secret_value()`` (pydantic's ``SecretStr``),
-or a function that returns one, plain or async, which is asked anew for every call and so may refresh a token.
+A key is looked for in the argument, then in ``CHUTES_OAUTH_TOKEN``, then in ``CHUTES_API_KEY``, then in the login
+stored by ``chutes-connect login``. It may be a string, anything with ``get_secret_value()`` (pydantic's
+``SecretStr``), or a function that returns one, plain or async, which is called for every call and so may refresh a
+token.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["ApiKey", "Credential", "Secret", "SupportsSecret"]
 
 ENVIRONMENT = ("CHUTES_OAUTH_TOKEN", "CHUTES_API_KEY")
 _MISSING = (
-    "No Chutes key was given, none is in the environment and nobody has signed in, so nothing was sent (the service "
+    "No Chutes key was given, none is in the environment and no login is stored, so nothing was sent (the service "
     "answers a request without a key with a 429 that looks like overload). Pass api_key=..., or set CHUTES_API_KEY "
     "to a key ('cpk_…'), or CHUTES_OAUTH_TOKEN to a token ('cak_…'), or sign in once: chutes-connect login."
 )
@@ -28,18 +29,18 @@ _MISSING = (
 
 @runtime_checkable
 class SupportsSecret(Protocol):
-    """Anything that holds a secret as pydantic's SecretStr does."""
+    """Anything that holds a secret like pydantic's SecretStr."""
 
     def get_secret_value(self) -> str:
         """Return the plain text."""
 
 
 ApiKey: TypeAlias = "str | SupportsSecret | Callable[[], str] | Callable[[], Awaitable[str]]"
-"""What can be given as a key."""
+"""The types accepted as a key."""
 
 
 class Secret:
-    """A text that does not show itself: not in repr, str, format, pickles or tracebacks.
+    """A string hidden from repr, str, format, pickles and tracebacks.
 
     >>> secret = Secret("cpk_0123")
     >>> secret, f"{secret}"
@@ -54,7 +55,7 @@ class Secret:
         self.__value = value
 
     def get_secret_value(self) -> str:
-        """Return the plain text: for the header that is about to be sent."""
+        """Return the plain text, for the header about to be sent."""
         return self.__value
 
     def __repr__(self) -> str:
@@ -77,18 +78,18 @@ class Secret:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("A secret is not pickled; the other side finds its own key in the environment.")
+        raise TypeError("A secret cannot be pickled; the other process reads its own key from the environment.")
 
 
 class Credential:
-    """The key of a client, from wherever it comes.
+    """The key of a client, from any source.
 
-    Pickled or sent to another process it leaves a literal key behind and looks in the environment there.
+    When pickled or sent to another process it drops a literal key and reads the environment there.
 
     Args:
-        api_key: The key; without one, the environment and then the stored login are asked at every call.
-        env: The environment; an empty one has no stored login either.
-        service: The management address, whose login it is; by default that of the environment.
+        api_key: The key; without one, every call reads the environment, then the stored login.
+        env: The environment; an empty one also disables the stored login.
+        service: The management URL whose login to use; by default that of the environment.
 
     >>> credential = Credential("cpk_0123", env={})
     >>> credential
@@ -115,14 +116,14 @@ class Credential:
 
     @property
     def renewable(self) -> bool:
-        """Whether asking again may give another key."""
+        """Whether asking again may return another key."""
         return callable(self._source)
 
     def secret(self, refused: Secret | None = None) -> Secret:
-        """Return the key of this moment.
+        """Return the current key.
 
         Args:
-            refused: A key that the service did not take: a stored login is renewed then, if it still holds that one.
+            refused: A key that the service rejected: a stored login that still holds it is renewed.
 
         Raises:
             MissingKeyError: There is none; nothing should be sent.
@@ -140,7 +141,7 @@ class Credential:
         return _usable(found)
 
     async def asecret(self, refused: Secret | None = None) -> Secret:
-        """Return the key of this moment; a plain function runs in a thread, so that it may block, as does a renewal."""
+        """Return the current key; a plain function, like a renewal, runs in a thread and may block."""
         if not callable(self._source):
             if (secret := self.at_hand()) is not None:
                 return secret
@@ -151,9 +152,9 @@ class Credential:
         return _usable(found)
 
     def at_hand(self) -> Secret | None:
-        """Return the key that was given, or that of the environment, without asking a function or the stored login.
+        """Return the given key or that of the environment, without calling a function or reading the stored login.
 
-        So it never waits for the network: for what only has to tell accounts apart.
+        It never waits for the network, which suits code that only has to tell accounts apart.
 
         >>> Credential("cpk_0123", env={}).at_hand(), Credential(env={}).at_hand(), Credential(input).at_hand()
         (Secret('cpk_****'), None, None)
@@ -172,7 +173,7 @@ class Credential:
         return secret
 
     def _from_login(self, refused: Secret | None) -> Secret:
-        # Both import this module.
+        # Imported here because both import this module.
         from chutes_core.login.renew import current_login
         from chutes_core.login.store import FOLDER_VARIABLE, LoginStore, default_folder
         from chutes_core.settings import Settings
@@ -200,21 +201,21 @@ class Credential:
         return self
 
 
-# A traceback may show the variables of every frame it passes. So what reads a key gives its objection back
-# instead of raising it, and who raises it has let go of the key.
+# A traceback may show the variables of every frame it passes. So a function that reads a key returns its error
+# instead of raising it, and the one that raises it no longer holds the key.
 
 
 def _read(value: object) -> Secret | ConfigurationError:
-    """Take a key in any of its forms; object to what could not be sent in a header, without showing it."""
+    """Read a key in any of its forms; return an error, without the key, if it could not be sent in a header."""
     text = value.get_secret_value() if isinstance(value, SupportsSecret) else value
     if not isinstance(text, str):
-        return ConfigurationError(f"The key must be a text, a SecretStr or a function, not {type(value).__name__}.")
+        return ConfigurationError(f"The key must be a string, a SecretStr or a function, not {type(value).__name__}.")
     text = text.strip()
     if not text:
         return MissingKeyError(_MISSING)
     if not text.isascii() or not text.isprintable() or " " in text:
         return ConfigurationError(
-            "The key has characters that no key has (spaces, line ends or non-ASCII): copy it anew."
+            "The key has characters that no key has (spaces, line breaks or non-ASCII): copy it again."
         )
     return Secret(text)
 
@@ -233,7 +234,7 @@ def _usable(found: Secret | ConfigurationError) -> Secret:
 def _warn_of_shape(secret: Secret) -> None:
     if not secret.get_secret_value().startswith(("cpk_", "cak_")):
         warnings.warn(
-            "The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as it is.",
+            "The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as is.",
             ChutesWarning,
             stacklevel=4,
         )

@@ -1,9 +1,8 @@
-"""The models of today, as far as they are known: a snapshot, a cache on disk, and what the service said last.
+"""The catalogue of models: a snapshot, a cache on disk, and what the service last returned.
 
-Models come and go within weeks and their rows miss fields, so a catalogue is data with a date. It ships
-with a snapshot, keeps what was fetched for an hour, and takes new rows from whoever fetched them: nothing
-here touches the network. A catalogue is a value: nothing changes it, :meth:`Catalog.updated` and its like
-give a new one, and any number of threads may read the same.
+Models come and go within weeks and their rows lack fields, so a catalogue is data with a date. It ships with a
+snapshot, keeps fetched rows for an hour, and leaves fetching to the caller: nothing here touches the network. A
+catalogue is immutable: :meth:`Catalog.updated` and similar methods return a new one, and threads may share it.
 
 >>> catalog = Catalog.bundled()
 >>> catalog.get("Qwen/Qwen3-32B")
@@ -38,15 +37,15 @@ Source = Literal["bundled", "cache", "live"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Catalog:
-    """The models that are known, and since when.
+    """The known models, and when the list was fetched.
 
     Attributes:
         models: All of them, in the service's order: the most used first.
-        source: Where the list of chat models is from: ``"bundled"``, ``"cache"`` or ``"live"``.
+        source: The source of the chat models: ``"bundled"``, ``"cache"`` or ``"live"``.
         fetched_at: When that list was fetched, in seconds since 1970.
-        snapshot_date: The day of the snapshot that ships with this library.
+        snapshot_date: The date of the snapshot that ships with this library.
         ttl: Seconds after which the list counts as stale.
-        offline: Never stale, because nothing is to be fetched.
+        offline: Never stale, because nothing may be fetched.
         now: The clock.
     """
 
@@ -61,7 +60,7 @@ class Catalog:
 
     def __post_init__(self) -> None:
         index: dict[str, ModelInfo] = {}
-        # In order of precedence: a name as it is written wins over everything that merely resembles it.
+        # In order of precedence: an exact name wins over a similar one.
         for names in (_exact_name, _chute_id, _lower_name, _name_without_tee):
             for info in self.models:
                 index.setdefault(names(info), info)
@@ -85,14 +84,14 @@ class Catalog:
         offline: bool = False,
         now: Callable[[], float] = time.time,
     ) -> Catalog:
-        """Return the newest that is at hand: the cache on disk where it is newer than the snapshot.
+        """Return the newest local catalogue: the cache on disk if it is newer than the snapshot.
 
-        It may well be stale (see :attr:`is_stale`); an old list beats none.
+        It may be stale (see :attr:`is_stale`); an old list beats none.
 
         Args:
-            cache_dir: The folder of the cache; by default the platform's folder for such things.
-            ttl: Seconds for which a fetched list is good.
-            offline: Take what is at hand as good, however old.
+            cache_dir: The cache folder; by default the platform's.
+            ttl: Seconds for which a fetched list is fresh.
+            offline: Never treat the list as stale, however old.
             now: The clock, in seconds since 1970.
         """
         from chutes_core import catalog_cache
@@ -107,20 +106,20 @@ class Catalog:
         return replace(base, models=(*cached.models, *added), source="cache", fetched_at=cached.fetched_at)
 
     def save(self, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
-        """Write the catalogue to the cache, whole or not at all; return the file, or None if that failed.
+        """Write the catalogue to the cache atomically; return the file, or None on failure.
 
-        Which models are hot is not kept: it is true for minutes.
+        Which models are hot is not saved: that changes within minutes.
         """
         from chutes_core import catalog_cache
 
         return catalog_cache.write(self.models, self.fetched_at, cache_dir)
 
     def updated(self, rows: Iterable[Mapping[str, object]], *, fetched_at: float) -> Catalog:
-        """Return the catalogue with the service's list of models (the rows of ``/v1/models``) as the truth.
+        """Return the catalogue with the service's current list of models (the rows of ``/v1/models``).
 
-        A chat model that is not listed is gone, and what a row does not say is unknown. Embedding models
-        stay, and so do traits, hosts, dimensions and speeds, which that list never reports; which are hot is
-        unknown again. A list without a usable row changes nothing.
+        A chat model that is not listed is removed, and what a row omits is unknown. Embedding models stay, as do
+        traits, hosts, dimensions and speeds, which that list never reports; which models are hot becomes unknown.
+        A list without a usable row changes nothing.
         """
         models = merge_rows(self.models, rows)
         if models is self.models:
@@ -132,23 +131,23 @@ class Catalog:
         return replace(self, models=merge_stats(self.models, rows))
 
     def with_chutes(self, rows: Iterable[Mapping[str, object]]) -> Catalog:
-        """Return the catalogue with what the items of ``/chutes/`` add.
+        """Return the catalogue with what ``/chutes/`` adds.
 
-        That is which models are hot, and embedding models, with their hosts, that were not known before.
+        That is which models are hot, and any new embedding models with their hosts.
         """
         return replace(self, models=merge_chutes(self.models, rows))
 
     @property
     def is_stale(self) -> bool:
-        """Whether the list should be fetched anew."""
-        # A time in the future is a clock that was wrong, and says nothing about age.
+        """Whether the list should be fetched again."""
+        # A time in the future means that a clock was wrong; it says nothing about age.
         return not self.offline and not 0 <= self.now() - self.fetched_at < self.ttl
 
     def get(self, model: str) -> ModelInfo | None:
-        """Find a model by its name; None when there is none.
+        """Find a model by name; None if there is none.
 
-        Upper and lower case do not matter, the id of a chute is a name too, and a name that exists only with
-        ``-TEE`` is found without it, as the service itself does for many.
+        Case does not matter, a chute id works too, and a name that exists only with ``-TEE`` is found without it,
+        as the service itself does for many.
 
         >>> Catalog.bundled().get("qwen/qwen3-32b").id
         'Qwen/Qwen3-32B-TEE'
@@ -156,10 +155,10 @@ class Catalog:
         return self._index.get(model) or self._index.get(model.lower())
 
     def model(self, model: str) -> ModelInfo:
-        """Find a model by its name.
+        """Find a model by name, or raise.
 
         Raises:
-            UnknownModelError: There is none; the message names the nearest, and says how old the list is.
+            UnknownModelError: There is none; the message names the closest ones, and says how old the list is.
 
         >>> Catalog.bundled().model("Qwen/Qwen3-33B")
         Traceback (most recent call last):
@@ -193,21 +192,21 @@ class Catalog:
         order_by: OrderBy | None = None,
         limit: int | None = None,
     ) -> list[ModelInfo]:
-        """Return the models that meet every demand. What is unknown never meets one, and is sorted last.
+        """Return the models that meet every condition. An unknown value meets none, and sorts last.
 
         Args:
             features: All of these: "tools", "json_mode", "structured_outputs", "reasoning".
             modalities: All of these as input: "text", "image", "video".
-            min_context: A window of at least so many tokens.
-            max_price: At most so many US dollars per million tokens of *answer* (``price_out``).
-            confidential: True for confidential compute only, False for models that surely have none.
+            min_context: The smallest context window, in tokens.
+            max_price: The highest price in US dollars per million *answer* tokens (``price_out``).
+            confidential: True for confidential compute only, False for models known to lack it.
             kind: "chat", "embedding", "image" or "other"; None for all.
-            owner: The part of the name before the slash, in upper or lower case.
+            owner: The part of the name before the slash, in any case.
             tags: All of these.
             quantizations: Any of these, such as "bf16" and "fp8".
             order_by: "price" (of the answer, then of the prompt; cheapest first), "context" (largest first),
                 "ttft" (soonest first) or "tps" (fastest first); None for the service's order.
-            limit: At most so many.
+            limit: The most models to return.
 
         >>> [info.id for info in Catalog.bundled().select(owner="zai-org", order_by="context")]
         ['zai-org/GLM-5.2-TEE', 'zai-org/GLM-5.1-TEE']
@@ -237,7 +236,7 @@ class Catalog:
         return ordered(found, order_by)[:limit]
 
     def to_openrouter(self) -> list[dict[str, object]]:
-        """Describe all models in the shape of OpenRouter's ``/models``, for tools that read that."""
+        """Return all models in the format of OpenRouter's ``/models``, for tools that read it."""
         return [info.to_openrouter() for info in self.models]
 
     def __iter__(self) -> Iterator[ModelInfo]:

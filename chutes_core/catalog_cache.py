@@ -1,4 +1,4 @@
-"""The catalogue on disk: one JSON file, replaced as a whole, trusted in nothing."""
+"""The catalogue on disk: one JSON file, replaced atomically and validated when read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """What the file held."""
+    """The contents of the cache file."""
 
     models: tuple[ModelInfo, ...]
     fetched_at: float
 
 
 def cache_file(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return where the cache is: in the folder given, or in the platform's folder for caches."""
+    """Return the path of the cache file: in the given folder, or in the platform's cache folder."""
     if cache_dir is None:
         from platformdirs import user_cache_dir
 
@@ -38,7 +38,7 @@ def cache_file(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def read(cache_dir: str | os.PathLike[str] | None = None) -> Cached | None:
-    """Read the cache; None where there is none, or none that can be used."""
+    """Read the cache; None if there is none, or it is unusable."""
     path = cache_file(cache_dir)
     try:
         loaded = json.loads(path.read_bytes())
@@ -48,7 +48,7 @@ def read(cache_dir: str | os.PathLike[str] | None = None) -> Cached | None:
         _warn_unusable(path, f"it cannot be read ({type(error).__name__})")
         return None
     if isinstance(loaded, dict) and isinstance(loaded.get("schema"), int) and loaded["schema"] != SCHEMA:
-        # Another version of this library wrote it, and will write it again: no fault, and nothing to say.
+        # Another version of this library wrote it and will write it again: not worth a warning.
         return None
     rows = loaded.get("models") if isinstance(loaded, dict) else None
     fetched_at = loaded.get("fetched_at") if isinstance(loaded, dict) else None
@@ -65,7 +65,7 @@ def read(cache_dir: str | os.PathLike[str] | None = None) -> Cached | None:
 def write(
     models: Iterable[ModelInfo], fetched_at: float, cache_dir: str | os.PathLike[str] | None = None
 ) -> Path | None:
-    """Write the cache, whole or not at all; None, with a warning, where that is impossible."""
+    """Write the cache atomically; warn and return None if that is impossible."""
     import tempfile
 
     path = cache_file(cache_dir)
@@ -74,7 +74,7 @@ def write(
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, because only within one file system is the replacement atomic.
+        # In the same folder, because the replacement is atomic only within one file system.
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -83,8 +83,8 @@ def write(
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         warnings.warn(
-            f"The catalogue cannot be kept at {path} ({error.strerror or error}), so each program "
-            "fetches it anew. Another cache_dir would change that.",
+            f"The catalogue cannot be cached at {path} ({error.strerror or error}), so each program "
+            "fetches it again. Choose another cache_dir to avoid that.",
             ChutesWarning,
             stacklevel=3,
         )
@@ -101,7 +101,7 @@ def _model(row: Mapping[str, object]) -> ModelInfo | None:
 
 def _warn_unusable(path: Path, why: str) -> None:
     warnings.warn(
-        f"The cached catalogue {path} is left out: {why}. It is replaced when the list is fetched next.",
+        f"The cached catalogue {path} is ignored: {why}. It is replaced when the list is next fetched.",
         ChutesWarning,
         stacklevel=4,
     )

@@ -1,6 +1,6 @@
-"""What the service's lists of models, statistics and chutes add to models that are known already.
+"""Merge the service's lists of models, statistics and chutes into the known models.
 
-Pure functions from models and rows to models. Rows that cannot be read are skipped, with one warning a list.
+Pure functions from models and rows to models. Unreadable rows are skipped, with one warning per list.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ T = TypeVar("T")
 Models = tuple[ModelInfo, ...]
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-# Strangers' chutes are public too, under names of their choosing; the gateway serves those of this user.
+# Other users' chutes are public too, under any name; the gateway serves those of this user.
 _OFFICIAL = "chutes"
 
 
 def read_all(rows: Iterable[object], what: str, read: Callable[[Mapping[str, object]], T | None]) -> list[T]:
-    """Read every row; one that is no object, or for which ``read`` gives None, is left out with a warning."""
+    """Read every row; one that is not an object, or for which ``read`` returns None, is skipped with a warning."""
     found: list[T] = []
     skipped = 0
     for row in rows:
@@ -36,28 +36,28 @@ def read_all(rows: Iterable[object], what: str, read: Callable[[Mapping[str, obj
         else:
             found.append(value)
     if skipped:
-        _warn(f"{skipped} of {skipped + len(found)} rows of the {what} could not be read and are left out.")
+        _warn(f"{skipped} of {skipped + len(found)} rows of the {what} could not be read and are ignored.")
     return found
 
 
 def merge_rows(known: Models, rows: Iterable[object]) -> Models:
-    """Take the service's list of models as the truth, and keep what that list never says.
+    """Merge the service's list of models, keeping what that list never reports.
 
-    A chat model that is not listed is gone. Models of other kinds are never in that list, and stay.
-    A list without a single usable row is a fault of the service: it changes nothing.
+    A chat model that is not listed is removed. Models of other kinds are never listed, and stay. A list without a
+    single usable row is an error of the service and changes nothing.
     """
     before = {info.id: info for info in known}
     listed: dict[str, ModelInfo] = {}
     for info in read_all(rows, "list of models", parse_row):
         listed.setdefault(info.id, _carried_over(info, before.get(info.id)))
     if not listed:
-        _warn("The list of models has no usable row, so the models known before are kept.")
+        _warn("The list of models has no usable row, so the previous models are kept.")
         return known
     return (*listed.values(), *(info for info in known if info.kind != "chat" and info.id not in listed))
 
 
 def _carried_over(info: ModelInfo, before: ModelInfo | None) -> ModelInfo:
-    """Add what the list of models never reports, from what was known of the same model."""
+    """Add what the list of models never reports, from the previous entry of the same model."""
     if before is None:
         return info
     same_chute = info.chute_id == before.chute_id
@@ -81,7 +81,7 @@ class _Day(NamedTuple):
 
 
 def merge_stats(known: Models, rows: Iterable[object]) -> Models:
-    """Take speed from the daily statistics: of each chute the newest day on which it was measured."""
+    """Merge speeds from the daily statistics: for each chute, the latest day with a measurement."""
     newest: dict[str, _Day] = {}
     for day in read_all(rows, "statistics", _read_day):
         for key in day.keys if day.ttft is not None or day.tps is not None else ():
@@ -101,12 +101,12 @@ def _read_day(row: Mapping[str, object]) -> _Day | None:
     if not isinstance(date, str) or not keys:
         return None
     ttft, tps = checked.number(row.get("average_ttft")), checked.number(row.get("average_tps"))
-    # The service writes 0 where nothing was measured.
+    # The service writes 0 when nothing was measured.
     return _Day(date, keys, ttft or None, tps or None)
 
 
 def merge_chutes(known: Models, rows: Iterable[object]) -> Models:
-    """Take from the list of chutes which are hot, and the embedding models that the list of models lacks."""
+    """Merge from the list of chutes which models are hot, and embedding models, which the list of models lacks."""
     chutes = dict(read_all(rows, "list of chutes", _by_id))
 
     def warmed(info: ModelInfo) -> ModelInfo:
@@ -126,7 +126,7 @@ def _by_id(row: Mapping[str, object]) -> tuple[str, Mapping[str, object]] | None
 def _embedding_model(chute: Mapping[str, object]) -> ModelInfo | None:
     slug, user = chute.get("slug"), chute.get("user")
     official = isinstance(user, Mapping) and user.get("username") == _OFFICIAL
-    # The slug becomes a host that keys are sent to, so it must be one label of a host name and nothing more.
+    # The slug becomes part of a host that keys are sent to, so it must be a single host name label.
     fit = isinstance(slug, str) and _LABEL.fullmatch(slug)
     if chute.get("standard_template") != "embedding" or not official or not fit:
         return None

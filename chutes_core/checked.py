@@ -1,4 +1,4 @@
-"""Plain data that came from elsewhere, read one value at a time: what is of the wrong kind is None."""
+"""Validators for single values of untrusted data: each returns None for a value of the wrong kind."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ __all__ = ["count", "flag", "matching", "number", "one_of", "text", "words"]
 
 
 def text(value: object) -> str | None:
-    """Take printable text without blanks around it."""
+    """Return printable, non-empty text without surrounding white space."""
     usable = isinstance(value, str) and value and value == value.strip() and value.isprintable()
     return value if isinstance(value, str) and usable else None
 
 
 def matching(value: object, pattern: re.Pattern[str]) -> str | None:
-    """Take text that a pattern matches as a whole."""
+    """Return text that fully matches a pattern."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
 
 def one_of(value: object, choices: tuple[str, ...]) -> str | None:
-    """Take one of the choices."""
+    """Return a value that is one of the choices."""
     return value if isinstance(value, str) and value in choices else None
 
 
 def flag(value: object) -> bool | None:
-    """Take a truth value; 1 is none."""
+    """Return a bool; 1 does not count."""
     return value if isinstance(value, bool) else None
 
 
 def number(value: object) -> float | None:
-    """Take a finite number that is not negative, without the noise of binary fractions.
+    """Return a finite, non-negative number, rounded to remove floating-point noise.
 
     >>> number(0.039999999999999994), number(-1), number("0.04")
     (0.04, None, None)
@@ -45,7 +45,7 @@ def number(value: object) -> float | None:
 
 
 def count(value: object) -> int | None:
-    """Take a whole number above zero.
+    """Return a positive whole number.
 
     >>> count(131072), count(131072.0), count(0), count(True)
     (131072, 131072, None, None)
@@ -56,7 +56,7 @@ def count(value: object) -> int | None:
 
 
 def words(value: object) -> frozenset[str] | None:
-    """Take a list of words; with anything else in it the whole list is None.
+    """Return a list of words as a set; None if any item is invalid.
 
     >>> words(["text"]), words([]), words(["text", 3])
     (frozenset({'text'}), frozenset(), None)

@@ -1,4 +1,4 @@
-"""Time as a parameter: the system's clock, or one that a test moves."""
+"""Time as a parameter: the system clock, or a virtual one in tests."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """What the library asks of time."""
+    """Interface of a clock."""
 
     def now(self) -> float:
-        """Seconds on a clock that never goes back."""
+        """Return seconds on a clock that never goes back."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait, blocking."""
 
     async def asleep(self, seconds: float) -> None:
-        """Wait without holding up the event loop."""
+        """Wait without blocking the event loop."""
 
 
 class SystemClock:
-    """The real one.
+    """The system's monotonic clock.
 
     >>> SystemClock().now() <= SystemClock().now()
     True
     """
 
     def now(self) -> float:
-        """Seconds on the monotonic clock."""
+        """Return seconds on the monotonic clock."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:

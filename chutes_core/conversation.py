@@ -1,7 +1,7 @@
-"""Messages made fit for Chutes, without touching the caller's own.
+"""Adapt messages to what Chutes accepts, without changing the caller's own.
 
-The gateway refuses what other services forgive: a ``developer`` role, several system messages where the
-model's template takes one, files, broken tool-call arguments replayed from history.
+The gateway refuses what other services accept: a ``developer`` role, several system messages where the model's
+template takes one, files, broken tool-call arguments replayed from history.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chutes_core.errors import RequestRefusedError
 __all__ = ["Message", "fit_messages", "prompt_bytes", "remote_images"]
 
 Message = Mapping[str, object]
-"""One message of a conversation in OpenAI's form."""
+"""One message of a conversation in OpenAI's format."""
 
 MAX_REMOTE_IMAGES = 8
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -26,15 +26,15 @@ _FENCED = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 def fit_messages(
     messages: Sequence[Message], *, single_system: bool = False, inline: bool = False
 ) -> list[dict[str, object]]:
-    """Return the messages as the gateway takes them.
+    """Return the messages in the form the gateway accepts.
 
     Args:
         messages: The conversation; it is not changed.
         single_system: The model's template takes one system message, at the start.
-        inline: Remote images will be fetched here, so the gateway's limit on them does not hold.
+        inline: Remote images will be fetched here, so the gateway's limit on them does not apply.
 
     Raises:
-        RequestRefusedError: A message could only be refused, or would lose something.
+        RequestRefusedError: The service would refuse a message, or lose part of it.
 
     >>> fit_messages([{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}])[0]
     {'role': 'system', 'content': 'Be brief.'}
@@ -53,7 +53,7 @@ def fit_messages(
 
 
 def remote_images(messages: Iterable[Message]) -> Iterable[str]:
-    """Find the addresses of images and videos that the gateway would have to fetch."""
+    """Yield the URLs of images and videos that the gateway would have to fetch."""
     for message in messages:
         for part in _parts(message):
             url = media_url(part)
@@ -62,7 +62,7 @@ def remote_images(messages: Iterable[Message]) -> Iterable[str]:
 
 
 def media_url(part: Mapping[str, object]) -> str | None:
-    """The address in an image or video part; None for any other part."""
+    """Return the URL in an image or video part; None for any other part."""
     kind = part.get("type")
     if kind not in _MEDIA:
         return None
@@ -72,12 +72,12 @@ def media_url(part: Mapping[str, object]) -> str | None:
 
 
 def _scheme(url: str) -> str:
-    # Not urlsplit: it copies a data: URI of megabytes several times, and keeps it.
+    # Not urlsplit: it copies a data: URI of megabytes several times, and caches it.
     return url[:10].partition(":")[0].lower()
 
 
 def prompt_bytes(messages: Iterable[Message]) -> int:
-    """Count the bytes of text in a conversation, tool calls included, media left out."""
+    """Count the bytes of text in a conversation, with tool calls but without media."""
     total = 0
     for message in messages:
         content = message.get("content")
@@ -94,7 +94,7 @@ def _fit(message: object, position: int) -> dict[str, object]:
     role = fitted.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         raise RequestRefusedError(
-            f"Message {position} has the role {role!r}; the service knows system, user, assistant and tool."
+            f"Message {position} has the role {role!r}; the service accepts system, user, assistant and tool."
         )
     if role == "developer":
         fitted["role"] = "system"
@@ -118,23 +118,25 @@ def _fit_part(part: object, position: int) -> dict[str, object]:
     kind = part.get("type")
     if kind in ("file", "file_url", "input_file"):
         raise RequestRefusedError(
-            f"Message {position} has a file, and Chutes takes none: send its text, or its pages as images."
+            f"Message {position} has a file, which Chutes does not accept: send its text, or its pages as images."
         )
     if kind not in _MEDIA:
         return dict(part)
     url = media_url(part)
     if url is None or _scheme(url) not in ("http", "https", "data"):
-        raise RequestRefusedError(f"Message {position}: an {kind} part needs an http(s) address or a data: URI.")
+        raise RequestRefusedError(
+            f"Message {position}: a part of type {kind!r} needs an http(s) address or a data: URI."
+        )
     holder = part[str(kind)]
-    # The bare-string form is taken for https on port 443 only, the dict form for http and https.
+    # The bare-string form is accepted for https on port 443 only, the dict form for http and https.
     return {**part, str(kind): dict(holder) if isinstance(holder, Mapping) else {"url": url}}
 
 
 def _fit_call(call: object, position: int) -> dict[str, object]:
-    """Make sure that the arguments of a tool call in history are JSON text.
+    """Ensure that the arguments of a tool call in the history are JSON text.
 
-    What is merely written differently is put right. What is broken is refused: the gateway would answer
-    400, and to guess the rest of a truncated call would make the model believe that it said so.
+    Mere differences in notation are fixed. Broken JSON is refused: the gateway would answer 400, and guessing the
+    rest of a truncated call would make the model believe that it wrote it.
     """
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(call, Mapping) or not isinstance(function, Mapping):
@@ -149,7 +151,7 @@ def _fit_call(call: object, position: int) -> dict[str, object]:
     except (TypeError, ValueError) as problem:
         raise RequestRefusedError(
             f"Message {position} replays a call of the tool {function.get('name')!r} whose arguments are not "
-            f"valid JSON ({problem}). A call that was cut must not be sent back: leave it out, or ask the model again."
+            f"valid JSON ({problem}). A call that was cut off must not be sent back: drop it, or ask the model again."
         ) from None
     return {**call, "function": {**function, "arguments": text}}
 
@@ -159,7 +161,7 @@ def _no_constant(name: str) -> object:
 
 
 def _one_system(messages: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Join all system messages to one at the start."""
+    """Join all system messages into one at the start."""
     systems = [message for message in messages if message["role"] == "system"]
     if len(systems) <= 1 and (not systems or messages[0] is systems[0]):
         return messages

@@ -1,8 +1,8 @@
-"""What a call asks of the outside world, and how a flow is run.
+"""Effects: what a call needs from the outside world, and how a flow is run.
 
-A flow (:mod:`chutes_core.flows`) is a generator that decides; it yields :class:`Effect` values, and what it
-has for the caller, such as deltas. A hand (:mod:`chutes_core.wire`) carries the effects out, blocking or on the
-event loop; :func:`drive` and :func:`adrive` run a flow with one.
+A flow (:mod:`chutes_core.flows`) is a generator that makes the decisions; it yields :class:`Effect` values, and
+output for the caller, such as deltas. A hand (:mod:`chutes_core.wire`) performs the effects, blocking or on the event
+loop; :func:`drive` and :func:`adrive` run a flow with one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Reason = Literal["connect", "connect_timeout", "timeout", "broken"]
 
 
 class WireFailure(Exception):
-    """The transport failed: which way, and in which words."""
+    """The transport failed; ``reason`` says how, ``said`` is its own message."""
 
     def __init__(self, reason: Reason, said: str) -> None:
         super().__init__(said)
@@ -48,7 +48,7 @@ class WireFailure(Exception):
 
 
 class StatusFailure(Exception):
-    """The service answered with a status that is not a success."""
+    """The service answered with an error status."""
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         super().__init__(status)
@@ -58,7 +58,7 @@ class StatusFailure(Exception):
 
 
 class _Bearer(str):
-    """A header that does not show itself where frames are shown with their variables."""
+    """A header value whose repr is masked, for tools that show the variables of frames."""
 
     __slots__ = ()
 
@@ -68,9 +68,9 @@ class _Bearer(str):
 
 @dataclass(frozen=True, slots=True)
 class WireRequest:
-    """One HTTP request. The key is kept apart, masked, until the moment of sending.
+    """One HTTP request. The key is kept apart, masked, until the request is sent.
 
-    What is sent is ``body`` as JSON, or ``content`` as it is.
+    The payload is ``body`` as JSON, or ``content`` as is.
     """
 
     url: str
@@ -82,20 +82,20 @@ class WireRequest:
     content: bytes | None = field(default=None, repr=False)
 
     def plain_headers(self) -> dict[str, str]:
-        """The headers as they are sent, key included."""
+        """Return the headers to send, key included."""
         key = {"Authorization": _Bearer(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
         return {**self.headers, **key}
 
 
 class Effect:
-    """Something that a flow wants done. Whatever else it yields is for the caller."""
+    """An action that a flow requests. Anything else it yields is for the caller."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Open(Effect):
-    """Send a request and wait for the reply's headers. Gives the headers."""
+    """Send a request and wait for the reply's headers. Returns the headers."""
 
     request: WireRequest
     connect: float | None
@@ -104,7 +104,7 @@ class Open(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Read(Effect):
-    """Wait for the next bytes of the reply. Gives None at its end."""
+    """Wait for the next bytes of the reply. Returns None at its end."""
 
     within: float | None
 
@@ -118,7 +118,7 @@ class Sleep(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Inline(Effect):
-    """Fetch the remote images of messages. Gives the messages with the images in them."""
+    """Fetch the remote images of messages. Returns the messages with the images inlined."""
 
     messages: Sequence[Message]
     policy: ImagePolicy
@@ -126,7 +126,7 @@ class Inline(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Authorize(Effect):
-    """Find the key; another one, if there is one, than that which was refused. Gives a Secret."""
+    """Get the key; if one was refused, another one if possible. Returns a Secret."""
 
     refused: Secret | None = None
 
@@ -135,27 +135,27 @@ Flow = Generator[object, object, T]
 
 
 class Hand(Protocol):
-    """Carries out effects, blocking."""
+    """Performs effects, blocking."""
 
     def perform(self, effect: Effect) -> object:
-        """Do what a flow asks."""
+        """Perform one effect of a flow."""
 
     def close(self) -> None:
-        """Let go of the reply."""
+        """Release the reply."""
 
 
 class AsyncHand(Protocol):
-    """Carries out effects on the event loop."""
+    """Performs effects on the event loop."""
 
     async def perform(self, effect: Effect) -> object:
-        """Do what a flow asks."""
+        """Perform one effect of a flow."""
 
     async def close(self) -> None:
-        """Let go of the reply."""
+        """Release the reply."""
 
 
 def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None, None]:
-    """Run a flow, blocking; what it returns is put into ``outcome``."""
+    """Run a flow, blocking, and append its return value to ``outcome``."""
     try:
         step = next(flow)
         while True:
@@ -177,7 +177,7 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
 
 
 async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGenerator[object, None]:
-    """Run a flow on the event loop; what it returns is put into ``outcome``."""
+    """Run a flow on the event loop, and append its return value to ``outcome``."""
     try:
         step = next(flow)
         while True:
@@ -199,7 +199,7 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
 
 
 def run(flow: Flow[T], wire: Hand) -> T:
-    """Run a flow to its end and return what it returns."""
+    """Run a flow to its end and return its value."""
     outcome: list[T] = []
     for _ in drive(flow, wire, outcome):
         pass
@@ -207,7 +207,7 @@ def run(flow: Flow[T], wire: Hand) -> T:
 
 
 async def arun(flow: Flow[T], wire: AsyncHand) -> T:
-    """Run a flow to its end and return what it returns."""
+    """Run a flow to its end and return its value."""
     outcome: list[T] = []
     async for _ in adrive(flow, wire, outcome):
         pass

@@ -1,9 +1,8 @@
-"""A lock for state that the garbage collector may ask to change.
+"""A lock for state that finalizers may need to change.
 
-Python collects garbage at any moment, in whichever thread: also in one that holds a lock just then. What is given
-back when a stream is dropped (a reservation, a place in a pool, a line of the ledger) must not wait for that lock, or
-the thread waits for itself. So such a change is made at once where the lock is free, and by whoever holds it where it
-is not.
+Python may collect garbage at any moment in any thread, even one that holds the lock. So a change made when a stream
+is dropped (releasing a reservation or a place in a pool, adding to the ledger) must not wait for the lock, or the
+thread deadlocks. Such a change is made at once if the lock is free, and otherwise by the lock's holder.
 
 >>> gate, seen = Gate(), []
 >>> with gate:
@@ -24,7 +23,7 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """A lock, as a context, and changes that never wait for it."""
+    """A lock, as a context manager, with changes that never wait for it."""
 
     __slots__ = ("_late", "_lock")
 
@@ -34,7 +33,7 @@ class Gate:
 
     def __enter__(self) -> None:
         self._lock.acquire()
-        self._make()  # whoever reads after a change sees it
+        self._make()  # so that the block sees every earlier change
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -43,12 +42,12 @@ class Gate:
         self._settle()
 
     def change(self, change: Callable[[], object]) -> None:
-        """Make a change under the lock, now or when whoever holds it lets go. It must not raise."""
+        """Make a change under the lock, now or when its holder releases it. It must not raise."""
         self._late.append(change)
         self._settle()
 
     def _settle(self) -> None:
-        # Whoever cannot have the lock leaves it to its holder, who comes by here after letting go.
+        # If the lock is taken, its holder makes the change: it calls this after releasing.
         while self._late and self._lock.acquire(blocking=False):
             try:
                 self._make()

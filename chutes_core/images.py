@@ -1,8 +1,8 @@
-"""Remote images fetched here and put into the request, for hosts that refuse the gateway's own fetcher.
+"""Fetch remote images and inline them in the request, for hosts that block the gateway's own fetcher.
 
-A message may come from anywhere, so an address in it must not make this machine open doors inside its own
-network: only public addresses are connected to, the name is resolved once and that very address is used,
-and every redirect is checked like the first address.
+A message may come from anywhere, so a URL in it must not reach into this machine's own network (SSRF): only public
+addresses are connected to, the name is resolved once and that address is used, and every redirect is checked like
+the first URL.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class ImagePolicy:
-    """What may be fetched, and how much of it.
+    """Limits on what may be fetched.
 
     Attributes:
-        max_count: Images and videos in one request.
-        max_bytes: The size of each.
-        max_redirects: How often an address may point to another.
-        timeout: Seconds for each, and for every step on the way to it.
-        allow_private: Connect to addresses inside networks too; for tests and trusted messages only.
+        max_count: The most images and videos in one request.
+        max_bytes: The largest size of each.
+        max_redirects: The most redirects for each.
+        timeout: Seconds for each, and for every network operation on the way.
+        allow_private: Also connect to private addresses; for tests and trusted messages only.
     """
 
     max_count: int = 8
@@ -46,7 +46,7 @@ class ImagePolicy:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A request to a checked address: the host's name stays in the Host header and in TLS."""
+    """A request to a checked IP address; the host name stays in the Host header and in TLS."""
 
     url: str
     headers: Mapping[str, str]
@@ -72,7 +72,7 @@ def _literal(host: str) -> str:
 
 
 def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Tell whether an address is one of the open internet's, also what an IPv6 address carries inside."""
+    """Return whether an address is public, including an IPv4 address embedded in an IPv6 one."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
@@ -99,7 +99,7 @@ def _kind(url: str, status: int, content_type: str) -> str:
         raise RequestRefusedError(f"The image at {host} cannot be fetched: {host} answered {status}.")
     kind = content_type.partition(";")[0].strip().lower()
     if not kind.startswith(("image/", "video/")):
-        raise RequestRefusedError(f"What {host} sent is {kind or 'of no stated type'}, not an image or a video.")
+        raise RequestRefusedError(f"{host} sent {kind or 'data of no stated type'}, not an image or a video.")
     return kind
 
 
@@ -108,7 +108,9 @@ def _too_large(url: str, policy: ImagePolicy) -> RequestRefusedError:
 
 
 def _too_slow(url: str, policy: ImagePolicy) -> RequestRefusedError:
-    return RequestRefusedError(f"The image at {urlsplit(url).hostname} did not come within {policy.timeout:g} seconds.")
+    return RequestRefusedError(
+        f"The image at {urlsplit(url).hostname} did not arrive within {policy.timeout:g} seconds."
+    )
 
 
 def _unreachable(url: str, error: Exception) -> RequestRefusedError:
@@ -162,7 +164,7 @@ def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Mess
                     content += block
                     if len(content) > policy.max_bytes:
                         raise _too_large(url, policy)
-                    if time.monotonic() > until:  # a trickle never exceeds the time for a step
+                    if time.monotonic() > until:  # a slow trickle never hits the per-operation timeout
                         raise _too_slow(url, policy)
                 return f"data:{kind};base64,{base64.b64encode(content).decode()}"
         raise RequestRefusedError(f"The image at {urlsplit(url).hostname} is behind too many redirects.")
@@ -181,5 +183,5 @@ def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Mess
 
 
 async def ainline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Message]:
-    """Do the same without holding up the event loop."""
+    """Do the same without blocking the event loop."""
     return await asyncio.to_thread(inline_images, messages, policy)

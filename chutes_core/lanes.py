@@ -1,7 +1,7 @@
-"""Many small connection pools instead of a large one.
+"""Many small connection pools instead of one large one.
 
-The HTTP package looks at every connection of a pool for every request, so what a request costs grows with how many are
-open. With a few to a lane it does not: with 256 at once a call costs a quarter to a tenth.
+The HTTP package scans all connections of a pool on every request, so the cost of a request grows with the number of
+open ones. With a few per lane it does not: with 256 at once, a call costs a quarter to a tenth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZE = 4
 
 
 class Lane(Generic[T]):
-    """A small pool, and how many requests are under way in it."""
+    """A small pool, and how many requests are in flight in it."""
 
     __slots__ = ("busy", "pool", "since")
 
@@ -36,11 +36,11 @@ class Lane(Generic[T]):
 
 
 class Lanes(Generic[T]):
-    """Chooses the lane of each request: the first with room, so that few stay open when few are needed.
+    """Assigns each request to the first lane with room, so that few stay open when few are needed.
 
     Args:
-        make: Makes a pool.
-        size: How many requests a lane takes at once.
+        make: Creates a pool.
+        size: The most concurrent requests in a lane.
         now: The clock.
 
     >>> lanes = Lanes(object, size=1)
@@ -57,7 +57,7 @@ class Lanes(Generic[T]):
         self._lanes: list[Lane[T]] = []
 
     def enter(self) -> Lane[T]:
-        """Take a place in a lane."""
+        """Reserve a place in a lane."""
         with self._gate:
             for lane in self._lanes:
                 if lane.busy < self._size:
@@ -69,7 +69,7 @@ class Lanes(Generic[T]):
             return lane
 
     def leave(self, lane: Lane[T]) -> None:
-        """Give the place back."""
+        """Release the place."""
         self._gate.change(partial(self._left, lane))
 
     def _left(self, lane: Lane[T]) -> None:
@@ -77,27 +77,27 @@ class Lanes(Generic[T]):
         lane.since = self._now()
 
     def retired(self) -> T | None:
-        """Take the last lane out when nobody needed it for so long that its connections have expired."""
+        """Remove and return the last lane's pool once it has been idle so long that its connections have expired."""
         with self._gate:
             if len(self._lanes) < 2 or (last := self._lanes[-1]).busy or self._now() - last.since < KEEP_ALIVE:
                 return None
             return self._lanes.pop().pool
 
     def all(self) -> list[T]:
-        """Take all of them out, to be closed."""
+        """Remove and return all pools, to be closed."""
         with self._gate:
             lanes, self._lanes = self._lanes, []
         return [lane.pool for lane in lanes]
 
 
 def sync_transport(package: ModuleType, make: Callable[[], httpx.HTTPTransport]) -> httpx.BaseTransport:
-    """Make a blocking transport of many lanes, for a client of this HTTP package."""
+    """Create a blocking transport of many lanes, for a client of this HTTP package."""
     transport: httpx.BaseTransport = _sync_class(package)(Lanes(make))
     return transport
 
 
 def async_transport(package: ModuleType, make: Callable[[], httpx.AsyncHTTPTransport]) -> httpx.AsyncBaseTransport:
-    """Make an async transport of many lanes, for a client of this HTTP package."""
+    """Create an async transport of many lanes, for a client of this HTTP package."""
     transport: httpx.AsyncBaseTransport = _async_class(package)(Lanes(make))
     return transport
 
@@ -187,6 +187,6 @@ def _async_class(package: ModuleType) -> Callable[[Lanes[httpx.AsyncHTTPTranspor
 
 
 def _leaver(lanes: Lanes[T], lane: Lane[T]) -> Callable[[], None]:
-    """Leave a lane once, however often a stream is closed."""
+    """Return a function that leaves the lane once, however often it is called."""
     left = [lane]
     return lambda: lanes.leave(left.pop()) if left else None

@@ -1,4 +1,4 @@
-"""One model: what it is, what it can do, what it costs. Everything the service did not say is None.
+"""One model: what it is, what it can do, what it costs. Anything the service did not report is None.
 
 >>> info = parse_row({"id": "acme/one", "max_model_len": 8192, "pricing": {"prompt": 0.1, "completion": 0.4}})
 >>> info
@@ -22,40 +22,40 @@ __all__ = ["KINDS", "ModelInfo", "Traits", "parse_row", "traits_for"]
 KINDS = ("chat", "embedding", "image", "other")
 _UNKNOWN = Traits()
 _ENGINES = ("sglang", "vllm")
-# A chute's id becomes a part of paths, so it may hold nothing that could end one.
+# A chute id becomes part of URL paths, so it may hold nothing that could end one.
 _CHUTE_ID = re.compile(r"[A-Za-z0-9._-]+")
 _HOST = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ModelInfo:
-    """What is known of one model.
+    """What is known about one model.
 
     Attributes:
-        id: The name to ask for.
-        root: The repository of the weights; the service does not take it as a name.
+        id: The name to request it by.
+        root: The repository of the weights; the service does not accept it as a name.
         engine: ``"sglang"`` or ``"vllm"``.
         kind: ``"chat"``, ``"embedding"``, ``"image"`` or ``"other"``.
         owner: The part of the id before the slash.
-        chute_id: The service's own number for it; usable as a name too.
-        host: The base URL of the one host that serves it; None is the gateway.
-        context_length: Tokens of prompt and answer together.
-        max_output: Tokens of an answer at most.
-        input_modalities: What it takes: "text", "image", "video".
-        output_modalities: What it gives.
-        features: Out of "tools", "json_mode", "structured_outputs", "reasoning".
-        sampling_parameters: Which of them it takes.
+        chute_id: The service's own id for it; usable as a name too.
+        host: The base URL of its own host; None is the gateway.
+        context_length: The context window: tokens of prompt and answer together.
+        max_output: The most tokens in an answer.
+        input_modalities: What it accepts: "text", "image", "video".
+        output_modalities: What it produces.
+        features: Some of "tools", "json_mode", "structured_outputs", "reasoning".
+        sampling_parameters: The sampling parameters that it accepts.
         quantization: The number format of the weights, such as "fp8".
-        confidential: It runs in confidential compute, as the service says; the suffix of a name does not.
+        confidential: Whether the service says it runs in confidential compute; the suffix of a name proves nothing.
         price_in: US dollars per million prompt tokens.
-        price_out: The same for tokens of the answer.
-        price_cached: The same for prompt tokens that were cached.
-        dimensions: Numbers in an embedding.
-        hot: Machines are up, when this was last asked.
+        price_out: The same for answer tokens.
+        price_cached: The same for cached prompt tokens.
+        dimensions: The length of an embedding.
+        hot: Whether machines were up at the last check.
         ttft: Seconds to the first token, averaged over a day.
         tps: Tokens per second, averaged over a day.
-        tags: Words to filter by, such as the family's name.
-        traits: What its template needs.
+        tags: Words to filter by, such as the family name.
+        traits: What its chat template needs.
     """
 
     id: str
@@ -88,15 +88,15 @@ class ModelInfo:
             object.__setattr__(self, "owner", self.id.partition("/")[0] or None)
 
     def supports(self, feature: str) -> bool | None:
-        """Tell whether the model has a feature such as "tools"; None when the service does not say."""
+        """Return whether the model has a feature such as "tools"; None if the service does not say."""
         return None if self.features is None else feature in self.features
 
     def takes(self, modality: str) -> bool | None:
-        """Tell whether the model takes an input such as "image"; None when the service does not say."""
+        """Return whether the model accepts an input such as "image"; None if the service does not say."""
         return None if self.input_modalities is None else modality in self.input_modalities
 
     def to_dict(self) -> dict[str, object]:
-        """Give what is known as plain data; what the id alone already says is left out.
+        """Return what is known as plain data, without what the id alone implies.
 
         >>> ModelInfo(id="acme/one", features=frozenset({"tools"}), price_in=0.1).to_dict()
         {'id': 'acme/one', 'kind': 'chat', 'features': ['tools'], 'price_in': 0.1}
@@ -111,14 +111,14 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> ModelInfo:
-        """Read what :meth:`to_dict` gave; a field of the wrong type counts as unknown.
+        """Create from the output of :meth:`to_dict`; a field of the wrong type counts as unknown.
 
         Raises:
             ValueError: There is no usable id.
         """
         name = checked.text(raw.get("id"))
         if name is None:
-            raise ValueError(f"a model needs an id, and this is none: {str(raw.get('id'))[:80]!r}")
+            raise ValueError(f"a model needs an id, and this is not one: {str(raw.get('id'))[:80]!r}")
         tags, traits = checked.words(raw.get("tags")), raw.get("traits")
         return cls(
             id=name,
@@ -148,7 +148,7 @@ class ModelInfo:
         )
 
     def to_openrouter(self) -> dict[str, object]:
-        """Describe the model the way OpenRouter's list of models does: prices per token, as text."""
+        """Return the model in the format of OpenRouter's list of models: prices per token, as text."""
         taken, given = _modalities(self.input_modalities), _modalities(self.output_modalities)
         prices = {"prompt": self.price_in, "completion": self.price_out}
         prices["input_cache_read"] = self.price_cached
@@ -204,9 +204,9 @@ _OPENROUTER_PARAMETERS = {
 
 
 def parse_row(row: Mapping[str, object]) -> ModelInfo | None:
-    """Read one row of the service's list of models; None when it has no usable id.
+    """Read one row of the service's list of models; None if it has no usable id.
 
-    The published window is ``context_length``; rows without it still have the engine's ``max_model_len``.
+    The published context window is ``context_length``; rows without it still have the engine's ``max_model_len``.
 
     >>> parse_row({"id": "acme/one", "context_length": "big", "max_model_len": 4096}).context_length
     4096
@@ -241,16 +241,16 @@ def parse_row(row: Mapping[str, object]) -> ModelInfo | None:
 
 
 def _kind(given: frozenset[str] | None) -> str:
-    """The gateway lists chat models; a row says so when it is anything else."""
+    """Return the kind of a row: chat, unless its output modalities say otherwise."""
     if given is None or "text" in given:
         return "chat"
     return "image" if "image" in given else "embedding" if given & {"embedding", "embeddings"} else "other"
 
 
 def _price(row: Mapping[str, object], name: str, long_name: str) -> float | None:
-    """Find a price per million tokens under either of its two places.
+    """Return a price per million tokens, from either of its two places.
 
-    A price written as text is not read: OpenRouter writes them so, and means dollars per token.
+    A price written as text is ignored: OpenRouter writes prices that way, and means dollars per token.
     """
     short, long = row.get("pricing"), row.get("price")
     found = checked.number(short.get(name)) if isinstance(short, Mapping) else None

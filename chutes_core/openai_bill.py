@@ -1,4 +1,4 @@
-"""What one request of the openai SDK uses: set aside before it is sent, entered once it is known."""
+"""Accounting for one request of the openai SDK: reserved before it is sent, entered once usage is known."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Bill"]
 
 
 class Bill:
-    """The account of one request, with its reservation where the ledger is a budget.
+    """The account of one request, with its reservation if the ledger is a budget.
 
-    A context: at its end the reservation is given back, unless a stream has taken it over.
+    A context manager: on exit the reservation is released, unless a stream has taken it over.
 
     Args:
-        account: Where it is entered.
-        body: What is asked; None where it costs nothing.
+        account: Where usage is entered.
+        body: The request body; None if the request costs nothing.
 
     Raises:
-        BudgetExceededError: It does not fit; nothing is to be sent.
+        BudgetExceededError: It does not fit the budget; nothing must be sent.
 
     >>> from chutes_core import Budget, Catalog, Usage
     >>> budget = Budget(tokens=1_000)
@@ -39,16 +39,16 @@ class Bill:
         self.account = account
         self._streams = False
         hold = account.hold(body)
-        # Whoever drops a stream without a word gives back what it held, too.
+        # A finalizer: a stream that is dropped without being closed releases its reservation too.
         self._release = weakref.finalize(self, hold.release) if hold is not None else None
 
     def until_read(self) -> Self:
-        """Leave the reservation to the stream, which calls :meth:`close`."""
+        """Hand the reservation over to the stream, which calls :meth:`close`."""
         self._streams = True
         return self
 
     def close(self) -> None:
-        """Give the reservation back; again does no harm."""
+        """Release the reservation; safe to call twice."""
         if self._release is not None:
             self._release()
 

@@ -1,6 +1,6 @@
-"""Our failures, as the openai SDK's own too: whoever catches either catches them.
+"""Turn our exceptions into ones that are also the openai SDK's, so that code catching either catches them.
 
-The SDK lets its own exceptions through as they are and wraps all others, so this is also what keeps ours typed.
+The SDK passes its own exceptions through and wraps all others, so this also keeps ours typed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["as_openai"]
 
 
 def as_openai(error: ChutesError) -> ChutesError:
-    """Return the same failure as an exception of both libraries.
+    """Return the same error as an exception of both libraries.
 
     >>> import openai
     >>> from chutes_core.errors import Kind, StreamInterruptedError
@@ -33,7 +33,7 @@ def as_openai(error: ChutesError) -> ChutesError:
 
 
 def _openai_fields(error: APIError, message: str) -> dict[str, object]:
-    """What readers of the SDK's exceptions look at. The request is a blank one: the real one has the key."""
+    """Return the fields of the SDK's exceptions. The request is a blank one: the real one holds the key."""
     return {"message": message, "request": _blank_request(), "code": error.kind.value, "param": None, "type": "chutes"}
 
 
@@ -59,7 +59,7 @@ def _both(line: tuple[type, ...]) -> type[ChutesError]:
 
 
 def _plain(error: ChutesError) -> tuple[object, ...]:
-    """Pickle as the failure that it was: the other side may have no openai."""
+    """Pickle as our own exception: the other process may not have openai."""
     kind = next(each for each in type(error).__mro__[1:] if issubclass(each, ChutesError))
     state = {
         name: value

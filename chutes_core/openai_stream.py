@@ -1,11 +1,11 @@
-"""A guarded stream for somebody else's parser: the service's own events, given on for as long as they are whole.
+"""A guarded stream for another library's parser: the service's own events, passed on while they are valid.
 
-:class:`PassThrough` takes the bytes of a streamed reply, has the guard judge every event, and gives the bytes of the
-good ones on. What stock parsers get wrong is put right on the way, and nothing else is touched:
+:class:`PassThrough` takes the bytes of a streamed reply, has the guard check every event, and passes on the bytes of
+the valid ones. It fixes what stock parsers get wrong, and changes nothing else:
 
-- nothing is given on before the answer begins, so a machine that died before its first word leaves no trace;
-- the usage, which the service repeats on every chunk as a running total, is on one chunk only;
-- a chunk without choices, which stock code trips over, comes only where ``include_usage`` asked for it.
+- nothing is passed on before the answer begins, so a machine that died before its first token leaves no trace;
+- usage, which the service repeats on every chunk as a running total, is on one chunk only;
+- a chunk without choices, which stock code trips over, is sent only if ``include_usage`` asked for it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _DONE = "[DONE]"
 
 
 class PassThrough:
-    r"""Give events on, one by one, until the guard objects.
+    r"""Passes events on, one by one, until the guard raises.
 
     Args:
-        guard: The judge; it holds the reply.
-        include_usage: Whether a chunk of its own for the usage was asked for.
+        guard: The guard, which also holds the reply.
+        include_usage: Whether a separate usage chunk was requested.
 
     >>> good = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
     >>> stream = PassThrough(StreamGuard())
@@ -44,9 +44,9 @@ class PassThrough:
         self._closed = False
 
     def feed(self, block: bytes) -> Iterator[bytes]:
-        """Take the next bytes; yield what of them is good, and raise at what is not."""
+        """Take the next bytes; yield the valid events, and raise at the first invalid one."""
         lines = (self._tail + block).splitlines(keepends=True)
-        # A CR at the end may be half a line end.
+        # A CR at the end may be half of a CRLF.
         self._tail = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         finished, done = self.guard.whole, self.guard.done
         for line in lines:
@@ -61,11 +61,11 @@ class PassThrough:
                 finished, done = self.guard.whole, self.guard.done
 
     def close(self, broken: Kind | None = None, said: str = "") -> Iterator[bytes]:
-        """Take note of the end; yield what was held back, and raise where the answer is not whole.
+        """Handle the end of the stream; yield what was held back, and raise if the answer is incomplete.
 
         Args:
-            broken: How the transport failed, when the end was not a clean one.
-            said: The transport's own words for it.
+            broken: How the transport failed, if the end was not clean.
+            said: The transport's own message.
         """
         rest = b"".join(self._lines) + self._tail
         finished, done = self.guard.whole, self.guard.done
@@ -78,24 +78,24 @@ class PassThrough:
         yield from self._flush()
 
     def _judge(self, broken: Kind | None = None, said: str = "") -> None:
-        """Have the guard say, once, whether the answer is whole."""
+        """Have the guard check, once, whether the answer is complete."""
         if not self._closed:
             self._closed = True
             for _ in self.guard.close(broken, said):
                 pass
 
     def _event(self, event: bytes, finished: bool) -> Iterator[bytes]:
-        """Give on one event that the guard did not object to; ``finished`` is whether the answer was whole before."""
+        """Pass on one event that the guard accepted; ``finished`` is whether the answer was complete before it."""
         chunk = _payload(event)
         if finished and not _belongs(chunk):
-            return  # what comes behind the last word, such as another machine's failure, is nobody's concern
+            return  # anything after the end of the answer, such as another machine's failure, does not matter
         if chunk == _DONE:
-            self._judge()  # here and now: most readers read no further than this mark
+            self._judge()  # now, because most readers stop at this marker
             yield from self._begin()
             yield from self._flush()
             yield event
         elif self.guard.done:
-            return  # a second machine began, after the first had finished
+            return  # a second machine started after the first had finished
         elif self._opening or not (self.guard.delivered or self.guard.whole):
             self._opening.append((event, chunk))
             if self.guard.delivered or self.guard.whole:
@@ -104,7 +104,7 @@ class PassThrough:
             yield from self._chunk(event, chunk)
 
     def _begin(self) -> Iterator[bytes]:
-        """Give on what came before the answer's first word, as far as it is of the machine that answered."""
+        """Pass on what came before the first token of the answer, if it is from the machine that answered."""
         opening, self._opening = self._opening, []
         answer = self.guard.reply.id
         for event, chunk in opening:
@@ -112,7 +112,7 @@ class PassThrough:
                 yield from self._chunk(event, chunk)
 
     def _chunk(self, event: bytes, chunk: object) -> Iterator[bytes]:
-        """Give on a chunk, so that the usage comes once and at the end."""
+        """Pass on a chunk, so that usage comes only once, at the end."""
         if not isinstance(chunk, Mapping) or not chunk.get("usage"):
             yield from self._flush()
             yield event
@@ -130,7 +130,7 @@ class PassThrough:
             self._last = event, chunk
 
     def _flush(self, *, superseded: bool = False) -> Iterator[bytes]:
-        """Give on the chunk that may have the last usage; without it, where a later one has."""
+        """Pass on the held chunk, which may have the final usage; if ``superseded`` by a later one, without usage."""
         if self._last is not None:
             (event, chunk), self._last = self._last, None
             if not superseded:
@@ -140,7 +140,7 @@ class PassThrough:
 
 
 def _payload(event: bytes) -> object:
-    """Read the data of one event: JSON, the end marker, or None."""
+    """Return the data of one event: JSON, the end marker, or None."""
     data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
     if data.strip() == _DONE.encode():
         return _DONE

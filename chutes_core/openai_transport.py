@@ -1,7 +1,7 @@
-"""What is under the openai SDK's ``http_client``: requests get their key and host, replies pass the guard.
+"""The transport under the openai SDK's ``http_client``: adds key and host to requests, guards replies.
 
-A transport for ``httpx`` or ``httpx2``, whichever the SDK is built on, that sends through a client of either. It
-raises the SDK's kind of exceptions, made anew: those of the HTTP client have frames that hold the key.
+It works with ``httpx`` or ``httpx2``, whichever the SDK is built on, and sends through a client of either. It raises
+new exceptions of the SDK's types: those of the HTTP client have frames that hold the key.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FRAMING = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class Transport:
-    """Send what the SDK asks for, blocking."""
+    """Blocking transport for the SDK's requests."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and judge its reply."""
+        """Send a request and check its reply."""
         request.read()
         question = self._door.question(request)
         with _clean(request, lambda: self._door.bill(question)) as bill:
@@ -64,7 +64,7 @@ class Transport:
         return _clean(request, lambda: http.send(_request(self._door, http, request, question, secret), stream=True))
 
     def close(self) -> None:
-        """Give the shared pool back; a client that was given is its owner's to close."""
+        """Release the shared pool; a client passed in by the user is left open."""
         pools.sync_pools().release(self._door)
 
     def __enter__(self) -> Transport:
@@ -75,13 +75,13 @@ class Transport:
 
 
 class AsyncTransport:
-    """Send what the SDK asks for, on the event loop."""
+    """Async transport for the SDK's requests."""
 
     def __init__(self, door: AsyncDoor) -> None:
         self._door = door
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and judge its reply."""
+        """Send a request and check its reply."""
         await request.aread()
         question = self._door.question(request)
         with _clean(request, lambda: self._door.bill(question)) as bill:
@@ -109,7 +109,7 @@ class AsyncTransport:
         return await _aclean(request, lambda: http.send(sent, stream=True))
 
     async def aclose(self) -> None:
-        """Give the shared pool back; a client that was given is its owner's to close."""
+        """Release the shared pool; a client passed in by the user is left open."""
         await pools.async_pools().release(self._door)
 
     async def __aenter__(self) -> AsyncTransport:
@@ -122,7 +122,7 @@ class AsyncTransport:
 def _request(
     door: Door, http: httpx.Client | httpx.AsyncClient, request: httpx.Request, question: Question, secret: Secret
 ) -> httpx.Request:
-    """Make the request that is really sent: the SDK keeps its own, which has no key."""
+    """Build the request to send: the SDK keeps its own, which has no key."""
     headers = door.outgoing(request, secret)
     return http.build_request(
         request.method, question.url, headers=headers, content=question.content, extensions=dict(request.extensions)
@@ -132,7 +132,7 @@ def _request(
 def _judged(
     door: Door, request: httpx.Request, question: Question, response: httpx.Response, content: bytes, bill: Bill
 ) -> httpx.Response:
-    """Give a reply on that came in one piece; raise where it is no answer."""
+    """Pass on a reply that was not streamed; raise if it is not a valid answer."""
     if not response.is_success:
         return _reply(request, response, *door.refusal(question, response.status_code, response.headers, content))
     _clean(request, lambda: door.check(question, response.headers, content, bill))
@@ -147,7 +147,7 @@ def _reply(
     stream: Iterator[bytes] | AsyncIterator[bytes] | None = None,
     bill: Bill | None = None,
 ) -> httpx.Response:
-    """Make the reply that the SDK sees, in its own HTTP package, its body decoded."""
+    """Build the reply for the SDK, in its own HTTP package, with the body decoded."""
     package = _package_of(request)
     dropped = {*_FRAMING, *(changed or ())}
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in dropped]
@@ -167,15 +167,15 @@ def _http_version(response: httpx.Response) -> dict[str, object]:
 
 
 def _package_of(message: object) -> ModuleType:
-    """The HTTP package, httpx or httpx2, that a request or reply is of."""
+    """Return the HTTP package, httpx or httpx2, of a request or reply."""
     return sys.modules[type(message).__module__.partition(".")[0]]
 
 
-# -------------------------------------------------------------------------------------------- what goes wrong
+# ------------------------------------------------------------------------------------------------------ errors
 
 
 def _clean(request: httpx.Request, act: Callable[[], T]) -> T:
-    """Do something; what it raises becomes the SDK's kind, without the frames that it came through."""
+    """Run ``act``; replace its exception with one of the SDK's types, without the original frames."""
     try:
         return act()
     except Exception as error:
@@ -194,7 +194,7 @@ async def _aclean(request: httpx.Request, act: Callable[[], Awaitable[T]]) -> T:
 
 
 def _problem(error: Exception, request: httpx.Request) -> Exception | None:
-    """Make an exception anew, as one of the SDK's or of its HTTP package's; None for what is neither's."""
+    """Return a new exception of the SDK or of its HTTP package; None if the error is neither ours nor the client's."""
     if isinstance(error, ChutesError):
         return as_openai(error)
     if not _of_http_client(error):
@@ -209,7 +209,7 @@ def _of_http_client(error: Exception) -> bool:
 
 
 def _end(error: Exception, stream: PassThrough) -> tuple[Kind, str]:
-    """Say how a stream broke off; what is not the HTTP client's goes on up."""
+    """Return how a stream broke off; re-raise an exception that is not the HTTP client's."""
     if not _of_http_client(error):
         raise error
     name = type(error).__name__
@@ -217,11 +217,11 @@ def _end(error: Exception, stream: PassThrough) -> tuple[Kind, str]:
     return late if "Timeout" in name else Kind.RESET, redact(f"{name}: {error}")
 
 
-# ------------------------------------------------------------------------------------------------- the bodies
+# ------------------------------------------------------------------------------------------------------ bodies
 
 
 def _passed(request: httpx.Request, response: httpx.Response) -> Iterator[bytes]:
-    """Give a body on that is not judged."""
+    """Pass on a body without checking it."""
     blocks = response.iter_bytes()
     while (block := _clean(request, lambda: next(blocks, None))) is not None:
         yield block
@@ -265,7 +265,7 @@ async def _aguarded(door: Door, question: Question, response: httpx.Response, bi
 
 
 def _steps(stream: PassThrough, block: bytes | None, end: tuple[Kind, str] | None) -> Iterator[bytes]:
-    """Give the next bytes on, or close; failures become the SDK's kind."""
+    """Pass on the next bytes, or close; errors become the SDK's types."""
     problem: Exception | None = None
     try:
         yield from stream.close(*(end or ())) if block is None else stream.feed(block)
@@ -277,7 +277,7 @@ def _steps(stream: PassThrough, block: bytes | None, end: tuple[Kind, str] | Non
 
 @lru_cache(maxsize=2)
 def _bodies(package: ModuleType) -> tuple[type, type]:
-    """The classes of bodies, blocking and async, in an HTTP package."""
+    """Return the blocking and async body classes for an HTTP package."""
 
     class Body(package.SyncByteStream):  # type: ignore[misc, name-defined]
         def __init__(self, steps: Iterator[bytes], response: httpx.Response, bill: Bill | None) -> None:
@@ -290,7 +290,7 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
             cast("Generator[bytes, None, None]", self._steps).close()
             self._response.close()
             if self._bill is not None:
-                self._bill.close()  # steps that were never begun end without a word
+                self._bill.close()  # a generator that never started does not run its finally block
 
     class AsyncBody(package.AsyncByteStream):  # type: ignore[misc, name-defined]
         def __init__(self, steps: AsyncIterator[bytes], response: httpx.Response, bill: Bill | None) -> None:

@@ -1,8 +1,8 @@
-"""HTTP connections: one pool per process for blocking calls, one per event loop for async ones.
+"""Connection pools: one per process for blocking calls, one per event loop for async ones.
 
 The pools are clients of the HTTP package that the installed openai SDK is built on (httpx2 for 3.x, httpx for 2.x),
-so that people's own ``http_client`` objects, proxies and certificates fit. The SDK itself stays out of the way of a
-call: see docs/decisions/0006. The package is imported on first use.
+so that users' own ``http_client`` objects, proxies and certificates fit. The SDK itself is not part of a call: see
+docs/decisions/0006. The package is imported on first use.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ _CONNECTIONS = 1000
 
 @lru_cache(maxsize=1)
 def user_agent() -> str:
-    """How the library names itself to the service."""
+    """Return the library's User-Agent."""
     try:
         return f"chutes-connect/{version('chutes-connect')}"
-    except PackageNotFoundError:  # used from a tree that was never installed
+    except PackageNotFoundError:  # used from a source tree, not installed
         return "chutes-connect"
 
 
 @lru_cache(maxsize=1)
 def ssl_context() -> ssl.SSLContext:
-    """The one TLS context of this process: making one costs more than a call."""
+    """Return the TLS context of this process; creating one costs more than a call."""
     made: ssl.SSLContext = http_package().create_ssl_context()
     return made
 
 
 @lru_cache(maxsize=1)
 def http_package() -> ModuleType:
-    """The HTTP package of the shared pools: httpx2 where it is installed, else httpx."""
+    """Return the HTTP package of the shared pools: httpx2 if installed, else httpx."""
     return import_module("httpx2" if find_spec("httpx2") else "httpx")
 
 
 def _options(transport: Callable[[ModuleType], object]) -> dict[str, object]:
     package = http_package()
-    # Every request brings its own key: with this the client looks for none in addresses.
+    # Every request has its own key; this keeps the client from looking for credentials in URLs or .netrc.
     options: dict[str, object] = {"verify": ssl_context(), "follow_redirects": True, "auth": package.Auth()}
     if any(scheme in ("http", "https", "all") for scheme in getproxies()):
-        return {**options, "limits": _limits(_CONNECTIONS)}  # only the client itself knows which goes where
+        return {**options, "limits": _limits(_CONNECTIONS)}  # only the client itself can choose a proxy per request
     return {**options, "transport": transport(package)}
 
 
@@ -81,7 +81,7 @@ def _async_transport(package: ModuleType) -> object:
 
 
 class SyncPools:
-    """The shared blocking pool; it is closed when the last client that uses it is."""
+    """The shared blocking pool, closed together with the last client that uses it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -100,7 +100,7 @@ class SyncPools:
             return self._http
 
     def release(self, user: object) -> None:
-        """Note that a client is closed."""
+        """Record that a client is closed."""
         with self._lock:
             self._users.discard(user)
             if self._users or self._http is None:
@@ -125,7 +125,7 @@ class AsyncPools:
         if kept is None:
             http = cast("httpx.AsyncClient", http_package().AsyncClient(**_options(_async_transport)))
             with self._lock:
-                # A pool refers to its loop: without this no loop that has ended would ever be let go of.
+                # A pool refers to its loop, so without this a closed loop would never be freed.
                 for ended in [each for each in self._by_loop if each.is_closed()]:
                     del self._by_loop[ended]
                 kept = self._by_loop[loop] = _Kept(http)
@@ -133,7 +133,7 @@ class AsyncPools:
         return kept.http
 
     async def release(self, user: object) -> None:
-        """Note that a client is closed."""
+        """Record that a client is closed."""
         self._users.discard(user)
         with self._lock:
             kept = None if self._users else self._by_loop.pop(asyncio.get_running_loop(), None)
@@ -144,8 +144,8 @@ class AsyncPools:
 class _Kept:
     """A pool that closes when its event loop ends.
 
-    ``asyncio.run`` closes every async generator that is still open: one that waits at its ``yield`` with
-    the pool in hand is how to hear of the end of a loop.
+    ``asyncio.run`` closes every open async generator, so one that is suspended at its ``yield`` and holds the pool
+    learns of the end of the loop.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
@@ -179,12 +179,12 @@ class _Shared:
 
 
 def sync_pools() -> SyncPools:
-    """The blocking pool of this process."""
+    """Return the blocking pool of this process."""
     return _Shared.sync
 
 
 def async_pools() -> AsyncPools:
-    """The async pools of this process."""
+    """Return the async pools of this process."""
     return _Shared.by_loop
 
 
@@ -192,7 +192,7 @@ _abandoned: list[object] = []
 
 
 def _forget_after_fork() -> None:
-    # The parent's sockets must not be shared: leave them alone, not even closed, and begin anew.
+    # The parent's sockets must not be shared: leave them alone, without even closing them, and start fresh.
     _abandoned.append((_Shared.sync, _Shared.by_loop))
     _Shared.sync, _Shared.by_loop = SyncPools(), AsyncPools()
 

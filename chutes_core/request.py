@@ -1,7 +1,7 @@
-"""A chat request made fit for Chutes: a pure function from what a caller says to what is sent.
+"""Build a chat request that Chutes accepts: a pure function from the caller's parameters to the request body.
 
-What OpenAI's clients send and the gateway refuses, ignores or reads otherwise is put right here, once for
-both frameworks. Nothing is invented: a parameter that was not given is not sent.
+Whatever OpenAI clients send that the gateway refuses, ignores or interprets differently is fixed here, once for both
+frameworks. Nothing is invented: a parameter that was not given is not sent.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 class ChatParams(TypedDict, total=False):
-    """The parameters of a chat call; each is sent only when it is given.
+    """The parameters of a chat call; each is sent only if given.
 
-    ``reasoning`` is this library's own: True, False or an effort, for every model that can think. What is
-    not in this list travels in ``extra_body``.
+    ``reasoning`` is this library's own: True, False or an effort, for every model that can think. Parameters not in
+    this list go into ``extra_body``.
     """
 
     max_tokens: int | None
@@ -78,12 +78,12 @@ class ChatParams(TypedDict, total=False):
 
 
 _KNOWN = frozenset(ChatParams.__annotations__)
-_REGEX = "The gateway has regular expressions for answers switched off: describe the form with a JSON schema instead."
+_REGEX = "The gateway has disabled regular expressions for answers: describe the format with a JSON schema instead."
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model string, understood: one model, or a routing list that the gateway works through.
+    """A parsed model string: one model, or a routing list that the gateway works through.
 
     >>> ModelRef.parse("a/one, b/two:latency")
     ModelRef(names=('a/one', 'b/two'), strategy='latency', thinking=False)
@@ -97,10 +97,10 @@ class ModelRef:
 
     @classmethod
     def parse(cls, model: str) -> ModelRef:
-        """Read a model string: ``name``, ``a,b,c``, either with ``:latency``, ``:throughput`` or ``:THINKING``.
+        """Parse a model string: ``name`` or ``a,b,c``, either with ``:latency``, ``:throughput`` or ``:THINKING``.
 
-        The gateway knows ``:THINKING`` only at the very end of a single name; here it may stand with a
-        list or a strategy too, because it is turned into the switch in the body.
+        The gateway knows ``:THINKING`` only at the very end of a single name; here it works with a list or a
+        strategy too, because it is turned into a field of the body.
         """
         check_model(model)
         rest, strategy, thinking = model.strip(), None, False
@@ -115,7 +115,7 @@ class ModelRef:
         names = [name.strip() for name in rest.split(",") if name.strip()]
         marked = [name for name in names if name.endswith(":THINKING")]
         if marked and not thinking and len(marked) != len(names):
-            raise RequestRefusedError("':THINKING' holds for a whole request: put it at the end of the list.")
+            raise RequestRefusedError("':THINKING' applies to the whole request: put it at the end of the list.")
         if not names:
             raise RequestRefusedError(f"The model string {model!r} names no model.")
         unmarked = dict.fromkeys(name.removesuffix(":THINKING") for name in names)
@@ -123,7 +123,7 @@ class ModelRef:
 
     @property
     def wire(self) -> str:
-        """The string as it is sent."""
+        """The string to send."""
         return ",".join(self.names) + (f":{self.strategy}" if self.strategy else "")
 
     @property
@@ -134,14 +134,14 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request that is ready to be sent, and what has to be known to read its answer.
+    """A request ready to be sent, and what is needed to read its answer.
 
     Attributes:
-        model: The model string as it is sent.
+        model: The model string sent.
         body: The JSON body.
         notes: What was changed or will be lost, as sentences for a warning.
-        choices: How many answers were asked for.
-        allow_empty: Whether an answer without a word is a valid one.
+        choices: How many answers were requested.
+        allow_empty: Whether an empty answer is valid.
         starts_thinking: Whether the answer begins inside the reasoning, without an opening tag.
     """
 
@@ -154,18 +154,18 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the answer is asked for as a stream."""
+        """Whether a stream was requested."""
         return bool(self.body["stream"])
 
 
 def check_model(model: object) -> None:
-    """Refuse what is no name of a model."""
+    """Raise if ``model`` is not a model name."""
     if not isinstance(model, str) or not model.strip():
         raise RequestRefusedError(f"model must be the name of a model, such as 'Qwen/Qwen3-32B-TEE', not {model!r}.")
 
 
 def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
-    """Return what is known of each model that may answer; of an unknown one, what its family is known for.
+    """Return what is known about each model that may answer; for an unknown one, its family's traits.
 
     >>> from chutes_core import Catalog
     >>> model_infos(Catalog.bundled(), "Qwen/Qwen3-32B-TEE, acme/one")
@@ -194,12 +194,12 @@ def build_chat_request(
     """Build the request for a chat call.
 
     Args:
-        messages: The conversation in OpenAI's form.
+        messages: The conversation in OpenAI's format.
         model: A model, a routing list, or an alias.
-        params: The parameters that were given; unknown ones are refused.
-        stream: Whether to ask for a stream.
-        infos: What the catalogue knows of the models that may answer.
-        inline: Remote images will be fetched here, so the gateway's limit on them does not hold.
+        params: The given parameters; unknown ones are refused.
+        stream: Whether to request a stream.
+        infos: The catalogue entries of the models that may answer.
+        inline: Remote images will be fetched here, so the gateway's limit on them does not apply.
 
     >>> request = build_chat_request([{"role": "user", "content": "Hi"}], "acme/one", {"max_completion_tokens": 9})
     >>> request.body
@@ -221,11 +221,11 @@ def build_chat_request(
     _max_tokens(given, fitted, infos, notes)
     _schemas(given, notes)
     if "tools" in given and not given["tools"]:
-        # Engines refuse an empty list, and a choice or parallel calls without tools.
+        # Engines refuse an empty list, and tool_choice or parallel_tool_calls without tools.
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             given.pop(name, None)
     if given.get("logprobs") or given.get("top_logprobs"):
-        notes.append("The gateway leaves logprobs out of its answers; a model's own host may send them.")
+        notes.append("The gateway omits logprobs from its answers; a model's own host may send them.")
     body.update(given)
     if isinstance(stop := body.get("stop"), tuple):
         body["stop"] = list(stop)
@@ -246,7 +246,7 @@ def build_chat_request(
 
 
 def _add(body: dict[str, object], extra: Mapping[str, object]) -> None:
-    """Add the caller's own fields. Switches of the template are added to those chosen, not put in their place."""
+    """Add the caller's extra fields. Template arguments are merged with those already set, not replaced."""
     for key, value in extra.items():
         chosen = body.get(key) if key == "chat_template_kwargs" else None
         if isinstance(chosen, Mapping) and isinstance(value, Mapping):
@@ -256,7 +256,7 @@ def _add(body: dict[str, object], extra: Mapping[str, object]) -> None:
 
 
 def _canonical(name: str, infos: Sequence[ModelInfo]) -> str:
-    """Spell a name as the service does: it knows no other case, and in lists no name without its ``-TEE``."""
+    """Return a name in the service's spelling: it is case-sensitive, and needs ``-TEE`` in lists."""
     if any(info.id == name for info in infos):
         return name
     lowered = name.lower()
@@ -279,14 +279,14 @@ def _refuse_unknown(params: Mapping[str, object]) -> None:
 
 
 def _thinking(given: dict[str, object], ref: ModelRef) -> None:
-    """Turn every way to ask for reasoning into the one the service reads on all its hosts."""
+    """Convert every way of requesting reasoning to the one that all hosts of the service read."""
     wish, effort = given.pop("reasoning", None), given.pop("reasoning_effort", None)
     if wish is not None and not isinstance(wish, bool) and wish not in _EFFORTS:
         raise RequestRefusedError(f"reasoning must be True, False or one of {', '.join(_EFFORTS)}, not {wish!r}.")
     if effort is not None and effort not in _EFFORTS:
         raise RequestRefusedError(f"reasoning_effort must be one of {', '.join(_EFFORTS)}, not {effort!r}.")
     if None not in (wish, effort) and wish not in (effort, effort != "none"):
-        raise RequestRefusedError(f"reasoning={wish!r} and reasoning_effort={effort!r} disagree: give one.")
+        raise RequestRefusedError(f"reasoning={wish!r} and reasoning_effort={effort!r} contradict: give one.")
     chosen = given.get("chat_template_kwargs", {})
     if not isinstance(chosen, Mapping):
         raise RequestRefusedError("chat_template_kwargs must be a mapping of what the model's template reads.")
@@ -301,16 +301,16 @@ def _thinking(given: dict[str, object], ref: ModelRef) -> None:
 def _max_tokens(
     given: dict[str, object], messages: Sequence[Message], infos: Sequence[ModelInfo], notes: list[str]
 ) -> None:
-    """Use the one name the gateway reads, and keep within what every model that may answer can give."""
+    """Use the parameter name that the gateway reads, and clamp it to the limits of every model that may answer."""
     modern = given.pop("max_completion_tokens", None)
     if modern is not None and given.setdefault("max_tokens", modern) != modern:
-        raise RequestRefusedError("max_tokens and max_completion_tokens are one thing here and disagree: give one.")
+        raise RequestRefusedError("max_tokens and max_completion_tokens mean the same here but differ: give one.")
     wanted = given.get("max_tokens")
     if wanted is None:
         return
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
         raise RequestRefusedError(f"max_tokens must be a positive whole number, not {wanted!r}.")
-    # Three bytes a token is a high guess for the prompt in most languages, so what remains surely fits.
+    # Three bytes per token overestimates the prompt in most languages, so the rest is sure to fit.
     tools = json.dumps(given["tools"], default=str) if given.get("tools") else ""
     prompt = (prompt_bytes(messages) + len(tools)) // 3 + 8 * len(messages)
     limits = [info.max_output for info in infos if info.max_output]
@@ -318,12 +318,12 @@ def _max_tokens(
     if limits and wanted > min(limits):
         given["max_tokens"] = min(limits)
         notes.append(
-            f"max_tokens={wanted} is more than the model can give after this prompt; {min(limits)} is sent instead."
+            f"max_tokens={wanted} is more than the model can generate after this prompt; {min(limits)} is sent instead."
         )
 
 
 def _schemas(given: dict[str, object], notes: list[str]) -> None:
-    """Take out of the schemas of an answer what the gateway refuses; refuse what cannot be taken out."""
+    """Remove from the answer's schemas what the gateway refuses; raise for what cannot be removed."""
     structured = given.get("structured_outputs")
     if isinstance(structured, Mapping) and structured.get("regex"):
         raise RequestRefusedError(_REGEX)
@@ -335,12 +335,12 @@ def _schemas(given: dict[str, object], notes: list[str]) -> None:
     if removed:
         notes.append(
             f"The gateway refuses 'pattern' in a JSON schema, so {removed} of them {'was' if removed == 1 else 'were'} "
-            "taken out: check the answer against them yourself."
+            "removed: check the answer against them yourself."
         )
 
 
 def _starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:
-    """Tell whether the answer begins inside the reasoning: an answer of a fixed form does not."""
+    """Return whether the answer begins inside the reasoning; one with a fixed format does not."""
     if any(body.get(name) for name in ("response_format", "guided_json", "guided_choice", "structured_outputs")):
         return False
     return bool(infos) and all(info.traits.starts_thinking is True for info in infos)

@@ -1,4 +1,4 @@
-"""One reply, whole or in pieces, as plain values: what :mod:`chutes_core.assemble` makes and callers read."""
+"""Replies and deltas as plain values: built by :mod:`chutes_core.assemble`, read by callers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool that the model asks for.
+    """A tool call requested by the model.
 
     Attributes:
-        id: Its id; made up from the reply's id where the model gave none.
+        id: Its id; derived from the reply's id if the model gave none.
         name: The tool's name.
         arguments: The arguments as JSON text, as the model wrote them.
-        error: Why the call is not valid; None for a valid one.
-        index: Its place in the answer, valid and invalid calls counted together.
+        error: Why the call is invalid; None for a valid one.
+        index: Its position in the answer, counting valid and invalid calls together.
     """
 
     id: str
@@ -42,7 +42,7 @@ class ToolCall:
 
 @dataclass(slots=True)
 class ToolCallDelta:
-    """A piece of a tool call: the first of an index has id and name, each has some of the arguments."""
+    """A piece of a tool call: the first of an index has id and name, each has part of the arguments."""
 
     index: int
     id: str | None = None
@@ -52,7 +52,7 @@ class ToolCallDelta:
 
 @dataclass(slots=True)
 class Delta:
-    """What one step of a stream adds; the last of a choice has its ``finish_reason``, the very last ``usage``."""
+    """What one chunk of a stream adds; the last of a choice has its ``finish_reason``, the very last ``usage``."""
 
     content: str = ""
     reasoning: str = ""
@@ -64,7 +64,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the answers of a reply (there is one unless ``n`` asked for more)."""
+    """One answer of a reply (there is one unless ``n`` asked for more)."""
 
     index: int
     content: str
@@ -77,14 +77,14 @@ class Choice:
 
     @property
     def empty(self) -> bool:
-        """Whether it came to its natural end without a word, a thought or a tool call."""
+        """Whether it finished normally without text, reasoning or a tool call."""
         said = self.content or self.reasoning or self.tool_calls or self.invalid_tool_calls
         return self.finish_reason == "stop" and not said
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyMeta:
-    """What the reply's headers say.
+    """The service's own headers of a reply.
 
     >>> ReplyMeta.parse({"x-chutes-invocationid": "abc", "X-Chutes-Quota-Remaining": "7"}).quota_remaining
     7
@@ -100,7 +100,7 @@ class ReplyMeta:
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> ReplyMeta:
-        """Read the service's own headers; one that is absent or unreadable is None."""
+        """Read the headers; one that is absent or unreadable is None."""
         found = {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-chutes-")}
 
         def number(name: str) -> int | None:
@@ -120,10 +120,10 @@ class ReplyMeta:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply; the properties speak of its first choice, which is the only one unless ``n`` asked for more.
+    """A reply; the properties are those of its first choice, the only one unless ``n`` asked for more.
 
-    ``model`` is the model that answered: with a routing list that is one of its members. ``extra`` keeps
-    every field of the reply that this library does not know.
+    ``model`` is the model that answered: with a routing list, one of its members. ``extra`` keeps every field of the
+    reply that this library does not know.
     """
 
     id: str | None
@@ -141,7 +141,7 @@ class Reply:
 
     @property
     def reasoning(self) -> str:
-        """What the model thought before it answered; empty when it did not say."""
+        """The model's reasoning before the answer; empty if there is none."""
         return self.choices[0].reasoning if self.choices else ""
 
     @property
@@ -151,17 +151,17 @@ class Reply:
 
     @property
     def invalid_tool_calls(self) -> tuple[ToolCall, ...]:
-        """Tool calls whose arguments are no JSON object or that name no tool; never to be run."""
+        """Tool calls that name no tool, were cut off, or whose arguments are not a JSON object; never run these."""
         return self.choices[0].invalid_tool_calls if self.choices else ()
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the answer ended: ``stop``, ``length`` or ``tool_calls``; None for a part of an answer."""
+        """Why the answer ended: ``stop``, ``length`` or ``tool_calls``; None for a partial answer."""
         return self.choices[0].finish_reason if self.choices else None
 
     @property
     def truncated(self) -> bool:
-        """Whether an answer reached ``max_tokens``, yours or the model's, and ends there: that is no error.
+        """Whether an answer was cut off at ``max_tokens``, yours or the model's; this is not an error.
 
         >>> Reply("1", "acme/one", (Choice(0, "The sky is", "", (), (), "length"),)).truncated
         True

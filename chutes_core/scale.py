@@ -1,15 +1,15 @@
-"""Embeddings and answers for whole corpora, on many machines: classes for ``map_batches`` of Ray Data.
+"""Embeddings and answers for whole corpora, on many machines: classes for Ray Data's ``map_batches``.
 
-Each worker makes its client when it gets its first rows, so what travels to it is plain data. A request that fails
-is made again, by itself and for as long as it may help; what still fails leaves its row in place, with the reason
-beside it. With :class:`Parts` every finished batch is a file of its own, and the next run does only the rest.
+Each worker creates its client on its first rows, so only plain data is sent to it. A failed request is retried on its
+own for as long as that may help; a row that still fails stays in place, with the reason in a column. With
+:class:`Parts` every finished batch is its own file, and the next run does only the rest.
 
 >>> embed = Embed(model="Qwen/Qwen3-Embedding-8B-TEE", dimensions=256)
 >>> embed
 Embed('Qwen/Qwen3-Embedding-8B-TEE', text='text', into='vector')
 
-``dataset.map_batches(Embed, fn_constructor_kwargs={"model": ...}, batch_format="pyarrow", concurrency=4)`` is the
-way to use it; ``pip install 'chutes-connect[ray]'`` has what it needs.
+Use ``dataset.map_batches(Embed, fn_constructor_kwargs={"model": ...}, batch_format="pyarrow", concurrency=4)``;
+``pip install 'chutes-connect[ray]'`` installs what it needs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ask", "Embed", "Parts"]
 
-# They pass by themselves, and of a corpus there is no other model to ask.
+# Temporary failures of the model; a corpus job has no other model to ask.
 _PASSING = frozenset(
     {Kind.COLD, Kind.GATEWAY_TIMEOUT, Kind.EDGE_LIMIT, Kind.FIRST_TOKEN_TIMEOUT, Kind.TOTAL_TIMEOUT, Kind.STALL}
 )
@@ -45,7 +45,7 @@ ERROR = "error"
 
 
 class Table(Protocol):
-    """What is used of ``pyarrow.Table``."""
+    """The part of ``pyarrow.Table`` used here."""
 
     num_rows: int
 
@@ -64,20 +64,20 @@ class _Column(Protocol):
 
 
 class Dataset(Protocol):
-    """What is used of ``ray.data.Dataset``."""
+    """The part of ``ray.data.Dataset`` used here."""
 
     def map_batches(self, function: Callable[[Table], Table], *, batch_format: str, batch_size: None) -> Self: ...
 
 
 class Parts:
-    """The finished rows of a job, in a folder that all workers see: one Parquet file for each batch.
+    """The finished rows of a job, in a folder shared by all workers: one Parquet file per batch.
 
-    A file is there whole or not at all, and a batch that is done twice has the same name twice. So a job that was
-    killed goes on where it was, and no row is in there twice.
+    Files are written atomically, and a batch done twice gets the same file name. So a killed job resumes where it
+    stopped, and no row is stored twice.
 
     Args:
-        folder: The folder; it is made when the first part is written.
-        key: The column that tells rows apart.
+        folder: The folder; created when the first part is written.
+        key: The column that identifies rows.
 
     >>> Parts("vectors", key="id")
     Parts('vectors', key='id')
@@ -88,10 +88,10 @@ class Parts:
         self.key = key
 
     def write(self, table: Table, *, batch: Table | None = None) -> None:
-        """Write the rows of a batch; where some of them failed, ``batch`` is the whole of it."""
+        """Write the rows of a batch; if some of them failed, ``batch`` is the complete batch."""
         if not table.num_rows:
             return
-        # By all of its rows: done again, as many as fail then, it takes its own place.
+        # Named after all rows of the batch: when done again, it replaces its file however many rows fail then.
         keys = (table if batch is None else batch).column(self.key).to_pylist()
         name = hashlib.sha256(repr(keys).encode()).hexdigest()[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,11 +100,11 @@ class Parts:
         unfinished.replace(self.folder / f"part-{name}.parquet")
 
     def files(self) -> list[Path]:
-        """The finished files."""
+        """Return the finished files."""
         return sorted(self.folder.glob("part-*.parquet"))
 
     def read(self, columns: Sequence[str] | None = None) -> Table | None:
-        """All finished rows in the order of their keys; None while there are none."""
+        """Return all finished rows sorted by key; None while there are none."""
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
         wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
         tables = [parquet.read_table(str(file), columns=wanted, partitioning=None) for file in self.files()]
@@ -113,12 +113,12 @@ class Parts:
         return cast("Table", pyarrow.concat_tables(tables).sort_by(self.key))
 
     def remaining(self, dataset: Dataset) -> Dataset:
-        """The rows of a dataset that are not finished yet."""
+        """Return the rows of a dataset that are not finished yet."""
         done = self.read([])
         if done is None:
             return dataset
         keys, name = done.column(self.key), self.key
-        shared = import_module("ray").put(keys)  # once for each machine, not once for each task
+        shared = import_module("ray").put(keys)  # once per machine, not once per task
 
         def rest(table: Table) -> Table:
             compute = import_module("pyarrow.compute")
@@ -132,21 +132,21 @@ class Parts:
 
 
 class _Worker(ABC):
-    """What workers share: requests at the same time, patience with failures, and where the results go.
+    """Base of the workers: concurrent requests, retries, and where the results go.
 
     Args:
         model: The model.
         text: The column with the texts.
         into: The column for the results.
-        parts: Write finished rows there and return one row for each batch that says how it went: ``rows``,
-            ``failed``, ``error`` (the first one), ``tokens``, ``cost``, ``unpriced``, ``seconds``, ``worker``.
-            Without, the rows themselves come back, with the results and an ``error`` column.
-        request_size: How many texts go into one request.
-        concurrency: How many requests a worker makes at the same time.
-        patience: Seconds without a single success after which a worker gives up on what may yet pass.
-        clock: For tests: a clock that you move.
-        options: Of the client: ``api_key`` as a function, ``base_url``, ``ledger``, …; workers read the key from
-            their own environment where none is given.
+        parts: Write finished rows there and return one summary row per batch: ``rows``, ``failed``, ``error`` (the
+            first one), ``tokens``, ``cost``, ``unpriced``, ``seconds``, ``worker``. Without it, the rows themselves
+            are returned, with the results and an ``error`` column.
+        request_size: Texts per request.
+        concurrency: Concurrent requests per worker.
+        patience: Seconds without a single success after which a worker gives up on temporary failures.
+        clock: For tests: a virtual clock.
+        options: Client options: ``api_key`` as a function, ``base_url``, ``ledger``, …; without a key, workers read
+            it from their own environment.
     """
 
     def __init__(
@@ -165,8 +165,8 @@ class _Worker(ABC):
         key = options.get("api_key")
         if key is not None and not callable(key):
             raise ConfigurationError(
-                "Give no key here: it would travel in the job's description. Set CHUTES_API_KEY on the workers, or "
-                "give api_key a function that finds it there."
+                "Give no key here: it would be part of the job's description. Set CHUTES_API_KEY on the workers, or "
+                "pass api_key a function that finds it there."
             )
         for name, number in (("request_size", request_size), ("concurrency", concurrency)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
@@ -186,7 +186,7 @@ class _Worker(ABC):
 
     @property
     def client(self) -> ChutesClient:
-        """The client of this worker, made when it is first used."""
+        """The client of this worker, created on first use."""
         if self._client is None:
             from chutes_core.client import ChutesClient
 
@@ -194,7 +194,7 @@ class _Worker(ABC):
         return self._client
 
     def __call__(self, table: Table) -> Table:
-        """Do one batch."""
+        """Process one batch."""
         pyarrow = import_module("pyarrow")
         started, before = self._clock.now(), self.client.ledger.totals()
         results, errors = self._all(table.column(self.text).to_pylist())
@@ -214,11 +214,11 @@ class _Worker(ABC):
     def _all(self, texts: list[object]) -> tuple[list[object], list[str | None]]:
         slices = [texts[start : start + self._request_size] for start in range(0, len(texts), self._request_size)]
         if not self._gave_up:
-            self._alive = self._clock.now()  # the time between two batches is nobody's failure
+            self._alive = self._clock.now()  # idle time between two batches does not count
         over = threading.Event()
 
         def unless_over(texts: list[object]) -> tuple[list[object], list[str | None]]:
-            # Asked in the worker's own thread: there is no moment in which another request begins.
+            # Checked in the thread itself, so that no further request begins after a failure.
             if over.is_set():
                 return [], []
             try:
@@ -231,13 +231,13 @@ class _Worker(ABC):
             pending = [threads.submit(unless_over, each) for each in slices]
             try:
                 pieces = [future.result() for future in pending]
-            except BaseException:  # Ctrl-C too, which comes here and not to them
+            except BaseException:  # including Ctrl-C, which is raised here and not in the threads
                 over.set()
                 raise
         return [one for piece in pieces for one in piece[0]], [one for piece in pieces for one in piece[1]]
 
     def _slice(self, texts: list[object]) -> tuple[list[object], list[str | None]]:
-        """Do one request; where it is refused for what is in it, its halves, down to the row that is at fault."""
+        """Make one request; if its content is refused, make its halves, down to the row at fault."""
         tried = 0
         while True:
             try:
@@ -252,7 +252,7 @@ class _Worker(ABC):
                         raise  # every row would fail the same way
                     return [None] * len(texts), [str(error)] * len(texts)
                 pause = min(2.0**tried, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
-                # Who has given up asks once for each request, and waits again only after a success.
+                # After giving up, a worker tries each request once, and waits again only after a success.
                 if self._gave_up or self._clock.now() + pause - self._alive > self._patience:
                     self._gave_up = True
                     return [None] * len(texts), [str(error)] * len(texts)
@@ -271,28 +271,28 @@ class _Worker(ABC):
 
     @abstractmethod
     def _ask(self, texts: list[str]) -> list[object]:
-        """The results of some texts."""
+        """Return the results of some texts."""
 
     @staticmethod
     @abstractmethod
     def _type(pyarrow: object) -> object:
-        """The type of the column for results."""
+        """Return the type of the result column."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, text={self.text!r}, into={self.into!r})"
 
 
 class Embed(_Worker):
-    """Adds the vector of each text.
+    """Adds an embedding of each text.
 
-    ``dimensions`` is how many numbers a vector has. The other arguments are those of the client, and
+    ``dimensions`` is the length of a vector. The other arguments are those of the client, and
 
     - ``text``, ``into``: the columns;
     - ``parts``: where finished rows go, see :class:`Parts`;
-    - ``request_size``, ``concurrency``: texts in a request, and requests at a time, of each worker;
-    - ``patience``: seconds without any success until a worker gives up on what may yet pass.
+    - ``request_size``, ``concurrency``: texts per request, and concurrent requests per worker;
+    - ``patience``: seconds without any success until a worker gives up on temporary failures.
 
-    A row whose text cannot be embedded keeps its place: its vector is null, and ``error`` says why.
+    A row whose text cannot be embedded is kept: its vector is null, and ``error`` says why.
     """
 
     def __init__(
@@ -325,10 +325,10 @@ class Embed(_Worker):
 
 
 class Ask(_Worker):
-    """Adds a model's answer to each text: one call a row.
+    """Adds a model's answer to each text: one call per row.
 
-    ``prompt`` goes around the text, which stands for ``{text}`` in it, and ``params`` are the parameters of every
-    call, such as ``{"max_tokens": 200}``. The other arguments are those of :class:`Embed`.
+    ``prompt`` is a template in which ``{text}`` is replaced, and ``params`` are the parameters of every call, such as
+    ``{"max_tokens": 200}``. The other arguments are those of :class:`Embed`.
 
     >>> Ask("Qwen/Qwen3-32B-TEE", prompt="Sum up in a sentence: {text}")
     Ask('Qwen/Qwen3-32B-TEE', text='text', into='answer')
@@ -349,7 +349,7 @@ class Ask(_Worker):
         **options: object,
     ) -> None:
         if "{text}" not in prompt:
-            raise ConfigurationError("prompt must say where the text goes: '... {text}'.")
+            raise ConfigurationError("prompt must contain {text} where the text goes: '... {text}'.")
         super().__init__(
             model, text=text, into=into, parts=parts, request_size=1, concurrency=concurrency,
             patience=patience, clock=clock, options=options,
@@ -368,7 +368,7 @@ class Ask(_Worker):
 
 
 def _since(before: Totals, now: Totals) -> Totals:
-    """What was used between two looks at a ledger."""
+    """Return the difference between two totals of a ledger."""
     return Totals(
         now.calls - before.calls,
         type(now.usage)(

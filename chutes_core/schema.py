@@ -1,4 +1,4 @@
-"""JSON schemas that the gateway takes."""
+"""Adapt JSON schemas to what the gateway accepts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _VALUES = frozenset({"const", "enum", "default", "examples", "example"})
 
 
 def without_patterns(schema: object) -> tuple[object, int]:
-    """Take every ``pattern`` keyword out of a schema and count them; a property of that name stays.
+    """Remove every ``pattern`` keyword from a schema and count them; a property of that name stays.
 
-    The gateway answers 400 to any schema with one, whichever the model.
+    The gateway answers 400 to any schema with one, whatever the model.
 
     >>> without_patterns({"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^a"}}})
     ({'type': 'object', 'properties': {'pattern': {'type': 'string'}}}, 1)

@@ -1,4 +1,4 @@
-"""Where the service is, and how long to wait for it: resolved once, from arguments and environment."""
+"""The service's URLs and the time limits, resolved once from arguments and environment."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ MANAGEMENT_URL = "https://api.chutes.ai"
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """How long to wait, in seconds; None waits for ever.
+    """Timeouts in seconds; None waits forever.
 
     Attributes:
         connect: For a connection.
-        first_token: For the first visible part of a streamed answer. The gateway sends no headers before
-            it, and a model with a long prompt may be silent for minutes.
+        first_token: For the first visible part of a streamed answer. The gateway sends no headers before it, and a
+            model with a long prompt may be silent for minutes.
         gap: Between two parts of a streamed answer, once it has begun.
-        total: For the whole call, retries and waits included; of embeddings, for each batch. A reply that is not
-            streamed comes in one piece at its end; without a total it is waited for as long as the service's edge
-            does, 600 s.
+        total: For the whole call, retries and waits included; for embeddings, per batch. A reply that is not streamed
+            arrives all at once; without a total the timeout is that of the service's edge, 600 s.
 
     >>> TimeLimits(first_token=8, total=60)
     TimeLimits(connect=10.0, first_token=8, gap=120.0, total=60)
@@ -48,13 +47,13 @@ class TimeLimits:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not value > 0 or math.isinf(value):
                 raise ConfigurationError(
-                    f"The time limit {name!r} must be a positive number of seconds, or None to wait for ever, "
+                    f"The time limit {name!r} must be a positive number of seconds, or None to wait forever, "
                     f"not {value!r}."
                 )
 
     @classmethod
     def of(cls, value: TimeLimits | float | None) -> TimeLimits:
-        """Read what a caller gave: a number is the limit for the whole call.
+        """Read a caller's value: a number is the limit for the whole call.
 
         >>> TimeLimits.of(30).total
         30
@@ -71,12 +70,11 @@ class TimeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The addresses of the service.
+    """The URLs of the service.
 
     Attributes:
         base_url: The inference gateway.
-        embedding_base_url: The embedding host to use for every model, where one was chosen; None takes
-            each model's own host from the catalogue.
+        embedding_base_url: The embedding host for every model; None uses each model's own host from the catalogue.
         management_url: The host of catalogue, account and OAuth.
     """
 
@@ -93,10 +91,9 @@ class Settings:
         management_url: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Settings:
-        """Take each address from its argument, else from the environment, else the service's own.
+        """Take each URL from its argument, else from the environment, else the service's own.
 
-        ``CHUTES_API_URL`` is not read: it means the management host to some programs and the gateway to
-        others.
+        ``CHUTES_API_URL`` is not read: to some programs it means the management host, to others the gateway.
 
         >>> Settings.resolve(env={"CHUTES_BASE_URL": "http://127.0.0.1:8000/v1/"}).base_url
         'http://127.0.0.1:8000/v1'
@@ -111,20 +108,20 @@ class Settings:
 
 
 def _url(name: str, value: str) -> str:
-    """Check an address and take off the slash at its end."""
+    """Validate a URL and strip its trailing slash."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be a text such as {BASE_URL!r}, not {type(value).__name__}.")
+        raise ConfigurationError(f"{name} must be a string such as {BASE_URL!r}, not {type(value).__name__}.")
     try:
         parts = urlsplit(value.strip())
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        # What stands here by mistake may be a key, or have a password in it.
+        # A mistaken value may be a key, or contain a password.
         shown = re.sub(r"[^/\s]*@", "****@", redact(value))
         raise ConfigurationError(f"{name} must be an http(s) address such as {BASE_URL!r}, not {shown!r}.")
     if parts.username is not None:
-        raise ConfigurationError(f"{name} must not hold a user or password; give the key as api_key.")
+        raise ConfigurationError(f"{name} must not contain a user or password; pass the key as api_key.")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{name} must end at its path: {parts.scheme}://{parts.netloc}{parts.path}")
     return value.strip().rstrip("/")

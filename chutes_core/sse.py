@@ -1,9 +1,9 @@
-"""Server-sent events out of bytes, however the network cut them.
+"""Decode server-sent events from bytes, however the network splits them.
 
-:class:`EventDecoder` holds what is not yet complete and works on bytes, so a character or a line end
-split between two reads is no special case. A line that is no event field but looks like a body (JSON or
-HTML) is handed out as :class:`Stray`: the gateway reports a late failure as bare JSON on a line of its
-own, which an SSE reader by the book would pass over.
+:class:`EventDecoder` buffers what is incomplete and works on bytes, so a character or a line break split between two
+reads is not a special case. A line that is not an event field but looks like a body (JSON or HTML) is returned as
+:class:`Stray`: the gateway reports a late failure as bare JSON on its own line, which a standard SSE reader would
+ignore.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Stray(bytes):
 
 
 class EventDecoder:
-    r"""Turn reads of any size into the payloads of whole events.
+    r"""Turns reads of any size into the payloads of complete events.
 
     >>> decoder = EventDecoder()
     >>> decoder.feed(b'data: {"a"'), decoder.feed(b": 1}\r"), decoder.feed(b"\n\r\n")
@@ -33,9 +33,9 @@ class EventDecoder:
         self._started = False
 
     def feed(self, block: bytes) -> list[bytes]:
-        """Take the next bytes and return the payloads that they complete."""
+        """Take the next bytes and return the payloads they complete."""
         if self._skip_newline and block:
-            # The previous read ended in CR: an LF at the start belongs to that same line end.
+            # The previous read ended in CR: an LF at the start is the second half of that CRLF.
             self._skip_newline = False
             block = block[1:] if block.startswith(b"\n") else block
         if b"\n" not in block and b"\r" not in block:

@@ -1,13 +1,12 @@
-"""The stream guard: the one place that decides whether a streamed answer is whole.
+"""The stream guard: the one place that decides whether a streamed answer is complete.
 
-:class:`StreamGuard` takes the bytes of a streamed reply and gives out deltas. It does no I/O and knows no
-clock. It raises the moment it sees that the answer cannot be whole any more, and :meth:`StreamGuard.close`
-raises when the stream ended too early; either way the failure carries all that had been delivered.
+:class:`StreamGuard` takes the bytes of a streamed reply and yields deltas. It does no I/O and has no clock. It raises
+as soon as the answer can no longer be complete, and :meth:`StreamGuard.close` raises if the stream ended too early;
+either way the exception carries everything delivered so far.
 
-An answer is whole when every choice has said its ``finish_reason``. On Chutes that is not a formality: a
-machine may die in the middle of a sentence, and then the gateway either begins the same answer again on
-another machine inside the same HTTP stream (a new chunk id, or a second opening role), or appends a bare
-``{"error": …}`` without the event format, or just closes.
+An answer is complete when every choice has a ``finish_reason``. On Chutes that is not a formality: a machine may die
+mid-sentence, and then the gateway restarts the answer on another machine inside the same HTTP stream (a new chunk id,
+or a second opening role), or appends a bare ``{"error": …}`` outside the event format, or just closes.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ __all__ = ["StreamGuard"]
 
 
 class StreamGuard:
-    r"""Turn the bytes of one streamed reply into deltas, and vouch for the whole.
+    r"""Turns the bytes of one streamed reply into deltas, and raises unless the answer is complete.
 
     Args:
-        model: The model that was asked, for the messages of failures.
-        choices: How many answers were asked for (``n``).
-        allow_empty: Accept an answer without a word, as a stop sequence at its very start makes one.
+        model: The requested model, for error messages.
+        choices: How many answers were requested (``n``).
+        allow_empty: Accept an empty answer, such as one cut at its start by a stop sequence.
         starts_thinking: The model's output begins inside its reasoning, without an opening tag.
-        meta: What the reply's headers said.
+        meta: The data from the reply's headers.
 
     >>> guard = StreamGuard()
     >>> chunk = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
@@ -68,9 +67,9 @@ class StreamGuard:
         self._begin()
         self._started = False
         self.count = 0
-        """How many deltas have been given out."""
+        """How many deltas have been yielded."""
         self.done = False
-        """Whether the end marker has come: nothing that follows belongs to the answer."""
+        """Whether the end marker has arrived: nothing after it belongs to the answer."""
 
     def _begin(self, chunk_id: str | None = None) -> None:
         self._builder = ReplyBuilder(self._meta, starts_thinking=self._starts_thinking)
@@ -79,7 +78,7 @@ class StreamGuard:
 
     @property
     def delivered(self) -> bool:
-        """Whether anything of the answer has been given out: from then on a restart would be seen."""
+        """Whether any part of the answer has been yielded: from then on a restart would be visible."""
         return self.count > 0
 
     @property
@@ -90,23 +89,23 @@ class StreamGuard:
 
     @property
     def reply(self) -> Reply:
-        """What has arrived so far: the whole reply after :meth:`close`, a part of one before."""
+        """What has arrived so far: the complete reply after :meth:`close`, a partial one before."""
         return self._builder.build()
 
     def feed(self, block: bytes) -> Iterator[Delta]:
-        """Take the next bytes; yield what they add, and raise after it what they show to be wrong."""
+        """Take the next bytes; yield what they add, then raise if they are invalid."""
         for payload in self._events.feed(block):
             yield from self._event(payload)
 
     def close(self, broken: Kind | None = None, said: str = "") -> Iterator[Delta]:
-        """Take note of the end and yield the closing deltas: what the end completes, finish reasons, the usage.
+        """Handle the end of the stream and yield the closing deltas: buffered text, finish reasons, usage.
 
         Args:
-            broken: How the transport failed, when the end was not a clean one.
-            said: The transport's own words for it.
+            broken: How the transport failed, if the end was not clean.
+            said: The transport's own message.
 
         Raises:
-            APIError: The answer is not whole.
+            APIError: The answer is incomplete.
         """
         if not self.done:
             yield from self._tail()
@@ -127,7 +126,7 @@ class StreamGuard:
         return self.reply if self._builder.drafts else None
 
     def _failure(self, kind: Kind, said: str = "") -> APIError:
-        """Build the failure of this stream, with what had arrived."""
+        """Build the error of this stream, with what has arrived."""
         return failure(
             kind,
             said,
@@ -137,10 +136,10 @@ class StreamGuard:
         )
 
     def _tail(self) -> Iterator[Delta]:
-        """Read what the end of the stream completes; half an event is no reason of its own to fail."""
+        """Read what the end of the stream completes; half an event alone is not an error."""
         for payload in self._events.close():
             if not _is_json(payload) and not payload.startswith(b"<"):
-                # A bare error is written straight after whatever was there, which may be half an event.
+                # A bare error directly follows whatever was sent before, possibly half an event.
                 _, bare, rest = payload.rpartition(b'{"error"')
                 if not bare or not _is_json(bare + rest):
                     continue
@@ -190,12 +189,12 @@ class StreamGuard:
                 if self._builder.id is None:
                     self._builder.id = chunk_id
                 elif self._builder.id != chunk_id:
-                    if self.whole:  # a machine that died after its last word: the answer stands
+                    if self.whole:  # the machine died after finishing: the answer stands
                         self.done = True
                         return
                     if self.delivered or any(draft.finish_reason for draft in self._builder.drafts.values()):
                         raise self._failure(Kind.RESTARTED, "the chunk id changed")
-                    self._begin(chunk_id)  # nobody has seen anything of the first machine's answer
+                    self._begin(chunk_id)  # nothing of the first machine's answer has been yielded
         self._builder.head(chunk)
         for choice in choices:
             delta = self._choice(choice)
@@ -223,19 +222,19 @@ class StreamGuard:
     def _delta(self, draft: ChoiceDraft, delta: Mapping[str, object]) -> Delta | None:
         reasoning, content, calls = reasoning_of(delta), delta.get("content") or "", delta.get("tool_calls") or []
         if not isinstance(content, str) or not isinstance(calls, list):
-            raise self._failure(Kind.MALFORMED, "a delta is not of the known form")
+            raise self._failure(Kind.MALFORMED, "a delta has an unknown format")
         self._check_opening(draft, delta, bool(calls))
         if not (reasoning or content or calls):
             return None
         if draft.finish_reason:
-            raise self._failure(Kind.RESTARTED, "the answer went on after its finish_reason")
+            raise self._failure(Kind.RESTARTED, "the answer continued after its finish_reason")
         if reasoning:
-            # Reasoning has its own field here: a tag in the content is the answer's own text.
+            # Reasoning has its own field here, so a tag in the content is part of the answer.
             content = draft.splitter.stop() + content
         elif content and not draft.splitter.passes:
             reasoning, content = draft.splitter.feed(content)
         if calls and not draft.splitter.passes:
-            # No tag comes after the first tool call: what was held back belongs to what it was part of.
+            # No tag comes after the first tool call, so release what was held back for one.
             thought, rest = draft.splitter.close()
             reasoning, content = reasoning + thought, content + rest
         if reasoning:
@@ -248,9 +247,9 @@ class StreamGuard:
         return Delta(content, reasoning, steps, draft.index)
 
     def _check_opening(self, draft: ChoiceDraft, delta: Mapping[str, object], calls: bool) -> None:
-        """Notice a second opening: a role again, after deltas that had none.
+        """Detect a second opening: a role again, after deltas without one.
 
-        Some engines name the role in every delta, or again beside a tool call; neither is an opening.
+        Some engines send the role in every delta, or again with a tool call; neither is an opening.
         """
         if not delta.get("role"):
             self._unopened.add(draft.index)
@@ -258,10 +257,10 @@ class StreamGuard:
             raise self._failure(Kind.RESTARTED, "the answer opened a second time")
 
     def _tool(self, draft: ChoiceDraft, call: object) -> ToolCallDelta | None:
-        """Add a piece of a tool call to the call it belongs to."""
+        """Add a piece of a tool call to its call."""
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(call, dict) or not isinstance(function, dict | None):
-            raise self._failure(Kind.MALFORMED, "a tool call is not of the known form")
+            raise self._failure(Kind.MALFORMED, "a tool call has an unknown format")
         call_id, name, arguments = tool_fields(call, function or {})
         index = self._tool_index(draft, call.get("index"), call_id, name)
         tool = draft.tools.get(index)
@@ -279,7 +278,7 @@ class StreamGuard:
 
     @staticmethod
     def _tool_index(draft: ChoiceDraft, index: object, call_id: str | None, name: str | None) -> int:
-        """Say which call a piece belongs to, also where the engine leaves the index out."""
+        """Return which call a piece belongs to, even if the engine omits the index."""
         if isinstance(index, int):
             return index
         for known, tool in draft.tools.items():
@@ -291,7 +290,7 @@ class StreamGuard:
 
     @staticmethod
     def _flush(draft: ChoiceDraft) -> list[Delta]:
-        """Give out what was held back for a tag that never came."""
+        """Return what was held back for a tag that never came."""
         reasoning, content = draft.splitter.close()
         if not (reasoning or content):
             return []

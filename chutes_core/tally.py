@@ -1,4 +1,4 @@
-"""What a framework's cost handler shows of its meter, the same in every framework.
+"""The common interface of the frameworks' cost handlers.
 
 >>> class Handler(Tally):
 ...     def __init__(self) -> None:
@@ -23,11 +23,11 @@ QUOTA = ("quota_total", "quota_used", "quota_remaining")
 
 
 class Tally:
-    """The sums of a ``meter``, by model and by run; a part of each framework's handler.
+    """The totals of a ``meter``, by model and by run; a mixin for each framework's handler.
 
     Attributes:
-        meter: What counts.
-        quota: What the latest answer said of the account's daily quota.
+        meter: The meter that counts.
+        quota: The account's daily quota, as of the latest answer.
     """
 
     meter: Meter
@@ -35,29 +35,29 @@ class Tally:
 
     @property
     def budget(self) -> Budget | None:
-        """The limits."""
+        """The budget, if there is one."""
         return self.meter.budget
 
     @property
     def totals(self) -> Totals:
-        """The sum of everything: ``calls``, ``usage``, ``cost``, ``unpriced_calls``."""
+        """The totals of everything: ``calls``, ``usage``, ``cost``, ``unpriced_calls``."""
         return self.meter.totals()
 
     def by_model(self) -> dict[str, Totals]:
-        """The sum of each model that answered."""
+        """Return the totals of each model that answered."""
         return self.meter.ledger.by_model()
 
     @property
     def runs(self) -> list[Run]:
         """The latest runs, each with ``id``, ``name``, ``totals()`` and ``by_model()``.
 
-        A run is what was called from outside: an agent with all its calls, a chain, a query, or a model by itself.
+        A run is one outermost call: an agent with all its calls, a chain, a query, or a model by itself.
         """
         return self.meter.runs
 
     @property
     def total_cost(self) -> float:
-        """US dollars, over the calls whose price is known; ``totals.unpriced_calls`` counts the others."""
+        """US dollars, for the calls whose price is known; ``totals.unpriced_calls`` counts the others."""
         return self.totals.cost
 
     @property
@@ -67,14 +67,14 @@ class Tally:
 
     @property
     def quota_remaining(self) -> int | None:
-        """What is left of the account's daily quota, as the latest answer said; None where none did.
+        """What is left of the account's daily quota, as of the latest answer; None if no answer said.
 
-        ``quota`` has what else it said.
+        ``quota`` has the other figures.
         """
         return self.quota.get("quota_remaining")
 
     def reset(self) -> None:
-        """Forget what was used. A budget stays as it is."""
+        """Clear the totals. A budget is left as it is."""
         self.meter.reset()
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class Tally:
 
     def __getstate__(self) -> None:
         name = type(self).__name__
-        raise TypeError(f"A {name} cannot be pickled: it counts in its own process. Its ledger can be.")
+        raise TypeError(f"A {name} cannot be pickled, because it counts in its own process; its ledger can.")
 
     def __copy__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Reasoning that comes inside the content, between ``<think>`` and ``</think>``."""
+"""Split off reasoning sent inside the content, between ``<think>`` and ``</think>``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LONE_CLOSE = re.compile(r"(?:^|\n)[ \t]*</think>[ \t]*(?=\n|$)")
 
 
 class ThinkSplitter:
-    r"""Part ``<think>…</think>`` at the head of an answer from the answer itself, over any split of the text.
+    r"""Separates ``<think>…</think>`` at the start of an answer from the answer, however the text is chunked.
 
-    Only a tag at the very beginning counts: one inside the answer is the answer's own. With ``inside`` the
-    text begins as reasoning, whether or not the opening tag is there.
+    Only a tag at the very beginning counts: one inside the answer is part of it. With ``inside`` the text begins as
+    reasoning, with or without the opening tag.
 
     >>> splitter = ThinkSplitter()
     >>> [splitter.feed(piece) for piece in ("<thi", "nk>so", " it is</th", "ink>\n\nYes")]
@@ -29,16 +29,16 @@ class ThinkSplitter:
 
     @property
     def passes(self) -> bool:
-        """Whether all further text is the answer's."""
+        """Whether all further text belongs to the answer."""
         return self._state == "answer"
 
     def stop(self) -> str:
-        """Give up looking for tags and return what was held back as part of the answer."""
+        """Stop looking for tags and return what was held back, as part of the answer."""
         self._state, held, self._held = "answer", self._held, ""
         return held
 
     def feed(self, text: str) -> tuple[str, str]:
-        """Take some content and return (reasoning, answer)."""
+        """Take more content and return (reasoning, answer)."""
         if self._state == "answer":
             return "", text
         self._held += text
@@ -75,9 +75,9 @@ class ThinkSplitter:
 
 
 def split_whole(content: str, *, inside: bool = False) -> tuple[str, str]:
-    r"""Split a content that came in one piece into (reasoning, answer).
+    r"""Split complete content into (reasoning, answer).
 
-    A closing tag on a line of its own is enough here: the opening one may stand in the model's template.
+    A closing tag on its own line is enough: the opening one may be in the model's template.
 
     >>> split_whole("Let me see.\n</think>\n\nYes")
     ('Let me see.\n', 'Yes')

@@ -1,7 +1,7 @@
-"""What a model's chat template needs, known by family from the pattern of the id.
+"""What a model's chat template needs, by model family, matched on the id.
 
-The table is data: ``families`` in ``data/catalog.json``. A model that no catalogue lists still has the traits
-of its family, and a trait that nobody has established is None.
+The table is data: ``families`` in ``data/catalog.json``. A model that no catalogue lists still has the traits of its
+family; a trait that is not established is None.
 
 >>> traits_for("Qwen/Qwen3.6-27B-TEE").single_system
 True
@@ -24,16 +24,16 @@ __all__ = ["Traits", "family_tags", "snapshot", "traits_for"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """How to speak with a model so that its template understands. None is unknown, never a guess.
+    """Traits of a model's chat template. None means unknown, never a guess.
 
     Attributes:
-        single_system: The template takes one system message, at the beginning, and rejects any other.
-        echo_reasoning: Reasoning of the assistant's earlier turns belongs back into the history; without it
-            the model loses its thread between tool calls.
-        starts_thinking: The text always begins inside the reasoning, without an opening ``<think>``. Models
-            whose thinking can be switched are never True here: with it off their text is the answer.
-        thinking_default: Whether the model thinks when the request does not say.
-        query_instruction: What an embedding model expects around a query, with ``{task}`` and ``{query}``.
+        single_system: The template accepts one system message, at the beginning, and rejects any other.
+        echo_reasoning: The assistant's earlier reasoning must be sent back in the history; without it the model loses
+            its thread between tool calls.
+        starts_thinking: The text always begins inside the reasoning, without an opening ``<think>``. Never True for
+            models whose thinking can be switched off, since their text is then the answer.
+        thinking_default: Whether the model thinks if the request does not say.
+        query_instruction: The template an embedding model expects around a query, with ``{task}`` and ``{query}``.
     """
 
     single_system: bool | None = None
@@ -44,7 +44,7 @@ class Traits:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> Traits:
-        """Read traits from plain data; what is of the wrong type counts as unknown.
+        """Read traits from plain data; a value of the wrong type counts as unknown.
 
         >>> Traits.from_dict({"single_system": True, "echo_reasoning": "yes"}).to_dict()
         {'single_system': True}
@@ -60,13 +60,13 @@ class Traits:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Give the known traits as plain data."""
+        """Return the known traits as plain data."""
         known = ((each.name, getattr(self, each.name)) for each in fields(self))
         return {name: value for name, value in known if value is not None}
 
 
 def traits_for(model: str) -> Traits:
-    r"""Return what is known of the family that an id belongs to, listed or not.
+    r"""Return the traits of the family that an id belongs to, listed or not.
 
     >>> traits_for("Qwen/Qwen3-Embedding-8B-TEE").query_instruction
     'Instruct: {task}\nQuery: {query}'
@@ -85,7 +85,7 @@ def family_tags(model: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def snapshot() -> Mapping[str, object]:
-    """Read the snapshot that ships with this library: models, families, and the date of the facts."""
+    """Load the snapshot that ships with this library: models, families, and the snapshot date."""
     from importlib.resources import files
 
     text = (files("chutes_core") / "data" / "catalog.json").read_text("utf-8")
@@ -100,7 +100,7 @@ def _family(model: str) -> tuple[Traits, frozenset[str]]:
 
 
 def _merged(families: Iterable[Mapping[str, object]], model: str) -> tuple[Traits, frozenset[str]]:
-    """Merge the rows that match: of two that speak of the same trait the first wins, tags add up."""
+    """Merge the matching rows: the first to set a trait wins, tags accumulate."""
     name, merged, tags = model.lower(), dict[str, object](), set[str]()
     for row in families:
         if fnmatchcase(name, str(row["match"])):

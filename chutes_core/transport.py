@@ -1,7 +1,7 @@
-"""How a request is sent: over a shared pool, or over a client of the user's own.
+"""Send requests over a shared pool, or over the user's own client.
 
-Requests are built here and sent by the HTTP client, of httpx or httpx2; see docs/decisions/0006. What these
-functions raise is made harmless in :mod:`chutes_core.wire`.
+Requests are built here and sent by the HTTP client, of httpx or httpx2; see docs/decisions/0006. Exceptions of these
+functions are sanitized in :mod:`chutes_core.wire`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Build", "asender", "encoded", "sender", "shared_request"]
 
 
 class Build(Protocol):
-    """Makes a request; a client's own ``build_request`` does, with what the client adds to every one."""
+    """Builds a request, like a client's ``build_request``, which also adds the client's defaults."""
 
     def __call__(
         self,
@@ -34,7 +34,7 @@ class Build(Protocol):
         content: bytes | None,
         extensions: Mapping[str, object],
     ) -> httpx.Request:
-        """Make one."""
+        """Build a request."""
         ...
 
 
@@ -42,7 +42,7 @@ _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 
 
 def encoded(body: Mapping[str, object]) -> bytes:
-    """Write a body as JSON.
+    """Encode a body as JSON.
 
     >>> encoded({"text": "café"}).decode()
     '{"text":"café"}'
@@ -52,7 +52,7 @@ def encoded(body: Mapping[str, object]) -> bytes:
         return _dumps(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
         problem = error
-    raise RequestRefusedError(f"The request cannot be written as JSON: {problem}.")
+    raise RequestRefusedError(f"The request cannot be encoded as JSON: {problem}.")
 
 
 @lru_cache(maxsize=64)
@@ -62,7 +62,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def shared_request(method: str, url: str, **parts: object) -> httpx.Request:
-    """Build a request for a shared pool, whose clients have nothing of their own to add to it."""
+    """Build a request for a shared pool, whose clients have no defaults to add."""
     request: httpx.Request = http_package().Request(method, _parsed(url), **parts)
     return request
 
@@ -85,25 +85,25 @@ def _request(build: Build, effect: Open) -> httpx.Request:
         params=dict(request.params) or None,
         headers=headers,
         content=content,
-        # As an extension the limits are plain numbers, and so the same for httpx and httpx2.
+        # As an extension the timeouts are plain numbers, the same for httpx and httpx2.
         extensions={"timeout": _limits(effect)},
     )
 
 
 def _limits(effect: Open) -> dict[str, float | None]:
-    """The limits of the HTTP client: to connect may take no longer than what is left for the headers."""
+    """Return the HTTP client's timeouts: connecting may take no longer than is left for the headers."""
     wait = effect.headers_within
     connect = min((limit for limit in (effect.connect, wait) if limit is not None), default=None)
     return {"connect": connect, "read": wait, "write": wait, "pool": connect}
 
 
 def sender(http: httpx.Client, build: Build) -> Callable[[Open], object]:
-    """Send requests, blocking; the reply's body is still to be read."""
+    """Return a function that sends requests, blocking, without reading the reply's body."""
     return lambda effect: http.send(_request(build, effect), stream=True)
 
 
 def asender(pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build) -> Callable[[Open], Awaitable[object]]:
-    """Send requests on the event loop; the reply's body is still to be read."""
+    """Return a function that sends requests on the event loop, without reading the reply's body."""
 
     async def send(effect: Open) -> object:
         return await (await pool()).send(_request(build, effect), stream=True)

@@ -1,4 +1,4 @@
-"""Tokens and money: what a call used, what it cost, and sums over many calls.
+"""Tokens and money: what a call used, what it cost, and totals over many calls.
 
 >>> ledger = Ledger()
 >>> ledger.add("acme/one", Usage(1_000, 500, 1_500), cost=0.0003)
@@ -38,7 +38,7 @@ class Usage:
 
     @classmethod
     def parse(cls, raw: Mapping[str, object] | None) -> Usage | None:
-        """Read a ``usage`` object in either engine's form; None when there is none to read.
+        """Read a ``usage`` object in either engine's format; None if there is none.
 
         Engines put ``reasoning_tokens`` at the top or under ``completion_tokens_details``, and
         ``cached_tokens`` at the top or under ``prompt_tokens_details``.
@@ -59,7 +59,7 @@ class Usage:
         )
 
     def __add__(self, other: Usage) -> Usage:
-        """Add two calls up; a count that neither knows stays None."""
+        """Add two usages; a count unknown to both stays None."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -70,10 +70,10 @@ class Usage:
 
 
 def cost(usage: Usage, info: ModelInfo) -> float | None:
-    """Return what a call cost in US dollars, from the model's prices per million tokens; None when unknown.
+    """Return the cost of a call in US dollars, from the model's prices per million tokens; None if unknown.
 
-    Prompt tokens that were cached cost ``price_cached``, or the full price where that is unknown. A call
-    without answer tokens, such as an embedding, needs no price for them.
+    Cached prompt tokens cost ``price_cached``, or the full price if that is unknown. A call without answer tokens,
+    such as an embedding, needs no price for them.
 
     >>> from chutes_core.model_info import ModelInfo
     >>> info = ModelInfo(id="acme/one", price_in=0.4, price_out=3.0, price_cached=0.04)
@@ -84,7 +84,7 @@ def cost(usage: Usage, info: ModelInfo) -> float | None:
     """
     if info.price_in is None or (info.price_out is None and usage.completion_tokens):
         return None
-    # An engine that reports more cached tokens than there were must not make the rest negative.
+    # An engine that reports more cached than prompt tokens must not make the rest negative.
     cached = min(max(usage.cached_tokens or 0, 0), usage.prompt_tokens)
     cached_price = info.price_in if info.price_cached is None else info.price_cached
     fresh = (usage.prompt_tokens - cached) * info.price_in
@@ -93,13 +93,13 @@ def cost(usage: Usage, info: ModelInfo) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over calls.
+    """Totals over calls.
 
     Attributes:
-        calls: How many there were.
+        calls: The number of calls.
         usage: Their tokens.
-        cost: US dollars, over the calls whose price is known.
-        unpriced_calls: How many calls are missing from ``cost``; unless this is 0, it is a lower bound.
+        cost: US dollars, for the calls whose price is known.
+        unpriced_calls: How many calls are missing from ``cost``; unless 0, ``cost`` is a lower bound.
     """
 
     calls: int = 0
@@ -108,7 +108,7 @@ class Totals:
     unpriced_calls: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        """Add two sums up."""
+        """Add two totals."""
         return Totals(
             self.calls + other.calls,
             self.usage + other.usage,
@@ -118,7 +118,7 @@ class Totals:
 
 
 class Ledger:
-    """Adds up what calls used and cost, by model. Any number of threads may share one.
+    """Adds up usage and cost by model. Thread-safe.
 
     >>> ledger = Ledger()
     >>> ledger.add("acme/one", Usage(10, 5, 15), cost=0.25)
@@ -132,26 +132,26 @@ class Ledger:
         self._totals: dict[str, Totals] = {}
 
     def add(self, model: str, usage: Usage | None, cost: float | None = None) -> None:
-        """Enter one call; None is a usage that was not reported, or a cost that is not known."""
+        """Add one call; None means that usage was not reported, or that the cost is unknown."""
         self._gate.change(partial(self._add, model, Totals(1, usage or Usage(0, 0, 0), cost or 0.0, int(cost is None))))
 
     def _add(self, model: str, entry: Totals) -> None:
         self._totals[model] = self._totals.get(model, Totals()) + entry
 
     def totals(self, model: str | None = None) -> Totals:
-        """Return the sums of one model, or of all together."""
+        """Return the totals of one model, or of all together."""
         entries = self.by_model()
         if model is not None:
             return entries.get(model, Totals())
         return sum(entries.values(), Totals())
 
     def by_model(self) -> dict[str, Totals]:
-        """Return the sums of each model, as they are now."""
+        """Return the current totals of each model."""
         with self._gate:
             return dict(self._totals)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear all totals."""
         with self._gate:
             self._totals.clear()
 
@@ -162,7 +162,7 @@ class Ledger:
         return f"<Ledger: {_calls(total.calls)}, {tokens}, ${total.cost:.6g}{unpriced}>"
 
     def __getstate__(self) -> dict[str, Totals]:
-        # A lock belongs to one process.
+        # The lock belongs to this process.
         return self.by_model()
 
     def __setstate__(self, state: dict[str, Totals]) -> None:

@@ -1,10 +1,9 @@
-"""Time limits for blocking reads.
+"""Timeouts for blocking reads.
 
-An HTTP client takes its read timeout once, before the body begins, but the limits of an answer change as
-it goes: long before the first token, short between tokens, less and less towards the end of the whole call.
-One daemon thread per process watches all open answers and shuts the connection of one that is late, which
-ends its blocking read at once. Moving a limit is one attribute write; the thread looks at the clock only
-when the earliest limit it knows of comes up.
+An HTTP client takes its read timeout once, before the body begins, but the limits of an answer change as it arrives:
+long before the first token, short between tokens, shrinking towards the end of the whole call. One daemon thread per
+process watches all open answers and shuts down the connection of a late one, which ends its blocking read at once.
+Changing a deadline is one attribute write; the thread checks the clock only at the earliest deadline it knows of.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _NEVER = float("inf")
 
 
 class Watch:
-    """The limit of one open answer."""
+    """The deadline of one open answer."""
 
     __slots__ = ("_dog", "abort", "deadline", "fired")
 
@@ -32,16 +31,16 @@ class Watch:
         self.fired = False
 
     def arm(self, seconds: float) -> None:
-        """Allow so many seconds from now."""
+        """Set the deadline to ``seconds`` from now."""
         self.deadline = self._dog.now() + seconds
         self._dog.expect(self.deadline)
 
     def disarm(self) -> None:
-        """Allow any time."""
+        """Remove the deadline."""
         self.deadline = _NEVER
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self.deadline = _NEVER
         self._dog.forget(self)
 
@@ -72,7 +71,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def watch(self, abort: Callable[[], None]) -> Watch:
-        """Begin to watch; ``abort`` is called, from another thread, when a limit passes."""
+        """Start watching; ``abort`` is called from another thread when a deadline passes."""
         watch = Watch(self, abort)
         with self._wake:
             self._watches.add(watch)
@@ -84,7 +83,7 @@ class Watchdog:
             self._watches.discard(watch)
 
     def expect(self, deadline: float) -> None:
-        """Be awake at this time at the latest."""
+        """Ensure a check at ``deadline`` at the latest."""
         if deadline >= self._next:
             return
         with self._wake:
@@ -95,16 +94,16 @@ class Watchdog:
             self._wake.notify()
 
     def check(self) -> float:
-        """Abort what is late and return when to look again."""
+        """Abort late answers and return when to check again."""
         with self._wake:
-            self._next = _NEVER  # before looking: a limit that is set meanwhile then waits for the lock
+            self._next = _NEVER  # before checking, so that a deadline set meanwhile waits for the lock
             now = self.now()
-            # A copy: a stream that is collected as garbage in this very thread ends its watch in between.
+            # A copy: a stream garbage-collected in this thread may end its watch during the loop.
             for watch in [watch for watch in self._watches.copy() if watch.deadline <= now]:
                 watch.fired = True
                 watch.deadline = _NEVER
-                # Under the lock, so that nobody ends the watch and hands the connection on in between.
-                with contextlib.suppress(Exception):  # one that cannot be aborted is no reason to forget the others
+                # Under the lock, so that the watch cannot end and its connection be reused in between.
+                with contextlib.suppress(Exception):  # a failed abort must not stop the others
                     watch.abort()
             self._next = min((watch.deadline for watch in self._watches.copy()), default=_NEVER)
             return self._next
@@ -121,14 +120,14 @@ class _Shared:
 
 
 def watchdog() -> Watchdog:
-    """Return the one of this process."""
+    """Return the watchdog of this process."""
     if _Shared.dog is None:
         _Shared.dog = Watchdog()
     return _Shared.dog
 
 
 def _forget_after_fork() -> None:  # pragma: no cover (runs in the child alone)
-    _Shared.dog = None  # its thread stayed in the parent
+    _Shared.dog = None  # its thread exists only in the parent
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch

@@ -1,7 +1,7 @@
-"""The two hands that do what a call asks: :class:`SyncWire` blocks, :class:`AsyncWire` awaits.
+"""The two hands that perform the effects of a call: :class:`SyncWire` blocks, :class:`AsyncWire` awaits.
 
-Everything that could hold a key stays inside the few lines that send a request: what is raised from here
-carries neither the HTTP client's exceptions nor their frames.
+Everything that could hold a key stays inside the few lines that send a request: exceptions raised here carry neither
+the HTTP client's exceptions nor their frames.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["AsyncWire", "SyncWire"]
 
 
 _MOST_SAID = 1024 * 1024
-"""How many bytes of a refusal are read: far more than one has, far less than would fill a machine."""
+"""The most bytes read of an error body: far more than one has, far less than fills memory."""
 
 
 class _Body(Protocol):
-    """What is used of a response, httpx's or httpx2's, blocking or async."""
+    """The part of a response used here, of httpx or httpx2, blocking or async."""
 
     status_code: int
     is_success: bool
@@ -54,7 +54,7 @@ class _NetworkStream(Protocol):
 
 
 def _problem(error: Exception) -> Exception | None:
-    """Say in our own words what the HTTP client raised; None for what is not its own."""
+    """Convert an exception of the HTTP client to our own; None if it is not one of the client's."""
     if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
         return None
     name = type(error).__name__
@@ -65,13 +65,13 @@ def _problem(error: Exception) -> Exception | None:
 
 
 def _transport_errors(response: object) -> tuple[type[Exception], ...]:
-    """The exceptions that reading this response may raise: those of the package it comes from."""
+    """Return the exceptions that reading this response may raise: those of its package."""
     package = sys.modules[type(response).__module__.partition(".")[0]]
     return (package.HTTPError, package.StreamError)
 
 
 def _is_plain(body: _Body) -> bool:
-    """Whether the bytes on the wire are those of the body, still to be read: then nothing need look at them twice."""
+    """Return whether the raw bytes can be read as they are: no content encoding, and not consumed yet."""
     return "content-encoding" not in body.headers and not body.is_stream_consumed
 
 
@@ -82,9 +82,9 @@ def _read_failure(error: Exception, late: bool) -> WireFailure:
 
 
 def _take_limits(response: object) -> dict[str, object]:
-    """Leave the time limits of the body to us, and return the place to announce each to a test's transport.
+    """Disable the client's read timeout for the body; return the dict that announces our limits to a test's transport.
 
-    The HTTP client reads its own limit once, when the body begins; it was meant for the headers.
+    The HTTP client reads its timeout once, when the body begins; ours was meant for the headers.
     """
     limits = cast("_Body", response).request.extensions.get("timeout")
     if not isinstance(limits, dict):
@@ -94,7 +94,7 @@ def _take_limits(response: object) -> dict[str, object]:
 
 
 class SyncWire:
-    """Carries out the effects of one call, blocking."""
+    """Performs the effects of one call, blocking."""
 
     def __init__(self, send: Callable[[Open], object], credential: Credential | None = None, *, clock: Clock) -> None:
         self._send = send
@@ -107,7 +107,7 @@ class SyncWire:
         self._limits: dict[str, object] = {}
 
     def perform(self, effect: Effect) -> object:
-        """Do what a flow asks."""
+        """Perform one effect of a flow."""
         match effect:
             case Read(within):
                 return self._read(within)
@@ -124,7 +124,7 @@ class SyncWire:
                 raise AssertionError(effect)
 
     def close(self) -> None:
-        """Give the connection back, or close it when the reply was not read to its end."""
+        """Return the connection to the pool, or close it if the reply was not read to its end."""
         if self._watch is not None:
             self._watch.end()
             self._watch = None
@@ -154,7 +154,7 @@ class SyncWire:
         return body.headers
 
     def _refusal(self, body: _Body, started: float, within: float | None) -> StatusFailure:
-        """Read what a refusal says, as far as it comes in time: the status alone says enough."""
+        """Read the body of an error reply, as far as it arrives in time: the status alone is enough."""
         said = bytearray()
         with contextlib.suppress(WireFailure):
             while (
@@ -168,7 +168,7 @@ class SyncWire:
         started, watch = self._clock.now(), self._watch
         self._limits["wait"] = within
         if watch is None:
-            # HTTP/2, whose connection is shared and not shut: its client looks at this limit at every read.
+            # HTTP/2: the connection is shared, so it is not shut down; the client checks this timeout at every read.
             self._limits["read"] = within
         elif within is not None:
             watch.arm(max(within, 0.0))
@@ -181,40 +181,40 @@ class SyncWire:
             raise problem
         if watch is not None:
             watch.disarm()
-            if watch.fired:  # a body without a stated length seems to end when its socket is shut
+            if watch.fired:  # a body without a stated length seems to end when its socket is shut down
                 raise WireFailure("timeout", "the time limit passed")
         _check_late(self._clock.now() - started, within)
         return block
 
 
 def _watch(response: object) -> Watch | None:
-    """Watch over a reply's socket, where there is one of its own."""
+    """Watch a reply's socket, unless it is shared or absent."""
     stream = cast("_Body", response).extensions.get("network_stream")
     socket = cast("_NetworkStream", stream).get_extra_info("socket") if stream is not None else None
     if socket is None or cast("_Body", response).extensions.get("http_version") == b"HTTP/2":
         return None
 
     def abort() -> None:
-        # The plain socket's own shutdown: a TLS socket's would pull the session from under the reader.
-        with contextlib.suppress(OSError):  # it may just have closed by itself
+        # The plain socket's shutdown: a TLS socket's would drop the session while the reader uses it.
+        with contextlib.suppress(OSError):  # it may have closed already
             sockets.socket.shutdown(cast("sockets.socket", socket), sockets.SHUT_RDWR)
 
     return watchdog().watch(abort)
 
 
 def _rest(within: float | None, took: float) -> float | None:
-    """What is left of a limit."""
+    """Return what is left of a timeout."""
     return None if within is None else max(within - took, 0.0)
 
 
 def _check_late(took: float, within: float | None) -> None:
-    """Hold a limit also where nothing could interrupt the wait."""
+    """Enforce a timeout even if nothing could interrupt the wait."""
     if within is not None and took > within:
         raise WireFailure("timeout", "the time limit passed")
 
 
 class AsyncWire:
-    """Carries out the effects of one call on the event loop."""
+    """Performs the effects of one call on the event loop."""
 
     def __init__(
         self, send: Callable[[Open], Awaitable[object]], credential: Credential | None = None, *, clock: Clock
@@ -228,7 +228,7 @@ class AsyncWire:
         self._limits: dict[str, object] = {}
 
     async def perform(self, effect: Effect) -> object:
-        """Do what a flow asks."""
+        """Perform one effect of a flow."""
         match effect:
             case Read(within):
                 return await self._read(within)
@@ -245,7 +245,7 @@ class AsyncWire:
                 raise AssertionError(effect)
 
     async def close(self) -> None:
-        """Give the connection back, or close it when the reply was not read to its end."""
+        """Return the connection to the pool, or close it if the reply was not read to its end."""
         response, self._response = self._response, None
         if response is not None:
             await cast("_Body", response).aclose()

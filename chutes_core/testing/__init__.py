@@ -1,8 +1,8 @@
-"""Doubles for tests: a service that answers from a script, every fault included, on a clock that you move.
+"""Test doubles: a service that answers from a script, with every fault, on a virtual clock.
 
-:class:`FaultyTransport` is a transport for ``httpx.Client``, ``httpx.AsyncClient`` and their twins in
-``httpx2``. It plays one entry of a :class:`FaultScript` for each request: an :class:`Answer`, or the name of a
-fault. Nothing waits: a stall moves the :class:`VirtualClock`.
+:class:`FaultyTransport` is a transport for ``httpx.Client``, ``httpx.AsyncClient`` and their counterparts in
+``httpx2``. It plays one entry of a :class:`FaultScript` per request: an :class:`Answer`, or the name of a fault.
+Nothing really waits: a stall advances the :class:`VirtualClock`.
 
 >>> import httpx
 >>> from chutes_core import ChutesClient

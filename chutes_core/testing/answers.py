@@ -1,4 +1,4 @@
-"""What a scripted model says, and what it was asked."""
+"""Scripted answers, and the requests that were received."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["Answer", "SentRequest"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says, when it is allowed to.
+    """A scripted answer.
 
     Attributes:
         text: The answer.
-        reasoning: What it thinks before.
+        reasoning: The reasoning before it.
         tool_calls: Pairs of a tool's name and its arguments.
-        finish_reason: Why it ends.
-        pieces: Into how many chunks the text, the reasoning and each tool call's arguments are cut.
+        finish_reason: The finish reason; None derives it from the answer.
+        pieces: How many chunks the text, the reasoning and each tool call's arguments are split into.
         reasoning_field: The engine's name for reasoning; "think" puts it into the content between tags.
-        prompt_tokens: Of the request.
-        cached_tokens: Of them, those that were cached.
+        prompt_tokens: The tokens of the prompt.
+        cached_tokens: How many of them were cached.
     """
 
     text: str = "The quick brown fox jumps over the lazy dog."
@@ -39,7 +39,7 @@ class Answer:
         return f"<think>{self.reasoning}</think>\n\n{self.text}" if think else self.text
 
     def deltas(self) -> list[dict[str, object]]:
-        """The deltas of a clean stream, without the opening and the closing ones."""
+        """Return the deltas of a clean stream, without the opening and closing ones."""
         steps: list[dict[str, object]] = []
         if self.reasoning and self.reasoning_field != "think":
             steps += [{self.reasoning_field: piece} for piece in _cut(self.reasoning, self.pieces)]
@@ -52,7 +52,7 @@ class Answer:
         return steps
 
     def usage(self, completion_tokens: int) -> dict[str, object]:
-        """The usage after so many tokens of the answer."""
+        """Return the usage after ``completion_tokens`` tokens of the answer."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion_tokens,
@@ -66,7 +66,7 @@ class Answer:
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")
 
     def chunks(self, model: str, *, machine: int = 0) -> list[dict[str, object]]:
-        """The chunks of a clean stream: usage so far on each, and once more at the end."""
+        """Return the chunks of a clean stream: running usage on each, and once more at the end."""
         base = {
             "id": f"chatcmpl-{machine}",
             "object": "chat.completion.chunk",
@@ -85,7 +85,7 @@ class Answer:
         return [*steps, {**base, "choices": [], "usage": self.usage(len(deltas))}]
 
     def body(self, model: str) -> dict[str, object]:
-        """The reply in one piece."""
+        """Return the unstreamed reply."""
         message: dict[str, object] = {"role": "assistant", "content": self._content or None, "tool_calls": None}
         if self.reasoning and self.reasoning_field != "think":
             message[self.reasoning_field] = self.reasoning
@@ -116,7 +116,7 @@ def _cut(text: str, pieces: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """A request as it arrived. The key is not kept."""
+    """A received request, without the key."""
 
     method: str
     url: str
@@ -125,10 +125,10 @@ class SentRequest:
 
     @property
     def model(self) -> str:
-        """The model string that was asked for."""
+        """The requested model string."""
         return str(self.body.get("model", ""))
 
     @property
     def stream(self) -> bool:
-        """Whether a stream was asked for."""
+        """Whether a stream was requested."""
         return bool(self.body.get("stream"))

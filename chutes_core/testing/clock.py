@@ -1,4 +1,4 @@
-"""A clock for tests."""
+"""A virtual clock for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["VirtualClock"]
 
 
 class VirtualClock:
-    """A clock that moves only when somebody waits on it, or when you say so.
+    """A clock that advances only when something sleeps on it, or through :meth:`advance`.
 
     >>> clock = VirtualClock()
     >>> clock.sleep(5); clock.advance(1); clock.now()
@@ -18,22 +18,22 @@ class VirtualClock:
     def __init__(self) -> None:
         self._now = 0.0
         self.sleeps: list[float] = []
-        """Every wait that was asked for."""
+        """The length of every sleep, in order."""
 
     def now(self) -> float:
-        """The time in seconds."""
+        """Return the time in seconds."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self._now += seconds
 
     def sleep(self, seconds: float) -> None:
-        """Let the time pass at once."""
+        """Advance the time instead of waiting."""
         self.sleeps.append(seconds)
         self.advance(seconds)
 
     async def asleep(self, seconds: float) -> None:
-        """Let the time pass at once, and give other tasks a turn."""
+        """Advance the time instead of waiting, and yield to other tasks."""
         self.sleep(seconds)
         await asyncio.sleep(0)

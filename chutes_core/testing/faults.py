@@ -1,4 +1,4 @@
-"""The faults, each as the service shows it on the wire."""
+"""The faults, as they appear on the wire."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["FAULTS", "Fault", "clean_play"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault by name, with what it needs to know.
+    """A fault by name, with its options.
 
     Attributes:
         kind: One of :data:`FAULTS`.
         after: For a fault inside an answer: how many deltas come before it.
         seconds: For a wait: how long.
-        value: For ``retry_after``: the header.
-        answer: What is said until then; None takes the script's.
+        value: For ``retry_after``: the header's value.
+        answer: The answer that the fault strikes; None takes the script's.
 
     >>> Fault.parse("stall:5")
     Fault(kind='stall', after=2, seconds=5.0, value='5', answer=None)
@@ -36,11 +36,11 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in FAULTS:
-            raise ValueError(f"There is no fault {self.kind!r}; there are: {', '.join(sorted(FAULTS))}.")
+            raise ValueError(f"There is no fault {self.kind!r}; the faults are: {', '.join(sorted(FAULTS))}.")
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read ``kind`` or ``kind:value``, where the value is seconds or a header."""
+        """Parse ``kind`` or ``kind:value``, where the value is seconds or a header value."""
         kind, _, value = text.partition(":")
         if not value:
             return cls(kind)
@@ -62,7 +62,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 def clean_play(answer: Answer, request: SentRequest) -> Play:
-    """The whole answer, as a stream or in one piece, as it was asked for."""
+    """Return the complete answer, streamed or not, as requested."""
     if not request.stream:
         return _json(200, answer.body(request.model))
     return Play([*map(_event, answer.chunks(request.model)), _DONE], headers=_SUCCESS)
@@ -100,7 +100,7 @@ def _retry_after(fault: Fault, answer: Answer, request: SentRequest) -> Play:
 
 
 def _spoiled(stream: Callable[[Fault, Answer, list[bytes]], Sequence[Step]], whole: _Maker | None = None) -> _Maker:
-    """A fault in the middle: ``stream`` gets the events of a clean answer, ``whole`` makes a reply in one piece."""
+    """Return a fault inside an answer: ``stream`` gets a clean answer's events, ``whole`` makes an unstreamed reply."""
 
     def make(fault: Fault, answer: Answer, request: SentRequest) -> Play:
         if not request.stream:
@@ -129,7 +129,7 @@ def _changed_choice(**fields: object) -> Callable[[dict[str, object]], object]:
 
 
 def _restart(fault: Fault, answer: Answer, events: list[bytes]) -> list[bytes]:
-    """Another machine begins again: the same events under another id."""
+    """Let another machine start over: the same events under another id."""
     again = [event.replace(b'"chatcmpl-0"', b'"chatcmpl-1"') for event in events]
     return [*events[: 1 + fault.after], *again, _DONE]
 
@@ -228,4 +228,4 @@ FAULTS: Mapping[str, _Maker] = {
     "cumulative_usage": lambda fault, answer, request: clean_play(answer, request),
     "slow_drip": _drip,
 }  # fmt: skip
-"""Every fault by name, as the service shows them on the wire."""
+"""Every fault by name, as it appears on the wire."""

@@ -13,7 +13,7 @@ class Refuse:
 
 
 class Reset:
-    """The connection breaks."""
+    """The connection is reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ Step = bytes | Wait | Reset
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What a request meets: a wait, a status and headers, and then the steps of the body."""
+    """A scripted reply: a wait, a status and headers, then the steps of the body."""
 
     steps: Sequence[Step] = ()
     status: int = 200

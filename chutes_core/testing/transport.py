@@ -1,4 +1,4 @@
-"""The script, and the transport that plays it."""
+"""A script of answers and faults, and the transport that plays it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["FaultScript", "FaultyTransport"]
 
 
 class FaultScript:
-    """What each request meets, in order; after the last entry every request meets the default.
+    """The answer or fault for each request, in order; after the last entry, the default.
 
     Args:
-        entries: Answers, faults, or the names of faults (``"stall:5"``).
-        default: What comes after them.
-        by_model: Scripts of their own for some models.
+        entries: Answers, faults, or names of faults (``"stall:5"``).
+        default: The answer after the last entry.
+        by_model: Separate scripts for some models.
 
     >>> script = FaultScript(["cold"], default=Answer("Hi"))
     >>> script.next("acme/one"), script.next("acme/one").text
@@ -45,7 +45,7 @@ class FaultScript:
         self._by_model = {model: iter([_entry(entry) for entry in own]) for model, own in (by_model or {}).items()}
 
     def next(self, model: str) -> Answer | Fault:
-        """What the next request of a model meets."""
+        """Return the entry for a model's next request."""
         return next(self._by_model.get(model, self._entries), self.default)
 
 
@@ -54,11 +54,11 @@ def _entry(entry: Answer | Fault | str) -> Answer | Fault:
 
 
 class FaultyTransport:
-    """A transport that plays a script instead of asking a server.
+    """A transport that plays a script instead of contacting a server.
 
     Attributes:
-        requests: What arrived, in order.
-        open_replies: How many replies are neither read to their end nor closed.
+        requests: The received requests, in order.
+        open_replies: How many replies have not been closed.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class FaultyTransport:
 
 
 def _package_of(request: object) -> ModuleType:
-    """The HTTP package, httpx or httpx2, that a request comes from."""
+    """Return the HTTP package, httpx or httpx2, that a request comes from."""
     return sys.modules[type(request).__module__.partition(".")[0]]
 
 
 def _wait(step: Wait, request: httpx.Request, package: ModuleType) -> Iterator[float]:
-    """Wait as a socket does: until the client's limit at most. Our own clients announce that of every read."""
+    """Wait like a socket, at most until the client's timeout. Our own clients announce one for every read."""
     limits = request.extensions.get("timeout", {})
     limit = limits.get("wait", limits.get("read"))
     if limit is not None and step.seconds > limit:

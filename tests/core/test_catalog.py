@@ -253,7 +253,7 @@ def test_select_meets_every_demand(demand: dict[str, object], expected: list[str
 @pytest.mark.parametrize(
     ("demand", "what"),
     [
-        ({"features": "tool"}, "feature 'tool'; it knows json_mode, tools"),
+        ({"features": "tool"}, "feature 'tool'; known are json_mode, tools"),
         ({"modalities": "images"}, "input modality 'images'"),
     ],
 )
@@ -598,7 +598,7 @@ def test_a_folder_in_the_files_place_is_a_warning(tmp_path: Path) -> None:
     catalog_cache.cache_file(tmp_path).mkdir()
     with pytest.warns(ChutesWarning, match="cannot be read"):
         catalog = Catalog.load(cache_dir=tmp_path)
-    with pytest.warns(ChutesWarning, match="cannot be kept at"):
+    with pytest.warns(ChutesWarning, match="cannot be cached at"):
         assert catalog.save(tmp_path) is None
     assert os.listdir(tmp_path) == ["models.json"], "no temporary file stays behind"
 
@@ -606,7 +606,7 @@ def test_a_folder_in_the_files_place_is_a_warning(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     """A file in the way of the folder costs a warning."""
     (tmp_path / "file").write_text("")
-    with pytest.warns(ChutesWarning, match="cannot be kept at"):
+    with pytest.warns(ChutesWarning, match="cannot be cached at"):
         assert catalog_of(chat("a")).save(tmp_path / "file" / "folder") is None
 
 

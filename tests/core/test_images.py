@@ -194,8 +194,8 @@ def test_no_message_is_mixed_up_with_images(server: Server) -> None:
     ("path", "words"),
     [
         ("/missing", "answered 404"),
-        ("/page", "is text/html, not an image or a video"),
-        ("/untyped", "is of no stated type, not an image"),
+        ("/page", "sent text/html, not an image or a video"),
+        ("/untyped", "sent data of no stated type, not an image"),
         ("/cut", r"cannot be fetched \(RemoteProtocolError\)"),
         ("/hop?3", "behind too many redirects"),
         ("/lost", "behind too many redirects"),
@@ -249,7 +249,7 @@ def test_a_trickle_is_cut_off(internet: Any, monkeypatch: pytest.MonkeyPatch) ->
 
     internet(lambda request: httpx.Response(200, headers={"content-type": "image/png"}, stream=Trickle()))
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with pytest.raises(RequestRefusedError, match="did not come within 30 seconds"):
+    with pytest.raises(RequestRefusedError, match="did not arrive within 30 seconds"):
         inline_images(message("http://1.1.1.1/a.png"), ImagePolicy())
     assert now[0] == 36
 

@@ -198,7 +198,7 @@ def test_what_the_id_says_is_not_stored() -> None:
 
 def test_from_dict_refuses_what_has_no_id() -> None:
     """A stored row without an id is a ValueError that shows it."""
-    with pytest.raises(ValueError, match="needs an id, and this is none: 'None'"):
+    with pytest.raises(ValueError, match="needs an id, and this is not one: 'None'"):
         ModelInfo.from_dict({"kind": "chat"})
 
 

@@ -76,7 +76,7 @@ def test_model_strings(
         (None, "must be the name of a model"),
         (",", "names no model"),
         (":latency", "names no model"),
-        ("a:THINKING,b", "holds for a whole request"),
+        ("a:THINKING,b", "applies to the whole request"),
     ],
 )
 def test_model_strings_that_name_nothing(model: Any, words: str) -> None:
@@ -182,7 +182,7 @@ def test_stream_options_belong_to_a_stream() -> None:
         ("stream", "the method you call decides"),
         ("model", "the method you call decides"),
         ("messages", "the method you call decides"),
-        ("guided_regex", "describe the form with a JSON schema"),
+        ("guided_regex", "describe the format with a JSON schema"),
     ],
 )
 def test_an_unknown_parameter_is_refused(name: str, words: str) -> None:
@@ -238,7 +238,7 @@ def test_the_modern_name_becomes_the_one_the_gateway_reads() -> None:
     """max_completion_tokens is sent as max_tokens; both together must agree."""
     assert sent(max_completion_tokens=5) == sent(max_tokens=5) == {"max_tokens": 5}
     assert sent(max_completion_tokens=5, max_tokens=5) == {"max_tokens": 5}
-    with pytest.raises(RequestRefusedError, match="disagree"):
+    with pytest.raises(RequestRefusedError, match="but differ"):
         build(max_completion_tokens=5, max_tokens=6)
 
 
@@ -332,9 +332,9 @@ def test_thinking(model: str, params: dict[str, Any], expected: dict[str, Any]) 
         ({"reasoning": 1.5}, "^reasoning must be"),
         ({"reasoning_effort": "lots"}, "^reasoning_effort must be one of none, .*not 'lots'"),
         ({"reasoning": True, "reasoning_effort": "lots"}, "^reasoning_effort must be"),
-        ({"reasoning": False, "reasoning_effort": "high"}, "disagree"),
-        ({"reasoning": True, "reasoning_effort": "none"}, "disagree"),
-        ({"reasoning": "low", "reasoning_effort": "high"}, "disagree"),
+        ({"reasoning": False, "reasoning_effort": "high"}, "contradict"),
+        ({"reasoning": True, "reasoning_effort": "none"}, "contradict"),
+        ({"reasoning": "low", "reasoning_effort": "high"}, "contradict"),
     ],
 )
 def test_thinking_that_cannot_be_meant(params: dict[str, Any], words: str) -> None:
@@ -383,19 +383,19 @@ def test_patterns_are_taken_out_of_schemas(params: dict[str, Any], expected: dic
     request = build(**params)
     assert sent(**params) == expected
     assert params == before
-    assert [note for note in request.notes if "1 of them was taken out" in note] == list(request.notes) != []
+    assert [note for note in request.notes if "1 of them was removed" in note] == list(request.notes) != []
 
 
 def test_several_patterns_are_counted() -> None:
     """One note counts them all."""
     schema = {"type": "array", "items": {"anyOf": [{"pattern": "a"}, {"pattern": "b"}]}}
     (note,) = build(guided_json=schema).notes
-    assert "2 of them were taken out" in note
+    assert "2 of them were removed" in note
 
 
 def test_an_answer_by_regular_expression_is_refused() -> None:
     """There is nothing to send instead, so the error proposes a schema."""
-    with pytest.raises(RequestRefusedError, match="describe the form with a JSON schema"):
+    with pytest.raises(RequestRefusedError, match="describe the format with a JSON schema"):
         build(structured_outputs={"regex": "[a-z]+"})
 
 
