@@ -81,9 +81,12 @@ def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
 
 
 def _flat(blocks: Iterable[Any]) -> Iterator[Any]:
-    """Yield the blocks, those inside of a citation too."""
+    """Yield the blocks, those inside of a citation too, below a text that says where they are from."""
     for block in blocks:
         if isinstance(block, CitableBlock | CitationBlock):
+            named = (("Title", block.title), ("Source", block.source))
+            if origin := "\n".join(f"{name}: {value}" for name, value in named if value):
+                yield TextBlock(text=origin)
             yield from _flat(block.nested_blocks)
         else:
             yield block

@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
     CitableBlock,
+    CitationBlock,
     DocumentBlock,
     ImageBlock,
     MessageRole,
@@ -117,10 +118,23 @@ def test_a_document_is_refused_with_a_way_out() -> None:
 
 
 def test_cache_points_are_ignored_and_citable_text_is_text() -> None:
-    """A cache point is a hint that nobody here reads; a citable block's content is content."""
+    """A cache point is a hint that nobody here reads; a citable block's content says where it is from."""
     cache = CachePoint(cache_control=CacheControl(type="ephemeral"))
     citable = CitableBlock(title="T", source="S", content=[TextBlock(text="a fact")])
-    assert wired(TextBlock(text="Read:"), citable, cache)["content"] == "Read:\na fact"
+    assert wired(TextBlock(text="Read:"), citable, cache)["content"] == "Read:\nTitle: T\nSource: S\na fact"
+    untitled = CitableBlock(title="", source="", content=[TextBlock(text="a fact")])
+    assert wired(untitled)["content"] == "a fact"
+    image = ImageBlock(url="http://pictures.test/x.png")
+    shown = wired(CitableBlock(title="T", source="S", content=[image]))["content"]
+    assert [part["type"] for part in shown] == ["text", "image_url"]
+    assert shown[0]["text"] == "Title: T\nSource: S"
+
+
+def test_cited_text_says_where_it_is_from() -> None:
+    """In an earlier answer too."""
+    cited = CitationBlock(title="T", source="S", cited_content=TextBlock(text="a fact"), additional_location_info={})
+    message = ChatMessage(role="assistant", blocks=[TextBlock(text="So it is:"), cited])
+    assert wire_messages([message])[0]["content"] == "So it is:\nTitle: T\nSource: S\na fact"
 
 
 def test_tool_calls_and_results() -> None:
