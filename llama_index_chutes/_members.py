@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib import import_module
@@ -18,9 +18,10 @@ from chutes_core.fallback import Member
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import verify_of
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
+from llama_index_chutes._chat_model import ChatModel
 from llama_index_chutes.llms import Chutes
 
-__all__ = ["Seat", "as_model", "public_copy", "seats_of", "unheard"]
+__all__ = ["Seat", "as_model", "made_models", "public_copy", "reseated", "seats_of", "unheard"]
 
 _SECRET = ("api_key", "token", "secret", "password", "headers")
 _ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
@@ -64,6 +65,45 @@ class Seat:
         told = TimeLimits.of(own)
         names = ("connect", "first_token", "gap", "total")
         return TimeLimits(**{name: _least(getattr(told, name), getattr(step, name)) for name in names})
+
+
+def made_models(listed: Any, shared: Mapping[str, Any]) -> list[LLM]:
+    """Make the members of what is listed; those that are listed by name have the ``shared`` arguments."""
+    if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
+        raise ConfigurationError(
+            "A fallback takes a list of at least one model; for a line of names there is from_models()."
+        )
+    if named := shared.keys() & {"model", "model_name"}:
+        raise ConfigurationError(
+            f"A fallback has no {min(named)!r} beside its members: list the model among them, in its place."
+        )
+    if shared.get("max_retries"):
+        raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
+    entries = [one for each in listed for one in _seated(each)]
+    made = [as_model(each, shared) for each in entries]
+    unused = shared.keys() - {"clock", "pydantic_program_mode", "max_retries", "e2ee"}
+    if unused and all(isinstance(each, LLM) for each in entries):
+        raise ConfigurationError(
+            f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there are "
+            "none. Give them to the models themselves."
+        )
+    return made
+
+
+def reseated(models: Any) -> list[LLM]:
+    """Look at the members that a fallback is to have from now on."""
+    if not isinstance(models, Sequence) or not models or not all(isinstance(each, LLM) for each in models):
+        raise ConfigurationError(
+            "The members of a fallback are a list of models, such as [Chutes(model=...)]; names are for the "
+            "constructor, which knows the arguments that they share."
+        )
+    return made_models(models, {})
+
+
+def _seated(entry: object) -> Sequence[object]:
+    """A fallback that is listed lends its members."""
+    is_fallback = isinstance(entry, ChatModel) and not isinstance(entry, Chutes)
+    return entry.members if is_fallback else (entry,)  # type: ignore[attr-defined]
 
 
 def as_model(entry: object, shared: Mapping[str, Any]) -> LLM:
@@ -136,7 +176,7 @@ def _without_retries(llm: LLM) -> LLM:
                 f"{type(llm).__name__} has no max_retries to turn off. If it tries again by itself, turn that off: "
                 "until then the next member waits for it.",
                 ChutesWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return llm
     copy = llm.model_copy(update={"max_retries": 0})

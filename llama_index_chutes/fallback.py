@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from operator import is_
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
@@ -30,7 +30,7 @@ from chutes_core.settings import Settings
 from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept
 from llama_index_chutes._chat_model import ChatModel
-from llama_index_chutes._members import Seat, as_model, public_copy, seats_of
+from llama_index_chutes._members import Seat, made_models, public_copy, reseated, seats_of
 from llama_index_chutes._parts import Wanted
 from llama_index_chutes._restart import acollect, arender, collect, is_restart, render
 from llama_index_chutes._run import Run
@@ -94,36 +94,28 @@ class ChutesFallback(ChatModel):
         health: Health | None = None,
         **shared: Any,
     ) -> None:
-        if isinstance(members, str) or not isinstance(members, Sequence) or not members:
-            raise ConfigurationError(
-                "A fallback takes a list of at least one model; for a line of names there is from_models()."
-            )
-        if shared.get("max_retries"):
-            raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
         shared.pop("class_name", None)
         clock = shared.get("clock")
         own = {name: shared.pop(name) for name in list(shared) if name in LLM.model_fields}
         if "pydantic_program_mode" in own:
             shared["pydantic_program_mode"] = own["pydantic_program_mode"]
-        listed: list[Any] = []
-        for each in members:
-            listed += each.members if isinstance(each, ChutesFallback) else [each]
-        made = [as_model(each, shared) for each in listed]
-        unused = shared.keys() - {"clock", "pydantic_program_mode", "max_retries", "e2ee"}
-        if unused and all(isinstance(m, LLM) for m in listed):
-            raise ConfigurationError(
-                f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there "
-                "are none. Give them to the models themselves."
-            )
+        made = made_models(members, shared)
         if clock is None:
             clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
         super().__init__(
             members=made,
-            policy=policy if isinstance(policy, FallbackPolicy) else FallbackPolicy.from_dict(policy or {}),
-            health=health if health is not None else Health(now=(clock or SystemClock()).now),
+            policy=_rules(policy),
+            health=_health(health) if health is not None else Health(now=(clock or SystemClock()).now),
             clock=clock,
             **own,
         )
+
+    if not TYPE_CHECKING:  # type checkers know the fields better than this signature does
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # What is assigned is looked at as what was given: else the next call would fail, or hold no rule.
+            check = _ASSIGNED.get(name)
+            super().__setattr__(name, value if check is None else check(value))
 
     @classmethod
     def from_models(cls, models: str, **arguments: Any) -> ChutesFallback:
@@ -279,6 +271,23 @@ class ChutesFallback(ChatModel):
         if self.policy.after_commit == "raise":
             return self
         return self.model_copy(update={"policy": replace(self.policy, after_commit="raise")})
+
+
+def _rules(policy: Any) -> FallbackPolicy:
+    if isinstance(policy, FallbackPolicy):
+        return policy
+    if policy is not None and not isinstance(policy, Mapping):
+        raise ConfigurationError(f"policy must be a FallbackPolicy or a mapping, not {type(policy).__name__}.")
+    return FallbackPolicy.from_dict(policy or {})
+
+
+def _health(health: Any) -> Health:
+    if not isinstance(health, Health):
+        raise ConfigurationError(f"health must be a Health, not {type(health).__name__}.")
+    return health
+
+
+_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": reseated, "policy": _rules, "health": _health}
 
 
 def _same(before: Sequence[object], now: Sequence[object]) -> bool:

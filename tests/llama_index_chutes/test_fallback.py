@@ -109,6 +109,10 @@ def test_a_line_of_names_and_a_route(tmp_path: Path) -> None:
         (["acme/one"], {"temprature": 1}, "temperature"),
         (["acme/one"], {"policy": {"dedline": 1}}, "deadline"),
         ([Stranger()], {"temperature": 1}, "listed by name"),
+        (["acme/one"], {"model": "acme/two"}, "no 'model' beside its members: list the model among them"),
+        (["acme/one"], {"model_name": "acme/two"}, "no 'model_name' beside its members"),
+        (["acme/one"], {"policy": 5}, "a FallbackPolicy or a mapping, not int"),
+        (["acme/one"], {"health": 5}, "a Health, not int"),
     ],
 )
 def test_mistakes_are_told_at_the_door(members: Any, arguments: dict[str, Any], said: str) -> None:
@@ -160,6 +164,41 @@ def test_a_changed_member_is_seen() -> None:
     made.llm.members.pop()
     made.llm.chat(HELLO)
     assert made.asked == [MEMBERS[0], MEMBERS[2]]
+
+
+def test_members_and_rules_may_be_exchanged() -> None:
+    """What is assigned becomes what the constructor would have made of it."""
+    made = stage()
+    stranger = Stranger()
+    made.llm.members = [ChutesFallback([MEMBERS[1]], api_key="cpk_0123"), stranger]
+    made.llm.policy = {"deadline": 3}
+    assert [member.metadata.model_name for member in made.llm.members] == [MEMBERS[1], "other/model"]
+    assert [member.max_retries for member in made.llm.members] == [0, 0]
+    assert stranger.max_retries == 2
+    assert made.llm.policy == FallbackPolicy(deadline=3)
+    made.llm.policy = None
+    assert made.llm.policy == FallbackPolicy()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("members", ["acme/one"], "names are for the constructor"),
+        ("members", "acme/one", "a list of models"),
+        ("members", [], "a list of models"),
+        ("members", [3], "a list of models"),
+        ("policy", {"dedline": 3}, "deadline"),
+        ("policy", 5, "not int"),
+        ("health", None, "not NoneType"),
+    ],
+)
+def test_mistakes_in_what_is_assigned_are_told_at_once(name: str, value: Any, said: str) -> None:
+    """Not at the next call, and what was there stays."""
+    llm = stage().llm
+    before = getattr(llm, name)
+    with pytest.raises(ConfigurationError, match=said):
+        setattr(llm, name, value)
+    assert getattr(llm, name) is before
 
 
 def test_a_calls_own_time_limit_is_refused() -> None:
