@@ -303,7 +303,7 @@ def test_the_server_is_not_asked_to_choose(server: LocalChutes) -> None:
     )
     plain = ChatChutes(model=MODEL, **connection(server, e2ee=False))
     mixed = ChutesFallback([plain, ChatChutes(model=OTHER, **connection(server))], policy=policy)
-    assert "the next is asked sealed" in mixed.invoke("Hi").response_metadata["chutes_first_hop"]
+    assert "the next is asked with sealed requests" in mixed.invoke("Hi").response_metadata["chutes_first_hop"]
 
 
 # ------------------------------------------------------------------------------------------------ confidential
