@@ -15,11 +15,11 @@ from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
+from chutes_core.entries import Account
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
 from chutes_core.images import ImagePolicy
-from chutes_core.meter import Account
 from chutes_core.model_info import ModelInfo
 from chutes_core.not_found import Wanted, with_hint
 from chutes_core.request import ChatParams, ChatRequest, build_chat_request, check_model, model_infos

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from chutes_core.effects import Flow, WireRequest
+from chutes_core.entries import Account
 from chutes_core.errors import APIError, InvalidRequestError, Kind, RequestRefusedError
 from chutes_core.failures import failure, reported_error
 from chutes_core.flows import CallPolicy, JsonCall
-from chutes_core.meter import Account
 from chutes_core.usage import Usage
 
 __all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "decode_vectors"]

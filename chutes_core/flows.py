@@ -17,10 +17,10 @@ from chutes_core.auth import Secret
 from chutes_core.clock import Clock
 from chutes_core.conversation import Message
 from chutes_core.effects import Authorize, Flow, Inline, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
+from chutes_core.entries import Account
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures import FACTS, error_from_response, failure, reported_error
 from chutes_core.images import ImagePolicy
-from chutes_core.meter import Account
 from chutes_core.not_found import Wanted
 from chutes_core.request import ChatRequest
 from chutes_core.response import Reply, ReplyMeta

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from chutes_core.meter import Account
+from chutes_core.entries import Account
 
 __all__ = ["Bill"]
 

@@ -51,6 +51,14 @@ def requirements(groups: Sequence[str]) -> list[str]:
     return [requirement for group in groups for requirement in known[group]]
 
 
+def wanted(groups: Sequence[str]) -> list[str]:
+    """Return what to hand to pip: this project, with the extras that the groups ask of it, and the rest they hold."""
+    own = re.compile(rf"{re.escape(config()['project']['name'])}\[(.+)\]")
+    asked = requirements(groups)
+    extras = ["all", *(match[1] for each in asked if (match := own.fullmatch(each)))]
+    return ["-e", f".[{','.join(extras)}]", *(each for each in asked if not own.fullmatch(each))]
+
+
 def key(constraints: str, groups: Sequence[str]) -> str:
     """Return a digest of everything that decides what is installed."""
     told = config()
@@ -80,21 +88,20 @@ def build(venv: Path, constraints: str, groups: Sequence[str]) -> None:
     pins.write_text(constraints)
     # The build backend first, pinned like the rest, so that nothing is fetched behind the constraints' back.
     pip(venv, "install", "--no-compile", "-c", str(pins), "hatchling")
-    wanted = ("-e", ".[all]", *requirements(groups))
-    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", *wanted)
+    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", *wanted(groups))
 
 
 def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str]) -> None:
     """Build the environment unless the one that is there is the one that is wanted."""
     constraints = merged(files)
-    wanted = key(constraints, groups)
+    digest = key(constraints, groups)
     stamp = venv / "stamp"
     with locked(venv):
-        if stamp.is_file() and stamp.read_text() == wanted:
+        if stamp.is_file() and stamp.read_text() == digest:
             return
         print(f"Setting up {venv.name} (once; reused until the dependencies change) …", flush=True)
         build(venv, constraints, groups)
-        stamp.write_text(wanted)
+        stamp.write_text(digest)
 
 
 def freeze(venv: Path) -> str:

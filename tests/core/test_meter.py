@@ -10,7 +10,7 @@ import pytest
 from chutes_core.budget import Budget, Estimate
 from chutes_core.catalog import Catalog
 from chutes_core.errors import BudgetExceededError
-from chutes_core.meter import Account, Meter, watch, watching
+from chutes_core.meter import Meter, watch, watching
 from chutes_core.model_info import ModelInfo
 from chutes_core.usage import Ledger, Usage
 
@@ -130,25 +130,6 @@ def test_a_budget_that_is_the_clients_ledger_counts_once() -> None:
     meter.open("call", model="a").used("a", USED, None, budget)
     meter.open("next", model="a").used("a", USED, None, Ledger())
     assert budget.totals().calls == 2
-
-
-def test_an_embedding_is_held_wherever_it_counts() -> None:
-    """No framework tells a handler what is embedded: the client reserves for it, in every budget and once in each."""
-    own, around = Budget(tokens=200), Budget(tokens=100)
-    body = {"model": MODEL, "input": ["word " * 30]}
-    Meter(around).open("call", model="a")
-    Meter(own).open("call", model="a", wanted=Estimate(10, None))
-    account = Account(own, Catalog.bundled)
-    held = account.hold(body)
-    assert held is not None
-    assert [hold.budget for hold in held] == [own, around]
-    assert [own.reserved.tokens, around.reserved.tokens] == [60, 50]
-    around.add("a", Usage(20, 0, 20), None)  # it still fits into the first, and not into the second
-    with pytest.raises(BudgetExceededError):
-        account.hold(body)
-    assert [own.reserved.tokens, around.reserved.tokens] == [60, 50]
-    held.release()
-    assert [own.reserved.tokens, around.reserved.tokens] == [10, 0]
 
 
 def test_prices_that_were_given_fill_what_is_not_known() -> None:

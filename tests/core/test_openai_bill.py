@@ -24,7 +24,8 @@ from chutes_core import (
     async_openai_client,
     openai_client,
 )
-from chutes_core.meter import Account, watch, watching
+from chutes_core.entries import Account
+from chutes_core.meter import watch, watching
 from chutes_core.openai_bill import Bill
 from chutes_core.testing import FaultyTransport
 

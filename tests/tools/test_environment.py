@@ -15,7 +15,7 @@ name = "x"
 dependencies = ["{dependency}"]
 [dependency-groups]
 dev = ["{tool}"]
-other = ["x[more]", "y"]
+other = ["x[more]", "y[z]"]
 [tool.ruff]
 line-length = {length}
 """
@@ -61,7 +61,10 @@ def test_the_groups_that_are_named_are_installed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text(PROJECT.format(dependency="a", length=1, tool="t"))
     assert environment.requirements([]) == []
-    assert environment.requirements(["dev", "other"]) == ["t", "x[more]", "y"]
+    assert environment.requirements(["dev", "other"]) == ["t", "x[more]", "y[z]"]
+    assert environment.wanted([]) == ["-e", ".[all]"]
+    # pip does not take a requirement on this very project, which it is installing, for met.
+    assert environment.wanted(["dev", "other"]) == ["-e", ".[all,more]", "t", "y[z]"]
 
 
 def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
