@@ -290,7 +290,7 @@ def test_the_server_is_not_asked_to_choose(server: LocalChutes) -> None:
     )
     plain = Chutes(model=MODEL, **connection(server, e2ee=False))
     mixed = ChutesFallback([plain, Chutes(model=OTHER, **connection(server))], policy=policy)
-    assert "the next is asked sealed" in ask(mixed, "chat").last.raw["chutes_first_hop"]
+    assert "the next is asked with sealed requests" in ask(mixed, "chat").last.raw["chutes_first_hop"]
 
 
 # ------------------------------------------------------------------------------------------------ confidential
