@@ -93,6 +93,10 @@ def made_members(
         raise ConfigurationError("A fallback needs at least one model.")
     if "max_retries" in shared:
         raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
+    if named := shared.keys() & {"model", "model_name"}:
+        raise ConfigurationError(
+            f"A fallback has no {min(named)!r} beside its members: list the model among them, in its place."
+        )
     if (unused := shared.keys() - {"e2ee"}) and all(isinstance(each, BaseChatModel) for each in listed):
         raise ConfigurationError(
             f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there are "

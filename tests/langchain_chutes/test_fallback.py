@@ -489,6 +489,8 @@ def test_a_table_names_another_provider() -> None:
         ("acme/one", {}, "from_models"),
         ([3], {}, "not int"),
         (["acme/one"], {"max_retries": 3}, "max_attempts"),
+        (["acme/one"], {"model": "acme/two"}, "no 'model' beside its members"),
+        (["acme/one"], {"model_name": "acme/two"}, "no 'model_name' beside its members"),
         ([Other.of()], {"temperature": 1}, "none"),
         (["acme/one"], {"temprature": 1}, "Did you mean 'temperature'"),
     ],
