@@ -186,7 +186,7 @@ def test_navigation_leads_on_at_either_width(reader: Reader) -> None:
     """The menu is beside the text, or behind a button on a phone, and its links work."""
     reader.look(DESKTOP)
     reader.find(".md-nav--primary a[href='rag/']").click()
-    assert "Answers from your own documents" in reader.find("article h1").text
+    assert "Retrieval-augmented generation" in reader.find("article h1").text
     reader.look(PHONE)
     assert not reader.driver.execute_script(
         "const r = document.querySelector('.md-sidebar--primary').getBoundingClientRect(); return r.right > 0"
