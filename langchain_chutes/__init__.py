@@ -3,10 +3,10 @@
 >>> from langchain_chutes import ChatChutes
 >>> model = ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123")
 
-``model.invoke("Hello").content`` is an answer. `ChutesEmbeddings` makes vectors. `ChutesFallback` is a model made of
-several: when one fails, the next one takes over. `CostCallback` adds up what all of them cost.
+``model.invoke("Hello").content`` returns an answer. `ChutesEmbeddings` embeds texts. `ChutesFallback` moves to the
+next model when one fails. `CostCallback` tracks what they all cost.
 
-The classes are loaded on first use: importing the package alone costs next to nothing.
+Classes are loaded on first use, so importing the package is cheap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The arguments of a call, made of what was given with the model and with the call. Pure.
+"""Merge the model's and the call's arguments. Pure.
 
 >>> call_arguments({"temperature": 0}, {"stop_sequences": ["."]}, {"stop_sequences": "stop"}, model="acme/one")
 {'temperature': 0, 'stop': ['.'], 'model': 'acme/one'}
@@ -26,10 +26,10 @@ def call_arguments(
     extra_body: Mapping[str, Any] | None = None,
     stream: bool = False,
 ) -> dict[str, Any]:
-    """Put together the arguments of the core's ``chat`` and ``stream``; what the call says goes first.
+    """Build the arguments for the core's ``chat`` and ``stream``; the call's own take precedence.
 
     Raises:
-        RequestRefusedError: They cannot go together.
+        RequestRefusedError: They cannot be combined.
     """
     if not other_names.keys().isdisjoint(options):
         options = _renamed(options, other_names)
@@ -58,11 +58,11 @@ def call_arguments(
 
 
 def _renamed(given: Mapping[str, Any], other_names: Mapping[str, str]) -> dict[str, Any]:
-    """Give parameters their own names."""
+    """Replace aliases by parameter names."""
     taken: dict[str, Any] = {}
     for name, value in given.items():
         known = other_names.get(name, name)
         if known in taken:
-            raise RequestRefusedError(f"{known!r} was given twice, once by another name: give it once.")
+            raise RequestRefusedError(f"{known!r} was given twice, once under an alias: pass it once.")
         taken[known] = value
     return taken

@@ -1,7 +1,7 @@
-"""One attempt: ask a member in its own way, and hand over parts that can be trusted.
+"""One attempt: call a member in its own way and yield checked parts.
 
-Our models check themselves, and are asked through the core where nobody needs to see the chunks. Those of other
-providers are held to time limits here, and are looked at by :mod:`langchain_chutes._foreign`.
+Chutes models check their own answers, and are called through the core when no caller sees the chunks. Other
+providers' models get their timeouts here and are checked by :mod:`langchain_chutes._foreign`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ __all__ = ["Request", "aask", "ask"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked of the fallback; every member gets it from here and not from the attempt before.
+    """The original request to the fallback; every attempt starts from it, never from the attempt before.
 
     Attributes:
         messages: The conversation.
-        stop: Where the answer ends.
-        options: Further arguments of the call.
-        runs: Where attempts are told as runs of their own; None when nobody watches.
-        form: The form that the answer is to have.
-        begun: Told when an answer begins, where it is wanted in one part; None asks for chunks.
+        stop: Stop sequences.
+        options: Other arguments of the call.
+        runs: Reports attempts as runs of their own; None without observers.
+        form: The requested structured output.
+        begun: Called when an answer begins, if it is wanted in one part; None asks for chunks.
     """
 
     messages: Sequence[BaseMessage]
@@ -53,7 +53,7 @@ class Request:
 
 
 def ask(seat: Seat, step: Try, request: Request) -> Iterator[Part]:
-    """Ask a member, blocking."""
+    """Call a member."""
     prepared = _Prepared(seat, step, request)
     parts: Iterator[Any]
     if prepared.direct is not None:
@@ -69,7 +69,7 @@ def ask(seat: Seat, step: Try, request: Request) -> Iterator[Part]:
 
 
 def aask(seat: Seat, step: Try, request: Request) -> AsyncIterator[Part]:
-    """Ask a member on the event loop."""
+    """Async version of :func:`ask`."""
     prepared = _Prepared(seat, step, request)
     parts: AsyncIterator[Any]
     if prepared.direct is not None:
@@ -85,13 +85,13 @@ def aask(seat: Seat, step: Try, request: Request) -> AsyncIterator[Part]:
 
 
 class _Prepared:
-    """A member with what it is to be asked, in its own way.
+    """A member and the arguments to call it with, in its own format.
 
     Attributes:
-        direct: One of our models with nothing of LangChain's around it: it is asked at once.
-        runs: Where the attempt is told as a run of its own; None when nobody watches.
-        options: What it is asked with.
-        form: What its answer has to be checked against.
+        direct: A Chutes model without LangChain wrappers, called directly.
+        runs: Reports the attempt as a run of its own; None without observers.
+        options: The arguments of its call.
+        form: The structured output to check its answer against.
     """
 
     def __init__(self, seat: Seat, step: Try, request: Request) -> None:
@@ -114,7 +114,7 @@ class _Prepared:
             self.form = replace(self.form, quiet=True)
         if step.together:
             options["model"] = step.member.name
-            if form is not None and form.method is None:  # one way for all of them
+            if form is not None and form.method is None:  # one method for all members
                 form = replace(form, method=default_method([each.info for each in step.together if each.info]))
         self._model, self.options = own, bind_ours(own, options, form)
         asked = self.options.pop("request_timeout", None)
@@ -123,7 +123,7 @@ class _Prepared:
             self.options.pop("ls_structured_output_format", None)
             self.direct = own
 
-    # Our models, where nothing of LangChain's is around them.
+    # Chutes models without LangChain wrappers.
 
     def chunks(self, own: ChatChutes) -> Iterator[ChatGenerationChunk]:
         return own._stream(cast("list[BaseMessage]", self._request.messages), stop=self._request.stop, **self.options)
@@ -132,7 +132,7 @@ class _Prepared:
         return own._astream(cast("list[BaseMessage]", self._request.messages), stop=self._request.stop, **self.options)
 
     def whole(self, own: ChatChutes) -> Iterator[ChatGeneration]:
-        """A streamed answer in one part: nobody sees its chunks, so none are made."""
+        """Stream an answer but yield it in one part: no caller sees chunks, so none are made."""
         begun = self._request.begun
         assert begun is not None
         with translated_errors:
@@ -148,7 +148,7 @@ class _Prepared:
             yield from chat_result(reply, own._cost(reply)).generations
 
     async def awhole(self, own: ChatChutes) -> AsyncIterator[ChatGeneration]:
-        """The same on the event loop."""
+        """Async version of :meth:`whole`."""
         begun = self._request.begun
         assert begun is not None
         with translated_errors:
@@ -164,7 +164,7 @@ class _Prepared:
             for generation in chat_result(reply, own._cost(reply)).generations:
                 yield generation
 
-    # All others: as whoever calls a model calls it.
+    # All others, through the public interface.
 
     def stream(self) -> Iterator[ChatGenerationChunk]:
         request = self._request

@@ -1,4 +1,4 @@
-"""What a call needs beside the engine, and what it tells in the end. Pure."""
+"""The LangChain side of a fallback call: relaying chunks, reporting attempts, finding what a request needs. Pure."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _COUNTS = tuple(each.name for each in fields(Usage))
 
 
 class Relay(drivers.Relay[Part]):
-    """The engine's relay for chunks, which also knows what may count as a member's failure.
+    """The engine's relay for chunks; also decides which exceptions count as a member's failure.
 
     Args:
         call: The call.
-        handled: The exceptions after which the next member is asked; None is every failure of a model.
-        whole: Give nothing out before the answer is whole.
+        handled: The exceptions that move on to the next member; None means every model failure.
+        whole: Emit nothing before the answer is complete.
         blocks: Chunks have content blocks.
     """
 
@@ -56,14 +56,14 @@ class Relay(drivers.Relay[Part]):
             shows=shows,
             usage=usage,
             marker=partial(_mark, blocks),
-            # The last chunk waits until the answer counts as whole, for it says what happened.
+            # The last chunk reports the attempts, so it waits until the answer is accepted.
             holds=_ends_or_calls_tools if self._restarts else ends,
             whole=whole,
             receipt=receipt,
         )
 
     def end(self) -> list[Part]:
-        """The answer is whole: return what is still held, and what happened with the last part."""
+        """Return the parts still held, with the attempts reported in the last one."""
         held = super().end()
         if not held or not ends(held[-1]):
             held.append(ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last")))
@@ -71,14 +71,14 @@ class Relay(drivers.Relay[Part]):
         return self.opened(held)
 
     def opened(self, given: list[Part]) -> list[Part]:
-        """Make the first chunk of all one whose sum with the others is right, where the answer may begin anew."""
+        """Make the first chunk restartable, so that chunks add up correctly if the answer may restart."""
         if not self._restarts or self._begun:
             return given
         self._begun = True
         return [restartable(given[0]), *given[1:]]  # type: ignore[arg-type]
 
     def broke(self, error: Exception, step: Try) -> None:
-        """A member failed, or whoever asked it made a mistake, which no other member puts right."""
+        """Record a member's failure, or re-raise a caller's mistake, which no other member can fix."""
         if self._handled is None:
             if isinstance(error, RequestRefusedError):
                 self.left()
@@ -96,7 +96,7 @@ class Relay(drivers.Relay[Part]):
 
 
 def _read(error: Exception, model: str) -> APIError:
-    """Read an exception of which the caller said that it is a member's failure, whatever it is."""
+    """Turn an exception that the caller declared a member's failure into an ``APIError``."""
     if isinstance(error, RequestRefusedError):
         made = failure(Kind.UNSUPPORTED, str(error), model=model)
     else:
@@ -117,7 +117,7 @@ def _ends_or_calls_tools(part: Part) -> bool:
 
 
 def account(last: Part, call: Call) -> None:
-    """Write into the last part of an answer what happened."""
+    """Record the attempts in the last part of an answer."""
     told = last.message.response_metadata
     told = last.message.response_metadata = {**told, ATTEMPTS: [report(attempt) for attempt in call.attempts]}
     if not told.get("model_name"):
@@ -127,7 +127,7 @@ def account(last: Part, call: Call) -> None:
 
 
 def report(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as plain data.
+    """Return an attempt as plain data.
 
     >>> report(Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy"))
     {'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
@@ -148,7 +148,7 @@ def report(attempt: Attempt) -> dict[str, Any]:
 
 
 def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: Form | None) -> Needs:
-    """What a request asks of the model that answers it. The tokens are an estimate that errs on the low side."""
+    """Return what a request needs from a model; the token estimate errs on the low side."""
     tokens = sum(map(_tokens, messages))
     if form is None and options.keys().isdisjoint(_NEEDED) and all(isinstance(each.content, str) for each in messages):
         return Needs(tokens=tokens)
@@ -171,18 +171,18 @@ def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: 
 def _tokens(message: BaseMessage) -> int:
     content = message.content
     if isinstance(content, str):
-        # What is short needs no exact look: every window is larger.
+        # Short requests fit every window, so a rough estimate will do.
         return len(content) // 5 if len(content) < 4_000 else int(estimate_tokens(content) * 0.8)
     texts = [part if isinstance(part, str) else part.get("text") for part in content]
     return sum(int(estimate_tokens(text) * 0.8) for text in texts if isinstance(text, str))
 
 
 class _FallbackError(FallbackError, ModelError):
-    """A fallback's error that is one of LangChain's too."""
+    """A ``FallbackError`` that is also a LangChain ``ModelError``."""
 
     @property
     def is_retryable(self) -> bool:  # type: ignore[override]
-        """Whether the same call may succeed when it is made again."""
+        """Whether retrying the same call may succeed."""
         return any(isinstance(each, APIError) and _errors.retryable(each) for each in self.exceptions)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -193,7 +193,7 @@ _FallbackError.__name__ = _FallbackError.__qualname__ = "FallbackError"
 
 
 def raised(error: FallbackError) -> FallbackError:
-    """The same error as one that is LangChain's too."""
+    """Return the error as one that is LangChain's too."""
     return _rebuilt(error.message, list(error.exceptions), error.attempts)  # type: ignore[arg-type]
 
 

@@ -1,8 +1,7 @@
-"""The content of LangChain's messages as parts that the service takes.
+"""Convert LangChain message content to the parts that the service accepts.
 
-LangChain has had several ways to write an image, and other providers' ways are in people's histories. All of
-them come out as ``image_url`` or ``video_url``; what the service cannot take is refused by name, and nothing
-is left out silently.
+LangChain has had several image formats, and stored histories contain other providers' formats. All are converted
+to ``image_url`` or ``video_url``; unsupported content is refused by name, and nothing is dropped silently.
 
 >>> content_parts([{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}])
 [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
@@ -19,7 +18,7 @@ __all__ = ["content_parts", "joined_text", "reasoning_text"]
 
 Part = dict[str, Any]
 
-# These say again what an AIMessage says in its own fields; those are what is sent.
+# These repeat fields of the AIMessage, which are what is sent.
 _SAID_ELSEWHERE = frozenset(
     {
         "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "function_call", "input_json_delta",
@@ -38,7 +37,7 @@ def content_parts(content: str | Iterable[str | Mapping[Any, Any]]) -> list[Part
     """Translate the content of a message part by part.
 
     Raises:
-        RequestRefusedError: A part is of a kind that the service does not take, or lacks what it needs.
+        RequestRefusedError: The service does not support a part, or the part is incomplete.
     """
     if isinstance(content, str):
         return [_text(content)] if content else []
@@ -46,12 +45,12 @@ def content_parts(content: str | Iterable[str | Mapping[Any, Any]]) -> list[Part
 
 
 def joined_text(parts: Iterable[Part]) -> str:
-    """Join the text of parts, which were one text before they were cut into blocks."""
+    """Join text parts, which were one text before they were split into blocks."""
     return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def reasoning_text(content: str | Iterable[str | Mapping[Any, Any]]) -> str:
-    """Find the reasoning in the blocks of a message.
+    """Return the reasoning in the blocks of a message.
 
     >>> reasoning_text([{"type": "reasoning", "reasoning": "Hm."}, {"type": "text", "text": "Yes."}])
     'Hm.'
@@ -85,7 +84,7 @@ def _parts(block: str | Mapping[Any, Any]) -> list[Part]:
         return [_addressed(str(kind), block)]
     if kind == "non_standard" and isinstance(block.get("value"), Mapping):
         return _parts(block["value"])
-    if kind == "tool_result":  # Anthropic's, inside a tool message
+    if kind == "tool_result":  # Anthropic's format, inside a tool message
         return content_parts(block.get("content") or "")
     if kind == "refusal":
         return [_text(block.get("refusal", ""))]
@@ -100,7 +99,7 @@ def _parts(block: str | Mapping[Any, Any]) -> list[Part]:
             f"A content block has no 'type', only {', '.join(map(repr, block)) or 'nothing'}: say what it is, as in "
             "{'type': 'text', 'text': ...}."
         )
-    # Something newer than this library, or a provider's own: the service decides.
+    # Newer than this library or provider-specific: let the service decide.
     return [dict(block)]
 
 
@@ -112,7 +111,7 @@ def _medium(kind: str, url: str, detail: object = None) -> Part:
 
 
 def _addressed(kind: str, block: Mapping[Any, Any]) -> Part:
-    """Read OpenAI's forms: an address in a dict or bare, and that of its newer interface."""
+    """Read OpenAI's formats: a URL in a dict or bare, and the Responses API format."""
     name = "video" if kind == "video_url" else "image"
     holder = block.get("image_url" if kind == "input_image" else kind)
     url = holder.get("url") if isinstance(holder, Mapping) else holder
@@ -123,7 +122,7 @@ def _addressed(kind: str, block: Mapping[Any, Any]) -> Part:
 
 
 def _address(kind: str, block: Mapping[Any, Any]) -> str:
-    """Find the address of an image or video, or make one of its bytes, in any of LangChain's forms."""
+    """Return the URL of an image or video, or a data URL of its bytes, from any of LangChain's formats."""
     if isinstance(source := block.get("source"), Mapping):  # Anthropic's
         data, mime = source.get("data"), source.get("media_type")
         url = source.get("url")
@@ -153,7 +152,7 @@ def _guess(kind: str, data: str) -> str:
 
 
 def _file(block: Mapping[Any, Any]) -> Part:
-    """Take a file that is text; refuse any other."""
+    """Accept a text file; refuse any other."""
     source = block.get("source")
     text = block.get("text")
     if isinstance(source, Mapping) and source.get("type") == "text":

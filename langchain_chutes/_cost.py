@@ -1,4 +1,4 @@
-"""What the models of a LangChain program used and cost, by model and by run, and a limit on it.
+"""Track and limit what a LangChain program uses and costs, by model and by run.
 
 >>> from langchain_chutes import CostCallback
 >>> cost = CostCallback()
@@ -6,7 +6,7 @@
 <CostCallback: 0 calls, 0 tokens, $0>
 
 ``model.invoke("Hello", config={"callbacks": [cost]})`` counts one call; ``with CostCallback() as cost:`` counts
-every call inside of the block.
+every call inside the block.
 """
 
 from __future__ import annotations
@@ -43,25 +43,24 @@ _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_toke
 
 
 class CostCallback(Tally, BaseCallbackHandler):
-    """Adds up the tokens and the US dollars of all calls, by model and by run, and holds them to a budget.
+    """Callback that tracks tokens and US dollars by model and by run, and enforces a budget.
 
-    It is a callback like any other: in a model's or an agent's ``config={"callbacks": [...]}`` it counts what is
-    done for that call; as a context it counts every call of the block. One object may serve any number of threads
-    and tasks.
+    Pass it as ``config={"callbacks": [...]}`` to count what is done for one call, or use it as a context manager to
+    count every call in the block. One object can be shared between any number of threads and tasks.
 
     Args:
-        budget: Limits. A call that could pass them raises ``BudgetExceededError`` and is not sent.
-        prices: US dollars per million tokens of prompt and of answer, for models of other providers; what such a
-            model costs is unknown without, and never guessed.
-        catalog: The prices of models on Chutes; by default the newest at hand.
-        keep_runs: How many of the latest runs to keep.
+        budget: Limits. A call that could exceed them raises ``BudgetExceededError`` and is not sent.
+        prices: US dollars per million prompt and answer tokens, for other providers' models; without a price, their
+            cost is unknown and never guessed.
+        catalog: Prices of Chutes models; by default the newest available.
+        keep_runs: Number of recent runs to keep.
 
     >>> from chutes_core import Budget
     >>> CostCallback(budget=Budget(usd=5), prices={"other/model": (0.25, 1.0)}).total_cost
     0.0
     """
 
-    # A limit must stop the call, and what is learned of it is needed where it is made.
+    # A limit must be able to stop the call, and its context must be the caller's.
     raise_error = True
     run_inline = True
 
@@ -95,11 +94,11 @@ class CostCallback(Tally, BaseCallbackHandler):
     # ------------------------------------------------------------------------------------ steps of a run
 
     def on_chain_start(self, *given: Any, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
-        """Learn which step belongs to which run."""
+        """Record which run a step belongs to."""
         self.meter.begin(run_id, parent_run_id, str(kwargs.get("name") or ""))
 
     def on_chain_end(self, *given: Any, run_id: UUID, **kwargs: Any) -> None:
-        """A step has ended, in whichever way."""
+        """Record that a step has ended or failed."""
         self.meter.end(run_id)
 
     on_chain_error = on_chain_end
@@ -117,10 +116,10 @@ class CostCallback(Tally, BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        """Reserve what the call may use at most, and refuse it where that does not fit.
+        """Reserve the most the call may use, or refuse it.
 
         Raises:
-            BudgetExceededError: It does not fit; nothing was sent.
+            BudgetExceededError: The call could exceed the budget; nothing was sent.
         """
         prompt = [[each.content, getattr(each, "tool_calls", None)] for each in messages[0]] if messages else []
         self._begin(prompt, run_id, parent_run_id, kwargs)
@@ -134,7 +133,7 @@ class CostCallback(Tally, BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        """The same for models that complete texts."""
+        """Do the same for completion models."""
         self._begin(list(prompts), run_id, parent_run_id, kwargs)
 
     def _begin(self, prompt: object, run_id: UUID, parent: UUID | None, told: Mapping[str, Any]) -> None:
@@ -146,7 +145,7 @@ class CostCallback(Tally, BaseCallbackHandler):
             size = prompt_tokens([prompt, params.get("tools"), params.get("response_format")])
             asked = (fallback and params.get("members")) or [{**metadata, **params}]
             wanted = most([each for each in (self._estimate(size, one) for one in asked) if each is not None])
-        # LangChain tells nobody that a call was cancelled, but forgets its id then, and no sooner.
+        # LangChain does not report cancelled calls, but drops their id then, and no sooner.
         call = UUID(int=run_id.int)
         with translated_errors:
             self.meter.open(
@@ -167,22 +166,22 @@ class CostCallback(Tally, BaseCallbackHandler):
         )
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Enter what the call used."""
+        """Record what the call used."""
         self.meter.close(run_id, list(self._uses(response)))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Enter what a call used that did not come to its end."""
+        """Record what a failed call used."""
         self.meter.close(run_id, self._uses_of_failure(error, kwargs.get("response")))
 
     def _uses(self, response: LLMResult | None) -> Iterator[Used]:
-        """What LangChain says of a call: one entry, or one for each member of a fallback that was asked."""
+        """Yield what LangChain reports for a call: one entry, or one per fallback member that was called."""
         generations = response.generations if response is not None else []
         first = generations[0][0] if generations and generations[0] else None
         message = getattr(first, "message", None)
         told: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
         raw: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
         if raw.get("total_cost") == 0:
-            return  # out of LangChain's cache: nothing was sent
+            return  # from LangChain's cache: nothing was sent
         self.quota = {name: told[name] for name in QUOTA if isinstance(told.get(name), int)} or self.quota
         model = str(told.get("model_name") or told.get("model") or "")
         attempts: Sequence[Mapping[str, Any]] = told.get("chutes_attempts") or ()
@@ -207,7 +206,7 @@ class CostCallback(Tally, BaseCallbackHandler):
 
 
 class _Several(BaseCallbackHandler):
-    """The callbacks of the blocks around a call, the outermost first."""
+    """The callbacks of the enclosing blocks, outermost first."""
 
     raise_error = True
     run_inline = True
@@ -228,14 +227,14 @@ class _Several(BaseCallbackHandler):
                     getattr(each, name)(*given, **options)
                     begun.append(each)
             except BaseException as error:
-                for each in begun:  # an inner limit stops what an outer one has reserved for
+                for each in begun:  # an inner limit stopped a call that outer ones have reserved for
                     each.on_llm_error(error, run_id=options["run_id"])
                 raise
 
         return tell
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None = None) -> None:
-        """Enter what belongs to no call of LangChain's: its embeddings have no callbacks."""
+        """Record usage outside LangChain calls: its embeddings have no callbacks."""
         for each in self.members:
             each.meter.used(model, usage, cost, ledger)
 
@@ -250,7 +249,7 @@ def _model(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
 
 
 def _usage(raw: Mapping[str, Any]) -> Usage | None:
-    """Read LangChain's form of a usage; None where there is none."""
+    """Read LangChain's usage metadata; None if there is none."""
     if "input_tokens" not in raw and "output_tokens" not in raw:
         return None
     prompt, answer = int(raw.get("input_tokens") or 0), int(raw.get("output_tokens") or 0)
@@ -260,6 +259,6 @@ def _usage(raw: Mapping[str, Any]) -> Usage | None:
 
 
 def _usage_of_output(response: LLMResult | None) -> Usage | None:
-    """Models that complete texts, and older integrations, tell the tokens beside the answers."""
+    """Read usage from ``llm_output``, where completion models and older integrations put it."""
     output = (response.llm_output if response is not None else None) or {}
     return Usage.parse(output.get("token_usage") or output.get("usage"))

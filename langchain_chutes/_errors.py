@@ -1,8 +1,8 @@
-"""Every failure of a call as an exception that is ours and LangChain's at once.
+"""Exceptions that are both the core's and LangChain's.
 
 ``except chutes_core.CapacityError`` and ``except langchain_core.exceptions.ModelRateLimitError`` catch the same
-object, and LangChain's retry and fallback middleware reads its ``is_retryable``. Releases of langchain-core
-without the ``ModelError`` family (before 1.6) have its root ``LangChainException`` in each of these places.
+object, and LangChain's retry and fallback middleware reads its ``is_retryable``. langchain-core before 1.6 has no
+``ModelError`` family; there, ``LangChainException`` takes its place.
 
 >>> from langchain_core.exceptions import LangChainException
 >>> issubclass(CapacityError, LangChainException) and issubclass(CapacityError, core.CapacityError)
@@ -133,9 +133,9 @@ _TWINS: dict[type[core.ChutesError], type[core.ChutesError]] = {
 
 
 def retryable(error: core.ChutesError) -> bool:
-    """Tell whether the same request to the same model may succeed when it is made again.
+    """Return whether retrying the same request with the same model may succeed.
 
-    It may after a time limit too, although the core then prefers another model.
+    This includes timeouts, although the core prefers another model then.
     """
     if not isinstance(error, core.APIError):
         return False
@@ -143,7 +143,7 @@ def retryable(error: core.ChutesError) -> bool:
 
 
 def as_langchain(error: E) -> E:
-    """Return the error as one that is LangChain's too, with the same facts, cause and traceback.
+    """Return the error as one that is LangChain's too, with the same attributes, cause and traceback.
 
     >>> from chutes_core.failures import failure
     >>> error = as_langchain(failure(core.Kind.CAPACITY, "busy", model="acme/one"))
@@ -163,7 +163,7 @@ def as_langchain(error: E) -> E:
 
 
 class _RefusedHere(InvalidRequestError):
-    """A refused request that the caller wants to put to others all the same."""
+    """A refused request that the caller still wants other members to try."""
 
     @property
     def retry(self) -> core.Retry:
@@ -171,13 +171,13 @@ class _RefusedHere(InvalidRequestError):
 
 
 class _MissingHere(ModelNotFoundError):
-    """The same of an address that is not there."""
+    """The same for an address that does not exist."""
 
     retry = _RefusedHere.retry
 
 
 def elsewhere(error: core.APIError) -> core.APIError:
-    """Return a failure that would end a call as one after which another member is asked, with the same facts.
+    """Return a failure that would end a call as one that moves on to the next member, otherwise unchanged.
 
     >>> from chutes_core.failures import failure
     >>> error = failure(core.Kind.BAD_REQUEST, "no", model="acme/one")

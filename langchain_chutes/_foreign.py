@@ -1,7 +1,7 @@
-"""Chat models of other providers as members: asked in their own way, and looked at, because nobody else does.
+"""Other providers' chat models as fallback members, whose answers are checked here.
 
-What they are given is what their own ``bind_tools`` and ``with_structured_output`` make of the request. An answer that
-is empty, was cut, or ends in a broken tool call is a failure.
+Requests go through their own ``bind_tools`` and ``with_structured_output``. An answer that is empty, truncated, or
+ends in a broken tool call counts as a failure.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from langchain_chutes._tool_pieces import spoiler
 
 __all__ = ["Checked", "as_chunk", "bind_foreign"]
 
-# What only the gateway understands.
+# Options that only the gateway understands.
 _OURS = frozenset(
     {"min_p", "repetition_penalty", "length_penalty", "chat_template_kwargs", "structured_outputs"}
     | {"guided_json", "guided_choice", "guided_grammar"}
 )
-# Where these providers say that an answer is whole; of others it is not known whether they do.
+# Where these providers report that an answer is complete; others may not.
 _ENDINGS = {
     **dict.fromkeys(
         ("openai", "openrouter", "deepseek", "groq", "fireworks", "xai", "together"),
@@ -43,7 +43,7 @@ _ENDINGS = {
 def bind_foreign(
     model: BaseChatModel, options: dict[str, Any], form: Form | None
 ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
-    """Give a model what was asked, in its own way, and return with it what is left to be given in the call."""
+    """Bind tools or structured output to a model in its own way; return it with the remaining call options."""
     options = {name: value for name, value in options.items() if name not in _OURS}
     if isinstance(options.get("reasoning"), bool | str):
         del options["reasoning"]
@@ -65,7 +65,7 @@ def bind_foreign(
 
 
 def _name(choice: object) -> object:
-    """A choice of a tool in the form that every provider's model takes."""
+    """Return a tool choice in the form that every provider accepts."""
     if choice is True:
         return "any"
     if isinstance(choice, Mapping):
@@ -75,10 +75,10 @@ def _name(choice: object) -> object:
 
 
 def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
-    """A message of a member's run as a chunk of ours."""
+    """Convert a message from a member's run to a chunk of the fallback's."""
     if not isinstance(message, AIMessageChunk):
         assert isinstance(message, AIMessage)
-        # A model that does not stream gives its answer in one piece.
+        # A model that does not stream returns its answer in one piece.
         message = AIMessageChunk(
             content=message.content,
             additional_kwargs=message.additional_kwargs,
@@ -90,21 +90,21 @@ def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
             chunk_position="last",
         )
     if message.id is not None and message.id.startswith("lc_"):
-        message.id = None  # it is the attempt's run, and the answer is that of ours
+        message.id = None  # it names the attempt's run, but the answer belongs to the fallback's
     return ChatGenerationChunk(message=message)
 
 
 def _invalid(made: InvalidToolCall) -> InvalidToolCall:
-    """A call that is not valid, so that no sum of chunks takes it for one."""
+    """Mark a tool call as invalid, so that adding up chunks does not make it a valid one."""
     arguments = made["args"] or ""
     return {**made, "args": arguments + spoiler(arguments)}
 
 
 class Checked:
-    """Looks at the answer of a model that does not look at it itself, and ends it as ours do.
+    """Checks the answer of another provider's model and ends it as a Chutes model would.
 
-    The name of the model, and what else the last chunk says, comes with the last chunk alone, because names and lists
-    in several chunks would be added up.
+    The model name and other metadata come only with the last chunk, because LangChain concatenates names and lists
+    across chunks.
     """
 
     def __init__(self, model: str) -> None:
@@ -115,7 +115,7 @@ class Checked:
         self._calls: dict[object, str] = {}
 
     def see(self, part: Part) -> Part:
-        """Look at a chunk, and keep what is to come last."""
+        """Check a chunk, and hold back what must come last."""
         message = cast("AIMessageChunk", part.message)
         self._said = self._said or shows(part)
         for number, piece in enumerate(message.tool_call_chunks):
@@ -130,13 +130,13 @@ class Checked:
         if last:
             self._last = told
         kept = {} if last else {name: value for name, value in told.items() if name != "model_name"}
-        # The model's own run adds up the very same objects, so they stay as they are.
+        # The model's own run adds up these same objects, so do not change them.
         return ChatGenerationChunk(
             message=message.model_copy(update={"response_metadata": kept, "chunk_position": None})
         )
 
     def end(self) -> Iterator[Part]:
-        """End the answer, or fail if it is not whole."""
+        """End the answer, or raise if it is incomplete."""
         if not self._said:
             raise failure(Kind.EMPTY, model=self._model)
         endings = _ENDINGS.get(str(self._told.get("model_provider")))

@@ -1,4 +1,4 @@
-"""Tools, and answers of a given form, asked of several models that each have their own way to give them."""
+"""Tools and structured output for a group of models that each support them in their own way."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = ["Form", "Held", "ToolList", "asked_of", "bind_ours", "form_parser"]
 
 
 class ToolList(list[dict[str, Any]]):
-    """Tools as a request has them, and as they were given, for models that describe them in another way.
+    """Tool specifications for a request, along with the original tools for models that use another format.
 
     Args:
-        described: As a request has them.
-        raw: As they were given.
-        strict: Whether the arguments must follow the schema.
+        described: The specifications.
+        raw: The tools as passed by the caller.
+        strict: Whether arguments must follow the schema.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class ToolList(list[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class Form:
-    """The form that an answer is to have.
+    """The requested structured output.
 
     Attributes:
         schema: A pydantic model, a TypedDict or a JSON schema; None for any JSON.
-        method: How to ask for it; None leaves that to each model.
-        strict: As it was given.
-        include_raw: An answer that does not have the form is an answer too.
-        tools: Tools beside it.
-        quiet: An answer that does not have it is not quoted: it came sealed.
+        method: How to request it; None leaves that to each model.
+        strict: As set by the caller.
+        include_raw: Accept answers that do not match.
+        tools: Additional tools.
+        quiet: Do not quote an answer that does not match: it came encrypted.
     """
 
     schema: Schema | None
@@ -70,13 +70,13 @@ class Form:
     quiet: bool = False
 
     def __repr__(self) -> str:
-        # It is a part of the keys of caches, so it must say everything and hold no address in memory.
+        # Part of cache keys, so it must be complete and contain no memory address.
         told = json.dumps(described(self.schema), sort_keys=True, default=str) if self.schema is not None else ""
         names = [getattr(tool, "name", None) or getattr(tool, "__name__", None) or str(tool) for tool in self.tools]
         return f"Form({told!r}, method={self.method!r}, strict={self.strict!r}, raw={self.include_raw}, tools={names})"
 
     def wish(self, model: BaseChatModel) -> dict[str, Any]:
-        """The arguments for the ``with_structured_output`` of a model."""
+        """Return the arguments for a model's ``with_structured_output``."""
         wishes = {"method": self.method, "strict": self.strict, "tools": list(self.tools) or None}
         if not isinstance(model, ChatChutes):
             del wishes["tools"]
@@ -84,12 +84,12 @@ class Form:
 
     @cached_property
     def parser(self) -> BaseCumulativeTransformOutputParser[Any]:
-        """What reads an answer."""
+        """Return the parser for an answer."""
         return form_parser(self.schema)
 
 
 class Held:
-    """Holds an answer of one member to its form: it fails at its end if it does not have it."""
+    """Checks one member's answer against the requested schema, and fails at its end if it does not match."""
 
     def __init__(self, form: Form, model: str) -> None:
         self._form = form
@@ -97,14 +97,14 @@ class Held:
         self._seen: list[Part] = []
 
     def see(self, part: Part) -> Part:
-        """Keep a part until the end."""
+        """Keep a part for the check at the end."""
         self._seen.append(part)
         return part
 
     def end(self) -> tuple[()]:
-        """Fail, or have nothing to add."""
+        """Raise if the answer does not match; add nothing."""
         whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", self._seen))
-        # An answer that met its length limit would meet it at every member, and a call of a tool is no answer yet.
+        # An answer that hit its length limit would hit it with every member; a tool call is not yet an answer.
         if whole is None or whole.message.response_metadata.get("finish_reason") == "length":
             return ()
         if self._form.tools and whole.message.tool_calls:  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ class Held:
 
 
 def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> dict[str, Any]:
-    """What one of our models is asked with, in its own way."""
+    """Return the call options for a Chutes model."""
     if form is not None:
         asked = asked_of(model.with_structured_output(form.schema, **form.wish(model)))
         return {**(asked.kwargs if isinstance(asked, RunnableBinding) else {}), **options}
@@ -128,12 +128,12 @@ def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> 
 
 
 def asked_of(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """The model of a chain that a model made for answers of a given form, without its parser."""
+    """Return the model inside a structured-output chain, without its parser."""
     return runnable.first if isinstance(runnable, RunnableSequence) else runnable
 
 
 class _EitherParser(BaseCumulativeTransformOutputParser[Any]):
-    """Reads an answer of a given form from a tool call or from the text: some models use one, and some the other."""
+    """Parses structured output from a tool call or from the text: models use either."""
 
     _form: Any = PrivateAttr(default=None)
 
@@ -146,11 +146,11 @@ class _EitherParser(BaseCumulativeTransformOutputParser[Any]):
         return json_parser(self._form)
 
     def parse(self, text: str) -> Any:
-        """Read an answer that is text."""
+        """Parse an answer from text."""
         return self.parse_result([Generation(text=text)])
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Read the answer."""
+        """Parse the answer."""
         message = result[0].message if isinstance(result[0], ChatGeneration) else None
         called = getattr(message, "tool_calls", None) or getattr(message, "invalid_tool_calls", None)
         chosen = self._of_calls if called and self._form is not None else self._of_text
@@ -158,7 +158,7 @@ class _EitherParser(BaseCumulativeTransformOutputParser[Any]):
 
 
 def form_parser(schema: Schema | None) -> BaseCumulativeTransformOutputParser[Any]:
-    """Make the parser for answers of any member."""
+    """Return the parser for any member's answers."""
     parser = _EitherParser()
     parser._form = dict(schema) if isinstance(schema, Mapping) else schema
     return parser

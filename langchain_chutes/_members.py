@@ -1,4 +1,4 @@
-"""The members of a fallback: what was listed as models that do not retry, and what is known of each."""
+"""The members of a fallback: models with retries turned off, and what the engine knows about each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Listed", "Seat", "live_stats", "made_members", "seats"]
 
 Listed = str | Mapping[str, Any] | BaseChatModel
 
-# Where routes in a file find the models of other providers.
+# Where route files find other providers' models.
 _PROVIDERS = {
     "openai": "langchain_openai:ChatOpenAI",
     "azure_openai": "langchain_openai:AzureChatOpenAI",
@@ -42,7 +42,7 @@ _RETRIES = ("max_retries", "num_retries")
 _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
 _NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
 _ADDRESSES = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base")
-# What may differ between models that are asked in one request.
+# What may differ between models that share one request.
 _SEPARATE = frozenset({"model", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata"})
 _KEYS = ("openai_api_key", "anthropic_api_key", "api_key", "groq_api_key", "openrouter_api_key", "google_api_key")
 
@@ -53,10 +53,10 @@ class Seat:
 
     Attributes:
         model: The model.
-        member: What the engine knows.
-        own: The model, where it is one of ours.
-        catalog: What its facts are from.
-        listed: One of ours as it was listed.
+        member: What the engine knows about it.
+        own: The model, if it is a Chutes model.
+        catalog: The catalogue its facts come from.
+        listed: The Chutes model as passed by the caller.
     """
 
     model: BaseChatModel
@@ -66,7 +66,7 @@ class Seat:
     listed: ChatChutes | None = None
 
     def is_stale(self, policy: FallbackPolicy) -> bool:
-        """Whether the catalogue has changed since, or what the policy or the model wants of the requests."""
+        """Return whether the catalogue, or the policy's or model's request settings, have changed since."""
         if self.listed is None:
             return False
         if bool(self.listed.e2ee) is not bool(self.member.sealed):
@@ -74,7 +74,7 @@ class Seat:
         return self.listed._known_models() is not self.catalog or (self.own is self.listed) is bool(policy.confidential)
 
     def limits(self, step: TimeLimits, asked: TimeLimits | float | None = None) -> TimeLimits:
-        """The limits of an attempt: those of the fallback, the call and the model's own, whichever are shorter."""
+        """Return the time limits of an attempt: the shortest of the fallback's, the call's and the model's."""
         own = self.own.timeout if self.own is not None else None
         if own is None and asked is None:
             return step
@@ -86,7 +86,7 @@ class Seat:
 def made_members(
     listed: Sequence[Listed], shared: Mapping[str, Any], make: Callable[..., ChatChutes] = ChatChutes
 ) -> list[BaseChatModel]:
-    """Make models that do not retry by themselves of everything that may be listed."""
+    """Turn member entries of any kind into models with retries turned off."""
     if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
         raise ConfigurationError("A fallback takes a list of models; for a line of names there is from_models().")
     if not listed:
@@ -127,7 +127,7 @@ def made_members(
 
 
 def _sealed(model: BaseChatModel, wish: Any) -> BaseChatModel:
-    """A member of a fallback with ``e2ee=``: sealed, or refused."""
+    """Return a member with ``e2ee`` applied, or refuse it."""
     if isinstance(model, ChatChutes):
         return model if model.e2ee else model.model_copy(update={"e2ee": model._sealing(wish)})
     inner = getattr(model, "members", None)
@@ -164,23 +164,23 @@ def _of_table(table: Mapping[str, Any], shared: Mapping[str, Any], make: Callabl
 
 
 def _without_retries(model: BaseChatModel, restless: list[str]) -> BaseChatModel:
-    """A model whose own retries are off; the one that was listed stays as it is."""
+    """Return a copy of the model with its own retries turned off."""
     if isinstance(model, ChatChutes):
         return model.model_copy(update={"max_retries": 0}) if model.max_retries else model
     fields = type(model).model_fields
     if "members" in fields and "policy" in fields:
-        return model  # a fallback as a member has its own rules
+        return model  # a fallback as a member keeps its own policy
     name = next((each for each in _RETRIES if each in fields), None)
     if name is None:
         restless.append(type(model).__name__)
         return model
     if getattr(model, name) == 0:
         return model
-    # Made anew, because clients that were built with retries would be copied with them.
+    # Rebuilt, because a copy would keep clients that were built with retries.
     given = {each: getattr(model, each) for each in model.model_fields_set - _BUILT if each in fields} | {name: 0}
     try:
         made = type(model)(**{fields[each].alias or each: value for each, value in given.items()})
-    except Exception:  # a constructor of somebody else, which may raise anything
+    except Exception:  # third-party constructors may raise anything
         restless.append(type(model).__name__)
         return model
     return made
@@ -190,7 +190,7 @@ def _without_retries(model: BaseChatModel, restless: list[str]) -> BaseChatModel
 
 
 def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]:
-    """Say of each model what it is called, where it is served, and whose account it uses."""
+    """Describe each model to the engine: its name, host and account."""
     taken: list[Seat] = []
     pools: list[dict[str, Any]] = []
     for model in models:
@@ -198,7 +198,7 @@ def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]
         member = seat.member
         twins = [each for each in taken if each.member.target == member.target]
         if twins and all(each.member.account != member.account for each in twins):
-            # The same model with another key is another chance, and is not to wait for the first one's recovery.
+            # The same model with another key is a separate chance that need not wait for the first to recover.
             member = dataclasses.replace(member, host=f"{member.host}#{len(twins) + 1}")
             seat = dataclasses.replace(seat, member=member)
         taken.append(seat)
@@ -206,7 +206,7 @@ def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]
 
 
 def live_stats(seats: Sequence[Seat]) -> LiveStats | None:
-    """The statistics of the service behind our models; None where nothing is to be fetched."""
+    """Return the service's statistics for the Chutes models; None if there is nothing to fetch."""
     own = next((seat.own for seat in seats if seat.own is not None), None)
     if own is None:
         return None
@@ -232,9 +232,9 @@ def _own(model: ChatChutes, pools: list[dict[str, Any]], policy: FallbackPolicy)
 
 
 def _pool(model: ChatChutes, pools: list[dict[str, Any]]) -> str | None:
-    """Models that differ in nothing but their names could be asked in one request."""
+    """Return the pool of a model: models that differ only in name can share a request."""
     if model.e2ee:
-        return None  # sealed for one machine of one model
+        return None  # encrypted for one machine of one model
     told = {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
     if told not in pools:
         pools.append(told)
@@ -255,7 +255,7 @@ def _text(model: BaseChatModel, name: str) -> str:
 
 
 def _account(provider: str, where: str, key: object) -> str:
-    """Name an account without telling its key: keys are long and random, and a short digest says nothing of them."""
+    """Identify an account by a short digest, which does not reveal its long random key."""
     if isinstance(key, SecretStr):
         key = key.get_secret_value()
     told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""

@@ -1,4 +1,4 @@
-"""LangChain's messages as the messages of a request. Pure.
+"""Convert LangChain messages to request messages. Pure.
 
 >>> from langchain_core.messages import HumanMessage, SystemMessage
 >>> request_messages([SystemMessage("Be brief."), HumanMessage("Hello")])
@@ -30,14 +30,14 @@ Wire = dict[str, Any]
 
 
 def request_messages(messages: Sequence[BaseMessage], *, echo_reasoning: bool = False) -> list[Wire]:
-    """Translate a conversation.
+    """Convert a conversation.
 
     Args:
         messages: The conversation; it is not changed.
-        echo_reasoning: The model wants its earlier reasoning back.
+        echo_reasoning: Send the model's earlier reasoning back to it.
 
     Raises:
-        RequestRefusedError: A message could only be refused by the service, or would lose something.
+        RequestRefusedError: The service would refuse a message, or part of it would be lost.
     """
     messages = list(_unfolded(messages))
     answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
@@ -57,7 +57,7 @@ def request_messages(messages: Sequence[BaseMessage], *, echo_reasoning: bool = 
 
 
 def _unfolded(messages: Iterable[BaseMessage]) -> Iterable[BaseMessage]:
-    """Take the tool results out of user messages, where Anthropic's histories have them."""
+    """Move tool results out of user messages, where Anthropic histories put them."""
     for message in messages:
         content = message.content
         blocks = content if isinstance(content, list) else []
@@ -76,7 +76,7 @@ def _unfolded(messages: Iterable[BaseMessage]) -> Iterable[BaseMessage]:
 
 
 def _plain(message: BaseMessage) -> Wire:
-    """A message that is only content under a role."""
+    """Convert a message that has only a role and content."""
     if isinstance(message, HumanMessage):
         role = "user"
     elif isinstance(message, SystemMessage):
@@ -94,7 +94,7 @@ def _plain(message: BaseMessage) -> Wire:
 
 
 def _content(content: str | list[str | dict[Any, Any]]) -> str | list[Wire]:
-    """The content: text where it is one text, for some templates know nothing else."""
+    """Convert content, to a plain string if it is only text: some templates support nothing else."""
     if isinstance(content, str):
         return content
     parts = content_parts(content)
@@ -108,7 +108,7 @@ def _assistant(message: AIMessage, answered: set[str], *, echo_reasoning: bool) 
     media = [part for part in parts if part["type"] != "text"]
     text = joined_text(parts)
     calls = list(_calls(message, answered))
-    # No text beside a call is null and not "": some templates would print an empty answer.
+    # A tool call without text has null content, not "": some templates would render an empty answer.
     wire: Wire = {"role": "assistant", "content": parts if media else text or (None if calls else "")}
     if calls:
         wire["tool_calls"] = calls
@@ -125,11 +125,11 @@ def _kept_reasoning(message: AIMessage) -> str:
 
 
 def _calls(message: AIMessage, answered: set[str]) -> Iterable[Wire]:
-    """The tool calls of a turn, those only in its blocks included.
+    """Yield the tool calls of a turn, including those found only in its blocks.
 
-    An invalid call is left out: the gateway refuses broken arguments, and to mend them would put words into
-    the model's mouth. Where a tool message answers it (as one does that reports the error) it has to stay, and
-    its arguments are quoted.
+    Invalid calls are left out: the gateway refuses broken arguments, and repairing them would put words in the
+    model's mouth. If a tool message answers one (for example, to report the error), it must stay, with its
+    arguments quoted.
     """
     known = set()
     for call in message.tool_calls:
@@ -153,7 +153,7 @@ def _call(call_id: object, name: object, arguments: object) -> Wire:
 
 
 def _tool(message: ToolMessage, pictures: list[Wire]) -> Wire:
-    """A tool's result. Its images follow in a user message: most templates show text only under "tool"."""
+    """Convert a tool result; its images follow in a user message, as most templates show only text under "tool"."""
     parts = content_parts(message.content)
     media = [part for part in parts if part["type"] in ("image_url", "video_url")]
     texts = [part for part in parts if part not in media]

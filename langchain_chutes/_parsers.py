@@ -1,9 +1,8 @@
-"""How answers of a given form are read.
+"""Strict parsers for structured output.
 
-LangChain's own parsers complete JSON that was cut, which is right while a stream runs and wrong at its end: an
-answer that met its length limit would come out as a valid object with half of its fields; and they hold nothing but
-pydantic models to their form. Here a finished answer is read strictly, and what is wrong with it is always an
-``OutputParserException``.
+LangChain's own parsers complete truncated JSON, which is right during a stream but wrong at its end: an answer that
+hit its length limit would become a valid object with half its fields. They also validate only pydantic models. Here a
+finished answer is parsed strictly, and every fault is an ``OutputParserException``.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
 def read_json(text: str) -> Any:
-    r"""Read a whole answer as JSON, also behind a thought or inside a fence; nothing is completed.
+    r"""Parse a whole answer as JSON, also after reasoning or inside a code fence; nothing is completed.
 
     >>> read_json('<think>Hm.</think>Here it is: ```json\n{"a": 1}\n```'), read_json('["</think>"]')
     ({'a': 1}, ['</think>'])
@@ -55,27 +54,27 @@ def read_json(text: str) -> Any:
 
 
 class _Formed(BaseModel):
-    """A parser of answers whose form no pydantic model looks at."""
+    """Base of parsers that check answers against a schema other than a pydantic model."""
 
     form: Any = None
-    """The schema; None leaves answers as they are."""
+    """The schema; None accepts any answer."""
 
     @cached_property
     def _promise(self) -> Mapping[str, Any]:
         return promise(self.form)
 
     def _held(self, read: Any) -> Any:
-        """Return what was read, if it is as promised."""
+        """Return the parsed value if it matches the schema."""
         if self.form is not None and (wrong := broken(self._promise, read)) is not None:
             raise _misfit(wrong, read)
         return read
 
 
 class StrictJsonParser(_Formed, JsonOutputParser):
-    """JSON whose end is read strictly, and which grows while it is streamed."""
+    """JSON parser, lenient while streaming and strict at the end."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Read the answer."""
+        """Parse the answer."""
         if partial and not _ended(result):
             return super().parse_result(result, partial=True)
         _refuse_cut(result)
@@ -89,24 +88,24 @@ class StrictJsonParser(_Formed, JsonOutputParser):
 
 
 class StrictPydanticParser(PydanticOutputParser[TBaseModel], StrictJsonParser):
-    """The same, as an object of a pydantic model."""
+    """JSON parser that returns an instance of a pydantic model."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Read the answer."""
+        """Parse the answer."""
         return super().parse_result(result, partial=partial and not _ended(result))
 
 
 class _StrictCallParser(_Formed, JsonOutputToolsParser):
-    """A tool call that is read strictly at the end; that there is none is an error and not a None."""
+    """Tool call parser, strict at the end; a missing call is an error, not None."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Read the call."""
+        """Parse the tool call."""
         partial = partial and not _ended(result)
         try:
             read = super().parse_result(result, partial=partial)
         except OutputParserException:
             raise
-        except ValueError as problem:  # LangChain's parser lets those of a pydantic model pass
+        except ValueError as problem:  # LangChain's parser lets pydantic's errors through
             calls = getattr(_message(result), "tool_calls", None)
             raise _misfit(str(problem), calls[0]["args"] if calls else None) from problem
         if partial:
@@ -117,22 +116,22 @@ class _StrictCallParser(_Formed, JsonOutputToolsParser):
 
 
 class StrictPydanticToolsParser(_StrictCallParser, PydanticToolsParser):
-    """A tool call as an object."""
+    """Parser that returns a tool call as a pydantic instance."""
 
 
 class StrictKeyToolsParser(_StrictCallParser, JsonOutputKeyToolsParser):
-    """A tool call's arguments."""
+    """Parser that returns a tool call's arguments."""
 
 
 def json_parser(schema: Schema | None) -> JsonOutputParser:
-    """Make the parser for an answer in JSON."""
+    """Return the parser for a JSON answer."""
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         return StrictPydanticParser(pydantic_object=schema)
     return StrictJsonParser(form=schema)
 
 
 def tools_parser(schema: Schema) -> JsonOutputToolsParser:
-    """Make the parser for an answer in a tool call."""
+    """Return the parser for an answer in a tool call."""
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         return StrictPydanticToolsParser(tools=[schema], first_tool_only=True)
     name = convert_to_openai_tool(titled(schema))["function"]["name"]
@@ -164,7 +163,7 @@ def _not_called(result: list[Generation]) -> OutputParserException:
 
 
 def _ended(result: list[Generation]) -> bool:
-    """Tell whether the pieces of a stream that were added up are all of it."""
+    """Return whether the accumulated chunks are the complete stream."""
     return getattr(_message(result), "chunk_position", None) == "last"
 
 

@@ -1,4 +1,4 @@
-"""What members give: the chunks of a stream, or a whole answer in one part. Pure."""
+"""The parts that members yield: stream chunks, or a whole answer in one part. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Part = ChatGenerationChunk | ChatGeneration
 
 
 def shows(part: Part) -> bool:
-    """Tell whether a part has something of an answer."""
+    """Return whether a part contains any of the answer."""
     message = part.message
     return bool(
         message.content
@@ -27,12 +27,12 @@ def shows(part: Part) -> bool:
 
 
 def ends(part: Part) -> bool:
-    """Tell whether a part ends an answer: the last chunk, or the whole of it."""
+    """Return whether a part ends an answer: the last chunk, or a whole answer."""
     return getattr(part.message, "chunk_position", "last") == "last"
 
 
 def usage(part: Part) -> Usage | None:
-    """The tokens that a part reports.
+    """Return the token usage that a part reports.
 
     >>> from langchain_core.messages import AIMessageChunk
     >>> told = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14, "input_token_details": {"cache_read": 4}}
@@ -52,24 +52,24 @@ def usage(part: Part) -> Usage | None:
 
 
 def receipt(part: Part) -> Receipt:
-    """What the last part of an answer says of it."""
+    """Return the model and cost from the last part of an answer."""
     told = part.message.response_metadata
     model, cost = told.get("model_name"), told.get("cost")
     return Receipt(model if isinstance(model, str) else None, cost if isinstance(cost, float) else None)
 
 
 class Look(Protocol):
-    """Looks at an answer on its way."""
+    """Checks an answer as it passes through."""
 
     def see(self, part: Part) -> Part:
-        """Look at a part, and return what is given out of it."""
+        """Check a part and return what to pass on."""
 
     def end(self) -> Iterable[Part]:
-        """Return what is left to be given out, or raise what is wrong with the answer."""
+        """Return the remaining parts, or raise if the answer is faulty."""
 
 
 def over(parts: Iterator[Part], look: Look) -> Iterator[Part]:
-    """Give an answer out under somebody's eyes."""
+    """Pass an answer through a check."""
     with closed(parts):
         for part in parts:
             yield look.see(part)
@@ -77,7 +77,7 @@ def over(parts: Iterator[Part], look: Look) -> Iterator[Part]:
 
 
 async def aover(parts: AsyncIterator[Part], look: Look) -> AsyncIterator[Part]:
-    """The same for an async stream."""
+    """Async version of :func:`over`."""
     async with aclosed(parts):
         async for part in parts:
             yield look.see(part)
@@ -87,7 +87,7 @@ async def aover(parts: AsyncIterator[Part], look: Look) -> AsyncIterator[Part]:
 
 @contextmanager
 def closed(parts: object) -> Iterator[None]:
-    """Close an iterator in the end, where it can be closed: its connection is not to wait for the collector."""
+    """Close an iterator on exit if possible, so its connection does not wait for garbage collection."""
     try:
         yield
     finally:
@@ -98,7 +98,7 @@ def closed(parts: object) -> Iterator[None]:
 
 @asynccontextmanager
 async def aclosed(parts: object) -> AsyncIterator[None]:
-    """The same for an async iterator."""
+    """Async version of :func:`closed`."""
     try:
         yield
     finally:

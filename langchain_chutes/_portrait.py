@@ -1,4 +1,4 @@
-"""What a model that is made of several says of itself: what holds whoever answers. Pure."""
+"""The profile, identity and rules of a model with several members. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["identity", "joint_profile", "rules"]
 
 
 def joint_profile(members: Sequence[BaseChatModel]) -> ModelProfile | None:
-    """A window that fits all, and what each of them can do."""
+    """Return the smallest window and the capabilities shared by all members."""
     own = [member for member in members if isinstance(member, ChatChutes)]
     told: list[Mapping[str, Any]] = [getattr(each, "profile", None) or {} for each in members if each not in own]
     if own:
@@ -24,7 +24,7 @@ def joint_profile(members: Sequence[BaseChatModel]) -> ModelProfile | None:
         told.append(model_profile(infos) or {})
     names = set.intersection(*(set(each) for each in told)) if told else set()
     if len(own) < len(members):
-        names -= {"structured_output"}  # each provider has its own way, and only tools are common to all
+        names -= {"structured_output"}  # methods differ between providers; only tools are common to all
     joint = Resolved({name: _joint([each[name] for each in told]) for name in names if name != "name"})
     return cast("ModelProfile", joint) if joint else None
 
@@ -36,12 +36,12 @@ def _joint(values: Sequence[Any]) -> Any:
 
 
 def identity(member: BaseChatModel) -> dict[str, Any]:
-    """What tells a member from others, for traces and the keys of caches."""
+    """Return what identifies a member, for traces and cache keys."""
     return {**member._identifying_params, "_type": member._llm_type}
 
 
 def rules(policy: FallbackPolicy) -> dict[str, object] | str:
-    """A policy as plain data; one whose order is a function has none."""
+    """Return a policy as plain data, or a placeholder if its order is a function."""
     return "custom order" if callable(policy.order) else _rules(policy)
 
 

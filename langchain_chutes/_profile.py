@@ -1,4 +1,4 @@
-"""What LangChain wants to know of a model, from the catalogue. Unknown is left out, never guessed.
+"""LangChain model profiles from the catalogue. Unknown values are left out, never guessed.
 
 >>> from chutes_core import Catalog
 >>> profile = model_profile(model_infos(Catalog.bundled(), "Qwen/Qwen3-32B-TEE"))
@@ -24,16 +24,16 @@ __all__ = ["Resolved", "default_method", "echoes_reasoning", "model_infos", "mod
 
 
 class Resolved(dict[str, Any]):
-    """A profile that was found here and not given: of another model another one is found."""
+    """A profile resolved here, not set by the caller; it is resolved again when the model changes."""
 
 
 def echoes_reasoning(infos: Sequence[ModelInfo]) -> bool:
-    """Tell whether a model that may answer wants the reasoning of its earlier turns back."""
+    """Return whether any model that may answer wants the reasoning of its earlier turns."""
     return any(info.traits.echo_reasoning is True for info in infos)
 
 
 def model_profile(infos: Sequence[ModelInfo]) -> ModelProfile | None:
-    """Describe a model, or what every member of a routing list can do; None where nothing is known."""
+    """Return the profile of a model, or what all models in a routing list share; None if nothing is known."""
     told: dict[str, Any] = {
         "max_input_tokens": _least(infos, lambda info: info.context_length),
         "max_output_tokens": _least(infos, lambda info: info.max_output),
@@ -55,15 +55,15 @@ def model_profile(infos: Sequence[ModelInfo]) -> ModelProfile | None:
         return None
     if len(infos) == 1:
         known["name"] = infos[0].id
-    # The gateway takes no files, whichever model answers.
+    # The gateway accepts no files for any model.
     made = Resolved(**known, text_outputs=True, pdf_inputs=False, pdf_tool_message=False)
     return cast("ModelProfile", made)
 
 
 def default_method(infos: Sequence[ModelInfo]) -> str:
-    """Choose how to ask for an answer of a given form: the surest way that every model that may answer has.
+    """Return the most reliable structured-output method that every model that may answer supports.
 
-    The engines behind all models can hold an answer to a schema, so it is tried where nothing is known.
+    All inference engines can enforce a schema, so that is tried if nothing is known.
     """
     for feature, method in (
         ("structured_outputs", "json_schema"),

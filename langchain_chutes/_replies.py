@@ -1,8 +1,8 @@
-"""Replies and the steps of a stream as LangChain's results and chunks. Pure.
+"""Convert replies and stream deltas to LangChain results and chunks. Pure.
 
-Messages and the chunks of text are made without validation, which would cost more than everything else together:
-what goes into them is known to be right, and a test compares them with validated ones. Usage, metadata and
-``chunk_position="last"`` come on the very last chunk, and only of a whole answer.
+Messages and text chunks skip validation, which would cost more than everything else together; their contents are
+known to be valid, and a test compares them with validated ones. Usage, metadata and ``chunk_position="last"`` come
+only on the last chunk of a complete answer.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["PROVIDER", "ChunkMaker", "chat_result", "response_metadata", "usage_
 PROVIDER = "chutes"
 M = TypeVar("M", bound=BaseModel)
 
-# A fingerprint of the prompt, in a place whose content travels to tracing services.
+# A fingerprint of the prompt, which must not be sent to tracing services.
 _PRIVATE = frozenset({"prompt_sha256"})
 _META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model")
 
 
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
-    """Translate the token counts; what the service did not say is left out.
+    """Convert token counts; what the service did not report is left out.
 
     >>> from chutes_core import Usage
     >>> usage_metadata(Usage(9, 5, 14, cached_tokens=4))
@@ -52,7 +52,7 @@ def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
 
 
 def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[str, Any]:
-    """Everything a reply says beside the answer: who answered, why it ended, quota, cost, unknown fields."""
+    """Return a reply's metadata: model, finish reason, quota, cost, unknown fields."""
     told: dict[str, Any] = {
         **reply.extra,
         **choice.extra,
@@ -69,7 +69,7 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
 
 
 def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
-    """Translate a whole reply; usage and cost are those of all its choices, and stand with the first."""
+    """Convert a whole reply; usage and cost cover all choices and are attached to the first."""
     told = (usage_metadata(reply.usage), cost)
     return ChatResult(
         generations=[
@@ -98,10 +98,10 @@ def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost:
 
 
 class ChunkMaker:
-    """Turns the steps of one stream into chunks.
+    """Converts the deltas of one stream to chunks.
 
     Args:
-        blocks: Make standard content blocks (``output_version="v1"``), numbered so that they merge rightly.
+        blocks: Make standard content blocks (``output_version="v1"``), numbered so that they merge correctly.
     """
 
     def __init__(self, *, blocks: bool = False) -> None:
@@ -109,11 +109,11 @@ class ChunkMaker:
         self._kind = ""
         self._number = -1
         self._tools = ToolPieces()
-        # It goes with the first chunk, where the event protocol looks for it.
+        # Sent with the first chunk, where the event protocol looks for it.
         self._metadata: dict[str, Any] = {"model_provider": PROVIDER}
 
     def step(self, delta: Delta) -> list[ChatGenerationChunk]:
-        """Make the chunks of one step: one, or none for a step that only ends the answer."""
+        """Return the chunks for a delta: one, or none for a delta that only ends the answer."""
         if delta.tool_calls:
             said = [self._said(delta)] if delta.content or delta.reasoning else []
             return [*said, *(self._called(piece) for piece in self._tools.step(delta.tool_calls))]
@@ -122,7 +122,7 @@ class ChunkMaker:
         return []
 
     def end(self, reply: Reply, cost: float | None = None) -> Iterator[ChatGenerationChunk]:
-        """Make the closing chunks of an answer that is whole."""
+        """Yield the closing chunks of a complete answer."""
         choice = reply.choices[0]
         for piece in self._tools.end(choice):
             yield self._called(piece)
@@ -154,7 +154,7 @@ class ChunkMaker:
         return {"type": kind, kind: text, "index": f"lc_{self._position(kind)}"}
 
     def _position(self, kind: str) -> int:
-        """Number the blocks: another kind begins another block."""
+        """Return the block number; a different kind starts a new block."""
         if kind != self._kind:
             self._kind, self._number = kind, self._number + 1
         return self._number
@@ -178,7 +178,7 @@ class ChunkMaker:
 
 
 class _Template:
-    """The defaults of a model's fields: those that may be shared, and the makers of those that may not."""
+    """A model's field defaults: values that can be shared, and factories for the rest."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         fields = model.model_fields.items()
@@ -192,7 +192,7 @@ _set = object.__setattr__
 
 
 def _fast(model: type[M], given: dict[str, Any]) -> M:
-    """Make an object of values that need no validation, with the defaults for the others."""
+    """Create a model instance without validation, filling in defaults."""
     template = _TEMPLATES[model]  # type: ignore[index]
     values = template.plain.copy()
     for name, make in template.makers:

@@ -1,4 +1,4 @@
-"""An answer that begins anew: the marker between the two, and how to read a stream that has one. Pure.
+"""Answers that restart mid-stream: the marker, and how to read a stream that contains one. Pure.
 
 >>> from langchain_core.messages import AIMessageChunk
 >>> chunks = [AIMessageChunk("The answer is f"), restart_message("acme/two"), AIMessageChunk("Forty-two.")]
@@ -20,7 +20,7 @@ RESTART = "chutes_restart"
 
 
 class _Restart(AIMessageChunk):
-    """The marker. Added to what came before, it leaves nothing of it: sums over a stream come out right."""
+    """The restart marker. Adding it to earlier chunks discards them, so a stream adds up correctly."""
 
     def __radd__(self, other: Any) -> AIMessageChunk:
         return _emptied(self)
@@ -31,7 +31,7 @@ def _emptied(marker: AIMessageChunk) -> AIMessageChunk:
 
 
 class _Restartable(ChatGenerationChunk):
-    """The first chunk of an answer that may begin anew, for LangChain adds the others to it, all at once."""
+    """The first chunk of an answer that may restart: LangChain adds all other chunks to it at once."""
 
     def __add__(self, other: ChatGenerationChunk | list[ChatGenerationChunk]) -> ChatGenerationChunk:
         others = other if isinstance(other, list) else [other]
@@ -45,27 +45,27 @@ class _Restartable(ChatGenerationChunk):
 
 
 def restart_message(model: str, *, blocks: bool = False) -> AIMessageChunk:
-    """Make the message that tells a reader to forget what came before."""
+    """Return the message that tells a reader to discard what came before."""
     return _Restart(content=[] if blocks else "", additional_kwargs={RESTART: model})
 
 
 def restart_chunk(model: str, *, blocks: bool = False) -> ChatGenerationChunk:
-    """The same as a chunk."""
+    """Return the restart marker as a chunk."""
     return ChatGenerationChunk(message=restart_message(model, blocks=blocks))
 
 
 def restartable(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
-    """Make the first chunk of a stream one whose sum with the others is right."""
+    """Return the first chunk of a stream in a form that adds up correctly after a restart."""
     return _Restartable(message=chunk.message, generation_info=chunk.generation_info)
 
 
 def is_restart(message: BaseMessage) -> bool:
-    """Tell whether a chunk says that the answer begins anew."""
+    """Return whether a chunk is a restart marker."""
     return RESTART in message.additional_kwargs
 
 
 def collect(chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
-    """Add a stream up to one message: what came before the last restart is left out.
+    """Combine a stream into one message, leaving out everything before the last restart.
 
     Raises:
         ValueError: The stream is empty.
@@ -77,7 +77,7 @@ def collect(chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
 
 
 async def acollect(chunks: AsyncIterable[AIMessageChunk]) -> AIMessageChunk:
-    """The same for an async stream."""
+    """Async version of :func:`collect`."""
     kept: list[AIMessageChunk] = []
     async for chunk in chunks:
         _keep(kept, chunk)
@@ -85,7 +85,7 @@ async def acollect(chunks: AsyncIterable[AIMessageChunk]) -> AIMessageChunk:
 
 
 def render(chunks: Iterable[AIMessageChunk]) -> Iterator[str]:
-    """Give the text to show after each chunk, from its beginning: show it in place of what stood there.
+    """Yield the full text to show after each chunk, replacing what was shown before.
 
     >>> list(render([AIMessageChunk("Fo"), restart_message("acme/two"), AIMessageChunk("Forty"), AIMessageChunk(".")]))
     ['Fo', '', 'Forty', 'Forty.']

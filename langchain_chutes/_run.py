@@ -1,4 +1,4 @@
-"""One call of a fallback: what it is about, whom it asks, and how its answer comes out."""
+"""One call of a fallback: its request, its attempts, and its result."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _SYSTEM = SystemClock()
 
 
 class Run:
-    """One call.
+    """One call of a fallback.
 
     Args:
-        owner: The fallback that is called.
+        owner: The fallback.
         messages: The conversation.
-        stop: Where the answer ends.
-        run_manager: That of LangChain, where it hands one over.
-        options: Further arguments of the call.
-        whole: Nothing is given out before the answer is whole.
+        stop: Stop sequences.
+        run_manager: LangChain's run manager, if it passed one.
+        options: Other arguments of the call.
+        whole: Emit nothing before the answer is complete.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class Run:
         whole: bool,
     ) -> None:
         if "model" in options or "model_name" in options:
-            raise RequestRefusedError("A fallback has several models: name them when it is made, not in a call.")
+            raise RequestRefusedError("A fallback has several models: set them when you create it, not in a call.")
         self._seats = owner._sit()
         answers = options.get("n") or max((seat.own.n or 1 for seat in self._seats if seat.own is not None), default=1)
         if answers > 1:
-            raise RequestRefusedError("A fallback gives one answer: for n > 1 call one of its members by itself.")
+            raise RequestRefusedError("A fallback returns one answer: for n > 1, call one of its members directly.")
         options.pop("stream", None)
         form = options.pop("chutes_form", None)
         policy = owner.policy
         if not whole and run_manager is not None and policy.after_commit == "restart":
-            # LangChain's event protocol, which alone comes this way, has no word for what is to be forgotten.
+            # Only LangChain's event protocol comes this way, and it cannot express a restart.
             policy = replace(policy, after_commit="raise")
         self._clock = owner.clock or _SYSTEM
         self._call = Call(
@@ -80,19 +80,19 @@ class Run:
         self._told = 0
 
     def result(self) -> ChatResult:
-        """The whole answer, blocking."""
+        """Return the whole answer."""
         return _result(list(self._parts()))
 
     async def aresult(self) -> ChatResult:
-        """The whole answer, on the event loop."""
+        """Async version of :meth:`result`."""
         return _result([part async for part in self._aparts()])
 
     def stream(self) -> Iterator[ChatGenerationChunk]:
-        """The answer as it comes, blocking."""
+        """Stream the answer."""
         return self._parts()  # type: ignore[return-value]
 
     def astream(self) -> AsyncIterator[ChatGenerationChunk]:
-        """The answer as it comes, on the event loop."""
+        """Async version of :meth:`stream`."""
         return self._aparts()  # type: ignore[return-value]
 
     def _parts(self) -> Iterator[Part]:
@@ -136,12 +136,12 @@ class Run:
             await parts.aclose()  # type: ignore[attr-defined]
 
     def _seat(self, step: Try) -> Seat:
-        """Whoever is asked; members that are asked together differ in nothing but their names."""
+        """Return the member to call; members that share a request differ only in name."""
         member = step.together[0] if step.together else step.member
         return next(seat for seat in self._seats if seat.member is member)
 
     def _news(self) -> list[Attempt]:
-        """The attempts that nobody was told of yet."""
+        """Return the attempts not yet reported."""
         new = self._call.attempts[self._told :]
         self._told += len(new)
         return new
@@ -156,7 +156,7 @@ class Run:
 
 
 def _result(parts: list[Part]) -> ChatResult:
-    """Our models give a whole answer in one part, and those of others in chunks that have to be added up."""
+    """Combine the parts: Chutes models yield one, other providers' models yield chunks."""
     if isinstance(parts[0], ChatGenerationChunk):
         return generate_from_stream(iter(parts))  # type: ignore[arg-type]
     (whole,) = parts

@@ -1,7 +1,7 @@
-"""The runs of a fallback's attempts: one parent, and a child for each member that is asked.
+"""Tracing runs for a fallback's attempts: one parent, with a child for each member called.
 
-LangChain hands a run's manager to ``_generate`` and not to ``_stream``. So a stream is given its callbacks in a
-manager made beforehand, with one handler more that learns the run's id when the run begins.
+LangChain passes a run manager to ``_generate`` but not to ``_stream``. So a stream gets its callbacks in a manager
+made beforehand, with an extra handler that records the run id when the run begins.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _CURRENT: ContextVar[Runs | None] = ContextVar("chutes_runs", default=None)
 
 
 class Runs:
-    """Where the attempts of one call are told: to everybody as an event, to tracers as runs of their own.
+    """Reports the attempts of one call: to all handlers as an event, to tracers as child runs.
 
     Args:
-        manager: The manager that the children of the call's run inherit from.
+        manager: The manager that child runs inherit from.
     """
 
     def __init__(self, manager: CallbackManager | AsyncCallbackManager) -> None:
@@ -58,7 +58,7 @@ class Runs:
             self.config = {"callbacks": children}
 
     def over(self, parts: Iterator[P], model: BaseChatModel, messages: Messages, **options: Any) -> Iterator[P]:
-        """Give an attempt of one of our models out, and tell its run to those who watch."""
+        """Pass on a Chutes model's attempt and report its run to observers."""
         manager, given = self._opening(model, options)
         (run,) = manager.on_chat_model_start({}, [list(messages)], **given)
         seen: list[P] = []
@@ -78,7 +78,7 @@ class Runs:
     async def aover(
         self, parts: AsyncIterator[P], model: BaseChatModel, messages: Messages, **options: Any
     ) -> AsyncIterator[P]:
-        """The same on the event loop."""
+        """Async version of :meth:`over`."""
         manager, given = self._opening(model, options)
         (run,) = await manager.on_chat_model_start({}, [list(messages)], **given)
         seen: list[P] = []
@@ -104,10 +104,10 @@ class Runs:
         return manager, {"invocation_params": params, "options": options, "name": model.get_name(), "batch_size": 1}
 
     def unseen(self, messages: Iterator[T]) -> Iterator[T]:
-        """Keep what already watches the call's run from watching an attempt's a second time.
+        """Keep handlers that observe the call's run from observing an attempt's run again.
 
-        A model that is asked as anybody asks it looks in its context for handlers, such as LangChain's counter of
-        tokens, and does so before its first message.
+        A model called through its public interface looks up handlers in its context, such as LangChain's token
+        counter, before its first message.
         """
         with closed(messages):
             with self._hidden():
@@ -117,7 +117,7 @@ class Runs:
                 yield from messages
 
     async def aunseen(self, messages: AsyncIterator[T]) -> AsyncIterator[T]:
-        """The same on the event loop."""
+        """Async version of :meth:`unseen`."""
         async with aclosed(messages):
             with self._hidden():
                 first = await anext(messages, None)
@@ -140,19 +140,19 @@ class Runs:
 
     @classmethod
     def under(cls, manager: Any) -> Runs | None:
-        """The runs under the run of a manager that LangChain handed over; None when nobody watches."""
+        """Return the reporter below a LangChain run manager's run; None without observers."""
         if manager is None or not manager.handlers:
             return None
         waits = isinstance(manager, AsyncCallbackManagerForLLMRun)
         return cls(_below(manager, manager.run_id, AsyncCallbackManager if waits else CallbackManager))
 
     def tell(self, attempt: Mapping[str, Any]) -> None:
-        """Tell of an attempt that has ended."""
+        """Report an attempt that has ended."""
         if isinstance(self._manager, CallbackManager) and self._manager.parent_run_id is not None:
             self._manager.on_custom_event(EVENT, dict(attempt), run_id=self._manager.parent_run_id)
 
     async def atell(self, attempt: Mapping[str, Any]) -> None:
-        """Tell of an attempt that has ended."""
+        """Report an attempt that has ended."""
         if isinstance(self._manager, AsyncCallbackManager) and self._manager.parent_run_id is not None:
             await self._manager.on_custom_event(EVENT, dict(attempt), run_id=self._manager.parent_run_id)
         else:
@@ -160,19 +160,19 @@ class Runs:
 
 
 def current_runs(manager: Any = None) -> Runs | None:
-    """The runs of the call that begins: of its manager, or of what was learned when its run began."""
+    """Return the reporter for the starting call, from its manager or from what was recorded when its run began."""
     learned = _CURRENT.get()
     _CURRENT.set(None)
     return Runs.under(manager) if manager is not None else learned
 
 
 def announce(manager: Any) -> None:
-    """Keep a run's manager for the stream that is about to begin under it."""
+    """Store a run's manager for the stream that is about to begin under it."""
     _CURRENT.set(Runs.under(manager))
 
 
 def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
-    """Make the config of a stream whose run is known to :func:`current_runs` once it has begun."""
+    """Return a config that makes a stream's run known to :func:`current_runs` once it begins."""
     _CURRENT.set(None)
     config = ensure_config(config)
     manager = kind.configure(
@@ -185,9 +185,9 @@ def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
 
 
 def _below(manager: Any, run_id: UUID | None, kind: type[Any]) -> Any:
-    """Make the manager for the children of a run, with what they inherit."""
+    """Return the manager for a run's children, with inherited handlers."""
     made = kind(handlers=[], parent_run_id=run_id)
-    # A tracer that nobody inherits, such as one that collects runs, is to see the attempts of this one all the same.
+    # A tracer that is not inheritable, such as a run collector, should still see the attempts.
     tracers = [each for each in manager.handlers if isinstance(each, BaseTracer)]
     made.set_handlers(
         [*manager.inheritable_handlers, *(each for each in tracers if each not in manager.inheritable_handlers)]
@@ -203,7 +203,7 @@ def _result(parts: list[P]) -> LLMResult:
 
 
 class _Listener(BaseCallbackHandler):
-    """Learns the id of a run when it begins, in the context in which its stream begins right after."""
+    """Records the id of a run when it begins, in the context in which its stream starts right after."""
 
     run_inline = True
 
@@ -215,10 +215,10 @@ class _Listener(BaseCallbackHandler):
 
 
 def _watcher(handler: BaseCallbackHandler, *, waits: bool) -> Any:
-    """What a handler gets to see of the attempts.
+    """Return what a handler gets to see of the attempts.
 
-    Whoever shows tokens or adds up usage has them from the parent's run already, and would have them twice; and
-    tokens of an attempt that is about to fail are not for the public. Our own handlers know what an attempt is.
+    A handler that shows tokens or adds up usage already gets them from the parent run and would count them twice, and
+    the tokens of an attempt that may fail must not be shown. Our own handlers know about attempts.
     """
     if hasattr(handler, "tap_output_iter") or isinstance(handler, UsageMetadataCallbackHandler):
         return None
@@ -229,11 +229,11 @@ def _watcher(handler: BaseCallbackHandler, *, waits: bool) -> Any:
 
 
 class _WithoutTokens:
-    """A handler that learns how runs begin and end, and not what they say in between.
+    """Wraps a handler so that it sees runs begin and end, but no tokens in between.
 
     Args:
         handler: The handler.
-        counts: It is told of usage too.
+        counts: Whether it also gets the usage.
     """
 
     def __init__(self, handler: Any, counts: bool) -> None:
@@ -241,32 +241,32 @@ class _WithoutTokens:
         self._counts = counts
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_handler":  # a copy that is not filled yet
+        if name == "_handler":  # a copy that is not initialized yet
             raise AttributeError(name)
         return getattr(self._handler, name)
 
     def on_llm_new_token(self, *given: Any, **options: Any) -> Any:
-        """Not for this handler."""
+        """Ignore the event."""
 
     def on_stream_event(self, *given: Any, **options: Any) -> Any:
-        """Not for this handler."""
+        """Ignore the event."""
 
     def on_llm_end(self, response: LLMResult, **options: Any) -> Any:
-        """The end, without the usage: that of the answer is told with the call's own run."""
+        """Forward the end without usage, which is reported with the call's own run."""
         return self._handler.on_llm_end(response if self._counts else _without_usage(response), **options)
 
 
 class _AsyncWithoutTokens(_WithoutTokens):
-    """The same for callbacks that are awaited."""
+    """Async version, for awaited callbacks."""
 
     async def on_llm_new_token(self, *given: Any, **options: Any) -> Any:
-        """Not for this handler."""
+        """Ignore the event."""
 
     async def on_stream_event(self, *given: Any, **options: Any) -> Any:
-        """Not for this handler."""
+        """Ignore the event."""
 
     async def on_llm_end(self, response: LLMResult, **options: Any) -> Any:
-        """The end, without the usage."""
+        """Forward the end without usage."""
         ended = super().on_llm_end
         if iscoroutinefunction(self._handler.on_llm_end):
             await ended(response, **options)

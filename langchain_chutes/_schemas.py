@@ -1,4 +1,4 @@
-"""The form of an answer as a JSON schema: what is sent of it, and what an answer is held to. Pure.
+"""JSON schemas for structured output: what to send, and what to check answers against. Pure.
 
 >>> promised = promise({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
 >>> broken(promised, {"name": "Ada"}), broken(promised, {"age": "36"}), broken(promised, {"age": 36})
@@ -33,7 +33,7 @@ _TYPES: Mapping[str, Callable[[object], bool]] = {
 
 
 def response_format(schema: Schema, *, strict: bool | None = None) -> dict[str, Any]:
-    """Describe the form of an answer to the service.
+    """Return the ``response_format`` for a schema.
 
     >>> response_format({"title": "Person", "type": "object", "properties": {"name": {"type": "string"}}})
     {'type': 'json_schema', 'json_schema': {'name': 'Person', 'schema': {'title': 'Person', 'type': 'object', \
@@ -58,7 +58,7 @@ def _is_json_schema(schema: Schema) -> bool:
 
 
 def titled(schema: Schema) -> Schema:
-    """Give a JSON schema the title that LangChain makes the name of a tool of.
+    """Add the title that LangChain uses as a tool name to a JSON schema.
 
     >>> titled({"type": "object", "properties": {}})
     {'title': 'answer', 'type': 'object', 'properties': {}}
@@ -70,9 +70,9 @@ def titled(schema: Schema) -> Schema:
 
 
 def promise(schema: Schema) -> Mapping[str, Any]:
-    """What an answer of this form is held to.
+    """Return the schema that answers are checked against.
 
-    Of a TypedDict LangChain describes every key as required and none as one that may be None; it knows better.
+    LangChain describes every TypedDict key as required and none as nullable, so the class itself is consulted.
     """
     described = response_format(schema)["json_schema"].get("schema")
     if not isinstance(described, Mapping):
@@ -89,13 +89,13 @@ def promise(schema: Schema) -> Mapping[str, Any]:
 def _nullable(schema: type) -> set[str]:
     try:
         hints = get_type_hints(schema)
-    except NameError:  # it names what only the function knows in which it is
+    except NameError:  # it refers to names local to a function
         return set(schema.__annotations__)
     return {name for name, hint in hints.items() if NoneType in get_args(hint)}
 
 
 def broken(promised: Mapping[str, Any], answer: object) -> str | None:
-    """Say what of an answer is not as promised, on its first level; None where nothing is."""
+    """Return how an answer violates the schema at its top level; None if it does not."""
     properties = promised.get("properties") or {}
     kind = promised.get("type") or ("object" if properties else None)
     if not _fits(kind, answer):
@@ -118,7 +118,7 @@ def broken(promised: Mapping[str, Any], answer: object) -> str | None:
 
 
 def _fits(kind: object, value: object) -> bool:
-    """Whether a value is of a type, or of one of several; a type that is not known is not looked at."""
+    """Return whether a value is of one of the given types; unknown types always match."""
     tests = [_TYPES.get(str(each)) for each in (kind if isinstance(kind, list) else [kind])]
     return any(test is None or test(value) for test in tests)
 

@@ -1,4 +1,4 @@
-"""The arguments that the chat model and the embeddings share, and how they become clients of the core."""
+"""The connection arguments shared by the chat model and the embeddings, and the core clients made from them."""
 
 from __future__ import annotations
 
@@ -30,46 +30,47 @@ _KEY_VARIABLE = "CHUTES_API_KEY"
 
 
 class ChutesSettings(BaseModel):
-    """Where the service is, who asks, and how patiently: the part of the arguments that concerns the connection."""
+    """The connection arguments: hosts, key, timeouts and retries."""
 
     model_config = ConfigDict(
         extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
     )
 
     api_key: SecretStr | Callable[[], Any] | None = Field(default=None, repr=True)
-    """A key or token, or a function that returns one. Without it `CHUTES_OAUTH_TOKEN` and `CHUTES_API_KEY` are read."""
+    """A key or token, or a function that returns one. Without it: `CHUTES_OAUTH_TOKEN`, then `CHUTES_API_KEY`, then
+    the login stored by `chutes-connect login`."""
 
     base_url: str | None = None
-    """The inference gateway; by default `CHUTES_BASE_URL`, else the service's own."""
+    """URL of the inference gateway; by default `CHUTES_BASE_URL`, else the public one."""
 
     management_url: str | None = None
-    """The host of the catalogue and of the encrypted path; by default `CHUTES_MANAGEMENT_URL`, else the service's
-    own."""
+    """URL for the catalogue, the login and end-to-end encryption; by default `CHUTES_MANAGEMENT_URL`, else the
+    public one."""
 
     timeout: TimeLimits | float | None = None
-    """Seconds for a whole call, or a `TimeLimits` with limits for the connection, the first token and the gaps."""
+    """Timeout for the whole call in seconds, or `TimeLimits` for the connection, first token and gaps."""
 
     max_retries: int = 2
-    """How often a failed call is tried again where that may help; nothing else retries."""
+    """Maximum number of retries, where a retry may help; nothing else retries."""
 
     default_headers: Mapping[str, str] | None = None
     """Sent with every request."""
 
     e2ee: Any = False
-    """Seal every request for the machine that answers it, so that nobody on the way can read it: True, or an `E2EE`
-    that says how far the machine's proof is checked. What cannot work sealed is refused; see docs/privacy.md."""
+    """Encrypt every request end to end to the machine that answers it: True, or an `E2EE` that sets how strictly
+    its attestation is checked. Options that do not work encrypted are refused; see docs/privacy.md."""
 
     http_client: Any = Field(default=None, exclude=True, repr=False)
-    """Your own `httpx.Client` (or `httpx2.Client`) for blocking calls."""
+    """Your own `httpx.Client` (or `httpx2.Client`) for sync calls."""
 
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """Your own `httpx.AsyncClient` (or `httpx2.AsyncClient`) for async calls."""
 
     catalog: Catalog | None = Field(default=None, exclude=True, repr=False)
-    """What is known of the models; by default the newest at hand."""
+    """Model catalogue; by default the newest available."""
 
     ledger: Ledger = Field(default_factory=Ledger, exclude=True, repr=False)
-    """Where tokens and cost are added up; share one between models to have one sum."""
+    """Records tokens and cost; pass the same one to several models to get one total."""
 
     clock: Any = Field(default=None, exclude=True, repr=False)
     """For tests: a clock such as `chutes_core.testing.VirtualClock`."""
@@ -79,13 +80,13 @@ class ChutesSettings(BaseModel):
     _async_client: Any = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Let every class in the line do its part."""
+        """Call every base class's hook."""
         super().model_post_init(context)
 
     @model_validator(mode="before")
     @classmethod
     def _known_arguments(cls, given: Any) -> Any:
-        """Take the names that other integrations use; refuse what is no argument at all, with the nearest one."""
+        """Accept the names other integrations use; refuse unknown arguments and suggest the closest."""
         if not isinstance(given, dict):
             return given
         return rename_and_check(given, cls.model_fields, cls._other_names(), cls.__name__)
@@ -109,12 +110,12 @@ class ChutesSettings(BaseModel):
             raise ConfigurationError(f"max_retries must be 0 or a positive whole number, not {self.max_retries}.")
         self._key_is_given = self.api_key is not None
         if self.api_key is None and not os.environ.get("CHUTES_OAUTH_TOKEN") and os.environ.get(_KEY_VARIABLE):
-            # To show whose key is used; the client reads the environment itself, at every call.
+            # Only for display: the client reads the environment itself at every call.
             self.__dict__["api_key"] = SecretStr(os.environ[_KEY_VARIABLE])  # it was not given
         return self
 
     def _sealing(self, wish: object) -> Any:
-        """Look at a wish for encryption, and at what it would have to go with."""
+        """Validate ``e2ee`` and the options it must work with."""
         from chutes_core.e2ee.checks import checked
 
         model = str(getattr(self, "model", ""))
@@ -122,12 +123,12 @@ class ChutesSettings(BaseModel):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Which arguments are secrets, and under which names their values are found elsewhere."""
+        """Map secret arguments to the environment variables that hold them."""
         return {"api_key": _KEY_VARIABLE}
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """Arguments in a form that can be written down."""
+        """Return arguments in serializable form."""
         told: dict[str, Any] = {}
         if isinstance(self.timeout, TimeLimits):
             told["timeout"] = dataclasses.asdict(self.timeout)
@@ -137,7 +138,7 @@ class ChutesSettings(BaseModel):
 
     @property
     def client(self) -> ChutesClient:
-        """The blocking client of the core that makes the calls."""
+        """The core's sync client."""
         if self._client is None:
             from chutes_core.client import ChutesClient
 
@@ -147,7 +148,7 @@ class ChutesSettings(BaseModel):
 
     @property
     def async_client(self) -> AsyncChutesClient:
-        """The client of the core for async calls; it serves any number of event loops."""
+        """The core's async client; it works with any number of event loops."""
         if self._async_client is None:
             from chutes_core.client import AsyncChutesClient
 
@@ -170,18 +171,18 @@ class ChutesSettings(BaseModel):
         }
 
     def _known_models(self) -> Catalog:
-        """The newest catalogue: a client that fetched the list of models has a newer one than it was given."""
+        """Return the newest catalogue: a client that fetched the model list has a newer one than it was given."""
         known: Catalog | None = self.catalog
         if known is None:
             known = self.__dict__["catalog"] = Catalog.load()
-        private = self.__pydantic_private__ or {}  # pydantic's own way to these takes a microsecond each
+        private = self.__pydantic_private__ or {}  # pydantic's own attribute access costs a microsecond each
         for made in (private.get("_client"), private.get("_async_client")):
             if made is not None and made.catalog.fetched_at > known.fetched_at:
                 known = made.catalog
         return known
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an argument; clients that were made with another value of it do not outlive that."""
+        """Set an argument and drop clients made with its old value."""
         if name == "api_key" and isinstance(value, str):
             value = SecretStr(value)
         super().__setattr__(name, value)
@@ -189,7 +190,7 @@ class ChutesSettings(BaseModel):
             self._changed({name})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy; a copy with other arguments gets clients of its own."""
+        """Copy the model; a copy with changed arguments gets its own clients."""
         if update and isinstance(key := update.get("api_key"), str):
             update = {**update, "api_key": SecretStr(key)}
         copied = super().model_copy(update=update, deep=deep)
@@ -199,17 +200,17 @@ class ChutesSettings(BaseModel):
         return copied
 
     def _changed(self, names: Collection[str]) -> None:
-        """Let go of what was made of other arguments."""
-        self.__dict__.pop("_serialized", None)  # LangChain's, which is a part of the keys of its caches
+        """Drop what was made from the old arguments."""
+        self.__dict__.pop("_serialized", None)  # cached by LangChain as part of its cache keys
         if "api_key" in names:
             self._key_is_given = self.api_key is not None
         if not {"http_client", "http_async_client", *self._client_options()}.isdisjoint(names):
             self._client = self._async_client = None
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Leave behind what does not travel: connections, and a literal key, which stays out of pickles."""
+        """Leave out connections, and a literal key, which must not get into pickles."""
         if self.http_client is not None or self.http_async_client is not None:
-            raise TypeError("A model with its own http_client cannot be pickled: connections do not travel.")
+            raise TypeError("A model with its own http_client cannot be pickled: connections cannot be serialized.")
         state = super().__getstate__()
         values = dict(state["__dict__"])
         if isinstance(values.get("api_key"), SecretStr):
@@ -220,7 +221,7 @@ class ChutesSettings(BaseModel):
 
 
 def plain_e2ee(wish: Any) -> Any:
-    """Give a wish for encryption as plain data.
+    """Return an ``e2ee`` setting as plain data.
 
     >>> plain_e2ee(True)
     True
@@ -235,7 +236,7 @@ def plain_e2ee(wish: Any) -> Any:
 def rename_and_check(
     given: dict[str, Any], fields: Iterable[str], other_names: Mapping[str, str], owner: str
 ) -> dict[str, Any]:
-    """Give arguments their own names and refuse unknown ones.
+    """Replace aliases by argument names and refuse unknown ones.
 
     >>> rename_and_check({"model_name": "a"}, ["model"], {"model_name": "model"}, "ChatChutes")
     {'model': 'a'}
@@ -247,17 +248,17 @@ def rename_and_check(
             close = get_close_matches(name, [*fields, *other_names], n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
             raise ConfigurationError(
-                f"{owner} has no argument {name!r}. {hint}A field of the request that has no argument travels in "
+                f"{owner} has no argument {name!r}. {hint}Pass request fields that have no argument in "
                 "extra_body={...}."
             )
         if known in taken:
-            raise ConfigurationError(f"{owner} was given {known!r} twice: {name!r} is another name for it.")
+            raise ConfigurationError(f"{owner} was given {known!r} twice: {name!r} is an alias for it.")
         taken[known] = value
     return taken
 
 
 class _Translation:
-    """Raises the core's errors as errors that are LangChain's too."""
+    """Context manager that re-raises core errors as errors that are LangChain's too."""
 
     def __enter__(self) -> None:
         pass
@@ -273,7 +274,7 @@ translated_errors = _Translation()
 
 
 def signed(method: F) -> F:
-    """Keep a method's signature with it. LangChain reads it at every call, and making it is a twentieth of one.
+    """Cache a method's signature: LangChain reads it at every call, and computing it takes a twentieth of one.
 
     >>> @signed
     ... def method(self, run_manager=None): ...

@@ -1,4 +1,4 @@
-"""Answers of a given form: how they are asked for, and how they come out."""
+"""Structured output: checking how it is requested, and parsing it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ METHODS = ("json_schema", "function_calling", "json_mode")
 
 
 def check_method(method: str, schema: Schema | None, strict: bool | None = None, tools: object = None) -> None:
-    """Refuse a method that there is not, and what does not go with it."""
+    """Refuse an unknown method and incompatible options."""
     if method not in METHODS:
         raise RequestRefusedError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
     if schema is None and method != "json_mode":
-        raise RequestRefusedError(f"method={method!r} needs a schema; only method='json_mode' does without.")
+        raise RequestRefusedError(f"method={method!r} needs a schema; only method='json_mode' works without one.")
     if strict is not None and method == "json_mode":
-        raise RequestRefusedError("strict needs a schema to be strict about: it does not go with 'json_mode'.")
+        raise RequestRefusedError("strict needs a schema, so it cannot be combined with 'json_mode'.")
     if tools and method != "json_schema":
-        raise RequestRefusedError("tools beside an answer of a given form go with method='json_schema' only.")
+        raise RequestRefusedError("tools together with structured output need method='json_schema'.")
 
 
 def parsed(asked: Runnable[Any, Any], parser: BaseOutputParser[Any], *, include_raw: bool) -> Runnable[Any, Any]:
-    """What reads the answers of a model, alone or beside the answer itself."""
+    """Return a chain that parses a model's answers, with or without the raw message."""
     if not include_raw:
         return asked | parser
 
@@ -54,12 +54,12 @@ def parsed(asked: Runnable[Any, Any], parser: BaseOutputParser[Any], *, include_
 
 
 def _read(parser: BaseOutputParser[Any], raw: list[Any]) -> AddableDict:
-    """Read an answer that is whole, and say what is wrong with its form rather than raise it."""
+    """Parse a complete answer, returning a parsing error instead of raising it."""
     from langchain_chutes._restart import collect
 
     message: BaseMessage = raw[0] if len(raw) == 1 else collect(raw)
     try:
         read = parser.parse_result([ChatGeneration(message=message)])
-    except Exception as error:  # whatever a model's own validators raise
+    except Exception as error:  # validators may raise anything
         return AddableDict(parsed=None, parsing_error=error)
     return AddableDict(parsed=read, parsing_error=None)

@@ -1,4 +1,4 @@
-"""How many tokens a text has, estimated: no tokenizer is fetched and no service asked.
+"""Token estimates, without a tokenizer or a network call.
 
 >>> estimate_tokens("How many tokens is this?"), estimate_tokens("这是多少个词元")
 (6, 7)
@@ -18,20 +18,20 @@ from langchain_chutes._tools import Tool, tool_params
 
 __all__ = ["estimate_message_tokens", "estimate_tokens"]
 
-# The gateway makes images larger than 1,024 pixels smaller; one of that size is about so many tokens.
+# The gateway downscales images to 1,024 pixels; one of that size takes about this many tokens.
 _PER_IMAGE = 1_200
 _PER_MESSAGE = 4
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate: four letters of English a token, three bytes of any other script."""
+    """Estimate the tokens in a text: four English letters, or three bytes of any other script, per token."""
     size = len(text.encode("utf-8", "replace"))
     plain = size if text.isascii() else sum(character < "\x80" for character in text)
     return math.ceil(plain / 4 + (size - plain) / 3)
 
 
 def estimate_message_tokens(messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> int:
-    """Estimate a whole request: texts, tool calls, images and the descriptions of tools."""
+    """Estimate the tokens in a request: texts, tool calls, images and tool specifications."""
     total = estimate_tokens(json.dumps(tool_params(tools), ensure_ascii=False)) if tools else 0
     for message in request_messages(messages):
         content: Any = message.get("content") or ""

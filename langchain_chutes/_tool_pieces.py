@@ -1,9 +1,8 @@
-"""The pieces of streamed tool calls, given out so that their sum is what the core says they are.
+"""Streamed tool call chunks that add up to what the core says the calls are.
 
-LangChain adds the pieces of a call up and completes what is missing at the end of its JSON, so that a call
-which was cut at the answer's length limit would come out as a valid one, with other arguments than the model
-meant. Here the last word is the core's: at the end of a call that is not valid comes a piece which keeps
-LangChain from completing it, and a call becomes an ``invalid_tool_call``.
+LangChain adds up the chunks of a call and completes its JSON, so a call truncated at the length limit would become a
+valid one with arguments the model did not mean. The core decides instead: an invalid call ends with a chunk that
+keeps LangChain from completing it, which makes it an ``invalid_tool_call``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["ToolPieces", "spoiler"]
 
 @dataclass(slots=True)
 class _Call:
-    """A call of the stream: its text, whether that has been given out, and whether its id has."""
+    """A tool call in the stream: its text, and whether that and its id have been emitted."""
 
     text: str = ""
     shown: bool = False
@@ -31,16 +30,16 @@ class _Call:
 
 
 class ToolPieces:
-    """Follows the tool calls of one stream."""
+    """Tracks the tool calls of one stream."""
 
     def __init__(self) -> None:
         self._calls: dict[int, _Call] = {}
 
     def step(self, deltas: Sequence[ToolCallDelta]) -> Iterator[dict[str, Any]]:
-        """Give out the pieces of one step.
+        """Yield the chunks for one delta.
 
-        Arguments that do not begin as an object are held back: some models encode the object twice, and at
-        the end the core knows what they meant.
+        Arguments that do not begin as an object are held back: some models encode the object twice, which the core
+        resolves at the end.
         """
         for delta in deltas:
             call = self._calls.setdefault(delta.index, _Call())
@@ -53,7 +52,7 @@ class ToolPieces:
                 yield _piece(delta.index, arguments, delta.id, delta.name)
 
     def end(self, choice: Choice) -> Iterator[dict[str, Any]]:
-        """Give out what is missing of the calls of a whole answer."""
+        """Yield what is still missing from the calls of a complete answer."""
         for made in (*choice.tool_calls, *choice.invalid_tool_calls):
             call = self._calls.get(made.index, _Call())
             missing = "" if call.shown else made.arguments
@@ -69,14 +68,14 @@ def _piece(index: int, arguments: str, call_id: str | None = None, name: str | N
 
 
 def spoiler(text: str) -> str:
-    """Find what to append to arguments so that LangChain does not take them for an object, or for JSON at all.
+    """Return a suffix that keeps LangChain from parsing arguments as an object, or as JSON at all.
 
-    Its event protocol takes whatever is JSON for the arguments of a call.
+    Its event protocol accepts any JSON as a call's arguments.
 
     >>> spoiler('{"amount": 1000, "to": "al'), spoiler("[1]"), spoiler("[1")
     ('"]', ']', '')
     """
-    # An open string is closed first, whatever escape it ends in; then a bracket closes what was not opened.
+    # Close an open string first, whatever escape it ends in; then add an unmatched bracket.
     return next((end for end in ("", "]", "}", '"]', '"}', '""]', '""}') if _spoiled(text + end)), '"]}')
 
 

@@ -1,4 +1,4 @@
-"""Tools and the choice among them, in the form of a request. Pure.
+"""Convert tools and tool choices to request format. Pure.
 
 >>> tool_choice_param("any", ["add"]), tool_choice_param("add", ["add"])
 ('required', {'type': 'function', 'function': {'name': 'add'}})
@@ -21,7 +21,7 @@ Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 def tool_params(tools: Sequence[Tool], *, strict: bool | None = None) -> list[dict[str, Any]]:
-    """Translate tools of every kind that LangChain knows; ``strict`` is sent only where it is given."""
+    """Convert any kind of tool that LangChain supports; ``strict`` is sent only if set."""
     return [_tool(tool, strict) for tool in tools]
 
 
@@ -32,7 +32,7 @@ def _tool(tool: Tool, strict: bool | None) -> dict[str, Any]:
 
 
 def tool_names(tools: Iterable[object]) -> list[str]:
-    """The names of tools as a request has them.
+    """Return the names in a list of tool specifications.
 
     >>> tool_names([{"type": "function", "function": {"name": "add"}}])
     ['add']
@@ -41,7 +41,7 @@ def tool_names(tools: Iterable[object]) -> list[str]:
 
 
 def tool_choice_param(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> object:
-    """Translate a choice: a word of the service, LangChain's "any", the name of a tool, or a dict.
+    """Convert a tool choice: one of the service's modes, LangChain's "any", a tool name, or a dict.
 
     Raises:
         RequestRefusedError: There is no such tool.
@@ -53,7 +53,7 @@ def tool_choice_param(choice: str | bool | Mapping[str, Any] | None, names: Sequ
     if isinstance(choice, Mapping):
         function = choice.get("function")
         name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-        # Anthropic's forms are in people's hands too.
+        # Accept Anthropic's formats too.
         if choice.get("type") in ("auto", "none", "any", "required"):
             return tool_choice_param(str(choice["type"]), names)
         if not isinstance(name, str):

@@ -1,7 +1,7 @@
-"""Chutes as a chat model of LangChain.
+"""The LangChain chat model for Chutes.
 
-Everything that decides something is in the modules beside this one and in the core; here the two meet. What a
-method does before and after it waits is shared between its blocking and its async form.
+All decisions are made in the neighbouring modules and in the core; this one connects them to LangChain. The sync and
+async form of a method share everything except the waiting.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatChutes"]
 
-# The arguments that are parameters of a request, under the service's own names for them.
+# The arguments that are request parameters, by the service's own names.
 _PARAMETERS = (
     "temperature", "max_tokens", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
     "repetition_penalty", "stop", "seed", "n", "logit_bias", "logprobs", "top_logprobs", "user", "reasoning",
@@ -46,18 +46,19 @@ _PARAMETERS = (
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a call sends: the conversation, and the arguments of the core's ``chat`` and ``stream``."""
+    """What a call sends: the conversation, and the arguments for the core's ``chat`` and ``stream``."""
 
     messages: list[dict[str, Any]]
     arguments: dict[str, Any]
 
 
 class ChatChutes(ChutesSettings, BaseChatModel):
-    """A model on Chutes.
+    """A Chutes chat model.
 
-    An answer is whole and correct, or an error is raised that says what happened; the error is one of
-    :mod:`chutes_core.errors` and of LangChain's ``ModelError`` family at once. A parameter that is not given is
-    not sent.
+    A call returns a complete, checked answer or raises an error that says what happened. Every error belongs both
+    to :mod:`chutes_core.errors` and to LangChain's ``ModelError`` family. Parameters you do not set are not sent.
+
+    The key comes from ``api_key``, else ``CHUTES_OAUTH_TOKEN``, ``CHUTES_API_KEY``, or the stored login.
 
     >>> from langchain_chutes import ChatChutes
     >>> model = ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123", temperature=0)
@@ -68,8 +69,8 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     pydantic_core._pydantic_core.ValidationError: ...
       Value error, ChatChutes has no argument 'temprature'. Did you mean 'temperature'? ...
 
-    ``model.invoke("Hello").content`` asks; ``stream``, ``batch``, ``bind_tools``, ``with_structured_output`` and
-    their async forms are LangChain's.
+    Call it with ``model.invoke("Hello").content``; ``stream``, ``batch``, ``bind_tools``,
+    ``with_structured_output`` and the async methods work as usual in LangChain.
     """
 
     model_config = ConfigDict(
@@ -77,11 +78,11 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     )
 
     model: str = Field(min_length=1)
-    """A model's name, a list of names that the gateway works through (`"a,b:latency"`), or an alias of yours."""
+    """A model name, a list of names for the gateway to route between (`"a,b:latency"`), or one of your aliases."""
 
     temperature: float | None = None
     max_tokens: int | None = None
-    """Of the answer, reasoning included. Also as `max_completion_tokens`."""
+    """Maximum length of the answer, including reasoning. Alias: `max_completion_tokens`."""
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
@@ -89,27 +90,27 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     stop: str | list[str] | None = None
-    """Where the answer ends. Also as `stop_sequences`."""
+    """Stop sequences. Alias: `stop_sequences`."""
     seed: int | None = None
     n: int | None = None
-    """How many answers; more than one only without streaming."""
+    """Number of answers; more than one only without streaming."""
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     user: str | None = None
     reasoning: bool | Effort | None = None
-    """Think, or do not, or how hard. What is thought is in `additional_kwargs["reasoning_content"]` and in
+    """Whether, or how hard, to reason. The reasoning is in `additional_kwargs["reasoning_content"]` and in
     `content_blocks`."""
     reasoning_effort: Effort | None = None
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further parameters of `chutes_core.ChatParams`, such as `guided_choice`."""
+    """Other parameters from `chutes_core.ChatParams`, such as `guided_choice`."""
     extra_body: dict[str, Any] | None = None
-    """Fields to add to the request as they are."""
+    """Extra fields added to the request unchanged."""
 
     streaming: bool = False
-    """Stream under `invoke` too, for callbacks that want tokens."""
+    """Stream during `invoke` too, for callbacks that want tokens."""
     inline_images: Any = False
-    """Fetch remote images here and send them along, for hosts that refuse the gateway: True, or an `ImagePolicy`."""
+    """Download remote images and send them inline, for hosts that block the gateway: True, or an `ImagePolicy`."""
 
     # ------------------------------------------------------------------------------------------ arguments
 
@@ -125,17 +126,17 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_what_was_found(cls, given: Any) -> Any:
-        """Find the profile anew where a model is made of another one's arguments."""
+        """Drop a resolved profile copied from another model's arguments, so it is looked up again."""
         if isinstance(given, dict) and isinstance(given.get("profile"), Resolved):
             return {name: value for name, value in given.items() if name != "profile"}
         return given
 
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:
-        """Look at the arguments that pydantic cannot judge."""
+        """Check what pydantic cannot."""
         for name in self.model_kwargs:
             if name in _PARAMETERS:
-                raise ConfigurationError(f"{name!r} is an argument of its own: give it outside of model_kwargs.")
+                raise ConfigurationError(f"{name!r} is an argument of its own: pass it outside model_kwargs.")
         return self
 
     @model_validator(mode="after")
@@ -156,7 +157,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             self.profile = self._resolve_model_profile()
 
     def _given(self) -> dict[str, Any]:
-        """The parameters that were given, under the service's names."""
+        """Return the parameters that were set, by the service's names."""
         values = self.__dict__
         given = {name: values[name] for name in _PARAMETERS if values[name] is not None}
         return {**given, **self.model_kwargs} if self.model_kwargs else given
@@ -166,7 +167,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     def _call(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any], *, stream: bool
     ) -> _Call:
-        """Make what is sent of what was asked: the one function behind all four ways to call."""
+        """Build what is sent; all four call methods use this."""
         arguments = call_arguments(
             self._given(), options, _OTHER_NAMES, model=self.model, stop=stop, extra_body=self.extra_body, stream=stream
         )
@@ -175,7 +176,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         return _Call(request_messages(messages, echo_reasoning=echo), arguments)
 
     def _cost(self, reply: Reply) -> float | None:
-        """What the reply cost in US dollars, where its model's prices and its tokens are known."""
+        """Return the cost of a reply in US dollars, if its price and token counts are known."""
         info = self._known_models().get(reply.model) if reply.model and reply.usage else None
         return cost(reply.usage, info) if info is not None and reply.usage is not None else None
 
@@ -255,14 +256,14 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Give the model tools that it may ask to call.
+        """Bind tools that the model may call.
 
         Args:
-            tools: Functions, tools, pydantic models, TypedDicts, or descriptions as dicts.
+            tools: Functions, tools, pydantic models, TypedDicts, or tool specifications as dicts.
             tool_choice: "auto", "none", "any" (or "required", or True), or the name of a tool.
-            parallel_tool_calls: Whether several may be called at once.
-            strict: Whether the arguments must follow the schema; sent only where it is given.
-            **kwargs: Further parameters of the calls.
+            parallel_tool_calls: Whether the model may call several tools at once.
+            strict: Whether arguments must follow the schema; sent only if set.
+            **kwargs: Other parameters for the calls.
         """
         with translated_errors:
             described = tool_params(tools, strict=strict)
@@ -280,17 +281,17 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Get answers of a given form.
+        """Return structured output that matches a schema.
 
         Args:
-            schema: A pydantic model (answers are its objects), a TypedDict or a JSON schema (answers are dicts).
-                Only ``method="json_mode"`` does without.
-            method: How to ask for it; by default the surest way that the model has, as the catalogue says.
-            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` and raise nothing
-                that concerns the form.
-            strict: Sent along where it is given.
-            tools: Further tools for the model, with ``method="json_schema"``.
-            **kwargs: Further parameters of the calls.
+            schema: A pydantic model (answers are instances), a TypedDict or a JSON schema (answers are dicts).
+                Required unless ``method="json_mode"``.
+            method: How to request it; by default the most reliable method the catalogue lists for the model.
+            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` instead of raising
+                parsing errors.
+            strict: Sent only if set.
+            tools: Additional tools for the model, with ``method="json_schema"``.
+            **kwargs: Other parameters for the calls.
         """
         from langchain_chutes._parsers import json_parser, tools_parser
 
@@ -316,7 +317,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         exceptions_to_handle: tuple[type[BaseException], ...] = (Exception,),
         exception_key: str | None = None,
     ) -> Any:
-        """Make a `ChutesFallback` of this model and others; LangChain's own of what that cannot be made of."""
+        """Return a `ChutesFallback` of this model and others, or LangChain's own fallback where that is impossible."""
         models = all(isinstance(each, BaseChatModel) for each in fallbacks)
         usual = all(isinstance(each, type) and issubclass(each, Exception) for each in exceptions_to_handle)
         if exception_key is not None or not (models and usual and exceptions_to_handle):
@@ -331,29 +332,29 @@ class ChatChutes(ChutesSettings, BaseChatModel):
 
     @property
     def model_name(self) -> str:
-        """The same as :attr:`model`, under the name that other integrations have for it."""
+        """Alias of :attr:`model`, as other integrations call it."""
         return self.model
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return model_profile(model_infos(self._known_models(), self.model))
 
     def get_num_tokens(self, text: str) -> int:
-        """Count the tokens of a text: with ``custom_get_token_ids`` where it was given, else an estimate."""
+        """Count the tokens in a text with ``custom_get_token_ids`` if set, else estimate them."""
         if self.custom_get_token_ids is not None:
             return len(self.custom_get_token_ids(text))
         return estimate_tokens(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Count the tokens of a conversation and the descriptions of its tools, likewise."""
+        """Count or estimate the tokens in a conversation and its tool specifications."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(messages, tools)
         return estimate_message_tokens(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Cut a text into tokens, with the tokenizer that was given as ``custom_get_token_ids``."""
+        """Tokenize a text with ``custom_get_token_ids``."""
         if self.custom_get_token_ids is None:
             raise ConfigurationError(
-                "The tokens themselves need the model's tokenizer: give it as custom_get_token_ids=. "
+                "Token ids need the model's tokenizer: pass it as custom_get_token_ids=. "
                 "get_num_tokens estimates their number without one."
             )
         return self.custom_get_token_ids(text)
@@ -381,7 +382,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It is: secrets are written as references to the environment."""
+        """Return True: secrets are serialized as references to the environment."""
         return True
 
 

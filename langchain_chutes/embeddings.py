@@ -1,4 +1,4 @@
-"""Chutes as embeddings of LangChain."""
+"""LangChain embeddings for Chutes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ _TASK = "Given a web search query, retrieve relevant passages that answer the qu
 
 
 class ChutesEmbeddings(ChutesSettings, Embeddings):
-    r"""An embedding model on Chutes.
+    r"""A Chutes embedding model.
 
-    The host is the model's own, as the catalogue knows it. Vectors come in the order of their texts or not at
-    all, and a failed request is tried again by itself, without those that succeeded.
+    Requests go to the model's own host, taken from the catalogue. Vectors are returned in the order of their texts.
+    Only failed requests are retried; if one still fails, the whole call fails.
+
+    The key comes from ``api_key``, else ``CHUTES_OAUTH_TOKEN``, ``CHUTES_API_KEY``, or the stored login.
 
     >>> from langchain_chutes import ChutesEmbeddings
     >>> embeddings = ChutesEmbeddings(api_key="cpk_0123", dimensions=1024)
     >>> embeddings.query_text("Who wrote Faust?")
     'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: Who wrote Faust?'
 
-    ``embed_documents(texts)`` and ``embed_query(text)`` ask, as do their async forms.
+    Use ``embed_documents(texts)`` and ``embed_query(text)``, or their async forms.
     """
 
     model_config = ConfigDict(
@@ -39,29 +41,29 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     )
 
     model: str = Field(default="Qwen/Qwen3-Embedding-8B-TEE", min_length=1)
-    """The model's name."""
+    """The model name."""
 
     dimensions: int | None = Field(default=None, ge=1)
-    """How many numbers a vector has; the model's own number by default. Where its machines do not cut vectors
-    themselves they are cut, and brought back to length one, here."""
+    """Vector size; by default the model's own. If the server cannot shorten vectors, they are truncated and
+    normalized here."""
 
     embedding_base_url: str | None = None
-    """The host, where it is not the model's own; by default `CHUTES_EMBEDDING_BASE_URL`."""
+    """One host for all embedding models; by default `CHUTES_EMBEDDING_BASE_URL`, else each model's own host."""
 
     query_instruction: str | Literal[False] | None = None
-    """What to put around a query, with `{task}` and `{query}`; the model's own way by default, False for nothing."""
+    """Query template with `{task}` and `{query}`; by default the model's own, False for none."""
 
     task: str = _TASK
-    """What the queries are for, for models whose instruction says it."""
+    """What the queries are for; used by templates with `{task}`."""
 
     batch_size: int = Field(default=BATCH_SIZE, ge=1)
-    """Texts in one request. Also as `chunk_size`."""
+    """Texts per request. Alias: `chunk_size`."""
 
     max_concurrency: int = Field(default=CONCURRENCY, ge=1)
-    """Requests at the same time."""
+    """Maximum number of concurrent requests."""
 
     show_progress_bar: bool = False
-    """Show how far `embed_documents` is; needs tqdm."""
+    """Show a progress bar in `embed_documents`; needs tqdm."""
 
     @classmethod
     def _other_names(cls) -> Mapping[str, str]:
@@ -71,7 +73,7 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
         return {**super()._client_options(), "embedding_base_url": self.embedding_base_url}
 
     def query_text(self, text: str) -> str:
-        """Return a query as it is embedded."""
+        """Return the text that is embedded for a query."""
         instruction = self.query_instruction
         if instruction is None:
             info = self._known_models().get(self.model)
@@ -92,22 +94,22 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
         }
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts to be found."""
+        """Embed documents."""
         with translated_errors, _progress(len(texts), shown=self.show_progress_bar) as on_batch:
             return self.client.embed(texts, **self._arguments(on_batch)).vectors
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts to be found."""
+        """Embed documents."""
         with translated_errors, _progress(len(texts), shown=self.show_progress_bar) as on_batch:
             return (await self.async_client.embed(texts, **self._arguments(on_batch))).vectors
 
     def embed_query(self, text: str) -> list[float]:
-        """Embed what to search for."""
+        """Embed a search query."""
         with translated_errors:
             return self.client.embed([self.query_text(text)], **self._arguments()).vectors[0]
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Embed what to search for."""
+        """Embed a search query."""
         with translated_errors:
             return (await self.async_client.embed([self.query_text(text)], **self._arguments())).vectors[0]
 

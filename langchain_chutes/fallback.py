@@ -1,4 +1,4 @@
-"""A chat model made of several: when one fails, the next one takes over.
+"""A chat model that falls back to the next member when one fails.
 
 >>> from langchain_chutes import ChutesFallback, FallbackPolicy
 >>> model = ChutesFallback(
@@ -53,18 +53,18 @@ __all__ = [
 
 
 class ChutesFallback(BaseChatModel):
-    """A chat model made of several.
+    """A chat model that falls back to the next member when one fails.
 
     Args:
-        members: In their order: names of models on Chutes, which share the other arguments; models of ours; chat
-            models of any other provider. Their own retries are turned off.
-        policy: When the next one takes over, and in which order.
-        health: What is known of how well members are; share one between models to share what they learn.
-        **arguments: Of this model (``cache``, ``rate_limiter``, ``callbacks``, …) and of every member that is
-            listed by its name (``api_key``, ``temperature``, …). ``e2ee`` goes to every member; one that cannot be
-            asked sealed is refused.
+        members: In order: names of Chutes models (which share the other arguments), ``ChatChutes`` models, or chat
+            models from any other provider. Their own retries are turned off.
+        policy: When to move to the next member, and in which order.
+        health: The recorded health of the members; pass the same object to several models to share it.
+        **arguments: For this model (``cache``, ``rate_limiter``, ``callbacks``, …) and for every member listed by
+            name (``api_key``, ``temperature``, …). ``e2ee`` applies to every member; a member that does not support
+            it is refused.
 
-    ``message.response_metadata["chutes_attempts"]`` says what happened, ``model.health`` how everybody is.
+    ``message.response_metadata["chutes_attempts"]`` lists the attempts; ``model.health`` holds the members' health.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
@@ -75,7 +75,7 @@ class ChutesFallback(BaseChatModel):
     clock: Any = Field(default=None, exclude=True, repr=False)
     """For tests: a clock such as `chutes_core.testing.VirtualClock`."""
     handled: tuple[type[Exception], ...] | None = Field(default=None, exclude=True, repr=False)
-    """The exceptions of members after which the next one is asked; None, the default, is every failure of a model."""
+    """The exceptions that move on to the next member; by default (None) every model failure."""
 
     _seats: list[Seat] | None = PrivateAttr(default=None)
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
@@ -90,7 +90,7 @@ class ChutesFallback(BaseChatModel):
     ) -> None:
         own = {name: arguments.pop(name) for name in list(arguments) if name in type(self).model_fields}
         if isinstance(own.get("profile"), Resolved):
-            del own["profile"]  # that of a fallback which is made anew with other members
+            del own["profile"]  # resolved for other members
         clock = own.get("clock")
         if health is None:
             health = Health(now=clock.now) if clock is not None else Health()
@@ -105,7 +105,7 @@ class ChutesFallback(BaseChatModel):
 
     @classmethod
     def from_models(cls, models: str, **arguments: Any) -> Self:
-        """Make one of a line of names.
+        """Create a fallback from a comma-separated string of names.
 
         >>> ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123")
         ChutesFallback(['acme/one', 'acme/two'])
@@ -114,7 +114,7 @@ class ChutesFallback(BaseChatModel):
 
     @classmethod
     def route(cls, name: str, source: Mapping[str, object] | str | os.PathLike[str], **arguments: Any) -> Self:
-        """Make the one for a task, from a mapping or a TOML or YAML file with the routes of all tasks.
+        """Create the fallback for a task, from a mapping or a TOML or YAML file of routes.
 
         >>> routes = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
         >>> ChutesFallback.route("summarization", routes, api_key="cpk_0123")
@@ -126,14 +126,14 @@ class ChutesFallback(BaseChatModel):
     # ------------------------------------------------------------------------------------------ the call
 
     def _sit(self) -> list[Seat]:
-        """The members with what is known of them; anew for each call where the catalogue has changed."""
+        """Return the members as the engine sees them, rebuilt when the catalogue has changed."""
         taken = self._seats
         if taken is None or any(seat.is_stale(self.policy) for seat in taken):
             taken = self._seats = seats(self.members, self.policy)
         return taken
 
     def _live_stats(self) -> LiveStats | None:
-        """The service's statistics, where the order asks for them."""
+        """Return the service's statistics, if the order uses them."""
         if self.policy.order not in ("latency", "throughput"):
             return None
         if self._stats is None:
@@ -182,20 +182,20 @@ class ChutesFallback(BaseChatModel):
         with translated_errors:
             return Run(self, messages, stop, run_manager, kwargs, whole=False).astream()
 
-    # The run of a stream is known to nobody but LangChain: here it is made known to the attempts.
+    # Only LangChain knows a stream's run: pass it on to the attempts here.
 
     def stream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:  # fmt: skip
-        """Give the answer out as it comes."""
+        """Stream the answer."""
         yield from super().stream(input, announced(config, CallbackManager), stop=stop, **kwargs)
 
     async def astream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:  # fmt: skip
-        """Give the answer out as it comes."""
+        """Stream the answer."""
         async for chunk in super().astream(input, announced(config, AsyncCallbackManager), stop=stop, **kwargs):
             yield chunk
 
@@ -223,13 +223,13 @@ class ChutesFallback(BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Give every member tools that it may ask to call, each in its own way.
+        """Bind tools to every member, in each provider's format.
 
         Args:
-            tools: Functions, tools, pydantic models, TypedDicts, or descriptions as dicts.
+            tools: Functions, tools, pydantic models, TypedDicts, or tool specifications as dicts.
             tool_choice: "auto", "none", "any" (or "required", or True), or the name of a tool.
-            strict: Whether the arguments must follow the schema; sent only where it is given.
-            **kwargs: Further parameters of the calls, such as ``parallel_tool_calls``.
+            strict: Whether arguments must follow the schema; sent only if set.
+            **kwargs: Other parameters for the calls, such as ``parallel_tool_calls``.
         """
         with translated_errors:
             described = tool_params(tools, strict=strict)
@@ -247,24 +247,24 @@ class ChutesFallback(BaseChatModel):
         tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Get answers of a given form, from each member by its own best method.
+        """Return structured output that matches a schema, using each member's best method.
 
-        A member whose answer does not have the form has failed, and the next one takes over.
+        An answer that does not match counts as a failure, and the next member takes over.
 
         Args:
-            schema: A pydantic model (answers are its objects), a TypedDict or a JSON schema (answers are dicts).
-            method: The same method for all members, rather than the best of each.
-            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` of the first answer,
-                whether or not it has the form.
-            strict: Sent along where it is given.
-            tools: Further tools for the model, with ``method="json_schema"``; our own models only.
-            **kwargs: Further parameters of the calls.
+            schema: A pydantic model (answers are instances), a TypedDict or a JSON schema (answers are dicts).
+            method: One method for all members, instead of each member's best.
+            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` for the first answer,
+                whether or not it matches.
+            strict: Sent only if set.
+            tools: Additional tools for the model, with ``method="json_schema"``; Chutes members only.
+            **kwargs: Other parameters for the calls.
         """
         with translated_errors:
             if method is not None:
                 check_method(method, schema, strict, tools)
             if schema is None and method != "json_mode":
-                raise RequestRefusedError("An answer of a given form needs a schema; only method='json_mode' does not.")
+                raise RequestRefusedError("Structured output needs a schema, except with method='json_mode'.")
         form = Form(schema, method, strict, include_raw, tuple(tools or ()))
         parser = form_parser(schema)
         if schema is not None:
@@ -279,19 +279,19 @@ class ChutesFallback(BaseChatModel):
         return ",".join(seat.member.name for seat in self._seats or self._sit())
 
     def get_num_tokens(self, text: str) -> int:
-        """Count as the first member does."""
+        """Count tokens as the first member does."""
         return self.members[0].get_num_tokens(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Count as the first member does."""
+        """Count tokens as the first member does."""
         return self.members[0].get_num_tokens_from_messages(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Cut a text as the first member does."""
+        """Tokenize a text as the first member does."""
         return self.members[0].get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """What holds whoever answers: a window that fits all, and what each of them can do."""
+        """Return what holds for every member: the smallest window and the shared capabilities."""
         return joint_profile(self.members)
 
     @property
@@ -309,29 +309,29 @@ class ChutesFallback(BaseChatModel):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It is, if its members are: secrets are written as references to the environment."""
+        """Return True; members must be serializable too. Secrets become references to the environment."""
         return True
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """The policy as plain data."""
+        """Return the policy as plain data."""
         return {} if callable(self.policy.order) else {"policy": self.policy.to_dict()}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy; other members are looked at anew."""
+        """Copy the model; replaced members are checked again."""
         copied = super().model_copy(update=update, deep=deep)
         copied._changed(update or {"members"})
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an argument; what was found out of its last value is forgotten."""
+        """Set an argument and drop whatever was derived from its old value."""
         super().__setattr__(name, value)
         if self.__pydantic_private__ and name in type(self).model_fields:
             self._changed({name})
 
     def _changed(self, names: Collection[str]) -> None:
         self._seats = self._stats = None
-        self.__dict__.pop("_serialized", None)  # LangChain's, which is a part of the keys of its caches
+        self.__dict__.pop("_serialized", None)  # cached by LangChain as part of its cache keys
         if "members" in names and isinstance(self.profile, Resolved):
             self.profile = self._resolve_model_profile()
 
@@ -353,7 +353,7 @@ class ChutesFallback(BaseChatModel):
 
 
 def _maker(own: Mapping[str, Any]) -> Any:
-    """What makes a member of a name; all of them add up in one ledger."""
+    """Return the function that makes a member from a name; all members share one ledger."""
     ledger = Ledger()
     common = {name: own[name] for name in ("clock", "output_version") if own.get(name) is not None}
 

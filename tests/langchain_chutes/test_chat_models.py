@@ -97,7 +97,7 @@ def test_names_of_other_integrations_are_understood(other: str, name: str, value
         ({"model": ""}, "at least 1"),
         ({"temperature": "hot"}, "number"),
         ({"reasoning": "sometimes"}, "reasoning"),
-        ({"model_kwargs": {"temperature": 0}}, "outside of model_kwargs"),
+        ({"model_kwargs": {"temperature": 0}}, "outside model_kwargs"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_the_door(arguments: dict[str, Any], why: str) -> None:
@@ -405,7 +405,7 @@ def test_a_pickled_model_finds_its_own_key() -> None:
     assert (again.model, again.temperature, again.api_key) == (QWEN, 0, None)
     assert again.client is not model.client
     assert isinstance(copy.copy(model), ChatChutes)
-    with pytest.raises(TypeError, match="connections do not travel"):
+    with pytest.raises(TypeError, match="connections cannot be serialized"):
         pickle.dumps(scripted().model)
 
 

@@ -248,7 +248,7 @@ def test_a_fallback_gives_one_answer(mode: str) -> None:
     for options, params in (({"n": 2}, {}), ({}, {"n": 2})):
         made = stage([], **options).call(mode, **params)
         assert isinstance(made.error, RequestRefusedError)
-        assert "A fallback gives one answer" in str(made.error)
+        assert "A fallback returns one answer" in str(made.error)
     assert stage([], n=2).call(mode, n=1).message.text == ANSWER.text
 
 

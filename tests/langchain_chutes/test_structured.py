@@ -223,7 +223,7 @@ def test_the_form_may_be_given_with_the_call() -> None:
         (Person, {"method": "json"}, "method must be one of"),
         (None, {"method": "json_schema"}, "needs a schema"),
         (Person, {"method": "json_mode", "strict": True}, "strict needs a schema"),
-        (Person, {"method": "json_mode", "tools": [PersonDict]}, "tools beside"),
+        (Person, {"method": "json_mode", "tools": [PersonDict]}, "tools together with"),
     ],
 )
 def test_what_does_not_go_together_is_refused(schema: Any, options: dict[str, Any], why: str) -> None:
