@@ -1,11 +1,11 @@
-"""Chutes for LlamaIndex: the chat models as ``Chutes``, several of them as one as ``ChutesFallback``, the embeddings
-as ``ChutesEmbedding``.
+"""Chutes for LlamaIndex: chat models with ``Chutes``, fallback between several with ``ChutesFallback``, embeddings
+with ``ChutesEmbedding``.
 
 >>> from llama_index_chutes import Chutes
 >>> Chutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123").metadata.context_window
 40960
 
-The classes are loaded on first use: importing the package alone costs next to nothing.
+Classes are loaded on first use, so importing the package is cheap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The attempts of a fallback's call in the framework's instrumentation: a span for each, below the call's own."""
+"""Instrumentation for a fallback's attempts: one span each, below the call's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
 class AttemptEvent(BaseEvent):
-    """One member's part in a call has ended: what ``raw["chutes_attempts"]`` says of it.
+    """Event for an attempt that has ended, with its entry in ``raw["chutes_attempts"]``.
 
     >>> AttemptEvent(attempt={"model": "acme/one", "outcome": "answered"}).attempt["outcome"]
     'answered'
@@ -33,12 +33,12 @@ class AttemptEvent(BaseEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """Name the event."""
+        """Return the event name."""
         return "ChutesAttemptEvent"
 
 
 def _attempt(model: str, restart: bool) -> None:
-    """What a span handler gets to see as the arguments of an attempt."""
+    """Define the arguments that span handlers see for an attempt."""
 
 
 _ARGUMENTS = inspect.signature(_attempt).bind
@@ -46,9 +46,9 @@ _DEAF = {NullEventHandler, NullSpanHandler}
 
 
 class Attempts:
-    """Tells of the attempts of one call while they happen. Where nobody listens it costs nothing.
+    """Reports the attempts of one call as they happen; costs nothing without listeners.
 
-    The call's span is the one that is active when this is made: a stream's has ended when its first attempt begins.
+    The call's span is taken at creation, because a stream's span has ended when its first attempt begins.
     """
 
     def __init__(self, call: Call) -> None:
@@ -60,17 +60,17 @@ class Attempts:
 
     @property
     def span_id(self) -> str | None:
-        """The span of the attempt that is under way; the call's where nobody listens."""
+        """The current attempt's span, or the call's without listeners."""
         return self._parent if self._span is None else self._span[0]
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.end(error)  # those who were skipped, and one that was cancelled
+        self.end(error)  # skipped members, and a cancelled attempt
 
     def begin(self, step: Try, llm: LLM) -> None:
-        """A member is asked."""
+        """Start an attempt."""
         if self._heard:
             self._span = span = (
                 f"{type(llm).__name__}.attempt-{uuid4()}",
@@ -80,7 +80,7 @@ class Attempts:
             dispatcher.span_enter(*span, self._parent, active_instrument_tags.get())
 
     def end(self, error: BaseException | None = None) -> None:
-        """Tell of what has ended since: the event is in the attempt's span, which ends right after it."""
+        """Report attempts that have ended; the event is in the attempt's span, which ends right after."""
         if self._heard:
             ended, self._told = self._call.attempts[self._told :], len(self._call.attempts)
             for attempt in ended:
@@ -98,7 +98,7 @@ class Attempts:
 
 
 def _somebody_listens() -> bool:
-    """Whether any handler but the framework's own deaf ones gets to see events or spans."""
+    """Return whether any handler other than the framework's no-op ones receives events or spans."""
     each: Dispatcher | None = dispatcher
     while each is not None:
         if not _DEAF.issuperset(map(type, (*each.event_handlers, *each.span_handlers))):

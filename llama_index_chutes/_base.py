@@ -1,4 +1,4 @@
-"""What the model and the embedding share: where Chutes is, who asks, and the two clients that do the asking."""
+"""The connection settings and clients shared by the LLM and the embedding model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ChutesComponent", "kept"]
 
-# Neither a key nor a connection travels to another process: the other side has its own.
+# Keys and connections are not sent to another process: it uses its own.
 _STAYS_HERE = ("api_key", "http_client", "async_http_client", "clock")
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 
 def _hidden(key: object) -> object:
-    """Wrap a plain key, so that no repr, traceback or dump shows it."""
+    """Wrap a plain key so that no repr, traceback or dump shows it."""
     if isinstance(key, str):
         return SecretStr(key)
     if key is None or callable(key) or hasattr(key, "get_secret_value"):
@@ -43,7 +43,7 @@ def _hidden(key: object) -> object:
 
 
 class _Clients:
-    """What belongs to one component in one process; a copy or a pickle of it begins without."""
+    """The clients of one component in one process; copies and pickles start without them."""
 
     def __init__(self) -> None:
         self.made: dict[str, tuple[object, Any]] = {}
@@ -57,15 +57,15 @@ class _Clients:
 
 
 def kept(component: BaseModel, name: str) -> Any:
-    """Read a private attribute the short way: pydantic's own costs more than all else that a call prepares."""
+    """Read a private attribute directly: pydantic's own access costs more than the rest of preparing a call."""
     private = component.__pydantic_private__
     return None if private is None else private[name]
 
 
 class ChutesComponent(BaseComponent):
-    """The connection's settings as fields, and the clients made of them on first use.
+    """The connection settings as fields, with clients created from them on first use.
 
-    The settings may be changed at any time; the next call uses them.
+    Settings can be changed at any time; the next call uses them.
     """
 
     model_config = ConfigDict(
@@ -79,11 +79,11 @@ class ChutesComponent(BaseComponent):
         default=None,
         exclude=True,
         repr=False,
-        description="A key or token, a SecretStr, or a function that returns one; None looks in the environment.",
+        description="A key or token, a SecretStr, or a function; None uses the environment, then the stored login.",
     )
-    api_base: str | None = Field(default=None, description="The address of the service, where it is not the usual one.")
+    api_base: str | None = Field(default=None, description="URL of the service; by default the public one.")
     management_url: str | None = Field(
-        default=None, description="The host of the catalogue and of the encrypted path, where it is not the usual one."
+        default=None, description="URL for the catalogue, the login and end-to-end encryption."
     )
     e2ee: Any = Field(
         default=False,
@@ -91,11 +91,11 @@ class ChutesComponent(BaseComponent):
         "checked.",
     )
     timeout: TimeLimits | float | None = Field(
-        default=None, description="Time limits, or seconds for the whole call, retries included."
+        default=None, description="Time limits, or seconds for the whole call including retries."
     )
-    max_retries: int = Field(default=2, ge=0, description="How often a failed call is tried again where that may help.")
+    max_retries: int = Field(default=2, ge=0, description="Maximum number of retries, where a retry may help.")
     default_headers: dict[str, str] | None = Field(
-        default=None, repr=False, description="Sent with every request; secret ones are not serialized."
+        default=None, repr=False, description="Headers for every request; secret ones are not serialized."
     )
     http_client: Any = Field(default=None, exclude=True, repr=False, description="Your own httpx or httpx2 Client.")
     async_http_client: Any = Field(
@@ -105,18 +105,16 @@ class ChutesComponent(BaseComponent):
         default=None,
         exclude=True,
         repr=False,
-        description="What is known of the models; None takes the newest at hand.",
+        description="Model catalogue; None uses the newest available.",
     )
-    ledger: Any = Field(
-        default_factory=Ledger, exclude=True, repr=False, description="Where tokens and cost are added up."
-    )
-    clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a clock that you move.")
+    ledger: Any = Field(default_factory=Ledger, exclude=True, repr=False, description="Records tokens and cost.")
+    clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
     _hints: ClassVar[Mapping[str, str]] = {}
     _other_names: ClassVar[Mapping[str, str]] = {"model_name": "model", "base_url": "api_base"}
 
-    if not TYPE_CHECKING:  # type checkers know the fields better than this signature does
+    if not TYPE_CHECKING:  # type checkers see the fields instead of this signature
 
         def __init__(self, **data: Any) -> None:
             data = _by_field_name(type(self), data)
@@ -126,7 +124,7 @@ class ChutesComponent(BaseComponent):
                 self.e2ee = self._sealing(self.e2ee)
 
     def _sealing(self, wish: object) -> Any:
-        """Look at a wish for encryption, and at what it would have to go with."""
+        """Validate ``e2ee`` and the options it must work with."""
         from chutes_core.e2ee.checks import checked
 
         model = str(getattr(self, "model", "") or getattr(self, "model_name", ""))
@@ -157,18 +155,18 @@ class ChutesComponent(BaseComponent):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        # The framework's own __getstate__ takes what it cannot pickle out of the living object: give it a copy.
+        # The framework's own __getstate__ removes what it cannot pickle from the live object: give it a copy.
         copy = self.model_copy(update=dict.fromkeys(_STAYS_HERE))
         copy.default_headers = self._public_headers(self.default_headers)
         object.__setattr__(copy, "__pydantic_private__", None)
         return BaseComponent.__getstate__(copy)
 
     def _own_settings(self) -> dict[str, Any]:
-        """Return the client's settings that differ between the model and the embedding."""
+        """Return the client settings that differ between the LLM and the embedding model."""
         return {"base_url": self.api_base}
 
     def _client(self, headers: Mapping[str, str] | None = None) -> ChutesClient:
-        """Return the blocking client; ``headers`` are sent in place of its own."""
+        """Return the sync client; ``headers`` replace its own."""
         catalog = self.catalog if headers is None else self._known_models()
         return self._made("blocking", self.http_client, catalog, headers)  # type: ignore[no-any-return]
 
@@ -177,11 +175,11 @@ class ChutesComponent(BaseComponent):
         return self._made("async", http_client, catalog, headers)  # type: ignore[no-any-return]
 
     def _known_models(self) -> Catalog:
-        """Return the catalogue that was given, or the newest one at hand, read once."""
+        """Return the given catalogue, or the newest available, read once."""
         return self._client().catalog if self.catalog is None else self.catalog
 
     def _made(self, kind: str, http_client: object, catalog: object, headers: Mapping[str, str] | None) -> Any:
-        """Return the client of a kind, made anew when what it is made of has changed."""
+        """Return the client of a kind, recreated when its settings have changed."""
         sent = self.default_headers if headers is None else headers
         settings = {
             "timeout": self.timeout,
@@ -203,7 +201,7 @@ class ChutesComponent(BaseComponent):
             return known[1]
         from chutes_core import AsyncChutesClient, ChutesClient
 
-        # A change of what is inside the headers must be seen too, so a copy of them is remembered.
+        # Keep a copy of the headers, so that in-place changes are noticed too.
         copied = dict(sent or {})
         wanted = (self.api_key, {**settings, "default_headers": copied} if copied else settings)
         client = (AsyncChutesClient if kind == "async" else ChutesClient)(self.api_key, **settings)
@@ -212,7 +210,7 @@ class ChutesComponent(BaseComponent):
 
 
 def _by_field_name(cls: type[ChutesComponent], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what was given under another integration's name for it under ours."""
+    """Replace other integrations' argument names by ours."""
     named = dict(data)
     for other, name in cls._other_names.items():
         if other in named:
@@ -223,7 +221,7 @@ def _by_field_name(cls: type[ChutesComponent], data: Mapping[str, Any]) -> dict[
 
 
 def _refuse_unknown(cls: type[ChutesComponent], data: Mapping[str, object]) -> None:
-    """Refuse a keyword that is no field, and say which one was probably meant."""
+    """Refuse an unknown argument and suggest the closest one."""
     fields: Mapping[str, object] = cls.model_fields
     for name in data:
         if name in fields:

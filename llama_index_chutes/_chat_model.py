@@ -1,7 +1,7 @@
-"""What the model and the fallback have in common: the ways of the framework to ask, written once.
+"""The framework's chat and completion methods, shared by the LLM and the fallback.
 
-A way is one of eight methods (chat or complete, whole or streamed, blocking or async). All come down to four that a
-subclass brings, each of which is given the messages, the parameters, and a draft that knows the form of the answer.
+There are eight (chat or complete, whole or streamed, sync or async). All delegate to four methods of the subclass,
+which take the messages, the parameters, and a draft that builds the kind of response.
 """
 
 from __future__ import annotations
@@ -47,30 +47,30 @@ dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
 class ChatModel(FunctionCallingLLM):
-    """A chat model that calls tools and gives objects, out of four methods."""
+    """A chat model with tool calls and structured output, built on four methods."""
 
     if TYPE_CHECKING:
 
         def __init__(self, **fields: Any) -> None:
-            """Take the fields of a subclass."""
+            """Accept the fields of a subclass."""
 
-        # What a subclass brings. Were these abstract methods, the framework would open a span for each.
+        # Implemented by subclasses. If these were abstract methods, the framework would open a span for each.
 
         def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-            """Ask, and wait for the whole answer."""
+            """Return the whole answer."""
 
         async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-            """Ask, and wait for the whole answer."""
+            """Return the whole answer."""
 
         def _streamed(
             self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
         ) -> Generator[T, None, None]:
-            """Ask, and give the answer as it comes; a request that cannot be sent is refused at once."""
+            """Stream the answer; an invalid request is refused immediately."""
 
         def _astreamed(
             self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
         ) -> AsyncGenerator[T, None]:
-            """Ask, and give the answer as it comes; a request that cannot be sent is refused at once."""
+            """Stream the answer; an invalid request is refused immediately."""
 
         def _inquiry(
             self,
@@ -79,18 +79,18 @@ class ChatModel(FunctionCallingLLM):
             params: Mapping[str, Any],
             prompt_args: Mapping[str, Any],
         ) -> Inquiry[Model]:
-            """Prepare the question for an object."""
+            """Prepare a structured output request."""
 
         def _speaker(self, response: ChatResponse) -> str:
-            """Name the model that gave a response."""
+            """Return the name of the model that answered."""
 
         def _is_sealed(self) -> bool:
-            """Whether answers may have come sealed: their words are then for nobody but the caller."""
+            """Return whether answers may have come encrypted, so that only the caller may see them."""
 
     # ------------------------------------------------------------------------------------------------ messages
 
     def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
-        """Put the system prompt first, once: some ways through the framework have done it by now, others never do."""
+        """Put the system prompt first, unless the framework already has; only some of its code paths do."""
         prompt = self.system_prompt
         if not prompt or any(each.role == MessageRole.SYSTEM and each.content == prompt for each in messages):
             return messages
@@ -105,42 +105,42 @@ class ChatModel(FunctionCallingLLM):
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer."""
+        """Return the whole answer."""
         return self._whole(messages, kwargs, ChatDraft())
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Ask, and wait for the whole answer."""
+        """Return the whole answer."""
         return await self._awhole(messages, kwargs, ChatDraft())
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Ask, and take the answer as it comes; the last chunk has the tool calls, and in ``raw`` all else."""
+        """Stream the answer; the last chunk has the tool calls, and everything else in ``raw``."""
         return self._streamed(messages, kwargs, ChatDraft())
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """Ask, and take the answer as it comes; the last chunk has the tool calls, and in ``raw`` all else."""
+        """Stream the answer; the last chunk has the tool calls, and everything else in ``raw``."""
         return self._astreamed(messages, kwargs, ChatDraft())
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
+        """Complete a prompt."""
         return self._whole(self._prompted(prompt, formatted), kwargs, CompletionDraft())
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
+        """Complete a prompt."""
         return await self._awhole(self._prompted(prompt, formatted), kwargs, CompletionDraft())
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer a prompt, and give the answer as it comes."""
+        """Complete a prompt, streaming the answer."""
         return self._streamed(self._prompted(prompt, formatted), kwargs, CompletionDraft())
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """Answer a prompt, and give the answer as it comes."""
+        """Complete a prompt, streaming the answer."""
         return self._astreamed(self._prompted(prompt, formatted), kwargs, CompletionDraft())
 
     # ----------------------------------------------------------------------------------------------------- tools
@@ -156,7 +156,7 @@ class ChatModel(FunctionCallingLLM):
         tool_choice: str | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Make the arguments of ``chat``; the history stays as it is."""
+        """Build the arguments for ``chat`` without changing the history."""
         messages = list(chat_history or [])
         if user_msg is not None:
             user = ChatMessage(role=MessageRole.USER, content=user_msg) if isinstance(user_msg, str) else user_msg
@@ -165,7 +165,7 @@ class ChatModel(FunctionCallingLLM):
         if not specs:
             return {"messages": messages, **kwargs}
         choice = chosen_tool(tool_choice, required=tool_required, specs=specs)
-        # Engines allow several calls at once unless they are told not to.
+        # Engines allow parallel tool calls unless told otherwise.
         parallel = {} if allow_parallel_tool_calls else {"parallel_tool_calls": False}
         asked = {"allow_parallel_tool_calls": allow_parallel_tool_calls, "tool_required": tool_required}
         box = Toolbox(specs, tools, asked if tool_choice is None else {**asked, "tool_choice": tool_choice})
@@ -174,12 +174,11 @@ class ChatModel(FunctionCallingLLM):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the complete tool calls of a response; in the middle of a stream there are none yet.
+        """Return the complete tool calls of a response; mid-stream there are none yet.
 
         Raises:
-            MalformedReplyError: The model called a tool with arguments that are not valid: to go on without that
-                call would be to lose it.
-            ValueError: There is none, and ``error_on_no_tool_call`` is set.
+            MalformedReplyError: A tool call has invalid arguments; ignoring it would lose the call.
+            ValueError: There is no tool call, and ``error_on_no_tool_call`` is set.
         """
         if invalid := invalid_calls(response):
             raise unusable(said_of(invalid), response, model=self._speaker(response), quiet=self._is_sealed())
@@ -210,10 +209,10 @@ class ChatModel(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """Ask for an object of a class, and return it.
+        """Return structured output as an instance of a class.
 
         Raises:
-            MalformedReplyError: The answer is not one.
+            MalformedReplyError: The answer does not match the class.
         """
         asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
         return _ended(asked.read(self.chat(**asked.request)))
@@ -225,7 +224,7 @@ class ChatModel(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """Ask for an object of a class, and return it."""
+        """Async version of :meth:`structured_predict`."""
         asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
         return _ended(asked.read(await self.achat(**asked.request)))
 
@@ -236,7 +235,7 @@ class ChatModel(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel, None, None]:
-        """Ask for an object of a class, and give out what is there of it: each piece replaces those before."""
+        """Stream structured output: each partial object replaces the previous one."""
         asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
         for chunk in self.stream_chat(**asked.request):
             if (piece := _step(asked, chunk)) is not None:
@@ -249,7 +248,7 @@ class ChatModel(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> AsyncGenerator[Model | FlexibleModel, None]:
-        """Ask for an object of a class, and give out what is there of it: each piece replaces those before."""
+        """Stream structured output: each partial object replaces the previous one."""
         asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
         chunks = await self.astream_chat(**asked.request)
 
@@ -262,7 +261,7 @@ class ChatModel(FunctionCallingLLM):
 
 
 def _step(asked: Inquiry[Model], chunk: ChatResponse) -> Model | FlexibleModel | None:
-    """Read a chunk: loosely while the answer is being written, strictly at its end."""
+    """Parse a chunk: leniently during the stream, strictly at its end."""
     if asked.ends(chunk):
         return _ended(asked.read(chunk))
     piece = asked.partial(chunk)

@@ -1,4 +1,4 @@
-"""What the models of a LlamaIndex program used and cost, by model and by run, and a limit on it.
+"""Track and limit what a LlamaIndex program uses and costs, by model and by run.
 
 >>> from llama_index_chutes import CostHandler
 >>> with CostHandler() as cost:
@@ -6,8 +6,8 @@
 >>> cost
 <CostHandler: 0 calls, 0 tokens, $0>
 
-As a context it counts every call of the program; in a ``CallbackManager([cost])`` those of the models and indexes
-that have that manager.
+As a context manager it counts every call of the program; in a ``CallbackManager([cost])``, the calls of models and
+indexes with that manager.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _COUNTED = (CBEventType.LLM, CBEventType.EMBEDDING)
 
 
 class _Kind(Enum):
-    """What a model is to whoever counts: who says what it used, and whether it makes calls at all."""
+    """How to count a model: who reports its usage, and whether it makes calls itself."""
 
     OURS = "Chutes_llm"
     FALLBACK = "ChutesFallback_llm"
     EMBEDDING = "ChutesEmbedding"
-    WRAPPER = "structured_llm"  # the framework's model around another, which makes the call
+    WRAPPER = "structured_llm"  # the framework's wrapper around the model that makes the call
     OTHER = ""
 
     @classmethod
@@ -61,19 +61,19 @@ class _Kind(Enum):
 
 
 class CostHandler(Tally, BaseCallbackHandler):
-    """Adds up the tokens and the US dollars of all calls, by model and by run, and holds them to a budget.
+    """Handler that tracks tokens and US dollars by model and by run, and enforces a budget.
 
-    LlamaIndex's instrumentation tells handlers of every call and ignores what they raise; its callbacks may stop a
-    call, and reach only the models that have their manager. As a context this handler uses the one to be in every
-    model's manager, and so has both. It then counts the calls of the whole process until the block ends.
+    LlamaIndex's instrumentation reports every call but ignores exceptions from handlers; its callbacks can stop a
+    call but are only sent to models with their manager. As a context manager, this handler uses instrumentation to
+    join every model's callback manager, and counts all calls of the process until the block ends.
 
     Args:
-        budget: Limits. A call that could pass them raises ``BudgetExceededError`` and is not sent. Embeddings of
-            other providers are the exception: nobody says before them what they will use.
-        prices: US dollars per million tokens of prompt and of answer, for models of other providers; what such a
-            model costs is unknown without, and never guessed.
-        catalog: The prices of models on Chutes; by default the newest at hand.
-        keep_runs: How many of the latest runs to keep.
+        budget: Limits. A call that could exceed them raises ``BudgetExceededError`` and is not sent. Other providers'
+            embeddings are the exception: their usage is not known beforehand.
+        prices: US dollars per million prompt and answer tokens, for other providers' models; without a price, their
+            cost is unknown and never guessed.
+        catalog: Prices of Chutes models; by default the newest available.
+        keep_runs: Number of recent runs to keep.
 
     >>> from chutes_core import Budget
     >>> CostHandler(budget=Budget(usd=5), prices={"other/model": (0.25, 1.0)}).total_cost
@@ -121,23 +121,23 @@ class CostHandler(Tally, BaseCallbackHandler):
         self.meter.abandon()
 
     def _join(self, component: object) -> None:
-        """Be among those that a model tells of its calls."""
+        """Join a model's callback manager."""
         if not isinstance(component, BaseLLM | BaseEmbedding) or _Kind(component.class_name()) is _Kind.WRAPPER:
             return
         manager = component.callback_manager
         with self._lock:
             if self._blocks and isinstance(manager, CallbackManager) and self not in manager.handlers:
-                # Not appended: managers that are made without handlers share the list of the one in Settings.
+                # Not appended: managers created without handlers share the list of the one in Settings.
                 manager.handlers = [*manager.handlers, self]
                 self._managers.append(manager)
 
     # ------------------------------------------------------------------------------------ calls
 
     def start_trace(self, trace_id: str | None = None) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def on_event_start(
         self,
@@ -147,10 +147,10 @@ class CostHandler(Tally, BaseCallbackHandler):
         parent_id: str = "",
         **kwargs: Any,
     ) -> str:
-        """Reserve what a call may use at most, and refuse it where that does not fit.
+        """Reserve the most a call may use, or refuse it.
 
         Raises:
-            BudgetExceededError: It does not fit; nothing was sent.
+            BudgetExceededError: The call could exceed the budget; nothing was sent.
         """
         parent = active_span_id.get() if self._blocks else None
         parent = parent or (parent_id if parent_id != BASE_TRACE_EVENT else None)
@@ -163,14 +163,14 @@ class CostHandler(Tally, BaseCallbackHandler):
         name = str(model.get("model_name") or "unknown")
         around = watching()
         if isinstance(around, OpenCall) and around.deaf and name in around.model.split(","):
-            return event_id  # a member of a fallback, which tells of all its members at its end
+            return event_id  # a member of a fallback, which reports all its members at its end
         wanted = self._wanted(name, kind, model, told) if event_type is CBEventType.LLM else None
         deaf, mute = kind is _Kind.FALLBACK, kind is _Kind.EMBEDDING
         self.meter.open(event_id, model=name, run=parent, name=name, wanted=wanted, deaf=deaf, mute=mute)
         return event_id
 
     def _wanted(self, name: str, kind: _Kind, model: Mapping[str, Any], told: Mapping[str, Any]) -> Estimate | None:
-        """Bound what a call may use; None without a budget."""
+        """Estimate the most a call may use; None without a budget."""
         if self.budget is None:
             return None
         options: Mapping[str, Any] = told.get(EventPayload.ADDITIONAL_KWARGS) or {}
@@ -186,7 +186,7 @@ class CostHandler(Tally, BaseCallbackHandler):
         event_id: str = "",
         **kwargs: Any,
     ) -> None:
-        """Enter what a call used."""
+        """Record what a call used."""
         self.meter.end(event_id)
         if event_type not in _COUNTED:
             return
@@ -196,13 +196,13 @@ class CostHandler(Tally, BaseCallbackHandler):
         if isinstance(error, BaseException):
             uses = self._uses_of_failure(error)
         elif event_type is CBEventType.EMBEDDING:
-            uses = [("", None, None)]  # LlamaIndex does not say what it used, and begins several before it makes one
+            uses = [("", None, None)]  # LlamaIndex reports no usage, and starts several events before it makes a call
         else:
             uses = list(self._uses(told.get(EventPayload.RESPONSE) or told.get(EventPayload.COMPLETION)))
         self.meter.close(event_id, uses)
 
     def _uses(self, answer: Any) -> Iterator[Used]:
-        """What LlamaIndex says of a call: one entry, or one for each member of a fallback that was asked."""
+        """Yield what LlamaIndex reports for a call: one entry, or one per fallback member that was called."""
         raw = getattr(answer, "raw", None)
         told: Mapping[str, Any] = raw if isinstance(raw, Mapping) else getattr(raw, "__dict__", {})
         meta = told.get("chutes")
@@ -230,7 +230,7 @@ class CostHandler(Tally, BaseCallbackHandler):
 
 
 class _Spans(BaseSpanHandler[BaseSpan]):
-    """Learns which steps belong together, and makes its owner known to every model that is called."""
+    """Records which steps belong together, and adds its owner to every model that is called."""
 
     _owner: Any = PrivateAttr(default=None)
 
@@ -243,26 +243,26 @@ class _Spans(BaseSpanHandler[BaseSpan]):
         tags: Any = None,
         **more: Any,
     ) -> None:
-        """A step begins."""
+        """Record that a step begins."""
         self._owner.meter.begin(id_, parent_id, id_.rsplit("-", 5)[0])
         self._owner._join(instance)
 
     def span_exit(self, id_: str, *given: Any, **told: Any) -> None:
-        """A step has ended."""
+        """Record that a step has ended."""
         self._owner.meter.end(id_)
 
     def span_drop(self, id_: str, *given: Any, **told: Any) -> None:
-        """A step has failed."""
+        """Record that a step has failed."""
         self._owner.meter.end(id_)
 
     def new_span(self, *given: Any, **told: Any) -> None:
-        """No span is kept."""
+        """Keep no span."""
 
     def prepare_to_exit_span(self, *given: Any, **told: Any) -> None:
-        """No span is kept."""
+        """Keep no span."""
 
     def prepare_to_drop_span(self, *given: Any, **told: Any) -> None:
-        """No span is kept."""
+        """Keep no span."""
 
 
 def _root() -> Any:
@@ -274,9 +274,9 @@ def _plain(message: Any) -> object:
 
 
 def _limit(model: Mapping[str, Any], options: Mapping[str, Any]) -> int | None:
-    """The longest answer that was allowed; None where any is.
+    """Return the maximum answer length that was set; None if there is no limit.
 
-    ``num_output`` is that, or where nothing was set what the framework should leave room for: half of the window.
+    ``num_output`` is that limit, or, if none was set, the room the framework should leave: half the window.
     """
     for name in ("max_tokens", "max_completion_tokens"):
         if isinstance(options.get(name), int):
@@ -288,7 +288,7 @@ def _limit(model: Mapping[str, Any], options: Mapping[str, Any]) -> int | None:
 
 
 def _usage(raw: Any) -> Usage | None:
-    """Read what integrations call a usage, whatever they call its parts."""
+    """Read token usage under any of the names that integrations use."""
     if hasattr(raw, "model_dump"):
         raw = raw.model_dump()
     if not isinstance(raw, Mapping):

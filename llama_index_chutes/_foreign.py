@@ -1,4 +1,4 @@
-"""Models of other providers as members: their streams checked, so that what is cut never passes for whole."""
+"""Other providers' models as fallback members, with checks so that truncated answers never pass as complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Question", "aparts", "parts"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a model of another provider is asked."""
+    """A request to another provider's model."""
 
     llm: LLM
     name: str
@@ -40,7 +40,7 @@ class Question:
 
 
 def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
-    """Ask, blocking, within the limits, and check the whole at the end."""
+    """Call the model within the time limits and check the complete answer."""
     check = _Check(question)
     fetch: Callable[[], Iterator[ChatResponse]] = lambda: _fetch(question)  # noqa: E731
     with check, closing(bounded(fetch, question.limits, shows=_shows, model=question.name)) as chunks:
@@ -52,7 +52,7 @@ def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
 
 
 async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, None]:
-    """Ask on the event loop, within the limits, and check the whole at the end."""
+    """Async version of :func:`parts`."""
     check = _Check(question)
     chunks = abounded(
         lambda: _inside(question.span_id, _afetch(question)), question.limits, shows=_shows, model=question.name
@@ -67,7 +67,7 @@ async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, Non
 
 
 def _fetch(question: Question) -> Iterator[ChatResponse]:
-    active_span_id.set(question.span_id)  # this runs in a thread, and a context, of its own
+    active_span_id.set(question.span_id)  # this runs in its own thread and context
     llm, wanted = question.llm, question.params.get("structured")
     if isinstance(wanted, Wanted):
         arguments = _structured(question, wanted)
@@ -91,7 +91,7 @@ def _fetch(question: Question) -> Iterator[ChatResponse]:
 
 
 async def _inside(span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]) -> AsyncIterator[ChatResponse]:
-    """Take every step of a generator inside of a span, and give the chunk out outside of it."""
+    """Run every step of a generator inside a span, and yield its chunks outside it."""
     async with aclosing(chunks):
         while True:
             token = active_span_id.set(span_id)
@@ -128,7 +128,7 @@ async def _afetch(question: Question) -> AsyncGenerator[ChatResponse, None]:
 
 
 def _arguments(question: Question) -> dict[str, Any]:
-    """Translate a request: tools go through the model's own preparation."""
+    """Build the call arguments, with tools prepared by the model itself."""
     params = dict(question.params)
     tools = params.get("tools")
     if not isinstance(tools, Toolbox) or not isinstance(question.llm, FunctionCallingLLM):
@@ -142,14 +142,14 @@ def _arguments(question: Question) -> dict[str, Any]:
 
 def _structured(question: Question, wanted: Wanted) -> dict[str, Any]:
     params = {name: value for name, value in question.params.items() if name != "structured"} or None
-    # Each text stands in a variable of its own: nothing in it is taken for a variable again.
+    # Each text is the value of a template variable, so that nothing in it is read as a variable.
     texts: dict[str, str] = {}
     template = [_template(message, texts) for message in question.messages]
     return {"prompt": ChatPromptTemplate(message_templates=template), "llm_kwargs": params, **texts}
 
 
 def _template(message: ChatMessage, texts: dict[str, str]) -> ChatMessage:
-    """Put a message's texts into variables, and keep all else of it."""
+    """Replace a message's texts by template variables, keeping the rest."""
     blocks: list[Any] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):
@@ -160,7 +160,7 @@ def _template(message: ChatMessage, texts: dict[str, str]) -> ChatMessage:
 
 
 class _reading:
-    """Turn what a program of the framework raises for an unusable answer into a failure of the model."""
+    """Context manager that turns a framework program's error for an unusable answer into a model failure."""
 
     def __init__(self, question: Question) -> None:
         self._name = question.name
@@ -185,9 +185,9 @@ def _shows(chunk: ChatResponse) -> bool:
 
 
 class _Check:
-    """Looks at what another provider's model gives, and vouches for the whole as far as anybody can.
+    """Checks the answer of another provider's model for completeness, as far as possible.
 
-    As a context it puts what has arrived into the failures that leave it.
+    As a context manager, it adds what has arrived to failures raised inside.
     """
 
     def __init__(self, question: Question) -> None:
@@ -208,9 +208,9 @@ class _Check:
             raise found from error
 
     def take(self, chunk: ChatResponse) -> ChatResponse | None:
-        """Take a chunk, and return it where it may be shown: a tool call waits until the answer is whole."""
+        """Take a chunk and return what may be shown; tool calls wait until the answer is complete."""
         self._last = chunk
-        if "structured" in self._question.params:  # raw is the object that was asked for
+        if "structured" in self._question.params:  # raw is the structured output
             self._spoke = True
             return chunk
         self._usage = usage_of(chunk) or self._usage
@@ -222,7 +222,7 @@ class _Check:
         return _without_calls(chunk) if has_calls(chunk) else chunk
 
     def end(self) -> Final:
-        """The stream has ended by itself: return the answer, or raise what is wrong with it."""
+        """Return the answer of a stream that has ended, or raise if it is faulty."""
         name, last = self._question.name, self._last
         if last is None or not self._spoke:
             raise failure(Kind.EMPTY, model=name)
@@ -236,7 +236,7 @@ class _Check:
         return Final(_with_calls(self._question.llm, last), self._usage)
 
     def _whole_calls(self, last: ChatResponse) -> None:
-        """Refuse arguments that were cut: some integrations mend them, and the mended call is another one."""
+        """Refuse truncated arguments: some integrations repair them, which changes the call."""
         given: list[Any] = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
         for call in last.message.additional_kwargs.get("tool_calls") or ():
             function = call.get("function") if isinstance(call, Mapping) else getattr(call, "function", None)
@@ -252,10 +252,10 @@ class _Check:
 
 
 def _without_calls(chunk: ChatResponse) -> ChatResponse | None:
-    """Return what a chunk with tool calls adds to the text before them; None where it adds nothing."""
+    """Return what a chunk with tool calls adds to the text; None if nothing."""
     message = chunk.message
     if not (chunk.delta and (message.content or "").endswith(chunk.delta)):
-        return None  # some integrations give the pieces of a call's arguments as a delta
+        return None  # some integrations send fragments of a call's arguments as the delta
     blocks = [block for block in message.blocks if not isinstance(block, ToolCallBlock)]
     extra = {name: value for name, value in message.additional_kwargs.items() if name != "tool_calls"}
     spoken = message.model_copy(update={"blocks": blocks, "additional_kwargs": extra})
@@ -263,13 +263,13 @@ def _without_calls(chunk: ChatResponse) -> ChatResponse | None:
 
 
 def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
-    """Put the tool calls into blocks, where every member's are found and every member can read them later."""
+    """Move tool calls into blocks, the one place where every member can read them later."""
     if not has_calls(last) or not isinstance(llm, FunctionCallingLLM):
         return last
     calls = llm.get_tool_calls_from_response(last, error_on_no_tool_call=False)
     blocks: list[Any] = [block for block in last.message.blocks if not isinstance(block, ToolCallBlock)]
     blocks += [
-        # Without an id a tool's result would not find its call in the next turn.
+        # Without an id, a tool result could not be matched to its call in the next turn.
         ToolCallBlock(
             tool_call_id=each.tool_id or f"call_{number}", tool_name=each.tool_name, tool_kwargs=each.tool_kwargs
         )
@@ -279,7 +279,7 @@ def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
 
 
 def _finish_reasons(raw: object) -> list[object] | None:
-    """Read why the choices of a chunk in OpenAI's form ended; None where it is not of that form."""
+    """Return the finish reasons of a chunk in OpenAI's format; None for any other format."""
     choices = raw.get("choices") if isinstance(raw, Mapping) else getattr(raw, "choices", None)
     if not isinstance(choices, list) or not choices:
         return None

@@ -1,4 +1,4 @@
-"""The JSON of an answer: where it stands in a text, whole or as far as it has come."""
+"""Find the JSON in an answer, complete or partial."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _decoder = json.JSONDecoder()
 
 
 def candidates(text: str) -> Iterator[str]:
-    r"""Yield the JSON values that may be what an answer gives, the likeliest first.
+    r"""Yield the JSON values that may be the answer, most likely first.
 
-    That is the answer itself, or else what is fenced in it, or stands in it behind a thought or a polite sentence. A
-    part of a value is never one, nor is what stands in an answer that was cut.
+    That is the whole text, or else JSON in a code fence, or JSON after reasoning or an introductory sentence. Parts of
+    a value are never candidates, nor is anything in a truncated answer.
 
     >>> list(candidates('<think>{"a": 0}?</think>\nAs [1] says:\n```json\n{"a": {"b": 1}}\n```'))
     ['{"a": {"b": 1}}', '[1]', '{"a": {"b": 1}}']
@@ -35,7 +35,7 @@ def candidates(text: str) -> Iterator[str]:
 
 
 def values(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the objects and lists that stand in a text, and whether it ends with them: then more may be to come.
+    """Yield the objects and lists in a text, and whether each ends the text, so more may follow.
 
     >>> list(values('For {place}, see [1]: {"name": "Be'))
     [('[1]', False), ('{"name": "Be', True)]
@@ -51,7 +51,7 @@ def values(text: str) -> Iterator[tuple[str, bool]]:
                 return
             position = start + 1
             continue
-        if position > thought:  # the end of a thought may also stand inside of a string
+        if position > thought:  # an end-of-reasoning tag may also occur inside a string
             yield text[start:position], position == len(text)
 
 
@@ -64,7 +64,7 @@ def _is_json(text: str) -> bool:
 
 
 def _is_cut_json(text: str) -> bool:
-    """Whether a text that is no JSON lacks nothing but its end."""
+    """Return whether an invalid text is JSON that only lacks its end."""
     try:
         from_json(text, allow_partial=True)
     except ValueError:

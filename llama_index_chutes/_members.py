@@ -1,4 +1,4 @@
-"""The members of a fallback: what was listed, made into models that leave every retry to the fallback."""
+"""The members of a fallback: models with retries turned off."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Seat", "as_model", "made_models", "public_copy", "reseated", "seats_
 
 _SECRET = ("api_key", "token", "secret", "password", "headers")
 _ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
-# Where routes in a file find the models of other providers.
+# Where route files find other providers' models.
 _PROVIDERS = {
     "openai": "llama_index.llms.openai:OpenAI",
     "openai_like": "llama_index.llms.openai_like:OpenAILike",
@@ -38,7 +38,7 @@ _PROVIDERS = {
     "ollama": "llama_index.llms.ollama:Ollama",
     "fireworks": "llama_index.llms.fireworks:Fireworks",
 }
-# What makes a request beside its model and its key: members that have it in common may stand in one.
+# What defines a request apart from model and key: members with the same values can share one.
 _NOT_SENT = {"model", "api_key", "catalog", "ledger", "context_window"}
 _ALIKE = sorted((({*Chutes.model_fields} - {*LLM.model_fields}) | {"pydantic_program_mode"}) - _NOT_SENT)
 _warned: set[type] = set()
@@ -46,7 +46,7 @@ _warned: set[type] = set()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seat:
-    """A member as the engine sees it, the model behind it, and what is known of that."""
+    """A member as the engine sees it, with its model and what is known about that."""
 
     member: Member
     llm: LLM
@@ -54,11 +54,11 @@ class Seat:
 
     @property
     def place(self) -> str:
-        """Where it is served, whoever asks."""
+        """The host, regardless of the account."""
         return self.member.host.partition("#")[0]
 
     def limits(self, step: TimeLimits) -> TimeLimits:
-        """Return the limits of an attempt: the fallback's and the model's own, whichever are shorter."""
+        """Return the time limits of an attempt: the shorter of the fallback's and the model's."""
         own = self.llm.timeout if isinstance(self.llm, Chutes) else None
         if own is None:
             return step
@@ -68,7 +68,7 @@ class Seat:
 
 
 def made_models(listed: Any, shared: Mapping[str, Any]) -> list[LLM]:
-    """Make the members of what is listed; those that are listed by name have the ``shared`` arguments."""
+    """Turn entries into models; those listed by name get the ``shared`` arguments."""
     if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
         raise ConfigurationError(
             "A fallback takes a list of at least one model; for a line of names there is from_models()."
@@ -91,7 +91,7 @@ def made_models(listed: Any, shared: Mapping[str, Any]) -> list[LLM]:
 
 
 def reseated(models: Any) -> list[LLM]:
-    """Look at the members that a fallback is to have from now on."""
+    """Validate members assigned to an existing fallback."""
     if not isinstance(models, Sequence) or not models or not all(isinstance(each, LLM) for each in models):
         raise ConfigurationError(
             "The members of a fallback are a list of models, such as [Chutes(model=...)]; names are for the "
@@ -101,13 +101,13 @@ def reseated(models: Any) -> list[LLM]:
 
 
 def _seated(entry: object) -> Sequence[object]:
-    """A fallback that is listed lends its members."""
+    """Return an entry's models: a fallback is replaced by its members."""
     is_fallback = isinstance(entry, ChatModel) and not isinstance(entry, Chutes)
     return entry.members if is_fallback else (entry,)  # type: ignore[attr-defined]
 
 
 def as_model(entry: object, shared: Mapping[str, Any]) -> LLM:
-    """Make a member of what was listed: a name, a table of a route, or a model.
+    """Turn an entry (a name, a table from a route, or a model) into a model.
 
     >>> as_model("acme/one", {"api_key": "cpk_0123"}).max_retries
     0
@@ -124,7 +124,7 @@ def as_model(entry: object, shared: Mapping[str, Any]) -> LLM:
 
 
 def _sealed(llm: LLM, shared: Mapping[str, Any]) -> LLM:
-    """Return a member of a fallback with ``e2ee=`` sealed, or refuse it."""
+    """Return a member with ``e2ee`` applied, or refuse it."""
     wish = shared.get("e2ee", False)
     if wish is False or (isinstance(llm, Chutes) and llm.e2ee):
         return llm
@@ -142,7 +142,7 @@ def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
     told = dict(table)
     if told.pop("class_name", Chutes.class_name()) != Chutes.class_name():
         raise ConfigurationError(
-            "A model of another provider is not restored from its description: make it anew, and list it."
+            "Another provider's model cannot be restored from its description: create it again and list it."
         )
     provider = str(told.pop("provider", "chutes"))
     if provider == "chutes":
@@ -165,7 +165,7 @@ def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
 
 
 def _without_retries(llm: LLM) -> LLM:
-    """Return the model, or a copy that does not try again by itself: two loops of retries multiply."""
+    """Return the model with its own retries turned off, since nested retry loops multiply."""
     tries = getattr(llm, "max_retries", None)
     if tries == 0:
         return llm
@@ -183,7 +183,7 @@ def _without_retries(llm: LLM) -> LLM:
     if isinstance(copy, Chutes):
         copy._clients = type(copy._clients)()
         return copy
-    for name in ("_client", "_aclient"):  # clients that were made before know the old number
+    for name in ("_client", "_aclient"):  # existing clients still use the old number
         client = getattr(copy, name, None)
         if client is not None and getattr(client, "max_retries", None) and hasattr(client, "with_options"):
             setattr(copy, name, client.with_options(max_retries=0))
@@ -191,17 +191,17 @@ def _without_retries(llm: LLM) -> LLM:
 
 
 def unheard(llm: LLM, manager: CallbackManager) -> LLM:
-    """Return a model of another provider without the handlers that hear the fallback: they would count all twice."""
+    """Return another provider's model without the fallback's handlers, which would count everything twice."""
     heard = [each for each in llm.callback_manager.handlers if not any(each is own for own in manager.handlers)]
     if len(heard) == len(llm.callback_manager.handlers):
         return llm
     own = CallbackManager()
-    own.set_handlers(heard)  # not by its constructor, which adds the global one
+    own.set_handlers(heard)  # not through the constructor, which adds the global one
     return llm.model_copy(update={"callback_manager": own})
 
 
 def public_copy(llm: LLM) -> LLM:
-    """Return a model as it may be pickled: another provider's without its keys, ours sees to that itself."""
+    """Return a model in picklable form: another provider's without keys; Chutes models omit theirs themselves."""
     if isinstance(llm, Chutes):
         return llm
     secret = [name for name in type(llm).model_fields if any(part in name.lower() for part in _SECRET)]
@@ -221,7 +221,7 @@ def seats_of(llms: Iterable[LLM], *, pools: bool = False) -> list[Seat]:
 
     Args:
         llms: The members.
-        pools: Say which of them could stand in one request.
+        pools: Determine which of them can share a request.
 
     >>> [seat.member.name for seat in seats_of([as_model("acme/one", {"api_key": "cpk_0123"})])]
     ['acme/one']
@@ -232,7 +232,7 @@ def seats_of(llms: Iterable[LLM], *, pools: bool = False) -> list[Seat]:
         twins = [other.member for other in seats if (other.member.name, other.place) == (seat.member.name, seat.place)]
         if any(twin.account == seat.member.account for twin in twins):
             raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, it is asked again.")
-        if twins:  # the same model with another key is another chance, with a health of its own
+        if twins:  # the same model with another key is a separate chance with its own health
             seat = replace(seat, member=replace(seat.member, host=f"{seat.place}#{seat.member.account}"))
         seats.append(seat)
     return seats
@@ -245,7 +245,7 @@ def _own(llm: Chutes, pools: bool) -> Seat:
         found = None if callable(llm.api_key) else Credential(llm.api_key).at_hand()
         key: object = llm.api_key if found is None else found.get_secret_value()
     except ChutesError:
-        key = None  # the first call says what is missing
+        key = None  # the first call reports the missing key
     account, host = _account("chutes", where, key), "" if where == BASE_URL else where
     pool = _digest(account, *(repr(getattr(llm, name)) for name in _ALIKE)) if pools and not llm.e2ee else None
     sealed = verify_of(llm.e2ee)
@@ -265,9 +265,9 @@ def _foreign(llm: LLM) -> Seat:
 
 
 def _account(provider: str, where: str, key: object) -> str:
-    """Name an account without telling its key: members with the same one share its limits and failures.
+    """Identify an account without revealing its key; members with the same account share limits and failures.
 
-    The digest is too short to find a key by, and the same in every process, so that health can be handed on.
+    The digest is too short to recover a key, and the same in every process, so that health can be shared.
     """
     told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
     return f"{provider}-{_digest(where, told)}"

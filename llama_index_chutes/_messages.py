@@ -1,4 +1,4 @@
-"""Messages both ways, as pure functions: LlamaIndex's blocks to the service's form, and a reply to blocks."""
+"""Convert LlamaIndex messages to the service's format, and replies to messages. Pure."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _ROLES = {
 
 
 def wire_messages(messages: Iterable[ChatMessage], *, echo_reasoning: bool = False) -> list[dict[str, Any]]:
-    """Return a conversation as the service takes it; the messages themselves are not touched.
+    """Return a conversation in the service's format, without changing the messages.
 
     Args:
         messages: The conversation.
-        echo_reasoning: Send the reasoning of earlier answers back, for models that lose their thread without it.
+        echo_reasoning: Send the reasoning of earlier answers back, for models that need it.
 
     >>> wire_messages([ChatMessage("Hello")])
     [{'role': 'user', 'content': 'Hello'}]
@@ -65,7 +65,7 @@ def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
     calls = [block for block in blocks if isinstance(block, ToolCallBlock)]
     if role != "assistant":
         if calls:
-            raise RequestRefusedError(f"A message of the role {role!r} has a tool call; only the assistant's may.")
+            raise RequestRefusedError(f"A message with role {role!r} has a tool call; only the assistant's may.")
         return wire
     wire_calls = [_wire_call(call, number) for number, call in enumerate(calls)]
     if not calls:
@@ -81,7 +81,7 @@ def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
 
 
 def _flat(blocks: Iterable[Any]) -> Iterator[Any]:
-    """Yield the blocks, those inside of a citation too, below a text that says where they are from."""
+    """Yield the blocks; those inside a citation follow a text that names the source."""
     for block in blocks:
         if isinstance(block, CitableBlock | CitationBlock):
             named = (("Title", block.title), ("Source", block.source))
@@ -93,7 +93,7 @@ def _flat(blocks: Iterable[Any]) -> Iterator[Any]:
 
 
 def _content(blocks: Sequence[Any]) -> str | list[dict[str, Any]]:
-    """Give plain text where there is only text, as every template takes it; else a list of parts."""
+    """Return plain text if there is only text, which every template supports; else a list of parts."""
     said = [block for block in blocks if not isinstance(block, CachePoint | ThinkingBlock | ToolCallBlock)]
     if all(isinstance(block, TextBlock) for block in said):
         return "\n".join(block.text for block in said)
@@ -138,7 +138,7 @@ def _part(block: object) -> dict[str, Any]:
 
 
 def _data_uri(data: Any, mimetype: str | None, kind: str) -> str:
-    """Put a file into an address. Its kind is read from its first bytes where nobody said it."""
+    """Return a data URL; without a MIME type, the type is detected from the first bytes."""
     if not mimetype:
         import filetype  # type: ignore[import-untyped]
 
@@ -162,7 +162,7 @@ def _call_dict(call_id: str, name: str, arguments: str) -> dict[str, Any]:
 
 
 def _plain(call: Any) -> Any:
-    """Give a tool call of another integration's message as plain data."""
+    """Return a tool call from another integration's message as plain data."""
     return call.model_dump() if hasattr(call, "model_dump") else call
 
 
@@ -172,7 +172,7 @@ def _plain(call: Any) -> Any:
 def reply_message(reply: Reply) -> ChatMessage:
     """Return a whole reply as a message: reasoning, text, tool calls.
 
-    Calls that are not valid are kept apart, in ``additional_kwargs["invalid_tool_calls"]``: nobody may run them.
+    Invalid calls must not be run, so they are kept separately in ``additional_kwargs["invalid_tool_calls"]``.
     """
     blocks: list[ContentBlock] = []
     if reply.reasoning:
@@ -185,7 +185,7 @@ def reply_message(reply: Reply) -> ChatMessage:
     ]
     extra: dict[str, Any] = {}
     if reply.tool_calls:
-        # Where the framework itself looks for them, in programs that stream structured answers.
+        # Where the framework's streaming structured-output programs look for them.
         extra["tool_calls"] = [_raw_call(call) for call in reply.tool_calls]
     if reply.invalid_tool_calls:
         extra["invalid_tool_calls"] = [{**_raw_call(call), "error": call.error} for call in reply.invalid_tool_calls]
@@ -193,12 +193,12 @@ def reply_message(reply: Reply) -> ChatMessage:
 
 
 def chat_response(reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> ChatResponse:
-    """Return a whole reply.
+    """Return a whole reply as a ``ChatResponse``.
 
     Args:
         reply: The reply.
-        delta: What the last step of a stream adds.
-        told: What else is to be said of it in ``raw``.
+        delta: The last delta of a stream.
+        told: Additional entries for ``raw``.
     """
     raw = _raw(reply, told or {})
     return ChatResponse(message=reply_message(reply), raw=raw, delta=delta, logprobs=_logprobs(reply))
@@ -207,7 +207,7 @@ def chat_response(reply: Reply, delta: str | None = None, told: Mapping[str, Any
 def completion_response(
     reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None
 ) -> CompletionResponse:
-    """Return a whole reply as a completion; what is not text is beside it."""
+    """Return a whole reply as a completion, with the non-text parts alongside."""
     extra: dict[str, Any] = {"thinking": reply.reasoning} if reply.reasoning else {}
     extra |= reply_message(reply).additional_kwargs
     raw = _raw(reply, told or {})
@@ -220,7 +220,7 @@ _META = tuple(field.name for field in fields(ReplyMeta))
 
 
 def _raw(reply: Reply, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Give everything that came, in the service's own form, with ``usage`` where token counters look for it."""
+    """Return the full reply in the service's format, with ``usage`` where token counters look for it."""
     meta = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
     return {
         **reply.extra,
@@ -269,7 +269,7 @@ def _raw_usage(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def _logprobs(reply: Reply) -> list[list[LogProb]] | None:
-    """Read the log probabilities of each token: of the one that came, or of the likeliest where those were asked."""
+    """Return each token's log probabilities: the chosen token's, or the top ones if requested."""
     told = reply.choices[0].logprobs if reply.choices else None
     tokens = told.get("content") if isinstance(told, Mapping) else None
     if not isinstance(tokens, list):

@@ -1,4 +1,4 @@
-"""What the framework needs to know of a model, out of what the catalogue knows."""
+"""LlamaIndex model metadata from the catalogue."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from chutes_core import ChutesWarning, ModelInfo
 __all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "described"]
 
 DEFAULT_CONTEXT_WINDOW = 131_072
-"""The window, in tokens, that a model is taken to have when nobody says otherwise."""
+"""Default context window in tokens, if unknown."""
 DEFAULT_NUM_OUTPUT = 8_192
-"""The tokens of an answer that are reserved in every prompt when nobody says how many the model can give."""
+"""Default number of answer tokens to reserve in every prompt, if the model's maximum is unknown."""
 
 
 def described(
     model: str, infos: Sequence[ModelInfo], context_window: int | None, max_tokens: int | None, calls: bool | None
 ) -> LLMMetadata:
-    """Describe a model.
+    """Return the metadata of a model.
 
     Args:
         model: Its name.
-        infos: What is known of each model that may answer: all must be able to.
-        context_window: The caller's own word.
-        max_tokens: The caller's limit of an answer.
-        calls: The caller's own word on whether it calls tools.
+        infos: What is known about each model that may answer; the result holds for all of them.
+        context_window: The caller's context window, if set.
+        max_tokens: The caller's limit on the answer.
+        calls: Whether the model supports tool calls, if set by the caller.
 
     >>> info = ModelInfo(id="acme/one", context_length=8192, max_output=8192)
     >>> described("acme/one", [info], None, None, None).num_output
@@ -46,7 +46,7 @@ def described(
     tools = all(info.supports("tools") is not False for info in infos)
     return LLMMetadata(
         context_window=window,
-        # The framework reserves so much in every prompt: half of the window stays for the prompt itself.
+        # The framework reserves this much in every prompt: keep half the window for the prompt itself.
         num_output=max_tokens or min(output, window // 2),
         is_chat_model=True,
         is_function_calling_model=tools if calls is None else calls,

@@ -1,4 +1,4 @@
-"""What flows from a member through the fallback, and what is told of it."""
+"""The parts that members yield to the fallback, and the report on its attempts."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ RESTART = "chutes_restart"
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """What came before is void: another member begins."""
+    """Another member starts over; discard what came before."""
 
     step: Try
 
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The whole answer of another provider's model."""
+    """The complete answer of another provider's model."""
 
     response: ChatResponse
     usage: Usage | None
@@ -57,11 +57,11 @@ class Final:
 Part = Delta | Reply | ChatResponse | Final | Restart
 
 # ----------------------------------------------------------------------------------- what the engine asks of a part
-# Each of these is asked of every part: what is most frequent comes first.
+# These run for every part, so the most frequent case comes first.
 
 
 def shows(part: Part) -> bool:
-    """Whether a part has something of an answer."""
+    """Return whether a part contains any of the answer."""
     if type(part) is Delta:
         return bool(part.content or part.reasoning or part.tool_calls)
     if isinstance(part, ChatResponse):
@@ -70,24 +70,24 @@ def shows(part: Part) -> bool:
 
 
 def usage_in(part: Part) -> Usage | None:
-    """The tokens that a part reports."""
+    """Return the token usage that a part reports."""
     return part.usage if type(part) is Delta or isinstance(part, Reply | Final) else None
 
 
 def ends(part: Part) -> bool:
-    """Whether a part is the end, which waits for the engine to note that the answer is whole."""
+    """Return whether a part is the end, which waits until the engine accepts the answer."""
     return type(part) is not Delta and not isinstance(part, ChatResponse)
 
 
 def waits(part: Part) -> bool:
-    """Where an answer may begin anew, tool calls wait too: they must not be seen before they are whole."""
+    """Return whether to hold a part: if an answer may restart, tool calls wait until they are complete."""
     if type(part) is Delta:
         return bool(part.tool_calls)
     return not isinstance(part, ChatResponse) or has_calls(part)
 
 
 def has_calls(chunk: ChatResponse) -> bool:
-    """Whether a chunk has a tool call, in either of the framework's forms."""
+    """Return whether a chunk has a tool call, in either of the framework's formats."""
     message = chunk.message
     return bool(message.additional_kwargs.get("tool_calls")) or any(
         isinstance(block, ToolCallBlock) for block in message.blocks
@@ -98,10 +98,10 @@ def has_calls(chunk: ChatResponse) -> bool:
 
 
 class Wanted(dict[str, Any]):
-    """A description of the object that is asked for, which also knows its class: each member is asked in its own way.
+    """A structured output request that also keeps the class, so that each member can be asked in its own way.
 
     Attributes:
-        result: The object, once a member has given one.
+        result: The object, once a member has produced one.
     """
 
     def __init__(
@@ -118,19 +118,19 @@ class Wanted(dict[str, Any]):
 
     @property
     def request(self) -> dict[str, Any]:
-        """The arguments of the call that asks."""
+        """The arguments of the call."""
         return {**self._arguments, "structured": self}
 
     def ends(self, chunk: ChatResponse) -> bool:
-        """Tell whether a chunk is the last of a stream: it says what was tried."""
+        """Return whether a chunk is the last of a stream, which reports the attempts."""
         return isinstance(chunk.raw, Mapping) and ATTEMPTS in chunk.raw
 
     def read(self, response: ChatResponse) -> Any:
-        """Return the object, which was read when its member's answer was whole."""
+        """Return the object, parsed when the member's answer was complete."""
         return self.result
 
     def partial(self, chunk: ChatResponse) -> Any | FlexibleModel | None:
-        """Return what is there of it, or None."""
+        """Return the partial object, or None."""
         if RESTART in chunk.additional_kwargs:
             return None
         self._reader = self._reader or Plan.make(self.output_cls, Mode.WORDS, [], None, model="")
@@ -138,10 +138,9 @@ class Wanted(dict[str, Any]):
 
 
 class Pieces:
-    """Whether a part shows something of the object that is asked for.
+    """Detects when a member's parts first yield a partial object.
 
-    The words of an answer reach nobody, only the pieces that can be made of them: until there is one, another member
-    may take over.
+    Callers see only partial objects, not text, so another member may take over until there is one.
     """
 
     def __init__(self, wanted: Wanted, call: Call) -> None:
@@ -150,13 +149,13 @@ class Pieces:
         self._draft = ChatDraft()
 
     def begin(self) -> None:
-        """A member begins."""
+        """Start with a new member."""
         self._draft = ChatDraft()
 
     def __call__(self, part: Part) -> bool:
-        """Take the next part of a member's answer."""
+        """Take the next part and return whether it yields a partial object."""
         if shows(part):
-            self._call.first_part(given_out=False)  # that is how soon it answers
+            self._call.first_part(given_out=False)  # this still counts as the time to first token
         chunk = self._draft.add(part) if type(part) is Delta else part
         return isinstance(chunk, ChatResponse) and self._wanted.partial(chunk) is not None
 
@@ -167,7 +166,7 @@ _USAGE = tuple(field.name for field in fields(Usage))
 
 
 def row(attempt: Attempt) -> dict[str, Any]:
-    """Tell an attempt as plain data.
+    """Return an attempt as plain data.
 
     >>> row(Attempt("acme/one", "skipped", detail="no tools"))["detail"]
     'no tools'
@@ -191,8 +190,8 @@ def _counts(usage: Usage) -> dict[str, int | None]:
 
 
 def told(call: Call) -> dict[str, Any]:
-    """Say of a whole answer who gave it and what was tried."""
-    assert call.served is not None, "an answer that is whole has somebody who gave it"
+    """Return the answering model and the attempts behind a complete answer."""
+    assert call.served is not None, "a complete answer has a member that gave it"
     beside: dict[str, Any] = {
         "model_name": call.attempts[-1].served or call.served.name,
         ATTEMPTS: [row(attempt) for attempt in call.attempts],
@@ -203,9 +202,9 @@ def told(call: Call) -> dict[str, Any]:
 
 
 def adopted(end: Final, beside: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what another provider's model has in ``raw`` as a dict, with more beside it.
+    """Return another provider's ``raw`` as a dict with additional entries.
 
-    The tokens are put where the framework's counters look for them; some integrations have them elsewhere.
+    Token usage is put where the framework's counters look for it; some integrations put it elsewhere.
     """
     raw = end.response.raw
     if isinstance(raw, BaseModel):

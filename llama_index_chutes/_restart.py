@@ -1,8 +1,7 @@
-"""Streams in which an answer may begin anew: how to read them.
+"""Read streams whose answer may restart.
 
-With ``FallbackPolicy(after_commit="restart")`` a member that breaks after a part of its answer was given out is
-followed by the next one's whole answer, and between the two stands a marker: a chunk without text. What came before
-it is void.
+With ``FallbackPolicy(after_commit="restart")``, if a member fails after part of its answer was emitted, a marker (a
+chunk without text) and then the next member's whole answer follow. Discard everything before the marker.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ C = TypeVar("C", ChatResponse, CompletionResponse)
 
 
 def is_restart(chunk: Chunk) -> bool:
-    """Tell whether a chunk is the marker.
+    """Return whether a chunk is the restart marker.
 
     >>> is_restart(CompletionResponse(text="Hi", delta="Hi"))
     False
@@ -45,7 +44,7 @@ def collect(chunks: Iterable[C]) -> C:
 
 
 async def acollect(chunks: AsyncIterable[C]) -> C:
-    """Return the whole answer of an async stream.
+    """Async version of :func:`collect`.
 
     >>> import asyncio
     >>> async def stream():
@@ -61,7 +60,7 @@ async def acollect(chunks: AsyncIterable[C]) -> C:
 
 
 def render(chunks: Iterable[Chunk]) -> Iterator[str]:
-    """Give the text to show after each chunk, from its beginning: show it in place of what stood there.
+    """Yield the full text to show after each chunk, replacing what was shown before.
 
     >>> mark = CompletionResponse(text="", delta="", additional_kwargs={"chutes_restart": "acme/two"})
     >>> list(render([CompletionResponse(text="Fo"), mark, CompletionResponse(text="Forty")]))
@@ -72,7 +71,7 @@ def render(chunks: Iterable[Chunk]) -> Iterator[str]:
 
 
 async def arender(chunks: AsyncIterable[Chunk]) -> AsyncIterator[str]:
-    """Give the same of an async stream.
+    """Async version of :func:`render`.
 
     >>> import asyncio
     >>> async def stream():

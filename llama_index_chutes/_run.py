@@ -1,6 +1,6 @@
-"""One call of a fallback: what it needs, how each member is asked, and what becomes of the parts.
+"""One call of a fallback: what it needs, how each member is called, and how its parts are relayed.
 
-Every attempt is made of the original request, never of the attempt before.
+Every attempt starts from the original request, never from the attempt before.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ __all__ = ["Run", "needs_of"]
 
 T = TypeVar("T")
 _CLOCK = SystemClock()
-# A token is longer than this in next to no text: the estimate stays below the truth.
+# Tokens are hardly ever longer than this, so the estimate stays on the low side.
 _CHARACTERS = 6
 
 
 class Run(Relay[Part]):
-    """One call: :meth:`whole` or :meth:`stream`, or one of their twins on the event loop, once.
+    """One call: run :meth:`whole` or :meth:`stream`, or an async version, once.
 
     Args:
-        owner: The fallback that is called.
+        owner: The fallback.
         messages: The conversation.
-        params: Further arguments of the call.
-        visible: Whether the answer is given out as it comes.
+        params: Other arguments of the call.
+        visible: Whether the answer is streamed to the caller.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Run(Relay[Part]):
         needs = needs_of(messages, params)
         seats, unable = owner._seats_now(), []
         if "tools" in needs.features:
-            # Nobody but the model itself knows whether another provider's takes tools.
+            # Only the model itself knows whether another provider's supports tools.
             able = [seat for seat in seats if seat.infos or seat.llm.metadata.is_function_calling_model]
             unable = [seat for seat in seats if seat not in able]
             seats = able
@@ -100,7 +100,7 @@ class Run(Relay[Part]):
             marker=Restart,
             holds=waits if owner.policy.after_commit == "restart" else ends,
             whole=not visible,
-            receipt=partial(_receipt, seats),  # not a method, which would keep this alive until a collection
+            receipt=partial(_receipt, seats),  # not a method: that would be a reference cycle
         )
         self._attempts = Attempts(call)
 
@@ -121,7 +121,7 @@ class Run(Relay[Part]):
         return self._finish(draft, None)
 
     def stream(self, draft: Draft[T], before: Unbegun) -> Generator[T, None, None]:
-        """Give out the answer as it comes."""
+        """Stream the answer."""
         before.begin()
         with self._attempts, closing(fallback(self, self._ask, clock=self._clock)) as given:
             for part in given:
@@ -131,7 +131,7 @@ class Run(Relay[Part]):
         yield self._finish(draft, "")
 
     async def astream(self, draft: Draft[T], before: Unbegun) -> AsyncGenerator[T, None]:
-        """Give out the answer as it comes."""
+        """Stream the answer."""
         before.begin()
         with self._attempts:
             async with aclosing(afallback(self, self._aask, clock=self._clock)) as given:
@@ -142,7 +142,7 @@ class Run(Relay[Part]):
         yield self._finish(draft, "")
 
     def _chunk(self, draft: Draft[T], part: object) -> T | None:
-        """Return the chunk that a part makes, other than a delta; the end is kept for the last one."""
+        """Convert a part other than a delta to a chunk; the end is kept for the last chunk."""
         if isinstance(part, ChatResponse):
             return draft.relay(part)
         if isinstance(part, Restart):
@@ -154,46 +154,46 @@ class Run(Relay[Part]):
         beside = told(self.call)
         if isinstance(self._end, Final):
             return draft.adopt(self._end.response, delta, adopted(self._end, beside))
-        assert isinstance(self._end, Reply), "an answer that is whole has an end"
+        assert isinstance(self._end, Reply), "a complete answer has an end"
         return draft.finish(self._end, delta, beside)
 
     # ------------------------------------------------------------------------------------------ what the engine does
 
     def begin(self, step: Try) -> list[Part]:
-        """A member is asked."""
+        """Start an attempt."""
         if self._pieces is not None:
             self._pieces.begin()
         return super().begin(step)
 
     def end(self) -> list[Part]:
-        """The answer is whole: return what is still held."""
+        """Return the parts still held, now that the answer is complete."""
         given = super().end()
         self._attempts.end()
         return given
 
     def broke(self, error: Exception, step: Try) -> None:
-        """A member failed; what is no failure of a model is raised as it is."""
+        """Record a member's failure; re-raise anything else unchanged."""
         try:
             super().broke(error, step)
         finally:
             self._attempts.end(error)
 
     def failed(self, error: APIError) -> None:
-        """A member failed, and it counts."""
+        """Record a failure that counts."""
         self.call.failed(error, self._used())
 
     def left(self) -> None:
-        """The caller has left in the middle."""
+        """Record that the caller stopped early."""
         self.call.cancelled(self._used())
 
     def _used(self) -> Usage | None:
-        """Read what an attempt had used that did not come to its end; deltas do not say it."""
+        """Return what an unfinished attempt used, which deltas do not report."""
         return self._deltas.reply.usage if self._deltas is not None else None
 
     # ----------------------------------------------------------------------------------------------------- asking
 
     def _ask(self, step: Try) -> Generator[Part, None, None]:
-        """Ask a member, blocking."""
+        """Call a member."""
         seat = self._take_seat(step)
         if not isinstance(seat.llm, Chutes):
             yield from parts(self._question(seat, step))
@@ -204,7 +204,7 @@ class Run(Relay[Part]):
         with deltas:
             if self._visible:
                 yield from deltas
-            else:  # nobody sees them: only that an answer has begun matters, and its end
+            else:  # not shown: only the start and the end of the answer matter
                 for delta in deltas:
                     if self._begins(delta):
                         break
@@ -213,7 +213,7 @@ class Run(Relay[Part]):
         yield self._checked(plan, deltas.reply)
 
     async def _aask(self, step: Try) -> AsyncGenerator[Part, None]:
-        """Ask a member on the event loop."""
+        """Async version of :meth:`_ask`."""
         seat = self._take_seat(step)
         if not isinstance(seat.llm, Chutes):
             async with aclosing(aparts(self._question(seat, step))) as chunks:
@@ -236,14 +236,14 @@ class Run(Relay[Part]):
         yield self._checked(plan, deltas.reply)
 
     def _take_seat(self, step: Try) -> Seat:
-        """Find whom to ask; of members that are asked together any makes the request."""
+        """Return the member to call; any of those that share a request can make it."""
         seat = self._seats[(step.together[0] if step.together else step.member).target]
         self._deltas = None
         self._attempts.begin(step, seat.llm)
         return seat
 
     def _headers(self, llm: Chutes) -> dict[str, str] | None:
-        """Give the headers of a request where the policy adds to those of the model."""
+        """Return the request headers if the policy adds to the model's."""
         policy = self.call.policy
         return policy.headers(llm.default_headers) if policy.confidential else None
 
@@ -268,14 +268,14 @@ class Run(Relay[Part]):
         return plan, llm._request(plan.messages, plan.params, name)
 
     def _checked(self, plan: Plan[Any] | None, reply: Reply) -> Reply:
-        """An answer of which no object can be made is a failure like any other, and the next member is asked."""
+        """Check structured output: an unusable answer is a failure, and the next member is tried."""
         if plan is not None:
             self._params["structured"].result = plan.read(chat_response(reply))
         return reply
 
 
 def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Needs:
-    """Read off a request what it needs.
+    """Return what a request needs from a model.
 
     >>> needs_of([ChatMessage("Hello there!")], {"max_tokens": 100})
     Needs(features=frozenset(), modalities=frozenset(), tokens=102)
@@ -297,7 +297,7 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
 
 
 def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:
-    """Read who gave an answer, and what it cost: where members were asked together only the answer knows."""
+    """Return who answered and the cost; if members shared a request, only the answer says."""
     if not isinstance(part, Reply) or part.model is None:
         return Receipt()
     found = (seat.llm._known_models().get(part.model) for seat in seats if isinstance(seat.llm, Chutes))

@@ -1,7 +1,7 @@
-"""Answers that are being written: each delta of the core to one chunk of LlamaIndex, with the message so far.
+"""Convert stream deltas to LlamaIndex chunks, each with the message so far.
 
-A chunk's cost must not grow with the answer: only the block that a delta changes is made anew, and what the core has
-checked is not checked once more.
+The cost of a chunk must not grow with the answer: only the block that a delta changes is rebuilt, and what the core
+has checked is not validated again.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ _ROLE = MessageRole.ASSISTANT
 
 
 class Draft(Protocol[T_co]):
-    """An answer that is being written, of one of our models or of another provider's."""
+    """An answer in progress, from a Chutes model or another provider's."""
 
     def add(self, delta: Delta) -> T_co | None:
-        """Take a delta and return the chunk it makes, or None where it adds nothing to show."""
+        """Add a delta and return its chunk, or None if there is nothing to show."""
 
     def finish(self, reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> T_co:
-        """Return the whole answer, with what is told of it beside in ``raw``; a stream's has a ``delta``."""
+        """Return the whole answer, with ``told`` added to ``raw``; a streamed one has a ``delta``."""
 
     def restart(self, mark: Mapping[str, Any]) -> T_co:
-        """Forget what there is, and return a chunk without text that carries a mark."""
+        """Discard the answer so far and return a marker chunk without text."""
 
     def relay(self, chunk: ChatResponse) -> T_co:
-        """Return the chunk that another provider's chunk makes."""
+        """Convert another provider's chunk."""
 
     def adopt(self, whole: ChatResponse, delta: str | None, raw: Mapping[str, Any]) -> T_co:
-        """Return another provider's whole answer."""
+        """Convert another provider's whole answer."""
 
 
 def unbegun() -> Unbegun:
-    """Look after the call of a stream until that begins; it is for the generator that gives the stream."""
-    from chutes_core.meter import Unbegun  # what a call needs is not loaded before the first
+    """Return a guard for a stream that has not begun, for its generator to own."""
+    from chutes_core.meter import Unbegun  # not loaded before the first call
 
     return Unbegun()
 
 
 def drain(stream: Stream, draft: Draft[T_co], before: Unbegun) -> Generator[T_co, None, None]:
-    """Give out the chunks of a stream; leaving it early gives its connection back."""
+    """Yield a stream's chunks; stopping early releases its connection."""
     before.begin()
     with stream:
         for delta in stream:
@@ -72,7 +72,7 @@ def drain(stream: Stream, draft: Draft[T_co], before: Unbegun) -> Generator[T_co
 
 
 async def adrain(stream: AsyncStream, draft: Draft[T_co], before: Unbegun) -> AsyncGenerator[T_co, None]:
-    """Give out the chunks of a stream; leaving it early gives its connection back."""
+    """Yield a stream's chunks; stopping early releases its connection."""
     before.begin()
     async with stream:
         async for delta in stream:
@@ -83,7 +83,7 @@ async def adrain(stream: AsyncStream, draft: Draft[T_co], before: Unbegun) -> As
 
 
 class ChatDraft:
-    """A chat answer that is being written.
+    """A chat answer in progress.
 
     >>> from chutes_core import Delta
     >>> draft = ChatDraft()
@@ -101,7 +101,7 @@ class ChatDraft:
         self._calls: dict[int, ToolCallBlock] = {}
 
     def add(self, delta: Delta) -> ChatResponse | None:
-        """Return the message so far; a tool call in it has its arguments as text until it is whole."""
+        """Return the message so far; a tool call has its arguments as text until it is complete."""
         content, reasoning, calls = delta.content, delta.reasoning, delta.tool_calls
         if delta.choice or not (content or reasoning or calls):
             return None
@@ -123,7 +123,7 @@ class ChatDraft:
         return _made(ChatResponse, {**_CHUNK, "message": message, "delta": content, "additional_kwargs": extra})
 
     def finish(self, reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> ChatResponse:
-        """Return the whole message, with its tool calls, and in ``raw`` the usage."""
+        """Return the whole message, with its tool calls, and the usage in ``raw``."""
         return chat_response(reply, delta, told)
 
     def restart(self, mark: Mapping[str, Any]) -> ChatResponse:
@@ -133,7 +133,7 @@ class ChatDraft:
         return ChatResponse(message=message, delta="", raw=dict(mark), additional_kwargs=dict(mark))
 
     def relay(self, chunk: ChatResponse) -> ChatResponse:
-        """Return it as it is."""
+        """Return the chunk unchanged."""
         return chunk
 
     def adopt(self, whole: ChatResponse, delta: str | None, raw: Mapping[str, Any]) -> ChatResponse:
@@ -142,7 +142,7 @@ class ChatDraft:
 
 
 class CompletionDraft:
-    """A completion that is being written."""
+    """A completion in progress."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -159,7 +159,7 @@ class CompletionDraft:
     def finish(
         self, reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None
     ) -> CompletionResponse:
-        """Return the whole text, and in ``raw`` the usage."""
+        """Return the whole text, and the usage in ``raw``."""
         return completion_response(reply, delta, told)
 
     def restart(self, mark: Mapping[str, Any]) -> CompletionResponse:
@@ -194,7 +194,7 @@ def _longer(block: ToolCallBlock | None, piece: ToolCallDelta) -> ToolCallBlock:
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the fields' values where they may be shared; what may not has to be given."""
+    """Return the field defaults that can be shared; the others must be passed."""
     return {name: field.default for name, field in model.model_fields.items() if field.default_factory is None}
 
 
@@ -203,7 +203,7 @@ _set = object.__setattr__
 
 
 def _made(model: type[M], values: dict[str, Any]) -> M:
-    """Make an object of values that are known to be valid, which saves a third of what a chunk costs."""
+    """Create a model instance without validation, which saves a third of a chunk's cost."""
     made = model.__new__(model)
     _set(made, "__dict__", values)
     _set(made, "__pydantic_fields_set__", set(values))

@@ -1,7 +1,7 @@
-"""Structured answers: how each model is asked for one, and how its answer is read.
+"""Structured output: how each model is asked for it, and how its answer is parsed.
 
-A model that follows a JSON schema is given one; another is made to call a tool whose arguments are the
-answer; one that can do neither is told in words.
+A model that supports JSON schemas gets one; another is made to call a tool whose arguments are the answer; one that
+supports neither gets instructions in the prompt.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _IN_WORDS = (
 
 
 class Mode(StrEnum):
-    """How a model is asked for a structured answer."""
+    """How a model is asked for structured output."""
 
     SCHEMA = "schema"
     TOOL = "tool"
@@ -46,33 +46,33 @@ class Mode(StrEnum):
 
 
 class Inquiry(Protocol[M_co]):
-    """A question for an object that can be put to ``chat`` or ``stream_chat``, and reads what they give."""
+    """A structured output request for ``chat`` or ``stream_chat`` that also parses the responses."""
 
     @property
     def request(self) -> dict[str, Any]:
-        """The arguments."""
+        """The arguments of the call."""
 
     def ends(self, chunk: ChatResponse) -> bool:
-        """Tell whether a chunk is the last of a stream."""
+        """Return whether a chunk is the last of a stream."""
 
     def read(self, response: ChatResponse) -> M_co:
-        """Return the object of a whole answer."""
+        """Parse the object from a complete answer."""
 
     def partial(self, chunk: ChatResponse) -> M_co | FlexibleModel | None:
-        """Return what is there of it, or None."""
+        """Return the partial object, or None."""
 
 
 @dataclass(frozen=True)
 class Plan(Generic[M]):
-    """One structured question.
+    """One structured output request.
 
     Attributes:
-        output_cls: What the answer must be.
-        mode: How it is asked for.
-        messages: What to send.
-        params: With which parameters.
-        model: Who is asked, for the messages of failures.
-        quiet: An answer that cannot be used is not quoted: it came sealed.
+        output_cls: The class of the answer.
+        mode: How it is requested.
+        messages: The messages to send.
+        params: The request parameters.
+        model: The model, for error messages.
+        quiet: Do not quote an unusable answer: it came encrypted.
     """
 
     output_cls: type[M]
@@ -95,16 +95,16 @@ class Plan(Generic[M]):
         json_mode: bool = False,
         quiet: bool = False,
     ) -> Plan[M]:
-        """Plan a question.
+        """Build a request.
 
         Args:
-            output_cls: What the answer must be.
-            mode: How to ask.
-            messages: The question.
-            params: The caller's own parameters; those that the mode decides are left out.
-            model: Who is asked.
-            json_mode: Where the model is told in words: it can be held to JSON, if not to a schema.
-            quiet: Do not quote the answer in failures.
+            output_cls: The class of the answer.
+            mode: How to request it.
+            messages: The messages.
+            params: The caller's parameters; those set by the mode are left out.
+            model: The model.
+            json_mode: With prompt instructions: whether the model can be restricted to JSON.
+            quiet: Do not quote the answer in error messages.
         """
         given = {name: value for name, value in (params or {}).items() if name not in _NOT_OURS}
         schema = output_cls.model_json_schema()
@@ -125,18 +125,18 @@ class Plan(Generic[M]):
 
     @property
     def request(self) -> dict[str, Any]:
-        """The arguments of the call that asks."""
+        """The arguments of the call."""
         return {"messages": self.messages, **self.params}
 
     def ends(self, chunk: ChatResponse) -> bool:
-        """Tell whether a chunk is the last of a stream."""
+        """Return whether a chunk is the last of a stream."""
         return chunk.raw is not None
 
     def read(self, response: ChatResponse) -> M:
-        """Return the answer: the first JSON in it that is of the form that was asked for.
+        """Parse the answer: the first JSON value in it that matches the class.
 
         Raises:
-            MalformedReplyError: There is none.
+            MalformedReplyError: None matches.
         """
         text = self._text(response)
         problems: list[tuple[bool, ValidationError]] = []
@@ -145,12 +145,12 @@ class Plan(Generic[M]):
                 return self.output_cls.model_validate_json(found)
             except ValidationError as problem:
                 problems.append((not found.startswith("{"), problem))
-        # What is no object is rather a quotation: of an object it is said what it lacks.
+        # A value that is not an object is probably a quotation; for an object, the error says what is wrong.
         first = min(problems, key=itemgetter(0))[1] if problems else None
         raise self._failure(self._fault(text, first, response), response) from (None if self.quiet else first)
 
     def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
-        """Return as much of the answer as can be read of a chunk, or None."""
+        """Return the partial object in a chunk, or None."""
         for found, may_go_on in values(self._text(response)):
             value = from_json(found, allow_partial="trailing-strings")
             piece = _validated(self.output_cls, value)
@@ -164,7 +164,7 @@ class Plan(Generic[M]):
 
     @staticmethod
     def _text(response: ChatResponse) -> str:
-        """Find the answer: the arguments of the first tool call, or, as some models do, the text."""
+        """Return the answer: the first tool call's arguments, or the text, which some models use instead."""
         for block in response.message.blocks:
             if isinstance(block, ToolCallBlock):
                 given = block.tool_kwargs
@@ -172,7 +172,7 @@ class Plan(Generic[M]):
         return response.message.content or ""
 
     def _fault(self, text: str, problem: ValidationError | None, response: ChatResponse) -> str:
-        """Say what is wrong with an answer."""
+        """Describe what is wrong with an answer."""
         if self.quiet:
             return f"it is not a {self.output_cls.__name__}"
         if problem is not None:
@@ -196,7 +196,7 @@ def _validated(model: type[V], value: object) -> V | None:
 
 
 def _with_last(messages: Sequence[ChatMessage], block: TextBlock) -> list[ChatMessage]:
-    """Return the messages with a block added to the last one of the user; the caller's are not touched."""
+    """Return copies of the messages with a block added to the last user message."""
     copied = list(messages)
     for position in reversed(range(len(copied))):
         if copied[position].role == MessageRole.USER:

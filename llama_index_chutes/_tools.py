@@ -1,4 +1,4 @@
-"""Tools both ways: LlamaIndex's tools as the service takes them, and its calls as LlamaIndex takes them."""
+"""Convert LlamaIndex tools to the service's format, and its tool calls to LlamaIndex's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHOICES = ("auto", "none", "required")
 
 
 class Toolbox(list[Mapping[str, Any]]):
-    """Descriptions of tools, which also know the tools themselves: another provider's model translates them its way."""
+    """Tool specifications that keep the original tools, for other providers' models to convert themselves."""
 
     def __init__(
         self, specs: Sequence[Mapping[str, Any]], tools: Sequence[BaseTool], options: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Toolbox(list[Mapping[str, Any]]):
 
 
 def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Describe tools; what is a description already stays as it is."""
+    """Convert tools to specifications, leaving existing specifications unchanged."""
     return [
         tool if isinstance(tool, Mapping) else tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools
     ]
@@ -39,7 +39,7 @@ def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]]) -> list[Mapping[st
 def chosen_tool(
     choice: str | Mapping[str, Any] | None, *, required: bool, specs: Sequence[Mapping[str, Any]]
 ) -> str | Mapping[str, Any] | None:
-    """Turn a choice into what the service takes: a mode, or one tool by its name.
+    """Convert a tool choice to the service's format: a mode, or one tool by name.
 
     >>> chosen_tool("add", required=False, specs=[{"type": "function", "function": {"name": "add"}}])
     {'type': 'function', 'function': {'name': 'add'}}
@@ -64,7 +64,7 @@ def chosen_tool(
 def selections_in(message: ChatMessage) -> list[ToolSelection]:
     """Return the complete tool calls of a message.
 
-    Arguments that are still text belong to a call that is being streamed: nobody may run it yet.
+    Arguments that are still text belong to a call still being streamed, which must not be run yet.
     """
     return [
         ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=dict(block.tool_kwargs))

@@ -1,4 +1,4 @@
-"""Answers that came and cannot be used: the failure, and in it all that came."""
+"""Failures for unusable answers, with everything that was received."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["arrived", "finish_reason", "invalid_calls", "said_of", "unusable", "
 
 
 def unusable(said: str, response: ChatResponse, *, model: str, quiet: bool = False) -> APIError:
-    """Make the failure.
+    """Return the failure for an unusable answer.
 
     Args:
         said: What is wrong.
-        response: The answer. Where it has no text but tool calls, ``.partial`` is what they were written with.
-        model: Who gave it.
-        quiet: It came sealed: its words stay out of everything that is shown or stored.
+        response: The answer. If it has tool calls but no text, ``.partial`` is the raw text of the calls.
+        model: The model that answered.
+        quiet: The answer came encrypted: keep its text out of everything shown or stored.
     """
     error = failure(Kind.MALFORMED, said, model=model, partial_reply=arrived(response, model, calls_as_text=True))
     if not quiet:
@@ -33,7 +33,7 @@ def unusable(said: str, response: ChatResponse, *, model: str, quiet: bool = Fal
 
 
 def arrived(response: ChatResponse, model: str, *, calls_as_text: bool = False) -> Reply:
-    """Read what has come of an answer, of one of our models or of another provider's.
+    """Return what has arrived of an answer, from a Chutes model or another provider's.
 
     >>> arrived(ChatResponse(message={"role": "assistant", "content": "Hi"}, raw={"id": "1"}), "acme/one").content
     'Hi'
@@ -62,17 +62,17 @@ def _call(block: ToolCallBlock) -> ToolCall:
 
 
 def invalid_calls(response: ChatResponse) -> list[Mapping[str, Any]]:
-    """Return the tool calls of an answer that are not valid, as :func:`reply_message` keeps them apart."""
+    """Return an answer's invalid tool calls, which :func:`reply_message` keeps separately."""
     return response.message.additional_kwargs.get("invalid_tool_calls") or []
 
 
 def said_of(invalid: list[Mapping[str, Any]]) -> str:
-    """Say what is wrong with tool calls."""
+    """Describe what is wrong with tool calls."""
     return "; ".join(f"the call of {call['function']['name']!r}: {call['error']}" for call in invalid)
 
 
 def finish_reason(response: ChatResponse) -> str | None:
-    """Read why an answer ended, where it says so in the service's form."""
+    """Return an answer's finish reason, if it has one in the service's format."""
     raw = response.raw if isinstance(response.raw, Mapping) else {}
     choices = raw.get("choices") or ()
     return next(
@@ -81,7 +81,7 @@ def finish_reason(response: ChatResponse) -> str | None:
 
 
 def usage_of(chunk: ChatResponse) -> Usage | None:
-    """Read what a chunk says of the tokens used, where integrations put it."""
+    """Return a chunk's token usage from wherever integrations put it."""
     raw = chunk.raw
     told = raw.get("usage") if isinstance(raw, Mapping) else getattr(raw, "usage", None)
     if isinstance(told, BaseModel):

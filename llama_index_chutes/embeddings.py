@@ -1,4 +1,4 @@
-"""The embedding models of Chutes for LlamaIndex."""
+"""The LlamaIndex embedding model for Chutes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ _HINTS = {
 
 
 class _Instructed(str):
-    """A query that has its instruction already."""
+    """A query that already has its instruction."""
 
     __slots__ = ()
 
 
 class ChutesEmbedding(ChutesComponent, BaseEmbedding):
-    r"""An embedding model on Chutes.
+    r"""A Chutes embedding model.
 
     Args:
-        model_name: The model; also as ``model``.
-        embed_batch_size: How many texts go into one request.
-        num_workers: How many requests the async methods make at a time.
-        dimensions: How many numbers a vector should have; None leaves it to the model.
-        query_instruction: What stands around a query, with ``{query}`` and, if you like, ``{task}``. None is what
-            the model was trained with, "" is nothing.
-        task: What a query is for, in a sentence.
-        api_base: An address for embeddings of every model; by default each model's own host.
-        e2ee: Seal every request for the machine that answers it; see docs/privacy.md.
+        model_name: The model name. Alias: ``model``.
+        embed_batch_size: Number of texts per request.
+        num_workers: Maximum number of concurrent requests in async methods.
+        dimensions: Vector size; None uses the model's own.
+        query_instruction: Query template with ``{query}`` and, optionally, ``{task}``. None uses the one the model
+            was trained with, "" none.
+        task: What the queries are for, in one sentence.
+        api_base: One URL for all embedding models; by default each model's own host.
+        e2ee: Encrypt every request end to end to the machine that answers it; see docs/privacy.md.
+        api_key: A key or token, or a function that returns one; without it ``CHUTES_OAUTH_TOKEN``, then
+            ``CHUTES_API_KEY``, then the login stored by ``chutes-connect login``.
 
     >>> embedding = ChutesEmbedding(api_key="cpk_0123", task="Find the clause")
     >>> embedding.instructed("notice period")
@@ -49,13 +51,13 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
     """
 
     model_name: str = Field(default=DEFAULT_EMBEDDING_MODEL, description="The embedding model.")
-    embed_batch_size: int = Field(default=100, gt=0, le=2048, description="How many texts go into one request.")
-    num_workers: int | None = Field(default=3, gt=0, description="How many requests the async methods make at a time.")
-    dimensions: int | None = Field(default=None, gt=0, description="How many numbers a vector should have.")
+    embed_batch_size: int = Field(default=100, gt=0, le=2048, description="Number of texts per request.")
+    num_workers: int | None = Field(default=3, gt=0, description="Maximum number of concurrent async requests.")
+    dimensions: int | None = Field(default=None, gt=0, description="Vector size; None uses the model's own.")
     query_instruction: str | None = Field(
-        default=None, description="What stands around a query, with {query}; None is the model's own, '' is nothing."
+        default=None, description="Query template with {query}; None uses the model's own, '' none."
     )
-    task: str = Field(default=DEFAULT_TASK, description="What a query is for.")
+    task: str = Field(default=DEFAULT_TASK, description="What the queries are for.")
 
     _hints: ClassVar[Mapping[str, str]] = _HINTS
     _other_names: ClassVar[Mapping[str, str]] = {"model": "model_name", "base_url": "api_base"}
@@ -69,11 +71,11 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """Name the class in serialized data."""
+        """Return the class name used in serialized data."""
         return "ChutesEmbedding"
 
     def instructed(self, query: str) -> str:
-        """Return a query as it is sent."""
+        """Return the text that is sent for a query."""
         if isinstance(query, _Instructed):
             return query
         template = self.query_instruction
@@ -91,17 +93,17 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
         size = max(len(texts), 1)
         return {"texts": texts, "model": self.model_name, "dimensions": self.dimensions, "batch_size": size}
 
-    # A query and a text of the same words have different vectors, and the framework's cache goes by the words:
-    # so the instruction is added before the cache is asked, not behind it. `__wrapped__` is the method without its
-    # span, which this override has.
+    # A query and a document with the same text have different vectors, but the framework caches by text, so the
+    # instruction is added before the cache lookup. `__wrapped__` is the method without its span, which this
+    # override already has.
 
     def get_query_embedding(self, query: str) -> list[float]:
-        """Embed a query, with the instruction that the model expects."""
+        """Embed a query with its instruction."""
         plain = cast("Any", BaseEmbedding.get_query_embedding).__wrapped__
         return cast("list[float]", plain(self, _Instructed(self.instructed(query))))
 
     async def aget_query_embedding(self, query: str) -> list[float]:
-        """Embed a query, with the instruction that the model expects."""
+        """Embed a query with its instruction."""
         plain = cast("Any", BaseEmbedding.aget_query_embedding).__wrapped__
         return cast("list[float]", await plain(self, _Instructed(self.instructed(query))))
 
@@ -125,7 +127,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
             return (await self._async_client().embed(**self._request(texts))).vectors
 
     def _place(self) -> AbstractAsyncContextManager[object]:
-        """Wait for one of the ``num_workers`` places; the framework itself takes 1 for no limit."""
+        """Return a limiter for ``num_workers``; the framework itself treats 1 as no limit."""
         workers, loop = self.num_workers, asyncio.get_running_loop()
         if workers is None:
             return nullcontext()

@@ -1,4 +1,4 @@
-"""A model made of several: when one fails, the next takes over.
+"""An LLM that falls back to the next member when one fails.
 
 >>> from llama_index_chutes import ChutesFallback
 >>> llm = ChutesFallback(["Qwen/Qwen3-32B-TEE", "deepseek-ai/DeepSeek-V3.2-TEE"], api_key="cpk_0123")
@@ -54,18 +54,18 @@ T = TypeVar("T")
 
 
 class ChutesFallback(ChatModel):
-    """A chat model made of several: when a member fails, the next one takes over.
+    """An LLM that falls back to the next member when one fails.
 
-    The last chunk of a stream, and every whole answer, says in ``raw`` who gave it (``"model_name"``) and what was
-    tried (``"chutes_attempts"``). When nobody gives a whole answer, :class:`FallbackError` lists what was tried.
+    Every whole answer, and the last chunk of a stream, has in ``raw`` the model that answered (``"model_name"``) and
+    the attempts (``"chutes_attempts"``). If no member gives a complete answer, :class:`FallbackError` lists them.
 
     Args:
-        members: Names of models on Chutes, models of ours, or any LLM of LlamaIndex, in their order.
-        policy: When the next one takes over, and in which order.
-        health: What is known of the members; give several fallbacks the same to share it.
-        shared: Arguments for the members that are given by name, such as ``api_key`` or ``temperature``, and
-            those that every LLM of the framework has, such as ``system_prompt``. ``e2ee`` goes to every member; one
-            that cannot be asked sealed is refused.
+        members: Names of Chutes models, ``Chutes`` models, or any LlamaIndex LLMs, in order.
+        policy: When to move to the next member, and in which order.
+        health: The recorded health of the members; pass the same object to several fallbacks to share it.
+        shared: Arguments for members listed by name, such as ``api_key`` or ``temperature``, and arguments that every
+            LlamaIndex LLM has, such as ``system_prompt``. ``e2ee`` applies to every member; a member that does not
+            support it is refused.
 
     >>> llm = ChutesFallback(["acme/one", "acme/two"], policy=FallbackPolicy(deadline=60), api_key="cpk_0123")
     >>> [member.model for member in llm.members]
@@ -76,10 +76,10 @@ class ChutesFallback(ChatModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
 
-    members: list[Any] = Field(description="The models, in their order.")
-    policy: Any = Field(description="The rules: a FallbackPolicy.")
-    health: Any = Field(exclude=True, repr=False, description="What is known of the members.")
-    clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a clock that you move.")
+    members: list[Any] = Field(description="The models, in order.")
+    policy: Any = Field(description="A FallbackPolicy.")
+    health: Any = Field(exclude=True, repr=False, description="The recorded health of the members.")
+    clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
 
     _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
     _live: tuple[tuple[object, ...], LiveStats | None] | None = PrivateAttr(default=None)
@@ -110,16 +110,16 @@ class ChutesFallback(ChatModel):
             **own,
         )
 
-    if not TYPE_CHECKING:  # type checkers know the fields better than this signature does
+    if not TYPE_CHECKING:  # type checkers see the fields instead of this signature
 
         def __setattr__(self, name: str, value: Any) -> None:
-            # What is assigned is looked at as what was given: else the next call would fail, or hold no rule.
+            # Validate assignments like constructor arguments, or the next call would fail or have no policy.
             check = _ASSIGNED.get(name)
             super().__setattr__(name, value if check is None else check(value))
 
     @classmethod
     def from_models(cls, models: str, **arguments: Any) -> ChutesFallback:
-        """Make one of a line of names.
+        """Create a fallback from a comma-separated string of names.
 
         >>> len(ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123").members)
         2
@@ -128,7 +128,7 @@ class ChutesFallback(ChatModel):
 
     @classmethod
     def route(cls, name: str, config: Mapping[str, Any] | str | os.PathLike[str], **arguments: Any) -> ChutesFallback:
-        """Make the one that a configuration has for a task; arguments given here come before the route's own.
+        """Create the fallback for a task from a configuration; arguments given here override the route's.
 
         >>> config = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
         >>> ChutesFallback.route("summarization", config, api_key="cpk_0123").policy.deadline
@@ -139,14 +139,14 @@ class ChutesFallback(ChatModel):
 
     @classmethod
     def class_name(cls) -> str:
-        """Name the class in serialized data."""
+        """Return the class name used in serialized data."""
         return "ChutesFallback_llm"
 
     # ------------------------------------------------------------------------------------------ what it is
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What the framework needs to know: prompts are made to fit every member, and tools go to those that can."""
+        """Metadata for the framework: prompts must fit every member; only members that support tools get them."""
         seats = self._seats()
         held = kept(self, "_metadata")
         if held is None or held[0] is not seats:
@@ -164,7 +164,7 @@ class ChutesFallback(ChatModel):
         )
 
     def _seats(self) -> list[Seat]:
-        """Return the members as the engine sees them, anew when one or what is known of it has changed."""
+        """Return the members as the engine sees them, rebuilt when one or its catalogue data has changed."""
         state: list[object] = []
         for member in self.members:
             state.append(member)
@@ -177,7 +177,7 @@ class ChutesFallback(ChatModel):
 
     @field_serializer("members")
     def _told_members(self, members: list[Any]) -> list[dict[str, Any]]:
-        # Nothing but the name of another provider's model: what else it has may be secret.
+        # Only the name of another provider's model: its other fields may be secret.
         return [
             member.to_dict()
             if isinstance(member, Chutes)
@@ -197,7 +197,7 @@ class ChutesFallback(ChatModel):
     __str__ = __repr__
 
     def __getstate__(self) -> dict[str, Any]:
-        pickle.dumps(self.policy)  # fails loudly: the framework would leave out what it cannot pickle, rules and all
+        pickle.dumps(self.policy)  # fail loudly: the framework would silently drop a policy it cannot pickle
         copy = self.model_copy(update={"members": [public_copy(member) for member in self.members], "clock": None})
         object.__setattr__(copy, "__pydantic_private__", None)
         return ChatModel.__getstate__(copy)
@@ -205,11 +205,11 @@ class ChutesFallback(ChatModel):
     # ------------------------------------------------------------------------------------------------- running
 
     def _seats_now(self) -> list[Seat]:
-        """Return the members for one call: where they may be asked together, each of their parameters matters."""
+        """Return the members for one call; if they may share a request, all their parameters matter."""
         return seats_of(self.members, pools=True) if self.policy.first_hop == "server" else self._seats()
 
     def _stats(self) -> LiveStats | None:
-        """Return the service's own statistics, where the policy's order is made of them."""
+        """Return the service's statistics, if the policy's order uses them."""
         if self.policy.order not in ("latency", "throughput"):
             return None
         first = next((member for member in self.members if isinstance(member, Chutes)), None)
@@ -224,7 +224,7 @@ class ChutesFallback(ChatModel):
 
     def _run(self, messages: Sequence[ChatMessage], given: Mapping[str, Any], *, visible: bool) -> Run:
         if "timeout" in given:
-            raise ConfigurationError("The time limits of a fallback are its policy's: FallbackPolicy(deadline=...).")
+            raise ConfigurationError("A fallback takes its time limits from its policy: FallbackPolicy(deadline=...).")
         return Run(self, self._extend_messages(list(messages)), given, visible=visible)
 
     def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
@@ -260,11 +260,11 @@ class ChutesFallback(ChatModel):
         return any(seat.member.sealed for seat in self._seats())
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
-        """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""
+        """Stream only the text; it has no room for a restart marker, so a broken answer raises."""
         return super(ChutesFallback, self._without_restart()).stream(prompt, **prompt_args)
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
-        """Give out the words of an answer alone: no marker fits among them, so a broken answer is raised."""
+        """Stream only the text; it has no room for a restart marker, so a broken answer raises."""
         return await super(ChutesFallback, self._without_restart()).astream(prompt, **prompt_args)
 
     def _without_restart(self) -> ChutesFallback:
@@ -291,5 +291,5 @@ _ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": reseated, "policy": 
 
 
 def _same(before: Sequence[object], now: Sequence[object]) -> bool:
-    """Whether nothing was exchanged; equal is not enough, and comparing models by value would be slow."""
+    """Return whether all objects are identical; comparing models by value would be slow, and not enough."""
     return len(before) == len(now) and all(map(is_, before, now))

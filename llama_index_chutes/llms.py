@@ -1,4 +1,4 @@
-"""The chat models of Chutes for LlamaIndex."""
+"""The LlamaIndex LLM for Chutes."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ _HINTS = {
 
 
 class Chutes(ChutesComponent, ChatModel):
-    """A chat model on Chutes.
+    """A Chutes chat model.
 
-    What is not given is not sent. A call that does not end in a whole answer raises one of the errors of
-    :mod:`chutes_core.errors`; ``.partial`` has what there is of one. Reasoning comes as a ``ThinkingBlock``, and
-    in streams as ``additional_kwargs["thinking_delta"]``.
+    Parameters you do not set are not sent. A call that does not produce a complete answer raises an error from
+    :mod:`chutes_core.errors`; its ``.partial`` has the text received so far. Reasoning is returned as a
+    ``ThinkingBlock``, and in streams as ``additional_kwargs["thinking_delta"]``.
 
     Args:
-        model: A model, a routing list (``"a,b:latency"``) or an alias.
-        temperature: How freely to choose words.
-        max_tokens: The longest answer.
-        top_p: The share of likely words to choose from.
-        reasoning: True, False or an effort such as "low", for models that can think.
-        additional_kwargs: Further parameters of each request, under the names of ``chutes_core.ChatParams``.
-        context_window: Where the catalogue does not know the model's, or to use less of it.
-        is_function_calling_model: Whether it calls tools; None asks the catalogue.
-        inline_images: Fetch remote images here and send them along.
-        e2ee: Seal every request for the machine that answers it, so that nobody on the way can read it: True, or an
-            ``E2EE`` that says how far the machine's proof is checked. See docs/privacy.md.
-        api_key: A key or token, or a function that returns one; None looks in ``CHUTES_OAUTH_TOKEN`` and
-            ``CHUTES_API_KEY``.
+        model: A model name, a routing list (``"a,b:latency"``) or an alias.
+        temperature: Sampling temperature.
+        max_tokens: Maximum length of the answer.
+        top_p: Nucleus sampling threshold.
+        reasoning: True, False or an effort such as "low", for reasoning models.
+        additional_kwargs: Other request parameters, as named in ``chutes_core.ChatParams``.
+        context_window: Overrides the catalogue's value, if it is missing or to use less.
+        is_function_calling_model: Whether the model supports tool calls; None looks it up in the catalogue.
+        inline_images: Download remote images and send them inline.
+        e2ee: Encrypt every request end to end to the machine that answers it: True, or an ``E2EE`` that sets how
+            strictly its attestation is checked. See docs/privacy.md.
+        api_key: A key or token, or a function that returns one; without it ``CHUTES_OAUTH_TOKEN``, then
+            ``CHUTES_API_KEY``, then the login stored by ``chutes-connect login``.
 
     >>> llm = Chutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123", temperature=0)
     >>> llm.metadata.context_window, llm.metadata.is_function_calling_model
@@ -63,22 +63,22 @@ class Chutes(ChutesComponent, ChatModel):
     >>> "cpk_" in repr(llm) + llm.to_json()
     False
 
-    A call is ``llm.complete("Hello")`` or ``llm.chat([ChatMessage("Hello")])``.
+    Call it with ``llm.complete("Hello")`` or ``llm.chat([ChatMessage("Hello")])``.
     """
 
-    model: str = Field(description="A model, a routing list, or an alias.")
-    temperature: float | None = Field(default=None, description="How freely to choose words.")
-    max_tokens: int | None = Field(default=None, description="The longest answer, in tokens.")
-    top_p: float | None = Field(default=None, description="The share of likely words to choose from.")
+    model: str = Field(description="A model name, a routing list, or an alias.")
+    temperature: float | None = Field(default=None, description="Sampling temperature.")
+    max_tokens: int | None = Field(default=None, description="Maximum length of the answer, in tokens.")
+    top_p: float | None = Field(default=None, description="Nucleus sampling threshold.")
     reasoning: bool | Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        default=None, description="Whether, or how hard, to think before answering."
+        default=None, description="Whether, or how hard, to reason before answering."
     )
-    additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Further parameters of each request.")
-    context_window: int | None = Field(default=None, gt=0, description="The model's window, where you know better.")
+    additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Other request parameters.")
+    context_window: int | None = Field(default=None, gt=0, description="Overrides the catalogue's context window.")
     is_function_calling_model: bool | None = Field(
-        default=None, description="Whether the model calls tools; None asks the catalogue."
+        default=None, description="Whether the model supports tool calls; None looks it up in the catalogue."
     )
-    inline_images: bool | ImagePolicy = Field(default=False, description="Fetch remote images and send them along.")
+    inline_images: bool | ImagePolicy = Field(default=False, description="Download remote images and send them inline.")
 
     _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
     _hints: ClassVar[Mapping[str, str]] = _HINTS
@@ -87,22 +87,22 @@ class Chutes(ChutesComponent, ChatModel):
 
         def __init__(self, **data: Any) -> None:
             super().__init__(**data)
-            # A parameter that no request could carry is refused here, not at the first call.
+            # Refuse invalid parameters here, not at the first call.
             build_chat_request([{"role": "user", "content": "-"}], self.model, self._params({}))
 
     @classmethod
     def class_name(cls) -> str:
-        """Name the class in serialized data."""
+        """Return the class name used in serialized data."""
         return "Chutes_llm"
 
     # ------------------------------------------------------------------------------------------ what it is
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What the framework needs to know of the model, from the catalogue.
+        """Model metadata for the framework, from the catalogue.
 
-        ``num_output`` is ``max_tokens``, or what the model can give, but no more than half of the window: the
-        framework reserves that much in every prompt.
+        ``num_output`` is ``max_tokens`` or the model's maximum, but at most half the window, because the framework
+        reserves that much in every prompt.
         """
         catalog = self._known_models()
         calls = self.is_function_calling_model
@@ -114,7 +114,7 @@ class Chutes(ChutesComponent, ChatModel):
         return held[1]  # type: ignore[no-any-return]
 
     def _infos(self, model: str | None = None) -> list[ModelInfo]:
-        """What is known of each model that may answer; ``model`` is asked in place of its own."""
+        """Return what is known about each model that may answer; ``model`` overrides the configured one."""
         return model_infos(self._known_models(), model or self.model)
 
     def _own_settings(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Chutes(ChutesComponent, ChatModel):
     # ------------------------------------------------------------------------------------------- requests
 
     def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Put together the parameters of a call: the fields', then ``additional_kwargs``, then the call's own."""
+        """Merge the parameters of a call: fields, then ``additional_kwargs``, then the call's own."""
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
         params: dict[str, Any] = {**own, "reasoning": self.reasoning}
         for layer in (self.additional_kwargs, given):
@@ -136,7 +136,7 @@ class Chutes(ChutesComponent, ChatModel):
     def _request(
         self, messages: Sequence[ChatMessage], given: Mapping[str, Any], model: str | None = None
     ) -> dict[str, Any]:
-        """Make the arguments of a call of the client; ``model`` is asked in place of its own."""
+        """Build the arguments of a client call; ``model`` overrides the configured one."""
         params = self._params(given)
         if tools := params.get("tools"):
             params["tools"] = tool_specs(tools)

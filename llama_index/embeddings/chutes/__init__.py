@@ -1,4 +1,4 @@
-"""Chutes' embeddings where LlamaIndex's users look for them; the package is ``llama_index_chutes``."""
+"""Re-export of ``llama_index_chutes.ChutesEmbedding`` under LlamaIndex's usual import path."""
 
 from __future__ import annotations
 

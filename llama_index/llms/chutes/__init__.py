@@ -1,4 +1,4 @@
-"""Chutes where LlamaIndex's users look for it; the package is ``llama_index_chutes``."""
+"""Re-export of ``llama_index_chutes.Chutes`` under LlamaIndex's usual import path."""
 
 from __future__ import annotations
 
