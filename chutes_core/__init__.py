@@ -1,13 +1,13 @@
-"""Chutes for Python: a client whose answers are whole and correct, or honest errors.
+"""Python client for Chutes that returns complete, checked answers or clear errors.
 
 >>> from chutes_core import ChutesClient
 >>> client = ChutesClient("cpk_0123")  # or CHUTES_API_KEY in the environment
 >>> client.catalog.get("Qwen/Qwen3-32B-TEE").supports("tools")
 True
 
-A call is ``client.chat([{"role": "user", "content": "Hello"}], model="Qwen/Qwen3-32B-TEE").content``.
+Call it with ``client.chat([{"role": "user", "content": "Hello"}], model="Qwen/Qwen3-32B-TEE").content``.
 
-Everything here is loaded on first use: importing the package alone imports no HTTP library and no SDK.
+Everything is loaded on first use: importing the package imports no HTTP library and no SDK.
 """
 
 from __future__ import annotations

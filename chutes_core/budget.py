@@ -1,8 +1,8 @@
-"""Limits on what calls may cost, kept before anything is sent.
+"""Limits on what calls may cost, enforced before anything is sent.
 
-A :class:`Budget` is a ledger with limits. A call first reserves what it may use at most; when that no longer
-fits beside what was spent and what other calls have reserved, it is refused and nothing is sent. When the call
-is over, what it really used takes the place of the reservation.
+A :class:`Budget` is a ledger with limits. A call first reserves the most it may use; if that no longer fits alongside
+what was spent and what other calls have reserved, it is refused and nothing is sent. When the call ends, its actual
+usage replaces the reservation.
 
 >>> budget = Budget(usd=0.01)
 >>> with budget.reserve("acme/one", Estimate(1_500, 0.006)) as hold:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "Estimate", "Hold", "estimate", "most", "prompt_tokens"]
 
-# What is assumed of an answer when neither the call nor the catalogue bounds it.
+# Assumed answer length if neither the call nor the catalogue limits it.
 REPLY_TOKENS = 4_096
-# The gateway makes images larger than 1,024 pixels smaller; one of that size is about so many tokens.
+# The gateway downscales images to 1,024 pixels; one of that size takes about this many tokens.
 _PER_MEDIUM = 1_200
 _PER_ITEM = 4
-# Names, and words, that every message has: they are in the four. Those of tools and schemas are the caller's.
+# Keys and values that every message has: already counted in the four. Those in tools and schemas are the caller's.
 _FRAME = ("role", "type", "content", "text")
 _WORDS = ("role", "type")
 _MEDIA = ("image", "video", "audio", "file")
@@ -47,17 +47,16 @@ Unpriced = Literal["refuse", "allow"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a call may use at most; ``usd`` is None where the model's price is unknown."""
+    """The most a call may use; ``usd`` is None if the model's price is unknown."""
 
     tokens: int
     usd: float | None
 
 
 def prompt_tokens(value: object) -> int:
-    """Estimate the tokens of a prompt in plain data, rather too many than too few.
+    """Estimate the tokens in a prompt given as plain data, erring on the high side.
 
-    Three letters of English count as a token, and so does each digit, and each letter of any other script; a picture
-    counts 1,200.
+    Three English letters, one digit, or one letter of any other script count as a token; an image counts as 1,200.
 
     >>> prompt_tokens([{"role": "user", "content": "Hello there!"}])
     8
@@ -78,7 +77,7 @@ def prompt_tokens(value: object) -> int:
         )
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return sum(map(prompt_tokens, value))
-    return int(isinstance(value, int | float))  # tokens that were made by others, or a number in a schema
+    return int(isinstance(value, int | float))  # token ids, or a number in a schema
 
 
 def estimate(
@@ -89,14 +88,14 @@ def estimate(
     reply_tokens: int | None = None,
     answers: int = 1,
 ) -> Estimate:
-    """Bound what a call may use: its prompt, and the longest answer it may get.
+    """Return the most a call may use: its prompt plus the longest answer it may get.
 
     Args:
-        prompt: Tokens of the prompt.
-        info: The model, where it is known.
-        max_tokens: What the call allows for the answer; 0 for a call that has none, such as an embedding.
-        reply_tokens: What to assume where the call allows anything; None takes the model's longest answer.
-        answers: How many are asked for.
+        prompt: Tokens in the prompt.
+        info: The model, if known.
+        max_tokens: The call's limit on the answer; 0 for a call without one, such as an embedding.
+        reply_tokens: Assumed answer length if the call sets no limit; None uses the model's maximum.
+        answers: Number of answers requested.
 
     >>> from chutes_core.model_info import ModelInfo
     >>> info = ModelInfo(id="acme/one", price_in=1.0, price_out=4.0, max_output=2_000)
@@ -121,7 +120,7 @@ def _longest(prompt: int, info: ModelInfo | None) -> int:
 
 
 def most(estimates: Sequence[Estimate]) -> Estimate | None:
-    """The most that one of several calls may use, where it is not known which is made; None where there is none.
+    """Return the most that any of several possible calls may use; None if there are none.
 
     >>> most([Estimate(100, 0.5), Estimate(200, 0.1)])
     Estimate(tokens=200, usd=0.5)
@@ -134,17 +133,17 @@ def most(estimates: Sequence[Estimate]) -> Estimate | None:
 
 
 class Budget(Ledger):
-    """How much calls may cost together. Any number of threads may share one.
+    """A limit on the total cost of calls. Thread-safe.
 
     Args:
-        usd: US dollars at most.
-        tokens: Tokens at most, prompts and answers together.
-        reply_tokens: What a call without ``max_tokens`` may get at most, where you know better than the catalogue.
-        unpriced: With a limit in dollars, "refuse" the calls whose price nobody knows, or "allow" them: they then
-            cost nothing here, and ``totals().unpriced_calls`` counts them.
+        usd: Maximum cost in US dollars.
+        tokens: Maximum number of tokens, prompts and answers together.
+        reply_tokens: Assumed answer length for calls without ``max_tokens``, instead of the catalogue's maximum.
+        unpriced: With a dollar limit, "refuse" calls whose price is unknown, or "allow" them: they then count as free,
+            and ``totals().unpriced_calls`` counts them.
 
-    A copy, and a budget that was pickled, is a budget of its own; :meth:`split` makes the shares of several
-    processes.
+    Shallow copies and unpickled budgets are independent, a deep copy is the same budget; use :meth:`split` to share
+    one between processes.
 
     >>> Budget(usd=5, tokens=1_000_000)
     <Budget: $0 of $5, 0 of 1,000,000 tokens spent>
@@ -175,7 +174,7 @@ class Budget(Ledger):
 
     @property
     def reserved(self) -> Estimate:
-        """What the calls under way may still use."""
+        """What calls in progress may still use."""
         with self._reserving:
             return self._reserved()
 
@@ -186,18 +185,18 @@ class Budget(Ledger):
     def estimate(
         self, prompt: int, info: ModelInfo | None = None, *, max_tokens: int | None = None, answers: int = 1
     ) -> Estimate:
-        """Bound a call as :func:`estimate` does, with this budget's ``reply_tokens``."""
+        """Call :func:`estimate` with this budget's ``reply_tokens``."""
         return estimate(prompt, info, max_tokens=max_tokens, reply_tokens=self.reply_tokens, answers=answers)
 
     def reserve(self, model: str, wanted: Estimate) -> Hold:
-        """Set aside what a call may use, or refuse it.
+        """Reserve what a call may use, or refuse it.
 
         Raises:
-            BudgetExceededError: It does not fit any more; nothing was set aside.
+            BudgetExceededError: The call does not fit; nothing was reserved.
         """
         hold = Hold(self, model, wanted)
         with self._reserving:
-            # What is settled in between is seen twice, as spent and as reserved; never not at all.
+            # A call settled in between is counted twice, as spent and as reserved, but never missed.
             held, spent = self._reserved(), self.totals()
             self._check(model, wanted, held, spent)
             self._holds.add(hold)
@@ -231,7 +230,7 @@ class Budget(Ledger):
         self._reserving.change(partial(self._holds.discard, hold))
 
     def split(self, parts: int) -> list[Budget]:
-        """Make shares of what is left, which together allow no more than it: one for each process.
+        """Divide what is left into equal budgets, one for each process.
 
         >>> Budget(usd=1.0, tokens=1_000).split(4)[0]
         <Budget: $0 of $0.25, 0 of 250 tokens spent>
@@ -272,7 +271,7 @@ class Budget(Ledger):
 
 
 class Hold:
-    """What one call has reserved. As a context it ends with the block, settled or not."""
+    """One call's reservation. As a context manager, it is released at the end of the block."""
 
     def __init__(self, budget: Budget, model: str, estimate: Estimate) -> None:
         self.model = model
@@ -280,12 +279,12 @@ class Hold:
         self.budget = budget
 
     def settle(self, usage: Usage | None, cost: float | None = None, *, model: str | None = None) -> None:
-        """Enter what the call really used, and give the reservation back."""
+        """Record what the call actually used and release the reservation."""
         self.budget.add(model or self.model, usage, cost)
         self.release()
 
     def release(self) -> None:
-        """Give the reservation back."""
+        """Release the reservation."""
         self.budget._end(self)
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""The clients: one call in, one whole answer or one honest error out.
+"""The sync and async clients: every call returns a complete answer or raises a clear error.
 
-Both say what to send; :mod:`chutes_core.flows` decides what happens, and :mod:`chutes_core.wire` does it.
+They build the requests; :mod:`chutes_core.flows` makes the decisions, and :mod:`chutes_core.wire` does the I/O.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"]
 
 T = TypeVar("T")
-_PAGE_LIMIT = 30.0  # for a page of the management host, where the client has no limit of its own
+_PAGE_LIMIT = 30.0  # for management requests, if the client has no limit of its own
 
 
 class Stream(Iterator[Delta]):
     """A streamed answer: iterate over its deltas, then read :attr:`reply`.
 
-    Nothing is sent before the first delta is asked for. Leaving the ``with`` block, closing the stream or
-    dropping it gives its connection back.
+    Nothing is sent until you request the first delta. Leaving the ``with`` block, or closing or dropping the stream,
+    releases its connection.
     """
 
     def __init__(self, flow: Flow[Reply], call: StreamCall, wire: SyncWire) -> None:
@@ -48,7 +48,7 @@ class Stream(Iterator[Delta]):
 
     @property
     def reply(self) -> Reply:
-        """The whole reply once the stream has ended; before that, what has arrived."""
+        """The whole reply once the stream has ended; until then, what has arrived."""
         return self._outcome[0] if self._outcome else self._call.guard.reply
 
     def __iter__(self) -> Self:
@@ -58,7 +58,7 @@ class Stream(Iterator[Delta]):
         return next(self._steps)
 
     def close(self) -> None:
-        """Stop, and give the connection back."""
+        """Stop the stream and release the connection."""
         self._steps.close()
 
     def __enter__(self) -> Self:
@@ -80,7 +80,7 @@ class AsyncStream(AsyncIterator[Delta]):
 
     @property
     def reply(self) -> Reply:
-        """The whole reply once the stream has ended; before that, what has arrived."""
+        """The whole reply once the stream has ended; until then, what has arrived."""
         return self._outcome[0] if self._outcome else self._call.guard.reply
 
     def __aiter__(self) -> Self:
@@ -90,7 +90,7 @@ class AsyncStream(AsyncIterator[Delta]):
         return await anext(self._steps)
 
     async def aclose(self) -> None:
-        """Stop, and give the connection back."""
+        """Stop the stream and release the connection."""
         await self._steps.aclose()
 
     async def __aenter__(self) -> Self:
@@ -103,23 +103,23 @@ class AsyncStream(AsyncIterator[Delta]):
 
 
 class ChutesClient(ClientBase):
-    """Chutes, blocking. Safe to share between threads.
+    """Sync client for Chutes. Thread-safe.
 
     Args:
-        api_key: A key or token, a SecretStr, or a function that returns one; without it
-            ``CHUTES_OAUTH_TOKEN`` and ``CHUTES_API_KEY`` are read.
-        base_url: The inference gateway.
-        embedding_base_url: The host for embeddings of every model; by default each model's own.
-        management_url: The host of the account and the catalogue.
+        api_key: A key or token, a SecretStr, or a function that returns one; without it ``CHUTES_OAUTH_TOKEN``, then
+            ``CHUTES_API_KEY``, then the login stored by ``chutes-connect login``.
+        base_url: URL of the inference gateway.
+        embedding_base_url: One URL for all embedding models; by default each model's own host.
+        management_url: URL for the account, the catalogue and the login.
         timeout: Time limits, or seconds for the whole call.
-        max_retries: How often a failed call is tried again where that may help.
-        default_headers: Sent with every request.
+        max_retries: Maximum number of retries, where a retry may help.
+        default_headers: Headers for every request.
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
-        catalog: What is known of the models.
-        ledger: Where tokens and cost are added up.
-        inline_images: Fetch remote images here and send them along.
-        e2ee: Seal every request for the machine that answers it, so that nobody on the way can read it; an ``E2EE``
-            object says how far the machine's proof is checked. See docs/privacy.md.
+        catalog: Model catalogue; by default the newest available.
+        ledger: Records tokens and cost; a ``Budget`` also limits them.
+        inline_images: Download remote images and send them inline.
+        e2ee: Encrypt every request end to end to the machine that answers it: True, or an ``E2EE`` that sets how
+            strictly its attestation is checked. See docs/privacy.md.
         clock: For tests.
 
     >>> client = ChutesClient("cpk_0123")
@@ -135,11 +135,11 @@ class ChutesClient(ClientBase):
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> Reply:
-        """Ask, and wait for the whole answer.
+        """Send a chat request and return the whole answer.
 
         Raises:
-            ConfigurationError: Refused here, before anything was sent.
-            APIError: There is no whole answer; ``.partial`` has what there is of one.
+            ConfigurationError: The request was refused locally; nothing was sent.
+            APIError: There is no complete answer; ``.partial`` has the text received so far.
         """
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
@@ -154,9 +154,9 @@ class ChutesClient(ClientBase):
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> Stream:
-        """Ask, and take the answer as it comes.
+        """Send a chat request and stream the answer.
 
-        A failure before the first delta is retried like that of :meth:`chat`; after it, it is raised.
+        Failures before the first delta are retried as in :meth:`chat`; later ones are raised.
         """
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
@@ -174,9 +174,9 @@ class ChutesClient(ClientBase):
         timeout: TimeLimits | float | None = None,
         on_batch: Callable[[int], object] | None = None,
     ) -> Embeddings:
-        """Turn texts into vectors, in their order, some requests at a time.
+        """Embed texts in concurrent batches; vectors are in the order of the texts.
 
-        ``on_batch`` is called with the number of texts of every request that succeeded, from its thread.
+        ``on_batch`` is called with the number of texts after each successful batch, from its thread.
         """
         calls = self._embed_calls(texts, model, dimensions, batch_size, concurrency, self._policy(timeout))
 
@@ -198,29 +198,29 @@ class ChutesClient(ClientBase):
                 raise
 
     def models(self) -> list[ModelInfo]:
-        """Fetch the list of models, which changes within weeks, and remember it."""
+        """Fetch the list of models, which changes every few weeks, and save it."""
         return self._take_models(self._get(account.MODELS))
 
     def refresh_catalog(self) -> None:
-        """Fetch the list of models, which of them are hot, and how fast they were of late."""
+        """Fetch the list of models, which of them are hot, and their recent speed."""
         self.models()
         self._take_chutes(self._get(account.CHUTES), self._get(account.stats_page(self._stats_since())))
 
     def utilization(self) -> list[Utilization]:
-        """Return how loaded each model is."""
+        """Return the current load of each model."""
         return self._get(account.UTILIZATION)
 
     def stats(self, start_date: str) -> list[Mapping[str, object]]:
-        """Return the speed of every model on each day since a date such as ``"2026-08-01"``."""
+        """Return every model's daily speed since a date such as ``"2026-08-01"``."""
         return self._get(account.stats_page(start_date))
 
     @property
     def account(self) -> AccountPages:
-        """Your account: balance, quota, use."""
+        """Your account: balance, quota, usage."""
         return AccountPages(self._get)
 
     def warm_up(self, model: str, *, timeout: TimeLimits | float | None = None) -> Iterator[WarmUpStatus]:
-        """Wake a cold model and yield what the service says meanwhile, until it is hot.
+        """Wake a cold model, yielding the service's status until it is hot.
 
         Raises:
             ColdModelError: The service gave up waiting.
@@ -229,7 +229,7 @@ class ChutesClient(ClientBase):
         yield from cast("Iterator[WarmUpStatus]", drive(call.run(), self._wire(), []))
 
     def close(self) -> None:
-        """Close the client; a shared pool closes with the last client that uses it."""
+        """Close the client; a shared connection pool closes with its last client."""
         if self._closed:
             return
         self._closed = True
@@ -254,9 +254,9 @@ class ChutesClient(ClientBase):
 
 
 class AsyncChutesClient(ClientBase):
-    """Chutes on the event loop: the twin of :class:`ChutesClient`, with the same arguments.
+    """Async client for Chutes, with the same arguments as :class:`ChutesClient`.
 
-    One object serves any number of event loops, one after the other or at the same time.
+    One object can be used in any number of event loops, in sequence or concurrently.
 
     >>> client = AsyncChutesClient("cpk_0123", timeout=30)
     >>> client.limits.total
@@ -273,7 +273,7 @@ class AsyncChutesClient(ClientBase):
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> Reply:
-        """Ask, and wait for the whole answer."""
+        """Send a chat request and return the whole answer."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
@@ -287,7 +287,7 @@ class AsyncChutesClient(ClientBase):
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> AsyncStream:
-        """Ask, and take the answer as it comes: ``async for delta in client.stream(...)``."""
+        """Send a chat request and stream the answer: ``async for delta in client.stream(...)``."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
@@ -304,7 +304,7 @@ class AsyncChutesClient(ClientBase):
         timeout: TimeLimits | float | None = None,
         on_batch: Callable[[int], object] | None = None,
     ) -> Embeddings:
-        """Turn texts into vectors, in their order, some requests at a time."""
+        """Embed texts in concurrent batches; vectors are in the order of the texts."""
         calls = self._embed_calls(texts, model, dimensions, batch_size, concurrency, self._policy(timeout))
         places = asyncio.Semaphore(concurrency)
 
@@ -323,36 +323,36 @@ class AsyncChutesClient(ClientBase):
         return Embeddings.join([task.result() for task in tasks], model)
 
     async def models(self) -> list[ModelInfo]:
-        """Fetch the list of models, which changes within weeks, and remember it."""
+        """Fetch the list of models, which changes every few weeks, and save it."""
         return self._take_models(await self._get(account.MODELS))
 
     async def refresh_catalog(self) -> None:
-        """Fetch the list of models, which of them are hot, and how fast they were of late."""
+        """Fetch the list of models, which of them are hot, and their recent speed."""
         await self.models()
         chutes = await self._get(account.CHUTES)
         self._take_chutes(chutes, await self._get(account.stats_page(self._stats_since())))
 
     async def utilization(self) -> list[Utilization]:
-        """Return how loaded each model is."""
+        """Return the current load of each model."""
         return await self._get(account.UTILIZATION)
 
     async def stats(self, start_date: str) -> list[Mapping[str, object]]:
-        """Return the speed of every model on each day since a date such as ``"2026-08-01"``."""
+        """Return every model's daily speed since a date such as ``"2026-08-01"``."""
         return await self._get(account.stats_page(start_date))
 
     @property
     def account(self) -> AsyncAccountPages:
-        """Your account: balance, quota, use."""
+        """Your account: balance, quota, usage."""
         return AsyncAccountPages(self._get)
 
     async def warm_up(self, model: str, *, timeout: TimeLimits | float | None = None) -> AsyncIterator[WarmUpStatus]:
-        """Wake a cold model and yield what the service says meanwhile, until it is hot."""
+        """Wake a cold model, yielding the service's status until it is hot."""
         call = self._warm_up(model, self._policy(timeout))
         async for status in adrive(call.run(), self._wire(), []):
             yield cast("WarmUpStatus", status)
 
     async def aclose(self) -> None:
-        """Close the client; the pool of this event loop closes with the last client that uses it."""
+        """Close the client; this event loop's connection pool closes with its last client."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""What the blocking and the async client share: their settings, and the planning of every call."""
+"""What the sync and async clients share: settings, and the planning of every call."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class ClientBase:
-    """What both clients know and plan; it does no I/O."""
+    """Base of both clients; does no I/O."""
 
     _is_async = False
 
@@ -83,11 +83,11 @@ class ClientBase:
 
     def __getstate__(self) -> dict[str, object]:
         if self._http_client is not None:
-            raise TypeError("A client with its own http_client cannot be pickled: connections do not travel.")
+            raise TypeError("A client with its own http_client cannot be pickled: connections cannot be serialized.")
         return dict(self.__dict__)
 
     def _sealed_path(self, e2ee: bool | E2EE) -> SealedPath | None:
-        """Prepare the encrypted path, and refuse what cannot work on it; its modules are loaded only for it."""
+        """Set up end-to-end encryption and refuse incompatible settings; its modules are loaded only here."""
         if e2ee is False:
             return None
         from chutes_core.e2ee import E2EE, SealedPath
@@ -97,11 +97,11 @@ class ClientBase:
         if settings is None:
             return None
         check_headers(self._headers)
-        self._images = self._images or ImagePolicy()  # the gateway cannot fetch what it cannot see
+        self._images = self._images or ImagePolicy()  # the gateway cannot fetch images from a request it cannot read
         return SealedPath(settings, management_url=self.settings.management_url, clock=self._clock)
 
     def _flow(self, call: WholeCall | StreamCall, model: str) -> Flow[Reply]:
-        """Run a chat call: as it is, or sealed."""
+        """Run a chat call, encrypted if set."""
         if self._sealed is None:
             return call.run()
 
@@ -111,21 +111,21 @@ class ClientBase:
         return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), arrived)
 
     def _embed_flow(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
-        """Run an embedding call: as it is, or sealed."""
+        """Run an embedding call, encrypted if set."""
         if self._sealed is None:
             return call.run()
         return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog))
 
     @property
     def catalog(self) -> Catalog:
-        """What is known of the models: given by you, fetched by :meth:`models`, or the newest at hand."""
+        """The model catalogue: the one you passed, the one :meth:`models` fetched, or the newest available."""
         if self._catalog is None:
             self._catalog = Catalog.load()
         return self._catalog
 
     def _policy(self, timeout: TimeLimits | float | None) -> CallPolicy:
         if self._closed:
-            raise ConfigurationError("This client is closed; make a new one.")
+            raise ConfigurationError("This client is closed; create a new one.")
         limits = self.limits if timeout is None else TimeLimits.of(timeout)
         return CallPolicy(limits, self.max_retries, self._clock, explain=self._explained)
 
@@ -157,7 +157,7 @@ class ClientBase:
         concurrency: int,
         policy: CallPolicy,
     ) -> list[EmbedCall]:
-        """Plan the requests for a list of texts."""
+        """Plan the batches for a list of texts."""
         checked = check_texts(texts)
         check_model(model)
         for what, number in (("dimensions", dimensions), ("batch_size", batch_size), ("concurrency", concurrency)):
@@ -176,7 +176,7 @@ class ClientBase:
         ]
 
     def _embedding_host(self, info: ModelInfo | None) -> str:
-        """Choose the host: the one that was set, the model's own, or, where the gateway was replaced, that."""
+        """Return the host: the one set, else the model's own, or the gateway if that was replaced."""
         if self.settings.embedding_base_url:
             return self.settings.embedding_base_url
         if self.settings.base_url != Settings().base_url:
@@ -185,7 +185,7 @@ class ClientBase:
 
     @property
     def _record(self) -> Account:
-        """Where a call that begins now enters what it uses."""
+        """Return where a call that begins now records its usage."""
         return Account(self.ledger, lambda: self.catalog)
 
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
@@ -215,7 +215,7 @@ class ClientBase:
 
     def _keep_catalog(self) -> None:
         if self.settings.base_url == Settings().base_url:
-            self.catalog.save()  # the list of another gateway is nobody else's business
+            self.catalog.save()  # do not save the list of another gateway
 
     @staticmethod
     def _stats_since() -> str:
@@ -229,15 +229,15 @@ def _check_kind(name: str, value: object, *kinds: type) -> None:
 
 
 def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Refuse headers that could not be sent, without showing their values: they may be secrets."""
+    """Refuse invalid headers without showing their values, which may be secret."""
     checked = dict(headers or {})
     for name, value in checked.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ConfigurationError(f"The header {name!r} must be text.")
         if not (name + value).isascii() or not (name + value).isprintable():
-            raise ConfigurationError(f"The header {name!r} has characters that no header has.")
+            raise ConfigurationError(f"The header {name!r} has characters that are not allowed in headers.")
         if name.lower() == "authorization":
-            raise ConfigurationError("Give the key as api_key, not as a header: there it would show in pickles.")
+            raise ConfigurationError("Pass the key as api_key, not as a header, where it would end up in pickles.")
     return checked
 
 

@@ -1,9 +1,8 @@
-"""Embeddings: requests, decoding, and stepping down where a machine refuses an option.
+"""Embeddings: requests, decoding, and dropping options that a server refuses.
 
-The machines behind an embedding model differ in what they were started with: some refuse ``dimensions``,
-some base64, and say so with a 400, a 422 or a bare 500. :class:`EmbedCall` leaves out one option after the
-other and makes up for it here: a vector cut to fewer dimensions and brought back to length one is what the
-model would have given.
+The servers behind an embedding model are configured differently: some refuse ``dimensions``, some base64, with a 400,
+a 422 or a bare 500. :class:`EmbedCall` drops one option after another and makes up for it here: a truncated and
+normalized vector is what the model would have returned.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Embeddings:
 
     @classmethod
     def join(cls, parts: Sequence[Embeddings], model: str) -> Embeddings:
-        """Put batches together again; the usage is their sum, or None where one did not say."""
+        """Join batches; the usage is their sum, or None if any did not report it."""
         usages = [part.usage for part in parts]
         total = None
         if usages and None not in usages:
@@ -59,13 +58,13 @@ class Embeddings:
 
 
 def check_texts(texts: object) -> list[str]:
-    """Refuse what is not a list of texts.
+    """Refuse anything but a list of texts.
 
     >>> check_texts(["a", "b"])
     ['a', 'b']
     """
     if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Sequence):
-        raise RequestRefusedError("Give a list of texts; for one text, a list of one.")
+        raise RequestRefusedError("Pass a list of texts, even for a single text.")
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise RequestRefusedError(f"Text {position} is a {type(text).__name__}, not a str.")
@@ -73,7 +72,7 @@ def check_texts(texts: object) -> list[str]:
 
 
 def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Cut texts into requests.
+    """Split texts into batches.
 
     >>> list(batches(["a", "b", "c"], 2))
     [['a', 'b'], ['c']]
@@ -83,10 +82,10 @@ def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def decode_vectors(body: object, count: int) -> list[list[float]]:
-    """Read the vectors of a reply in the order of the texts they belong to, in floats or base64.
+    """Read a reply's vectors, as floats or base64, in the order of their texts.
 
     Raises:
-        ValueError: A vector is missing, doubled, of another size or not a number.
+        ValueError: A vector is missing, duplicated, of another size or not finite.
 
     >>> decode_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": "AACAPw=="}]}, 2)
     [[1.0], [0.5]]
@@ -131,13 +130,13 @@ def _vector(raw: object, position: int) -> list[float]:
 
 def _all_finite(vector: list[float]) -> bool:
     try:
-        return math.isfinite(math.fsum(vector))  # many times quicker than to look at each
+        return math.isfinite(math.fsum(vector))  # many times faster than checking each number
     except OverflowError:
         return all(map(math.isfinite, vector))
 
 
 def fit_dimensions(vectors: list[list[float]], dimensions: int | None) -> list[list[float]]:
-    """Cut vectors to fewer dimensions and bring them back to length one.
+    """Truncate vectors to fewer dimensions and normalize them.
 
     >>> fit_dimensions([[3.0, 4.0, 12.0]], 2)
     [[0.6, 0.8]]
@@ -156,16 +155,16 @@ class _Batch(JsonCall):
 
 
 class EmbedCall:
-    """One batch of texts to vectors; a limit for the whole call is for each batch.
+    """Embeds one batch of texts; a limit for the whole call applies to each batch.
 
     Args:
         request: Where to send it; the body is made here.
-        policy: How patient to be.
+        policy: Timeout and retry settings.
         texts: The texts of this batch.
         model: The model.
-        dimensions: How many dimensions the vectors should have; None leaves them as they are.
-        known: What earlier batches learned of this model's machines; shared between calls.
-        ledger: Is told what each request used.
+        dimensions: Vector size; None uses the model's own.
+        known: What earlier batches learned about this model's servers; shared between calls.
+        ledger: Records what each request used.
     """
 
     def __init__(
@@ -188,8 +187,8 @@ class EmbedCall:
         self._ledger = ledger
 
     def run(self) -> Flow[Embeddings]:
-        """Give the vectors."""
-        # One clock for all that is tried: a limit is the batch's, however often it steps down.
+        """Return the vectors."""
+        # The limit applies to the batch, however many options are dropped.
         self._policy = replace(self._policy, started=self._policy.clock.now())
         options = _options(self._dimensions)
         level = min(self._known.get(self._model, 0), len(options) - 1)
@@ -238,6 +237,6 @@ class EmbedCall:
 
 
 def _options(dimensions: int | None) -> list[dict[str, object]]:
-    """The options to try, the best first."""
+    """Return the options to try, best first."""
     steps: list[dict[str, object]] = [{"encoding_format": "base64"}, {}]
     return steps if dimensions is None else [{"encoding_format": "base64", "dimensions": dimensions}, *steps]

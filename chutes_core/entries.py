@@ -1,4 +1,4 @@
-"""Where a client enters what a call uses, and what a request is held to before it is sent.
+"""Where clients record usage, and how requests reserve from budgets before they are sent.
 
 >>> budget = Budget(tokens=100)
 >>> account = Account(budget, Catalog.bundled)
@@ -25,10 +25,10 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Account:
-    """Where a client enters what one call uses: into its ledger, and with whoever watches the call.
+    """Records the usage of one call, in the client's ledger and with the call's watcher.
 
     Args:
-        ledger: The client's ledger; where it is a budget, each request is held to it.
+        ledger: The client's ledger; if it is a budget, every request must fit it.
         catalog: Prices and limits.
     """
 
@@ -40,7 +40,7 @@ class Account:
         self._watcher = watching()
 
     def __call__(self, model: str | None, usage: Usage | None) -> None:
-        """Enter what a request used, whether it succeeded or broke in the middle."""
+        """Record what a request used, whether it succeeded or broke midway."""
         info = self._catalog().get(model) if model else None
         price = cost(usage, info) if usage is not None and info is not None else None
         self._ledger.add(model or "unknown", usage, price)
@@ -48,15 +48,15 @@ class Account:
             self._watcher.used(model or "unknown", usage, price, self._ledger)
 
     def left(self) -> None:
-        """The call was left in the middle, cancelled say, of which no framework tells its handlers."""
+        """Note that the call was abandoned (for example, cancelled), which frameworks do not report."""
         if isinstance(self._watcher, OpenCall):
             self._watcher.left()
 
     def hold(self, body: Mapping[str, object] | None) -> Holds | None:
-        """Set aside what a request may use, in every budget that it is held to; None where nothing limits it.
+        """Reserve what a request may use in every budget that applies; None if none does.
 
         Raises:
-            BudgetExceededError: It does not fit; nothing is to be sent.
+            BudgetExceededError: The request does not fit and must not be sent.
         """
         if body is None or (self._watcher is None and not isinstance(self._ledger, Budget)):
             return None
@@ -77,12 +77,12 @@ class Account:
                 if wanted is not None:
                     held.append(budget.reserve(model, wanted))
         except BaseException:
-            held.release()  # it fits into one budget and not into the next
+            held.release()  # it fits one budget but not the next
             raise
         return held
 
     def _limits(self, *, embeds: bool) -> Iterable[tuple[Budget, Meter | None]]:
-        """Every budget that a request is held to, once; not those in which a handler has set aside the whole call."""
+        """Yield each budget that applies to a request, except those where a handler has reserved for the whole call."""
         limits: dict[int, tuple[Budget, Meter | None]] = {}
         if isinstance(self._ledger, Budget):
             limits[id(self._ledger)] = (self._ledger, None)
@@ -95,18 +95,18 @@ class Account:
 
 
 class Holds(list[Hold]):
-    """What a request has reserved, in one budget or in several."""
+    """A request's reservations in one or more budgets."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Release all reservations."""
         for hold in self:
             hold.release()
 
 
 def _counting(watcher: Watcher | None, *, embeds: bool) -> Iterator[tuple[Meter, bool]]:
-    """Yield the meters that count a request, and whether its call has been set aside with each.
+    """Yield the meters that count a request, and whether its call has a reservation with each.
 
-    No framework tells its handlers what is embedded, so that never is.
+    Embeddings never do, because frameworks do not report them to handlers beforehand.
     """
     for member in getattr(watcher, "members", ()):
         yield member.meter, False

@@ -1,9 +1,8 @@
 """The failure table: from a status and a phrase to a kind, and from a kind to what to do.
 
-The table is data, in :mod:`chutes_core.failure_table`; here are the pure functions that read it. ``RULES`` reads
-top down: the first row whose status and phrase match names the kind. ``FACTS`` says what follows from a kind:
-whom it concerns, where a retry helps, how long to wait before one here, and the words that tell a person why
-and what to do.
+The table is data, in :mod:`chutes_core.failure_table`; this module has the pure functions that read it. In ``RULES``,
+the first row whose status and phrase match determines the kind. ``FACTS`` says what follows from a kind: its scope,
+where a retry helps, how long to wait before one, and the text that explains the cause and the remedy.
 
 >>> kind_of(429, "Infrastructure is at maximum capacity, try again later")
 <Kind.CAPACITY: 'capacity'>
@@ -43,7 +42,7 @@ _DEEPEST = 32  # levels of an error body
 
 
 def kind_of(status: int, text: str) -> Kind:
-    """Name the kind of failure that a status and the text of its body stand for."""
+    """Return the kind of failure for a status and the text of its body."""
     lowered = text.lower()
     for statuses, phrase, kind in RULES:
         if status in statuses and phrase in lowered:
@@ -52,7 +51,7 @@ def kind_of(status: int, text: str) -> Kind:
 
 
 def message_of(body: object) -> str:
-    """Find the sentence that matters in an error body of any of the service's shapes.
+    """Extract the relevant message from an error body in any of the service's formats.
 
     >>> message_of({"detail": 'Invalid request: Invalid request: {"detail": {"message": "too long", "code": 400}}'})
     'too long'
@@ -72,7 +71,7 @@ def message_of(body: object) -> str:
 
 
 def said_in(body: object) -> str:
-    """Find what a message quotes of an error body: a page of HTML is only called one.
+    """Return what to quote from an error body; an HTML page is only named as such.
 
     >>> said_in({"detail": "model not found: acme/one"}), said_in("<html>…</html>"), said_in("")
     ('model not found: acme/one', 'an HTML page', '')
@@ -83,12 +82,12 @@ def said_in(body: object) -> str:
 
 
 def _is_page(body: object) -> bool:
-    """Whether a body is HTML, or nothing at all."""
+    """Return whether a body is HTML or empty."""
     return isinstance(body, str) and (body.lstrip().startswith("<") or not body.strip())
 
 
 def _unwrap_text(text: str) -> str:
-    """Take off the gateway's "Invalid request:" prefixes and read the JSON they may hide."""
+    """Strip the gateway's "Invalid request:" prefixes and parse any JSON behind them."""
     text = text.strip()
     while text.startswith("Invalid request: "):
         text = text.removeprefix("Invalid request: ").strip()
@@ -109,7 +108,7 @@ def _validation_entry(entry: object) -> str:
 
 
 def parse_retry_after(value: str | None, *, now: float | None = None) -> float | None:
-    """Read a Retry-After header: seconds or a date; anything else counts as absent.
+    """Parse a Retry-After header, in seconds or as a date; anything else counts as absent.
 
     >>> parse_retry_after("5"), parse_retry_after("soon"), parse_retry_after("-3")
     (5.0, None, None)
@@ -140,9 +139,9 @@ def failure(
     why: str = "",
     remedy: str = "",
 ) -> APIError:
-    """Build the exception for a kind: what happened, why probably, and what to do.
+    """Build the exception for a kind: what happened, the likely cause, and the remedy.
 
-    ``why`` and ``remedy`` replace the table's, where more is known.
+    ``why`` and ``remedy`` override the table's, if more is known.
 
     >>> print(failure(Kind.COLD, "No instances available (yet)", model="acme/one", status_code=503))
     acme/one: no machine is running this model now (503: No instances available (yet)). Ask another model, \
@@ -173,7 +172,7 @@ def error_from_response(
     model: str | None = None,
     now: float | None = None,
 ) -> APIError:
-    """Turn an HTTP reply that is not a success into the exception for it.
+    """Convert an HTTP error reply to an exception.
 
     >>> error = error_from_response(402, b'{"detail": {"message": "Quota exceeded", \
 "quota_reset_timestamp": "2026-08-23T00:00:00+00:00"}}')
@@ -187,7 +186,7 @@ def error_from_response(
     except (ValueError, RecursionError):
         body = text
     return failure(
-        # An empty 429 is the edge's, like the HTML one: the gateway always says why.
+        # An empty 429, like an HTML one, is from the edge: the gateway always gives a reason.
         kind_of(status, "<html" if _is_page(body) else message_of(body)),
         said_in(body),
         model=model,
@@ -206,10 +205,10 @@ def reported_error(
     partial_reply: Reply | None = None,
     delivered: bool = False,
 ) -> APIError:
-    """Turn an error that came in the body of a success into an exception.
+    """Convert an error in the body of a successful reply to an exception.
 
-    Before anything was delivered it means what the same error would mean as a status. Afterwards it is the
-    answer that broke, unless the request itself is at fault.
+    Before anything was delivered, it means the same as an HTTP status. Afterwards, it means that the answer broke
+    off, unless the request itself is at fault.
 
     >>> reported_error({"error": {"message": "exhausted all available targets", "code": 500}}).kind
     <Kind.EXHAUSTED: 'exhausted'>
@@ -228,7 +227,7 @@ def reported_error(
 
 
 def _clean(body: object, depth: int = _DEEPEST) -> object:
-    """Mask the keys in an error body, and cut off what is nested deeper than any real one."""
+    """Mask keys in an error body, and cut nesting deeper than in any real one."""
     if isinstance(body, str):
         return redact(body)
     if not isinstance(body, Mapping | list):

@@ -1,7 +1,7 @@
-"""The decisions of a call, as generators: what to send, when to wait, try again or give up.
+"""The decisions of a call, as generators: what to send, and when to wait, retry or give up.
 
 A flow does no I/O. It yields an :class:`~chutes_core.effects.Effect` and is sent the result, yields the deltas
-of a stream, and returns the reply, so blocking and async calls run the very same code.
+of a stream, and returns the reply, so sync and async calls run the same code.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _LINGER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """How patient a call is.
+    """Timeout and retry settings of a call.
 
     Attributes:
         limits: The time limits.
-        max_retries: How often a failed call is tried again, where the failure table says that it helps.
+        max_retries: Maximum number of retries, where the failure table allows them.
         clock: The clock.
-        chance: A random number between 0 and 1, to spread retries.
-        started: When the call began, where it is made of several; None is when it is made.
-        explain: Adds to a failure what is known of the model, given the kind of model that the call needs.
+        chance: Returns a random number between 0 and 1, for jitter.
+        started: Start time, if the call is one of several with a shared limit; None starts with the call.
+        explain: Adds what is known about the model to a failure, given the kind of model that the call needs.
     """
 
     limits: TimeLimits
@@ -60,10 +60,10 @@ class CallPolicy:
 
 
 def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: float | None) -> float | None:
-    """Decide how long to wait before trying here again; None gives up.
+    """Return how long to wait before retrying here; None gives up.
 
-    The wait doubles with each try and is spread over its upper half. What the service asks for is kept,
-    unless it is so long that a caller would rather hear of it.
+    The wait doubles with each attempt, with jitter over its upper half. A Retry-After is obeyed, unless it is so long
+    that raising the error is better.
 
     >>> from chutes_core.clock import SystemClock
     >>> policy = CallPolicy(TimeLimits(), 2, SystemClock(), chance=lambda: 1.0)
@@ -83,12 +83,12 @@ def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: f
 
 
 class _Call:
-    """What every call to the service shares: the key, the time that is left, and the retries."""
+    """Base of all calls: the key, the remaining time, and the retries."""
 
     late = Kind.TOTAL_TIMEOUT
-    """What it means that the reply's headers did not come in time."""
+    """The kind of failure if the reply's headers do not arrive in time."""
     wanted: Wanted | None = None
-    """The kind of model that it needs."""
+    """The kind of model that the call needs."""
 
     def __init__(
         self, request: WireRequest, policy: CallPolicy, *, model: str | None = None, ledger: Account | None = None
@@ -101,7 +101,7 @@ class _Call:
         self._total_is_next = False
 
     def _left(self, limit: float | None, since: float) -> float | None:
-        """What is left of a limit that began to run at ``since``, within what is left of the whole call."""
+        """Return the time left of a limit that started at ``since``, capped by the whole call's."""
         now, total = self._policy.clock.now(), self._policy.limits.total
         own = None if limit is None else max(limit - (now - since), 0.0)
         whole = None if total is None else max(total - (now - self._started), 0.0)
@@ -109,7 +109,7 @@ class _Call:
         return whole if self._total_is_next else own
 
     def _late(self, kind: Kind) -> Kind:
-        """Name the limit that has passed: the whole call's where that was the nearer one."""
+        """Return which limit has passed: the whole call's if that came first."""
         return Kind.TOTAL_TIMEOUT if self._total_is_next else kind
 
     def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
@@ -125,19 +125,19 @@ class _Call:
             error = failure(kind, problem.said, model=self._model)
         else:
             return ReplyMeta.parse(cast("Mapping[str, str]", headers))
-        raise error  # out here it has no context, and so nothing of the raw reply
+        raise error  # raised out here, it has no context and so nothing of the raw reply
 
     def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
-        """Run attempts until one succeeds or its failure is one to report."""
+        """Run attempts until one succeeds or fails for good."""
         tried, renewed = 0, False
         secret = cast("Secret | None", (yield Authorize()))
         while True:
-            # Given back only when what was used has been entered: in between both count, never neither.
+            # Released only after usage is recorded: for a moment both count, but never neither.
             hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
             try:
                 result = yield from attempt(secret)
             except GeneratorExit:
-                self._account(*self._partly())  # left in the middle: what was used until then is billed
+                self._account(*self._partly())  # stopped early: usage so far is billed
                 if self._ledger is not None:
                     self._ledger.left()
                 raise
@@ -146,7 +146,7 @@ class _Call:
                     self._account(error.partial_reply.model, error.partial_reply.usage)
                 refused = secret
                 if isinstance(error, AuthenticationError) and not renewed:
-                    # A key that comes from a function, or a login, may be renewed: ask once more.
+                    # A key from a function or a login may be renewed: ask once more.
                     renewed, secret = True, cast("Secret | None", (yield Authorize(refused)))
                 pause = 0.0
                 if secret == refused:
@@ -172,11 +172,11 @@ class _Call:
             self._ledger(model or self._model, usage)
 
     def _partly(self) -> tuple[str | None, Usage | None]:
-        """What an attempt that is under way has used."""
+        """Return what the current attempt has used so far."""
         return None, None
 
     def _worth_retrying(self, error: APIError) -> bool:
-        """Whether this call may begin anew after this failure."""
+        """Return whether this call may be retried after this failure."""
         return True
 
 
@@ -199,7 +199,7 @@ class JsonCall(_Call):
         return error.kind not in self._give_up
 
     def run(self) -> Flow[object]:
-        """Give the value."""
+        """Return the value."""
         return (yield from self._retrying(self._value))
 
     def _value(self, secret: Secret | None) -> Flow[object]:
@@ -223,7 +223,7 @@ class JsonCall(_Call):
 
 
 class WholeCall(JsonCall):
-    """A chat call whose reply comes in one piece."""
+    """A chat call without streaming."""
 
     wanted = "chat"
 
@@ -240,7 +240,7 @@ class WholeCall(JsonCall):
         self._images = images
 
     def run(self) -> Flow[Reply]:
-        """Give the reply."""
+        """Return the reply."""
         self._request = yield from _with_images(self._request, self._images)
         return (yield from self._retrying(self._reply))
 
@@ -263,7 +263,7 @@ class WholeCall(JsonCall):
 
 
 def _with_images(request: WireRequest, policy: ImagePolicy | None) -> Flow[WireRequest]:
-    """Put remote images into a request, where that is wanted."""
+    """Inline the remote images in a request, if enabled."""
     if policy is None or request.body is None:
         return request
     messages = yield Inline(cast("list[Message]", request.body["messages"]), policy)
@@ -271,7 +271,7 @@ def _with_images(request: WireRequest, policy: ImagePolicy | None) -> Flow[WireR
 
 
 class StreamCall(_Call):
-    """A chat call whose reply is streamed. It begins anew only while nothing has been seen of the answer."""
+    """A chat call with streaming. It is retried only until the first delta is delivered."""
 
     late, wanted = Kind.FIRST_TOKEN_TIMEOUT, "chat"
 
@@ -289,7 +289,7 @@ class StreamCall(_Call):
         self.guard = self._new_guard()
 
     def run(self) -> Flow[Reply]:
-        """Yield the deltas and give the whole reply."""
+        """Yield the deltas and return the whole reply."""
         self._request = yield from _with_images(self._request, self._images)
         return (yield from self._retrying(self._reply))
 
@@ -330,7 +330,7 @@ class StreamCall(_Call):
             before = guard.count
             yield from guard.feed(cast("bytes", block))
             if guard.count != before:
-                last = clock.now()  # only what adds to the answer counts as life, and the reader's own time does not
+                last = clock.now()  # only additions to the answer reset it; the reader's own time does not count
         yield from guard.close()
         yield from self._drain()
         return guard.reply
@@ -341,7 +341,7 @@ class StreamCall(_Call):
         return self._late(Kind.STALL if self.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT)
 
     def _drain(self) -> Flow[None]:
-        """Read on to the end of the HTTP reply, briefly, so that its connection can be used again."""
+        """Briefly read to the end of the HTTP reply, so that its connection can be reused."""
         since = self._policy.clock.now()
         try:
             while left := self._left(_LINGER, since):
@@ -353,19 +353,19 @@ class StreamCall(_Call):
 
 @dataclass(frozen=True, slots=True)
 class WarmUpStatus:
-    """What the service says while it wakes a model: ``status`` is ``cold`` or ``hot``."""
+    """The service's status while it wakes a model: ``status`` is ``cold`` or ``hot``."""
 
     status: str
     log: str = ""
 
     @property
     def hot(self) -> bool:
-        """Whether the model can be asked now."""
+        """Whether the model is ready."""
         return self.status == "hot"
 
 
 class WarmUpCall(_Call):
-    """Wakes a model: the service answers with events until it is hot, or until it gives up after 600 s."""
+    """A warm-up call: the service sends events until the model is hot, or gives up after 600 s."""
 
     def run(self) -> Flow[None]:
         """Yield each status."""

@@ -1,8 +1,8 @@
-"""What the calls of a program used and cost, by model and by run, whichever framework makes them.
+"""Track what a program's calls use and cost, by model and by run, in any framework.
 
-A framework's handler tells a :class:`Meter` when runs and calls begin and end. A call of ours is also told by the
-client that makes it, request for request, through :func:`watching`: so tries that failed, streams that were left
-early and embeddings are in the sum, of which a framework tells its handlers nothing.
+A framework's handler tells a :class:`Meter` when runs and calls begin and end. The Chutes clients also report every
+request through :func:`watching`, so that failed attempts, abandoned streams and embeddings are counted, which
+frameworks do not report to their handlers.
 
 >>> meter = Meter(prices={"other/model": (1.0, 2.0)})
 >>> call = meter.open("call 1", model="other/model", run="run 1")
@@ -38,21 +38,21 @@ KEPT_RUNS = 1_000
 
 
 class Watcher(Protocol):
-    """Is told what every request of a client used.
+    """Receives the usage of every client request.
 
-    One that stands for several handlers has them in ``members``, each with its ``meter``: what is asked outside of
-    their calls, an embedding say, is held to the budget of each.
+    One that combines several handlers has them in ``members``, each with its ``meter``: requests outside their calls,
+    such as embeddings, must fit each one's budget.
     """
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None) -> None:
-        """A request has ended; ``ledger`` is the client's own, which has it by now."""
+        """Record a request; ``ledger`` is the client's own, which already has it."""
 
 
 _WATCHER: ContextVar[Watcher | None] = ContextVar("chutes_watcher", default=None)
 
 
 def watching() -> Watcher | None:
-    """Who is to be told of the requests of a call that begins now, in this context."""
+    """Return the watcher for a call that begins now in this context."""
     found = _WATCHER.get()
     while isinstance(found, OpenCall) and found.over:
         found = found.before
@@ -60,16 +60,16 @@ def watching() -> Watcher | None:
 
 
 def watch(watcher: Watcher | None) -> None:
-    """Have somebody told of the calls that begin in this context from now on."""
+    """Set the watcher for calls that begin in this context from now on."""
     _WATCHER.set(watcher)
 
 
 class Run(Ledger):
-    """What one run of a program used: an agent's, a chain's, or that of a single call.
+    """Usage of one run: an agent, a chain, or a single call.
 
     Attributes:
         id: The framework's id.
-        name: What it calls it.
+        name: The framework's name for it.
     """
 
     def __init__(self, run_id: Hashable, name: str = "") -> None:
@@ -82,21 +82,21 @@ class Run(Ledger):
 
 
 class OpenCall:
-    """A call under way, as whoever is told of its requests.
+    """A call in progress, which watches its own requests.
 
     Attributes:
         id: The framework's id.
-        model: The model that was asked.
-        run: The run that it belongs to.
-        hold: What it has reserved.
-        deaf: Only what the framework says of it counts.
-        mute: The framework says nothing of it that counts.
-        parts: Calls that were made for this one have been opened: they count, and this one does not.
-        told: A client has said what it used.
-        counted: The framework has.
+        model: The model called.
+        run: The run it belongs to.
+        hold: Its reservation.
+        deaf: Count only what the framework reports.
+        mute: Ignore what the framework reports.
+        parts: Nested calls have been opened: they count, and this one does not.
+        told: A client has reported usage.
+        counted: The framework has reported usage.
         over: It has ended.
-        before: Who was told of the calls before this one.
-        meter: Who opened it.
+        before: The previous watcher.
+        meter: The meter that opened it.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class OpenCall:
         self.meter = meter
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None = None) -> None:
-        """Enter a request, unless the framework has told of the whole call by now."""
+        """Record a request, unless the framework has already reported the whole call."""
         if isinstance(self.before, OpenCall) and self.before.id == self.id:
             self.before.used(model, usage, cost, ledger)  # two meters count the same call
         if not (self.deaf or self.parts or self.counted):
@@ -129,22 +129,22 @@ class OpenCall:
             self.meter.enter(self.run, model, usage, cost, ledger)
 
     def left(self) -> None:
-        """A client has left a request of it, and nobody else will say that it is over."""
+        """End the call because a client abandoned its request, which nothing else will report."""
         if not self.deaf:
             self.end()
 
     def end(self) -> None:
-        """It is over, and nothing more is to be said of it."""
+        """End the call without further usage."""
         if isinstance(self.before, OpenCall) and self.before.id == self.id:
             self.before.end()
         self.meter.close(self.id)
 
 
 class Unbegun:
-    """Ends the call of a stream that is dropped before it begins: no framework tells its handlers of that.
+    """Ends the call of a stream that is dropped before it begins, which frameworks do not report.
 
-    The generator that gives the stream owns this and calls :meth:`begin` first of all; one that never runs cannot
-    tidy up after itself.
+    The stream's generator owns this and calls :meth:`begin` first; a generator that never runs cannot clean up after
+    itself.
 
     >>> meter = Meter(Budget(tokens=100))
     >>> call = meter.open("call", model="acme/one", wanted=Estimate(60, None))
@@ -161,7 +161,7 @@ class Unbegun:
         self._call = found if isinstance(found, OpenCall) else None
 
     def begin(self) -> None:
-        """From now on the generator's own end is seen."""
+        """Note that the generator has started and will report its own end."""
         self._call = None
 
     def __del__(self) -> None:
@@ -170,13 +170,13 @@ class Unbegun:
 
 
 class Meter:
-    """Adds up by model and by run, and holds calls to a budget. Any number of threads may share one.
+    """Tracks usage by model and by run, and enforces a budget. Thread-safe.
 
     Args:
-        budget: Limits; a call that would pass them is refused.
-        prices: US dollars per million tokens of prompt and of answer, for models of other providers.
-        catalog: The prices and limits of models on Chutes; by default the newest at hand.
-        keep_runs: How many of the latest runs to keep.
+        budget: Limits; a call that could exceed them is refused.
+        prices: US dollars per million prompt and answer tokens, for other providers' models.
+        catalog: Prices and limits of Chutes models; by default the newest available.
+        keep_runs: Number of recent runs to keep.
     """
 
     def __init__(
@@ -199,20 +199,20 @@ class Meter:
         self._runs: dict[Hashable, Run] = {}
         self._open: dict[Hashable, OpenCall] = {}
 
-    # --- what begins and ends ----------------------------------------------------------------------
+    # --- steps and calls --------------------------------------------------------------------------
 
     def begin(self, step: Hashable, parent: Hashable | None, name: str = "") -> None:
-        """A step of a program has begun: one without a known parent is a run of its own."""
+        """Record that a step has begun; one without a known parent is a run of its own."""
         with self._gate:
             self._roots[step] = self._root(step, parent, name)
 
     def end(self, step: Hashable) -> None:
-        """A step has ended."""
-        self._roots.pop(step, None)  # one step, which needs no lock: it may be a finaliser's
+        """Record that a step has ended."""
+        self._roots.pop(step, None)  # atomic, so it needs no lock: a finalizer may call this
 
     def _root(self, step: Hashable, parent: Hashable | None, name: str) -> Run:
         known = self._roots.get(parent) if parent is not None else None
-        root = step if parent is None else parent  # a parent that nobody told of holds its calls together too
+        root = step if parent is None else parent  # an unknown parent still groups its calls
         return known or self._runs.get(root) or Run(root, name)
 
     def open(
@@ -226,19 +226,19 @@ class Meter:
         deaf: bool = False,
         mute: bool = False,
     ) -> OpenCall:
-        """A call begins, and from now on it is told of the requests that are made for it in this context.
+        """Open a call, which from now on watches the requests made in this context.
 
         Args:
-            call: Its id; a call that is open already is not opened twice.
-            model: The model that is asked.
-            run: The step that it is a part of.
-            name: What its run is called, where it is one by itself.
-            wanted: What it may use at most.
-            deaf: Count what the framework says of it, and not what clients say.
-            mute: Count what clients say of it, and not what the framework says.
+            call: Its id; a call that is already open is not opened again.
+            model: The model called.
+            run: The step it is part of.
+            name: The name of its run, if it is one by itself.
+            wanted: The most it may use.
+            deaf: Count what the framework reports, not what clients report.
+            mute: Count what clients report, not what the framework reports.
 
         Raises:
-            BudgetExceededError: That does not fit.
+            BudgetExceededError: The call does not fit the budget.
         """
         with self._gate:
             known = self._open.get(call)
@@ -249,7 +249,7 @@ class Meter:
         if above is not None:
             above.parts = True
             if above.hold is not None:
-                above.hold.release()  # what is made for a call reserves for itself
+                above.hold.release()  # nested calls make their own reservations
         hold = self.budget.reserve(model, wanted) if self.budget is not None and wanted is not None else None
         opened = OpenCall(self, call, model, root, hold, deaf=deaf, mute=mute)
         self._open[call] = opened
@@ -257,7 +257,7 @@ class Meter:
         return opened
 
     def close(self, call: Hashable, uses: Iterable[Used] = ()) -> None:
-        """A call is over. ``uses`` is what the framework says of it; what the client said goes before that."""
+        """Close a call. ``uses`` is what the framework reports; what a client reported takes precedence."""
         opened = self._open.pop(call, None)
         if opened is None:
             return
@@ -270,17 +270,17 @@ class Meter:
             opened.hold.release()
 
     def abandon(self) -> None:
-        """Close the calls that are open, when nobody will tell of their end."""
+        """Close all open calls, if their end will not be reported."""
         self._roots.clear()
         for call in self._open.copy():
             self.close(call)
 
-    # --- what was used -----------------------------------------------------------------------------
+    # --- usage -------------------------------------------------------------------------------------
 
     def enter(
         self, run: Run | None, model: str, usage: Usage | None, price: float | None, ledger: Ledger | None = None
     ) -> None:
-        """Enter what was used; ``ledger`` is one that has it already."""
+        """Record usage; ``ledger`` is one that already has it."""
         if price is None and usage is not None and model in self._prices:
             price = cost(usage, self._prices[model])
         self.ledger.add(model, usage, price)
@@ -293,18 +293,18 @@ class Meter:
 
     def _keep_run(self, run: Run) -> None:
         self._runs.pop(run.id, None)
-        self._runs[run.id] = run  # the latest is last
+        self._runs[run.id] = run  # keep the latest last
         while len(self._runs) > self._keep:
             del self._runs[next(iter(self._runs))]
 
     def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None = None) -> None:
-        """Enter a request that belongs to no run."""
+        """Record a request that belongs to no run."""
         self.enter(None, model, usage, cost, ledger)
 
     # --- what is known -----------------------------------------------------------------------------
 
     def _infos(self, model: str, *, ours: bool) -> list[ModelInfo]:
-        """Limits and prices of whoever may answer: those that were given, or the catalogue's of models on Chutes."""
+        """Return limits and prices of the models that may answer: those given, or the catalogue's for Chutes models."""
         if model in self._prices or not ours:
             return [self._prices.get(model) or ModelInfo(id=model)]
         if self._catalog is None:
@@ -314,20 +314,20 @@ class Meter:
         return model_infos(self._catalog, model)
 
     def known(self, model: str, infos: Sequence[ModelInfo]) -> Sequence[ModelInfo]:
-        """Limits and prices of a model: those that were given here, or else those that a client knows."""
+        """Return a model's limits and prices: those given here, or else a client's."""
         return [self._prices[model]] if model in self._prices else infos
 
     def estimate(
         self, model: str, prompt: int, *, ours: bool, max_tokens: int | None = None, answers: int = 1
     ) -> Estimate | None:
-        """Bound a call; of a list of models, by the most that one of them may use. None without a budget."""
+        """Return the most a call may use, whichever model of a list answers. None without a budget."""
         if self.budget is None:
             return None
         estimate = partial(self.budget.estimate, prompt, max_tokens=max_tokens, answers=answers)
         return most([estimate(info) for info in self._infos(model, ours=ours)])
 
     def price(self, model: str, usage: Usage | None, *, ours: bool) -> float | None:
-        """What a call cost; None where that is not known."""
+        """Return the cost of a call; None if unknown."""
         if usage is None or not model:
             return None
         infos = self._infos(model, ours=ours)
@@ -335,16 +335,16 @@ class Meter:
 
     @property
     def runs(self) -> list[Run]:
-        """The latest runs that used something, the latest last."""
+        """The recent runs that used something, latest last."""
         with self._gate:
             return list(self._runs.values())
 
     def totals(self) -> Totals:
-        """The sum of everything."""
+        """The overall totals."""
         return self.ledger.totals()
 
     def reset(self) -> None:
-        """Forget what was used. A budget stays as it is."""
+        """Forget all usage. A budget is left unchanged."""
         self.ledger.reset()
         with self._gate:
             self._runs.clear()

@@ -1,4 +1,4 @@
-"""What the catalogue knows of a model that the service did not find: it is of another kind, or has another name."""
+"""Hints for a model that was not found: another kind of model, or a similar name in the catalogue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EMBED = "use embed(), ChutesEmbeddings (LangChain), ChutesEmbedding (LlamaIndex
 
 
 def with_hint(error: APIError, catalog: Catalog, wanted: Wanted | None = None) -> APIError:
-    """Say in a failure what the catalogue knows of the model that was not found; all else of it stays.
+    """Add what the catalogue knows about a model that was not found to a failure, otherwise unchanged.
 
     >>> from chutes_core.catalog import Catalog
     >>> error = failure(Kind.MODEL_NOT_FOUND, model="Qwen/Qwen3-Embedding-8B-TEE", status_code=404)
@@ -54,7 +54,7 @@ Qwen/Qwen3-32B-TEE.
 
 
 def _other_kind(info: ModelInfo, catalog: Catalog, wanted: Wanted) -> str:
-    """Say how a model of this kind is asked, and which would do here."""
+    """Return how to call a model of this kind, and a suitable model for this call."""
     example = next((each.id for each in catalog.select(kind=wanted)), None)
     such_as = f" such as {example}" if example is not None else ""
     if wanted == "embedding":
@@ -64,7 +64,7 @@ def _other_kind(info: ModelInfo, catalog: Catalog, wanted: Wanted) -> str:
 
 
 def _meant(asked: str, catalog: Catalog, wanted: Wanted | None) -> str | None:
-    # Imported here because only a mistake needs it.
+    # Imported here because it is only needed after an error.
     from chutes_core.catalog_query import nearest
 
     return next(iter(nearest(asked, catalog.select(kind=wanted), limit=1)), None)

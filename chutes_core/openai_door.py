@@ -1,11 +1,11 @@
-"""The openai SDK itself, set up for Chutes, for code that is neither LangChain's nor LlamaIndex's.
+"""The openai SDK configured for Chutes, for code that uses neither LangChain nor LlamaIndex.
 
 >>> client = openai_client("cpk_0123")
 >>> client.base_url, client.api_key
 (URL('https://llm.chutes.ai/v1/'), '****')
 
-It is the stock client. What is ours is under its ``http_client``: there each request gets its key and its host, and
-each reply passes the guard, so that an answer that is not whole is an exception also where the SDK would see none.
+It is the stock client with our transport as its ``http_client``, which adds the key and host to each request and
+checks each reply, so that an incomplete answer raises even where the SDK would not notice.
 """
 
 from __future__ import annotations
@@ -65,19 +65,20 @@ def openai_client(
     catalog: Catalog | None = None,
     ledger: Ledger | None = None,
 ) -> openai.OpenAI:
-    """Make a stock ``openai.OpenAI`` for Chutes.
+    """Create a stock ``openai.OpenAI`` client for Chutes.
 
     Args:
-        api_key: A key or token, or a function that returns one; else the environment's, or that of the stored login.
-        base_url: The inference gateway.
-        embedding_base_url: The host for embeddings of every model; by default each model's own.
-        management_url: The host whose login is used.
-        timeout: As the SDK takes it: seconds, or an ``openai.Timeout``; by default 600 s, and 10 s to connect.
-        max_retries: How often the SDK tries again where the failure table says that it helps.
-        default_headers: Sent with every request.
+        api_key: A key or token, or a function that returns one; without it ``CHUTES_OAUTH_TOKEN``, then
+            ``CHUTES_API_KEY``, then the login stored by ``chutes-connect login``.
+        base_url: URL of the inference gateway.
+        embedding_base_url: One URL for all embedding models; by default each model's own host.
+        management_url: URL of the service whose stored login is used.
+        timeout: Seconds, or an ``openai.Timeout``; by default 600 s, and 10 s to connect.
+        max_retries: Maximum number of retries by the SDK, where the failure table allows them.
+        default_headers: Headers for every request.
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
-        catalog: What is known of the models.
-        ledger: Where tokens and cost are added up; a budget refuses what could pass it.
+        catalog: Model catalogue; by default the newest available.
+        ledger: Records tokens and cost; a ``Budget`` refuses calls that could exceed it.
     """
     import openai
 
@@ -108,7 +109,7 @@ def async_openai_client(
     catalog: Catalog | None = None,
     ledger: Ledger | None = None,
 ) -> openai.AsyncOpenAI:
-    """Make a stock ``openai.AsyncOpenAI`` for Chutes; see :func:`openai_client`. It serves any number of event loops.
+    """Create a stock ``openai.AsyncOpenAI`` client for any number of event loops; see :func:`openai_client`.
 
     >>> async_openai_client("cpk_0123").max_retries
     2
@@ -133,7 +134,7 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
     import openai
 
     return {
-        # The key is put into each request under the SDK, which so never holds it.
+        # The transport adds the key to each request, so the SDK never holds it.
         "api_key": _PLACEHOLDER,
         "base_url": door.settings.base_url,
         "timeout": openai.Timeout(600.0, connect=10.0) if timeout is None else timeout,
@@ -144,9 +145,9 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What has to be known of a request to send it and to judge the reply.
+    """What is needed to send a request and to check its reply.
 
-    ``chat`` and ``body`` are what is asked of a model; on paths that pass as they are both are None.
+    ``chat`` and ``body`` are the model request; both are None on paths passed through unchanged.
     """
 
     url: str
@@ -157,36 +158,36 @@ class Question:
 
     @property
     def streams(self) -> bool:
-        """Whether the answer is asked for as a stream."""
+        """Whether the request is streaming."""
         return self.chat is not None and self.chat.stream
 
     @property
     def include_usage(self) -> bool:
-        """Whether a chunk of its own for the usage is asked for."""
+        """Whether a separate usage chunk was requested."""
         options = self.chat.body.get("stream_options") if self.chat else None
         return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
 class Door(ClientBase):
-    """What is sent where with which key, and what of the reply is good. Does no I/O."""
+    """Decides where each request goes, with which key, and whether its reply is valid. Does no I/O."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What is sent with every request."""
+        """The headers for every request."""
         return self._headers
 
     @property
     def own_client(self) -> object:
-        """The HTTP client that was given; None uses the shared pools."""
+        """The given HTTP client; None uses the shared connection pools."""
         return self._http_client
 
     @property
     def credential(self) -> Credential:
-        """Where the key comes from."""
+        """The source of the key."""
         return self._credential
 
     def question(self, request: httpx.Request) -> Question:
-        """Read what the SDK is about to send."""
+        """Read the request that the SDK is about to send."""
         url, content = str(request.url), request.content
         path = request.url.path
         body = _json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
@@ -195,7 +196,7 @@ class Door(ClientBase):
         model = body.get("model") if isinstance(body.get("model"), str) else None
         if path.endswith("/embeddings"):
             if not url.startswith(f"{self.settings.base_url}/"):
-                return Question(url, content, model, body=body)  # with_options(base_url=...) names the host
+                return Question(url, content, model, body=body)  # with_options(base_url=...) set the host
             return self._embedding(content, body, model or "")
         asked = body.get("n")
         chat = ChatRequest(
@@ -207,33 +208,33 @@ class Door(ClientBase):
         return Question(url, content, model, chat, body)
 
     def _embedding(self, content: bytes, body: dict[str, object], model: str) -> Question:
-        """Send an embedding to its model's own host, under the name that it has there."""
+        """Route an embedding to its model's own host, under its name there."""
         info = self.catalog.get(model)
         if info is not None and info.id != model:
             content = json.dumps({**body, "model": info.id}).encode()
         return Question(f"{self._embedding_host(info)}/embeddings", content, model, body=body)
 
     def bill(self, question: Question) -> Bill:
-        """Set aside what a request may use.
+        """Reserve what a request may use.
 
         Raises:
-            BudgetExceededError: The ledger is a budget, and it does not fit.
+            BudgetExceededError: The ledger is a budget, and the request does not fit.
         """
         return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
 
     def outgoing(self, request: httpx.Request, secret: Secret) -> dict[str, str]:
-        """Make the headers of a request: the SDK's without what is meant for another company, and the key."""
+        """Build the request headers: the SDK's, minus those meant for OpenAI, plus the key."""
         foreign = {*_FOREIGN, *(name for name in _custom_headers() if name not in map(str.lower, self._headers))}
         sent = {name: value for name, value in request.headers.items() if name.lower() not in foreign}
         given = request.headers.get("authorization", "")
         key = WireRequest("", secret=secret).plain_headers()
-        if _PLACEHOLDER not in given:  # with_options(api_key=...) gave another
+        if _PLACEHOLDER not in given:  # with_options(api_key=...) set another
             key = {"Authorization": given} if given else {}
-        # The encodings that both HTTP packages read, since they need not be the same on both sides.
+        # Only encodings that both HTTP packages support, since the two sides may use different ones.
         return {**sent, "User-Agent": pools.user_agent(), "Accept-Encoding": "gzip, deflate", **key}
 
     def stream(self, question: Question, headers: Mapping[str, str]) -> PassThrough:
-        """Make the guard of a streamed reply."""
+        """Return the guard for a streamed reply."""
         chat = cast("ChatRequest", question.chat)
         guard = StreamGuard(
             model=chat.model, choices=chat.choices, allow_empty=chat.allow_empty, meta=ReplyMeta.parse(headers)
@@ -241,10 +242,10 @@ class Door(ClientBase):
         return PassThrough(guard, include_usage=question.include_usage)
 
     def check(self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill) -> None:
-        """Judge a reply that came in one piece as our own client does, and enter what it used.
+        """Check a non-streamed reply as our own client does, and record what it used.
 
         Raises:
-            APIError: It is none.
+            APIError: The reply is not a complete answer.
         """
         if question.chat is not None:
             policy = CallPolicy(TimeLimits(), 0, self._clock)
@@ -257,7 +258,7 @@ class Door(ClientBase):
     def refusal(
         self, question: Question, status: int, headers: Mapping[str, str], content: bytes
     ) -> tuple[bytes, dict[str, str]]:
-        """Put a failure into OpenAI's form, whose message the SDK shows, with the advice on retries that it obeys."""
+        """Convert a failure to OpenAI's format, with the retry headers that the SDK obeys."""
         error = error_from_response(status, content, headers, model=question.model)
         error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
         said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
@@ -265,7 +266,7 @@ class Door(ClientBase):
         return json.dumps({"error": said}).encode(), advice
 
     def settled(self, stream: PassThrough, bill: Bill) -> None:
-        """Enter what a stream used, whole or not, and give back what was set aside for it."""
+        """Record what a stream used, complete or not, and release its reservation."""
         guard = stream.guard
         if guard.reply.usage is not None or guard.delivered or guard.whole:
             bill.account(guard.reply.model, guard.reply.usage)
@@ -273,13 +274,13 @@ class Door(ClientBase):
 
 
 class AsyncDoor(Door):
-    """The same, before async HTTP clients."""
+    """The same for async HTTP clients."""
 
     _is_async = True
 
 
 class _Given:
-    """A hand whose reply is already there."""
+    """A hand whose reply has already arrived."""
 
     def __init__(self, headers: Mapping[str, str], content: bytes) -> None:
         self._headers = headers
@@ -291,7 +292,7 @@ class _Given:
         return None if isinstance(effect, Authorize) or not self._blocks else self._blocks.pop()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 def _json(content: bytes) -> object:
@@ -302,6 +303,6 @@ def _json(content: bytes) -> object:
 
 
 def _custom_headers() -> list[str]:
-    """Name the headers that a variable of the SDK's adds to every request: they are meant for another company."""
+    """Return the headers that an SDK environment variable adds to every request; they are meant for OpenAI."""
     lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
     return [line.partition(":")[0].strip().lower() for line in lines]

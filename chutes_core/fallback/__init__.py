@@ -1,7 +1,7 @@
 """The fallback engine: when a model fails, the next one takes over.
 
-:class:`Call` decides, :class:`Health` remembers, :class:`FallbackPolicy` bounds. Frameworks bring the members
-and drive it with :mod:`chutes_core.fallback.drivers`.
+:class:`Call` makes the decisions, :class:`Health` records outcomes, :class:`FallbackPolicy` sets the limits. The
+framework integrations supply the members and run it with :mod:`chutes_core.fallback.drivers`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is known of how well members are: passive, shareable, thread-safe.
+"""The recorded health of fallback members: passive, shareable, thread-safe.
 
-Nothing is ever probed. Outcomes of calls are recorded, and from them alone it follows which members come last
-for a while. Health demotes, it never excludes: when everybody is unwell, the least unwell is asked.
+There are no health checks. Only the outcomes of calls decide which members come last for a while. Health demotes
+members but never excludes them: if all are unhealthy, the least unhealthy is called.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chutes_core.errors import Kind
 
 __all__ = ["Health", "Vitals"]
 
-# Seconds for which one failure of a kind puts a member behind the others; it doubles with each in a row.
+# Seconds for which a failure puts a member behind the others; doubled for each consecutive failure.
 COOLDOWN: Mapping[Kind, float] = {
     Kind.CAPACITY: 5.0,
     Kind.RATE_LIMIT: 5.0,
@@ -43,9 +43,9 @@ _NOTHING = frozenset[str]()
 
 @dataclass(slots=True)
 class Vitals:
-    """What has been recorded of one target or account.
+    """The record of one target or account.
 
-    It is written in place, because every call writes two of them; :class:`Health` gives out copies only.
+    Updated in place, because every call updates two; :class:`Health` returns only copies.
     """
 
     successes: int = 0
@@ -79,7 +79,7 @@ class Health:
         self._budget: float | None = None
 
     def succeeded(self, key: str, *, ttft: float | None = None) -> None:
-        """Record a whole answer, and how long its first part took."""
+        """Record a complete answer and its time to first token."""
         with self._lock:
             vitals = self._of(key)
             vitals.successes += 1
@@ -89,7 +89,7 @@ class Health:
                 vitals.ttft = ttft if vitals.ttft is None else 0.8 * vitals.ttft + 0.2 * ttft
 
     def failed(self, key: str, kind: Kind, *, retry_after: float | None = None) -> None:
-        """Record a failure: the member comes last for a while, longer with each in a row."""
+        """Record a failure: the member comes last for a while, longer with each consecutive failure."""
         with self._lock:
             vitals, now = self._of(key), self._now()
             pause = min(COOLDOWN.get(kind, _COOLDOWN) * 2**vitals.in_a_row, _LONGEST)
@@ -100,44 +100,44 @@ class Health:
             vitals.unwell_until = now + max(pause, min(retry_after or 0.0, _LONGEST))
 
     def lacking(self, key: str, feature: str) -> None:
-        """Record that a member has refused a capability."""
+        """Record that a member does not support a feature."""
         with self._lock:
             vitals = self._of(key)
             vitals.lacks |= {feature}
 
     def vitals(self, key: str) -> Vitals:
-        """What has been recorded."""
+        """Return a copy of the record."""
         with self._lock:
             found = self._vitals.get(key)
             return Vitals() if found is None else replace(found)
 
     def lacks(self, key: str) -> frozenset[str]:
-        """The capabilities that a member has refused."""
+        """Return the features that a member does not support."""
         with self._lock:
             found = self._vitals.get(key)
             return _NOTHING if found is None else found.lacks
 
     def unwell(self, key: str) -> bool:
-        """Whether a member should come last just now."""
+        """Return whether a member should currently come last."""
         with self._lock:
             found = self._vitals.get(key)
             return found is not None and found.unwell_until > self._now()
 
     def _of(self, key: str) -> Vitals:
-        """The record of a member, made where there is none; for those who hold the lock."""
+        """Return or create a member's record; the caller must hold the lock."""
         found = self._vitals.get(key)
         if found is None:
             found = self._vitals[key] = Vitals()
         return found
 
     def earn(self, tokens: float, most: float) -> None:
-        """Put a call's share into the retry budget, which begins full."""
+        """Add a call's share to the retry budget, which starts full."""
         with self._lock:
             held = most if self._budget is None else self._budget
             self._budget = min(held + tokens, most)
 
     def spend(self) -> bool:
-        """Take one attempt out of the retry budget; False when there is none left."""
+        """Take one attempt from the retry budget; return False if it is empty."""
         with self._lock:
             if self._budget is not None and self._budget < 1:
                 return False
@@ -146,13 +146,13 @@ class Health:
             return True
 
     def snapshot(self) -> dict[str, object]:
-        """Give all of it as plain data, with times relative to now."""
+        """Return everything as plain data, with times relative to now."""
         with self._lock:
             now = self._now()
             return {"budget": self._budget, "members": {key: _tell(each, now) for key, each in self._vitals.items()}}
 
     def restore(self, data: Mapping[str, object]) -> None:
-        """Take over what :meth:`snapshot` gave, here or in another process."""
+        """Load a :meth:`snapshot` from this or another process."""
         members = data.get("members")
         budget = data.get("budget")
         with self._lock:
@@ -168,7 +168,7 @@ class Health:
         return f"Health({len(self._vitals)} members)"
 
     def __str__(self) -> str:
-        """A table for a person."""
+        """Return a readable table."""
         with self._lock:
             now, rows = self._now(), sorted(self._vitals.items())
         names = _shown([key for key, _ in rows])
@@ -206,7 +206,7 @@ def _tell(vitals: Vitals, now: float) -> dict[str, object]:
 
 
 def _shown(keys: Sequence[str]) -> list[str]:
-    """Name targets and accounts for a person: the host only where hosts differ.
+    """Return readable names of targets and accounts, with the host only if hosts differ.
 
     >>> _shown(["https://a.test/v1|acme/one", "https://a.test/v1|acme/two", "account:default"])
     ['acme/one', 'acme/two', 'account:default']

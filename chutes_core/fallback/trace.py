@@ -1,4 +1,4 @@
-"""What happened in a call: every attempt, and the error that lists them."""
+"""The attempts of a fallback call, and the error that lists them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Outcome = Literal["answered", "failed", "cancelled", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One member's part in a call.
+    """One attempt in a fallback call.
 
     Attributes:
         model: The member's name.
         outcome: ``"answered"``, ``"failed"``, ``"cancelled"`` by the caller, or ``"skipped"`` before anything
             was sent.
-        kind: How it failed.
-        status_code: The HTTP status, where there was one.
+        kind: The kind of failure.
+        status_code: The HTTP status, if any.
         elapsed: Seconds from sending to the end.
-        detail: Why, in words.
-        usage: The tokens it used, as far as is known, also for a part of an answer.
-        cost: Their price in US dollars, where it is known.
-        served: The model that answered, as it calls itself: in a list of models, the one that the service chose.
+        detail: The reason, as text.
+        usage: The tokens used, if known, including those of a partial answer.
+        cost: The cost in US dollars, if known.
+        served: The model that the reply names; for a routing list, the one that the service chose.
     """
 
     model: str
@@ -44,7 +44,7 @@ class Attempt:
 
     @property
     def _brief(self) -> str:
-        """What happened, without the time it took."""
+        """The outcome without the elapsed time."""
         how = {"failed": str(self.kind), "skipped": f"skipped, {self.detail}"}.get(self.outcome, self.outcome)
         return f"{self.model}: {how}" + (f" {self.status_code}" if self.status_code else "")
 
@@ -53,11 +53,11 @@ class Attempt:
 
 
 class Receipt(NamedTuple):
-    """What an answer says of itself beside its tokens.
+    """An answer's model and cost.
 
     Attributes:
-        model: Who gave it.
-        cost: Its price in US dollars.
+        model: The model that answered.
+        cost: The cost in US dollars.
     """
 
     model: str | None = None
@@ -65,7 +65,7 @@ class Receipt(NamedTuple):
 
 
 class FallbackError(ChutesError, ExceptionGroup[APIError]):
-    """No member gave a whole answer. ``exceptions`` has each failure, ``attempts`` what happened, in order.
+    """No member gave a complete answer. ``exceptions`` has each failure, ``attempts`` every attempt, in order.
 
     >>> from chutes_core.failures import failure
     >>> busy = failure(Kind.CAPACITY, model="acme/one", status_code=429)
@@ -79,7 +79,7 @@ model of another family, or raise `deadline` and `max_attempts`.
 
     @classmethod
     def of(cls, failures: Sequence[APIError], attempts: Sequence[Attempt], *, because: str = "") -> Self:
-        """Make one of the failures of a call (there is at least one)."""
+        """Create the error from a call's failures (at least one)."""
         made = sum(attempt.outcome != "skipped" for attempt in attempts)
         count = f"{made} attempt{'' if made == 1 else 's'}" + (f", {because}" if because else "")
         message = f"No model gave a whole answer ({count}). {_summed_up(attempts)}. {_remedy(failures)}"
@@ -88,7 +88,7 @@ model of another family, or raise `deadline` and `max_attempts`.
         return error
 
     def derive(self, failures: Sequence[APIError]) -> FallbackError:  # type: ignore[override]
-        """Keep the attempts when ``except*`` takes a group apart."""
+        """Keep the attempts when ``except*`` splits the group."""
         part = FallbackError(self.message, failures)
         part.attempts = self.attempts
         return part
@@ -100,22 +100,22 @@ model of another family, or raise `deadline` and `max_attempts`.
 
     @property
     def kind(self) -> Kind:
-        """How the last attempt failed."""
+        """The kind of the last failure."""
         return self.last.kind
 
     @property
     def scope(self) -> Scope:
-        """Whom the last failure concerns."""
+        """The scope of the last failure."""
         return self.last.scope
 
     @property
     def retry(self) -> Retry:
-        """Where trying again may help."""
+        """Where a retry may help."""
         return self.last.retry
 
     @property
     def partial(self) -> str:
-        """The longest part of an answer that arrived."""
+        """The longest partial answer received."""
         return max((each.partial for each in self.exceptions if isinstance(each, APIError)), key=len, default="")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -129,7 +129,7 @@ def _rebuild(message: str, failures: list[APIError], attempts: tuple[Attempt, ..
 
 
 def _summed_up(attempts: Sequence[Attempt]) -> str:
-    """List what happened, in the order in which each first did; what happened several times is said once.
+    """List the attempts in order of first occurrence, combining identical ones.
 
     >>> busy = Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5)
     >>> _summed_up([busy, Attempt("acme/two", "failed", Kind.COLD, 503, 0.1), busy])
@@ -143,7 +143,7 @@ def _summed_up(attempts: Sequence[Attempt]) -> str:
 
 
 def _remedy(failures: Sequence[APIError]) -> str:
-    """Say what to do when every member has failed: as the last did, unless they failed in several ways.
+    """Return the remedy when every member has failed: the last failure's, unless the remedies differ.
 
     >>> from chutes_core.failures import failure
     >>> _remedy([failure(Kind.CAPACITY), failure(Kind.PAYMENT)]) == failure(Kind.PAYMENT).args[0].partition(". ")[2]
