@@ -88,19 +88,19 @@ def made_members(
 ) -> list[BaseChatModel]:
     """Turn member entries of any kind into models with retries turned off."""
     if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
-        raise ConfigurationError("A fallback takes a list of models; for a line of names there is from_models().")
+        raise ConfigurationError("A fallback takes a list of models; for a comma-separated string use from_models().")
     if not listed:
         raise ConfigurationError("A fallback needs at least one model.")
     if "max_retries" in shared:
-        raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
+        raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
     if named := shared.keys() & {"model", "model_name"}:
         raise ConfigurationError(
             f"A fallback has no {min(named)!r} beside its members: list the model among them, in its place."
         )
     if (unused := shared.keys() - {"e2ee"}) and all(isinstance(each, BaseChatModel) for each in listed):
         raise ConfigurationError(
-            f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there are "
-            "none. Give them to the models themselves."
+            f"{', '.join(sorted(unused))}: these arguments are for members listed by name, and there are none. "
+            "Pass them to the models themselves."
         )
     made: list[BaseChatModel] = []
     restless: list[str] = []
@@ -113,13 +113,13 @@ def made_members(
             made.append(_without_retries(each, restless))
         else:
             raise ConfigurationError(
-                f"A member is the name of a model or a chat model, not {type(each).__name__}: bind tools and forms "
-                "to the fallback and not to its members."
+                f"A member is the name of a model or a chat model, not {type(each).__name__}: bind tools and "
+                "schemas to the fallback, not to its members."
             )
     if restless:
         warnings.warn(
-            f"{', '.join(dict.fromkeys(restless))}: its own retries cannot be turned off from here, so if it has "
-            "any, they delay the next member.",
+            f"{', '.join(dict.fromkeys(restless))}: its own retries cannot be turned off from here, so any that it "
+            "makes delay the next member.",
             ChutesWarning,
             stacklevel=4,
         )
@@ -134,8 +134,8 @@ def _sealed(model: BaseChatModel, wish: Any) -> BaseChatModel:
     if isinstance(inner, list) and inner and all(isinstance(each, ChatChutes) and each.e2ee for each in inner):
         return model
     raise ConfigurationError(
-        f"e2ee= seals what every member is asked, and {type(model).__name__} cannot be asked sealed. To fall from "
-        "sealed members to one of another provider, give e2ee= to the models themselves."
+        f"e2ee= seals what every member is asked, and {type(model).__name__} cannot be asked sealed. To fall back from "
+        "sealed members to another provider's model, pass e2ee= to the models themselves."
     )
 
 
@@ -148,7 +148,7 @@ def _of_table(table: Mapping[str, Any], shared: Mapping[str, Any], make: Callabl
     module, colon, name = str(place).partition(":")
     if not colon:
         raise ConfigurationError(
-            f"There is no provider {provider!r} here. There are {', '.join(sorted(_PROVIDERS))}, and any class as "
+            f"There is no provider {provider!r} here. Use {', '.join(sorted(_PROVIDERS))}, or any class as "
             "'package.module:Class'."
         )
     try:
@@ -159,7 +159,7 @@ def _of_table(table: Mapping[str, Any], shared: Mapping[str, Any], make: Callabl
         ) from None
     model = found(**given)
     if not isinstance(model, BaseChatModel):
-        raise ConfigurationError(f"{place} is no chat model of LangChain.")
+        raise ConfigurationError(f"{place} is not a LangChain chat model.")
     return _without_retries(model, [])
 
 

@@ -149,7 +149,8 @@ def _refuse_cut(result: list[Generation]) -> None:
     message = _message(result)
     if message is not None and message.response_metadata.get("finish_reason") == "length":
         raise OutputParserException(
-            "The answer was cut at its length limit: raise max_tokens, or ask for less.", llm_output=result[0].text
+            "The answer was truncated at its length limit: raise max_tokens or ask for less.",
+            llm_output=result[0].text,
         )
 
 

@@ -71,21 +71,21 @@ def made_models(listed: Any, shared: Mapping[str, Any]) -> list[LLM]:
     """Turn entries into models; those listed by name get the ``shared`` arguments."""
     if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
         raise ConfigurationError(
-            "A fallback takes a list of at least one model; for a line of names there is from_models()."
+            "A fallback takes a list of at least one model; for a comma-separated string use from_models()."
         )
     if named := shared.keys() & {"model", "model_name"}:
         raise ConfigurationError(
             f"A fallback has no {min(named)!r} beside its members: list the model among them, in its place."
         )
     if shared.get("max_retries"):
-        raise ConfigurationError("A fallback retries by itself: FallbackPolicy(max_attempts=...) says how often.")
+        raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
     entries = [one for each in listed for one in _seated(each)]
     made = [as_model(each, shared) for each in entries]
     unused = shared.keys() - {"clock", "pydantic_program_mode", "max_retries", "e2ee"}
     if unused and all(isinstance(each, LLM) for each in entries):
         raise ConfigurationError(
-            f"{', '.join(sorted(unused))}: such arguments go to the members that are listed by name, and there are "
-            "none. Give them to the models themselves."
+            f"{', '.join(sorted(unused))}: these arguments are for members listed by name, and there are none. "
+            "Pass them to the models themselves."
         )
     return made
 
@@ -118,7 +118,7 @@ def as_model(entry: object, shared: Mapping[str, Any]) -> LLM:
         return _from_table(entry, shared)
     if not isinstance(entry, LLM):
         raise ConfigurationError(
-            f"A member must be the name of a model or an LLM of LlamaIndex, not {type(entry).__name__}."
+            f"A member must be the name of a model or a LlamaIndex LLM, not {type(entry).__name__}."
         )
     return _sealed(_without_retries(entry), shared)
 
@@ -130,8 +130,8 @@ def _sealed(llm: LLM, shared: Mapping[str, Any]) -> LLM:
         return llm
     if not isinstance(llm, Chutes):
         raise ConfigurationError(
-            f"e2ee= seals what every member is asked, and {type(llm).__name__} cannot be asked sealed. To fall from "
-            "sealed members to one of another provider, give e2ee= to the models themselves."
+            f"e2ee= seals what every member is asked, and {type(llm).__name__} cannot be asked sealed. To fall back "
+            "from sealed members to another provider's model, pass e2ee= to the models themselves."
         )
     copy = llm.model_copy(update={"e2ee": llm._sealing(wish)})
     copy._clients = type(copy._clients)()
@@ -151,7 +151,7 @@ def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
     module, colon, name = place.partition(":")
     if not colon:
         raise ConfigurationError(
-            f"There is no provider {provider!r} here. There are {', '.join(sorted(_PROVIDERS))}, and any class as "
+            f"There is no provider {provider!r} here. Use {', '.join(sorted(_PROVIDERS))}, or any class as "
             "'package.module:Class'."
         )
     try:
@@ -160,7 +160,7 @@ def _from_table(table: Mapping[str, Any], shared: Mapping[str, Any]) -> LLM:
         package = module.replace(".", "-").replace("_", "-")
         raise ConfigurationError(f"provider={provider!r} needs {name}: pip install {package}.") from None
     if not (isinstance(found, type) and issubclass(found, LLM)):
-        raise ConfigurationError(f"{place} is no LLM of LlamaIndex.")
+        raise ConfigurationError(f"{place} is not a LlamaIndex LLM.")
     return _sealed(_without_retries(found(**told)), shared)
 
 
@@ -173,8 +173,8 @@ def _without_retries(llm: LLM) -> LLM:
         if type(llm) not in _warned:
             _warned.add(type(llm))
             warnings.warn(
-                f"{type(llm).__name__} has no max_retries to turn off. If it tries again by itself, turn that off: "
-                "until then the next member waits for it.",
+                f"{type(llm).__name__} has no max_retries to turn off. If it retries by itself, turn that off: "
+                "its retries delay the next member.",
                 ChutesWarning,
                 stacklevel=6,
             )
@@ -231,7 +231,7 @@ def seats_of(llms: Iterable[LLM], *, pools: bool = False) -> list[Seat]:
         seat = _own(llm, pools) if isinstance(llm, Chutes) else _foreign(llm)
         twins = [other.member for other in seats if (other.member.name, other.place) == (seat.member.name, seat.place)]
         if any(twin.account == seat.member.account for twin in twins):
-            raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, it is asked again.")
+            raise ConfigurationError(f"{seat.member.name!r} is listed twice: once is enough, the policy retries it.")
         if twins:  # the same model with another key is a separate chance with its own health
             seat = replace(seat, member=replace(seat.member, host=f"{seat.place}#{seat.member.account}"))
         seats.append(seat)

@@ -145,7 +145,7 @@ def _data_uri(data: Any, mimetype: str | None, kind: str) -> str:
         mimetype = getattr(filetype.guess(data), "mime", None)
     if not mimetype or not mimetype.startswith(f"{kind}/"):
         raise RequestRefusedError(
-            f"The data of a {kind} block is not known to be one ({mimetype or 'nobody said what it is'}): "
+            f"The data of a {kind} block is not known to be one ({mimetype or 'no type given'}): "
             f"give {kind}_mimetype, such as '{kind}/{'png' if kind == 'image' else 'mp4'}'."
         )
     return f"data:{mimetype};base64,{base64.b64encode(data).decode()}"
