@@ -198,7 +198,7 @@ class ChutesClient(ClientBase):
                 raise
 
     def models(self) -> list[ModelInfo]:
-        """Fetch the list of models, which changes every few weeks, and save it."""
+        """Fetch the list of models, which changes within weeks, and keep it."""
         return self._take_models(self._get(account.MODELS))
 
     def refresh_catalog(self) -> None:
@@ -323,7 +323,7 @@ class AsyncChutesClient(ClientBase):
         return Embeddings.join([task.result() for task in tasks], model)
 
     async def models(self) -> list[ModelInfo]:
-        """Fetch the list of models, which changes every few weeks, and save it."""
+        """Fetch the list of models, which changes within weeks, and keep it."""
         return self._take_models(await self._get(account.MODELS))
 
     async def refresh_catalog(self) -> None:
