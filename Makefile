@@ -62,7 +62,6 @@ bench: venv venv-bench venv-bench-openai2 ## measure against raw httpx, the SDK 
 	@$(PY) -m benchmarks
 
 record: venv ## re-record the cassettes: live with a key, else against the embedded server
-	@test -f cassettes/record.py || { echo "There is no cassettes/record.py yet, so nothing to record."; exit 1; }
 	@$(PY) cassettes/record.py
 
 docs: venv ## build the site into build/site, and see that links resolve, tables are the code's, and snippets compile or run
