@@ -82,7 +82,7 @@ class Account:
         return held
 
     def _limits(self, *, embeds: bool) -> Iterable[tuple[Budget, Meter | None]]:
-        """Yield each budget that applies to a request, except those where a handler has reserved for the whole call."""
+        """Return each budget that applies to a request, except where a handler has reserved for the whole call."""
         limits: dict[int, tuple[Budget, Meter | None]] = {}
         if isinstance(self._ledger, Budget):
             limits[id(self._ledger)] = (self._ledger, None)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from chutes_core.budget import Budget, Estimate
 from chutes_core.catalog import Catalog
 from chutes_core.entries import Account
 from chutes_core.errors import BudgetExceededError
-from chutes_core.meter import Meter, watch
+from chutes_core.meter import Meter
 from chutes_core.usage import Usage
 
 MODEL = "Qwen/Qwen3-32B-TEE"
-
-
-@pytest.fixture(autouse=True)
-def _nobody_watches() -> Iterator[None]:
-    """No call that a test leaves open is told of another one's requests."""
-    watch(None)
-    yield
-    watch(None)
 
 
 def test_an_embedding_is_held_wherever_it_counts() -> None:

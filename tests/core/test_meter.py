@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,14 +15,6 @@ from chutes_core.usage import Ledger, Usage
 
 USED = Usage(10, 5, 15)
 MODEL = "Qwen/Qwen3-32B-TEE"
-
-
-@pytest.fixture(autouse=True)
-def _nobody_watches() -> Iterator[None]:
-    """No call that a test leaves open is told of another one's requests."""
-    watch(None)
-    yield
-    watch(None)
 
 
 def test_what_the_client_says_goes_before_what_the_framework_says() -> None:
