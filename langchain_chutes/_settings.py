@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
@@ -74,6 +74,11 @@ class ChutesSettings(BaseModel):
 
     clock: Any = Field(default=None, exclude=True, repr=False)
     """For tests: a clock such as `chutes_core.testing.VirtualClock`."""
+
+    _passed_on: ClassVar[tuple[str, ...]] = (
+        "base_url", "management_url", "e2ee", "timeout", "max_retries", "default_headers", "ledger", "clock",
+    )  # fmt: skip
+    """The arguments that a client takes as they are."""
 
     _key_is_given: bool = PrivateAttr(default=False)
     _client: Any = PrivateAttr(default=None)
@@ -159,15 +164,8 @@ class ChutesSettings(BaseModel):
     def _client_options(self) -> dict[str, Any]:
         return {
             "api_key": self.api_key if self._key_is_given else None,
-            "base_url": self.base_url,
-            "management_url": self.management_url,
-            "e2ee": self.e2ee,
-            "timeout": self.timeout,
-            "max_retries": self.max_retries,
-            "default_headers": self.default_headers,
             "catalog": self._known_models(),
-            "ledger": self.ledger,
-            "clock": self.clock,
+            **{name: getattr(self, name) for name in self._passed_on},
         }
 
     def _known_models(self) -> Catalog:
@@ -204,7 +202,7 @@ class ChutesSettings(BaseModel):
         self.__dict__.pop("_serialized", None)  # cached by LangChain as part of its cache keys
         if "api_key" in names:
             self._key_is_given = self.api_key is not None
-        if not {"http_client", "http_async_client", *self._client_options()}.isdisjoint(names):
+        if not {"api_key", "catalog", "http_client", "http_async_client", *self._passed_on}.isdisjoint(names):
             self._client = self._async_client = None
 
     def __getstate__(self) -> dict[Any, Any]:

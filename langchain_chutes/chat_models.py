@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -112,6 +112,8 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     inline_images: Any = False
     """Download remote images and send them inline, for hosts that block the gateway: True, or an `ImagePolicy`."""
 
+    _passed_on: ClassVar[tuple[str, ...]] = (*ChutesSettings._passed_on, "inline_images")
+
     # ------------------------------------------------------------------------------------------ arguments
 
     @classmethod
@@ -146,9 +148,6 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         if hasattr(self, "_add_version"):  # langchain-core 1.4 and later
             self._add_version("chutes-connect", __version__)
         return self
-
-    def _client_options(self) -> dict[str, Any]:
-        return {**super()._client_options(), "inline_images": self.inline_images}
 
     def _changed(self, names: Collection[str]) -> None:
         super()._changed(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field
@@ -50,6 +50,8 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     embedding_base_url: str | None = None
     """One host for all embedding models; by default `CHUTES_EMBEDDING_BASE_URL`, else each model's own host."""
 
+    _passed_on: ClassVar[tuple[str, ...]] = (*ChutesSettings._passed_on, "embedding_base_url")
+
     query_instruction: str | Literal[False] | None = None
     """Query template with `{task}` and `{query}`; by default the model's own, False for none."""
 
@@ -68,9 +70,6 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     @classmethod
     def _other_names(cls) -> Mapping[str, str]:
         return {**super()._other_names(), "model_name": "model", "chunk_size": "batch_size"}
-
-    def _client_options(self) -> dict[str, Any]:
-        return {**super()._client_options(), "embedding_base_url": self.embedding_base_url}
 
     def query_text(self, text: str) -> str:
         """Return the text that is embedded for a query."""

@@ -110,6 +110,13 @@ def test_embeddings_change_too() -> None:
     assert NEW not in repr(embeddings)
 
 
+def test_setting_an_argument_loads_no_catalogue() -> None:
+    """What is known of the models is read from disk when it is needed."""
+    embeddings = ChutesEmbeddings(api_key="cpk_test")
+    embeddings.timeout = 3.0
+    assert embeddings.catalog is None
+
+
 def test_a_cache_knows_a_changed_model_from_what_it_was() -> None:
     """An answer of one model is never given for that of another."""
     cache = InMemoryCache()
