@@ -10,6 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from chutes_core import door
+from chutes_core.door import MisfitError
+from chutes_core.errors import Kind
 from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall
 from chutes_core.think import ThinkSplitter, split_whole
 from chutes_core.usage import Usage
@@ -23,6 +26,9 @@ __all__ = [
     "ChoiceDraft",
     "ReplyBuilder",
     "ToolDraft",
+    "choice_index",
+    "finish_of",
+    "flaw_of",
     "note_extra",
     "parse_reply",
     "reasoning_of",
@@ -32,11 +38,12 @@ __all__ = [
 
 @dataclass(slots=True)
 class ToolDraft:
-    """A tool call under construction."""
+    """A tool call under construction; ``continued`` once a piece without id and name has followed its opening."""
 
     id: str | None = None
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    continued: bool = False
 
 
 @dataclass(slots=True)
@@ -47,6 +54,7 @@ class ChoiceDraft:
     splitter: ThinkSplitter
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
     tools: dict[int, ToolDraft] = field(default_factory=dict)
     finish_reason: str | None = None
     logprobs: dict[str, object] | None = None
@@ -57,8 +65,12 @@ class ChoiceDraft:
         """Whether nothing has arrived yet."""
         return not (self.content or self.reasoning or self.tools)
 
-    def add_logprobs(self, logprobs: Mapping[str, object]) -> None:
+    def add_logprobs(self, raw: object) -> None:
         """Append a chunk's log probabilities to the earlier ones."""
+        logprobs = door.mapping(raw, "logprobs")
+        if logprobs is None:
+            return
+        door.objects(logprobs.get("content"), "logprobs.content")
         self.logprobs = self.logprobs or {}
         for key, value in logprobs.items():
             before = self.logprobs.get(key)
@@ -81,6 +93,7 @@ class ChoiceDraft:
             reason,
             self.logprobs,
             self.extra,
+            "".join(self.refusal),
         )
 
 
@@ -91,12 +104,12 @@ def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reas
     call_id = draft.id or f"call_{reply_id or 'local'}_{index}"
     error = None
     try:
-        parsed = json.loads(text)
+        parsed = door.loads(text)
         if isinstance(parsed, str):  # some models JSON-encode the object twice
-            text, parsed = parsed, json.loads(parsed)
+            text, parsed = parsed, door.loads(parsed)
         if not isinstance(parsed, dict):
             error = "the arguments are not a JSON object"
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         error = f"the arguments are not valid JSON: {problem}"
     if not draft.name:
         error = "the call names no tool"
@@ -128,109 +141,153 @@ class ReplyBuilder:
 
     def head(self, body: Mapping[str, object]) -> None:
         """Read the fields of a reply or a chunk other than its choices."""
-        if self.model is None and isinstance(model := body.get("model"), str):
-            self.model = model
-        if self.created is None and isinstance(created := body.get("created"), int):
-            self.created = created
+        if self.model is None:
+            self.model = door.text(body.get("model"), "model")
+        if self.created is None:
+            self.created = door.count(body.get("created"), "created")
         # Usage on every chunk is cumulative: the last one is the total.
-        if isinstance(usage := body.get("usage"), Mapping):
+        usage = door.mapping(body.get("usage"), "usage")
+        if usage is not None:
             self.raw_usage = usage
         for key in body.keys() - _KNOWN_FIELDS:
             self.extra[key] = body[key]
 
+    def usage(self) -> Usage | None:
+        """Return the usage.
+
+        Raises:
+            MisfitError: It has a count that is none.
+        """
+        return Usage.parse(self.raw_usage)
+
     def build(self) -> Reply:
-        """Return the reply as it is now."""
+        """Return the reply as it is now; usage that cannot be read counts as not stated."""
         choices = tuple(self.drafts[index].finished(self.id) for index in sorted(self.drafts))
-        return Reply(
-            self.id, self.model, choices, Usage.parse(self.raw_usage), self.meta, self.created, dict(self.extra)
-        )
+        try:
+            usage = self.usage()
+        except MisfitError:
+            usage = None
+        return Reply(self.id, self.model, choices, usage, self.meta, self.created, dict(self.extra))
 
 
 _KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
 def tool_fields(call: Mapping[str, object], function: Mapping[str, object]) -> tuple[str | None, str | None, str]:
-    """Read id, name and arguments of a tool call or a piece of one; an id or name that is not text counts as absent.
+    """Read id, name and arguments of a tool call or a piece of one; some engines send arguments as an object.
 
-    >>> tool_fields({"id": 5}, {"name": "pay", "arguments": {"amount": 1}})
+    >>> tool_fields({"id": ""}, {"name": "pay", "arguments": {"amount": 1}})
     (None, 'pay', '{"amount": 1}')
     """
-    call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
-    return (
-        call_id if isinstance(call_id, str) and call_id else None,
-        name if isinstance(name, str) and name else None,
-        arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments else "",
-    )
+    call_id, name = door.text(call.get("id"), "tool_calls[].id"), door.text(function.get("name"), "function.name")
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):
+        arguments = json.dumps(arguments)
+    return call_id or None, name or None, door.text(arguments, "function.arguments") or ""
 
 
 def reasoning_of(message: Mapping[str, object]) -> str:
     """Return the reasoning of a message or delta, under either engine's field name."""
     for key in ("reasoning_content", "reasoning"):
-        if isinstance(text := message.get(key), str) and text:
+        if (raw := message.get(key)) is not None and (text := door.text(raw, key)):
             return text
     return ""
 
 
-def parse_reply(body: Mapping[str, object], meta: ReplyMeta | None = None, *, starts_thinking: bool = False) -> Reply:
-    """Read a reply that was not streamed.
+def choice_index(choice: Mapping[str, object], expected: int, position: int = 0) -> int:
+    """Return which answer a choice is; one of those that were asked for.
+
+    >>> choice_index({"index": 1}, 2), choice_index({}, 1)
+    (1, 0)
+    """
+    if "index" not in choice and expected == 1:
+        return position
+    index = door.count(choice.get("index"), "choices[].index")
+    if index is None:
+        raise MisfitError("choices[].index is missing")
+    if index >= expected:
+        raise MisfitError(f"choice {index} was not asked for")
+    return index
+
+
+def finish_of(choice: Mapping[str, object]) -> str | None:
+    """Return why a choice ended; None if it has not."""
+    return None if (raw := choice.get("finish_reason")) is None else door.text(raw, "finish_reason") or None
+
+
+def flaw_of(reply: Reply, *, allow_empty: bool = False) -> tuple[Kind, str] | None:
+    """Return why a reply that has finished is no answer, with what it says about that; None if it is one.
+
+    >>> flaw_of(Reply("1", "acme/one", (Choice(0, "", "Let me see.", (), (), "length"),)))
+    (<Kind.THINKING_LIMIT: 'thinking_limit'>, '')
+    """
+    for choice in reply.choices:
+        if choice.finish_reason == "content_filter" or (choice.refusal and choice.empty):
+            return Kind.REFUSED, choice.refusal or "finish_reason 'content_filter'"
+        if not choice.empty:
+            continue
+        if choice.finish_reason == "length" and choice.reasoning:
+            return Kind.THINKING_LIMIT, ""
+        # A stop sequence may end an answer at its first token.
+        if not (allow_empty and choice.finish_reason == "stop"):
+            return Kind.EMPTY, "" if choice.finish_reason == "stop" else f"finish_reason {choice.finish_reason!r}"
+    return None
+
+
+def parse_reply(
+    body: Mapping[str, object], meta: ReplyMeta | None = None, *, starts_thinking: bool = False, choices: int = 1
+) -> Reply:
+    """Read a reply that was not streamed; ``choices`` is how many answers were asked for.
 
     Raises:
         ValueError: It is not a reply; the message says why.
 
     >>> parse_reply({"id": "1", "choices": [{"message": {"content": "<think>hm</think>Yes"}, "finish_reason": "stop"}]})
     Reply(id='1', model=None, choices=(Choice(index=0, content='Yes', reasoning='hm', tool_calls=(), \
-invalid_tool_calls=(), finish_reason='stop', logprobs=None, extra={}),), usage=None, \
+invalid_tool_calls=(), finish_reason='stop', logprobs=None, extra={}, refusal=''),), usage=None, \
 meta=ReplyMeta(invocation_id=None, quota_total=None, quota_used=None, quota_remaining=None, rate_limit_user=None, \
 rate_limit_model=None, invoice_billing=None), created=None, extra={})
     """
     builder = ReplyBuilder(meta, starts_thinking=starts_thinking)
-    builder.id = body["id"] if isinstance(body.get("id"), str) else None  # type: ignore[assignment]
+    builder.id = door.text(body.get("id"), "id")
     builder.head(body)
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise ValueError("the reply has no choices")
-    for position, choice in enumerate(choices):
-        message = choice.get("message") if isinstance(choice, Mapping) else None
-        if not isinstance(message, Mapping):
-            raise ValueError(f"choice {position} has no message")
-        index = choice.get("index")
-        _read_message(
-            builder.draft(index if isinstance(index, int) else position),
-            choice,
-            message,
-            starts_thinking=starts_thinking,
-        )
+    builder.usage()
+    given = door.objects(body.get("choices"), "choices")
+    if not given:
+        raise MisfitError("the reply has no choices")
+    for position, choice in enumerate(given):
+        message = door.mapping(choice.get("message"), f"choices[{position}].message")
+        if message is None:
+            raise MisfitError(f"choices[{position}].message is missing")
+        index = choice_index(choice, choices, position)
+        if index in builder.drafts or index >= choices:
+            raise MisfitError(f"choice {index} came twice" if index in builder.drafts else "more choices than asked")
+        _read_message(builder.draft(index), choice, message, starts_thinking=starts_thinking)
     return builder.build()
 
 
 def _read_message(
     draft: ChoiceDraft, choice: Mapping[str, object], message: Mapping[str, object], *, starts_thinking: bool
 ) -> None:
-    reasoning, content = reasoning_of(message), message.get("content")
-    if content is not None and not isinstance(content, str):
-        raise ValueError("the content is not text")
-    thought, answer = ("", content or "") if reasoning else split_whole(content or "", inside=starts_thinking)
+    reasoning, content = reasoning_of(message), door.text(message.get("content"), "message.content") or ""
+    thought, answer = ("", content) if reasoning else split_whole(content, inside=starts_thinking)
     draft.reasoning += filter(None, (reasoning, thought))
     draft.content += filter(None, (answer,))
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list):
-        raise ValueError("the tool calls are not a list")
-    for position, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping):
-            raise ValueError(f"tool call {position} has no function")
+    draft.refusal += filter(None, (door.text(message.get("refusal"), "message.refusal"),))
+    for position, call in enumerate(door.objects(message.get("tool_calls"), "message.tool_calls")):
+        function = door.mapping(call.get("function"), f"tool_calls[{position}].function")
+        if function is None:
+            raise MisfitError(f"tool_calls[{position}].function is missing")
         call_id, name, text = tool_fields(call, function)
         draft.tools[position] = ToolDraft(call_id, name or "", [text])
-    reason = choice.get("finish_reason")
-    finished = isinstance(reason, str) and reason and reason not in BROKEN_FINISHES
-    draft.finish_reason = str(reason) if finished else None
-    if isinstance(logprobs := choice.get("logprobs"), Mapping):
-        draft.add_logprobs(logprobs)
+    reason = finish_of(choice)
+    draft.finish_reason = None if reason in BROKEN_FINISHES else reason
+    draft.add_logprobs(choice.get("logprobs"))
     note_extra(draft, choice, message)
 
 
 _KNOWN_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
-_KNOWN_MESSAGE = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
+_KNOWN_MESSAGE = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal"})
 
 
 def note_extra(draft: ChoiceDraft, choice: Mapping[str, object], message: Mapping[str, object]) -> None:

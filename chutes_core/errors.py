@@ -32,7 +32,9 @@
             ├── StreamRestartedError      another machine started over inside the same stream
             ├── StreamFailedError         the service reported an error inside the stream
             ├── MalformedReplyError       the reply is not valid
-            └── EmptyReplyError           it finished without text, reasoning or a tool call
+            ├── RefusalError              the model refused, or a content filter ended the answer
+            └── EmptyReplyError           it finished without text or a tool call
+                └── ThinkingLimitError    it reached max_tokens while the model was still thinking
 
 ``except APIError as error`` is enough for most programs (with a fallback, also ``except FallbackError``):
 ``error.kind`` names the exact cause, ``error.scope`` says whether the model, the account or the request is at fault,
@@ -79,12 +81,14 @@ __all__ = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "RateLimitError",
+    "RefusalError",
     "RequestRefusedError",
     "Retry",
     "Scope",
     "StreamFailedError",
     "StreamInterruptedError",
     "StreamRestartedError",
+    "ThinkingLimitError",
     "TimeLimitError",
     "UnavailableError",
     "UnknownModelError",
@@ -167,6 +171,8 @@ class Kind(StrEnum):
     STREAM_ERROR = "stream_error"
     MALFORMED = "malformed"
     EMPTY = "empty"
+    THINKING_LIMIT = "thinking_limit"
+    REFUSED = "refused"
     UNEXPECTED = "unexpected"
 
 
@@ -402,5 +408,19 @@ class MalformedReplyError(IncompleteAnswerError):
     """The reply is not valid."""
 
 
+class RefusalError(IncompleteAnswerError):
+    """The model refused to answer, or a content filter ended the answer."""
+
+    @property
+    def refusal(self) -> str:
+        """The model's own words, if it gave any."""
+        choices = self.partial_reply.choices if self.partial_reply is not None else ()
+        return next((choice.refusal for choice in choices if choice.refusal), "")
+
+
 class EmptyReplyError(IncompleteAnswerError):
-    """The answer finished without text, reasoning or a tool call."""
+    """The answer finished without text or a tool call; reasoning alone is no answer."""
+
+
+class ThinkingLimitError(EmptyReplyError):
+    """The answer reached ``max_tokens`` while the model was still thinking; ``partial_reply.reasoning`` has that."""

@@ -231,8 +231,17 @@ FACTS: Mapping[Kind, Facts] = {
         e.MalformedReplyError, _TARGET, _HERE, "a machine sent something that is not a valid reply", _WHOLE, wait=0.5,
     ),
     Kind.EMPTY: Facts(
-        e.EmptyReplyError, _TARGET, _HERE, "the answer has no text, reasoning or tool call",
+        e.EmptyReplyError, _TARGET, _HERE, "the answer has neither text nor a tool call",
         "Ask again, or let another model take over.", wait=0.5,
+    ),
+    Kind.THINKING_LIMIT: Facts(
+        e.ThinkingLimitError, _TARGET, _ELSEWHERE, "the answer reached max_tokens while the model was still thinking",
+        "Raise max_tokens, have the model think less (reasoning=), or ask another model; the thoughts so far are in "
+        ".partial_reply.reasoning.",
+    ),
+    Kind.REFUSED: Facts(
+        e.RefusalError, _TARGET, _ELSEWHERE, "the model refused to answer, or a content filter ended its answer",
+        "Change the request, or ask another model.",
     ),
     Kind.UNEXPECTED: Facts(
         APIError, _TARGET, _ELSEWHERE, "this library does not recognize the service's answer", _ANOTHER,
@@ -251,6 +260,8 @@ REMEDIES_FOR_ALL: Mapping[Kind, str] = {
     **dict.fromkeys((Kind.STALL, Kind.RESET, Kind.TRUNCATED, Kind.RESTARTED, Kind.STREAM_ERROR), _BROKEN),
     **dict.fromkeys((Kind.MALFORMED, Kind.SEALED_REPLY, Kind.EMPTY), _BROKEN),
     **dict.fromkeys((Kind.DISABLED, Kind.EXHAUSTED, Kind.UPSTREAM, Kind.OWNER_PAYMENT, Kind.UNEXPECTED), _OUT),
+    Kind.THINKING_LIMIT: "Raise max_tokens, or have the models think less (reasoning=).",
+    Kind.REFUSED: "Change the request, or add a model of another family.",
     Kind.COLD: "Every member is cold: add a model that is hot, or wake one with client.warm_up(model).",
     Kind.NOT_INCLUDED: "Add a model that your plan includes, or add balance.",
     Kind.MODEL_NOT_FOUND: "Check the names: `chutes-connect models` or client.models() lists the current models.",

@@ -6,16 +6,16 @@ of a stream, and returns the reply, so sync and async calls run the same code.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
-from chutes_core.assemble import parse_reply
+from chutes_core.assemble import flaw_of, parse_reply
 from chutes_core.auth import Secret
 from chutes_core.clock import Clock
 from chutes_core.conversation import Message
+from chutes_core.door import loads
 from chutes_core.effects import Authorize, Flow, Inline, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
 from chutes_core.entries import Account
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
@@ -217,8 +217,8 @@ class JsonCall(_Call):
             kind = Kind.RESET if problem.reason == "broken" else Kind.TOTAL_TIMEOUT
             raise failure(kind, problem.said, model=self._model) from None
         try:
-            return json.loads(b"".join(blocks)), meta
-        except (ValueError, RecursionError):
+            return loads(b"".join(blocks)), meta
+        except ValueError:
             raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
 
 
@@ -250,15 +250,17 @@ class WholeCall(JsonCall):
             raise failure(Kind.MALFORMED, "the reply is not an object", model=self._model)
         if body.get("error") or (body.get("detail") and "choices" not in body):
             raise reported_error(body, model=self._model, request_id=meta.invocation_id)
+        chat = self._chat
         try:
-            reply = parse_reply(body, meta, starts_thinking=self._chat.starts_thinking)
+            reply = parse_reply(body, meta, starts_thinking=chat.starts_thinking, choices=chat.choices)
         except ValueError as problem:
-            raise failure(Kind.MALFORMED, str(problem), model=self._model) from None
+            raise failure(Kind.MALFORMED, str(problem), model=self._model, request_id=meta.invocation_id) from None
         unfinished = [choice for choice in reply.choices if choice.finish_reason is None]
-        if unfinished or len(reply.choices) < self._chat.choices:
-            raise failure(Kind.TRUNCATED, model=self._model, request_id=meta.invocation_id, partial_reply=reply)
-        if not self._chat.allow_empty and all(choice.empty for choice in reply.choices):
-            raise failure(Kind.EMPTY, model=self._model, request_id=meta.invocation_id, partial_reply=reply)
+        flaw = flaw_of(reply, allow_empty=chat.allow_empty)
+        if unfinished or len(reply.choices) < chat.choices:
+            flaw = Kind.TRUNCATED, ""
+        if flaw is not None:
+            raise failure(*flaw, model=self._model, request_id=meta.invocation_id, partial_reply=reply)
         return reply
 
 
@@ -395,8 +397,8 @@ class WarmUpCall(_Call):
 
 def _warm_up_status(payload: bytes) -> WarmUpStatus:
     try:
-        event = json.loads(payload)
-    except (ValueError, RecursionError):
+        event = loads(payload)
+    except ValueError:
         event = None
     event = event if isinstance(event, dict) else {}
     return WarmUpStatus(str(event.get("status", "unknown")), str(event.get("log", "")))

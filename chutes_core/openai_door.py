@@ -20,6 +20,7 @@ from chutes_core import pools
 from chutes_core.auth import ApiKey, Credential, Secret
 from chutes_core.catalog import Catalog
 from chutes_core.client_base import ClientBase
+from chutes_core.door import loads
 from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.errors import Retry
 from chutes_core.failures import error_from_response
@@ -297,8 +298,8 @@ class _Given:
 
 def _json(content: bytes) -> object:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return loads(content)
+    except ValueError:
         return None
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+from chutes_core.door import loads
 from chutes_core.errors import Kind
 from chutes_core.stream import StreamGuard
 
@@ -37,28 +38,33 @@ class PassThrough:
     def __init__(self, guard: StreamGuard, *, include_usage: bool = False) -> None:
         self.guard = guard
         self._include_usage = include_usage
-        self._tail = b""
-        self._lines: list[bytes] = []
+        self._cr = b""  # the end of the last block, if that may be half of a CRLF
+        self._event_so_far: list[bytes] = []
+        self._blank = True  # whether the line so far is
         self._opening: list[tuple[bytes, object]] = []
         self._last: tuple[bytes, Mapping[str, object]] | None = None
         self._closed = False
 
     def feed(self, block: bytes) -> Iterator[bytes]:
         """Take the next bytes; yield the valid events, and raise at the first invalid one."""
-        lines = (self._tail + block).splitlines(keepends=True)
-        # A CR at the end may be half of a CRLF.
-        self._tail = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        block = self._cr + block
+        self._cr = b"\r" if block.endswith(b"\r") else b""
         finished, done = self.guard.whole, self.guard.done
-        for line in lines:
-            self._lines.append(line)
-            for _ in self.guard.feed(line):
+        for piece in block.removesuffix(b"\r").splitlines(keepends=True):
+            self._event_so_far.append(piece)
+            for _ in self.guard.feed(piece):
                 pass
-            if not line.strip(b"\r\n"):
-                event = b"".join(self._lines)
-                self._lines.clear()
+            line = piece.rstrip(b"\r\n")
+            ended, self._blank = len(line) < len(piece), self._blank and not line
+            if not ended:
+                continue
+            if self._blank:
+                event = b"".join(self._event_so_far)
+                self._event_so_far.clear()
                 if not done:
                     yield from self._event(event, finished)
                 finished, done = self.guard.whole, self.guard.done
+            self._blank = True
 
     def close(self, broken: Kind | None = None, said: str = "") -> Iterator[bytes]:
         """Handle the end of the stream; yield what was held back, and raise if the answer is incomplete.
@@ -67,9 +73,9 @@ class PassThrough:
             broken: How the transport failed, if the end was not clean.
             said: The transport's own message.
         """
-        rest = b"".join(self._lines) + self._tail
+        rest = b"".join(self._event_so_far) + self._cr
         finished, done = self.guard.whole, self.guard.done
-        for _ in self.guard.feed(self._tail):
+        for _ in self.guard.feed(self._cr):
             pass
         self._judge(broken, said)
         if rest.strip() and not done:
@@ -145,8 +151,8 @@ def _payload(event: bytes) -> object:
     if data.strip() == _DONE.encode():
         return _DONE
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return loads(data)
+    except ValueError:
         return None
 
 

@@ -10,6 +10,8 @@ from chutes_core.usage import Usage
 
 __all__ = ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"]
 
+_DIGITS = 15  # of a count in a header
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -74,12 +76,16 @@ class Choice:
     finish_reason: str | None
     logprobs: object = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    refusal: str = ""
 
     @property
     def empty(self) -> bool:
-        """Whether it finished normally without text, reasoning or a tool call."""
-        said = self.content or self.reasoning or self.tool_calls or self.invalid_tool_calls
-        return self.finish_reason == "stop" and not said
+        """Whether it has neither text nor a tool call: reasoning alone is no answer, and blank text is no text.
+
+        >>> Choice(0, " ", "Let me see.", (), (), "stop").empty
+        True
+        """
+        return not (self.tool_calls or self.invalid_tool_calls or self.content.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class ReplyMeta:
 
         def number(name: str) -> int | None:
             value = found.get(name, "")
-            return int(value) if value.isdecimal() else None
+            return int(value) if value.isdecimal() and len(value) <= _DIGITS else None
 
         return cls(
             found.get("x-chutes-invocationid"),

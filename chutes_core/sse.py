@@ -1,21 +1,30 @@
 """Decode server-sent events from bytes, however the network splits them.
 
 :class:`EventDecoder` buffers what is incomplete and works on bytes, so a character or a line break split between two
-reads is not a special case. A line that is not an event field but looks like a body (JSON or HTML) is returned as
-:class:`Stray`: the gateway reports a late failure as bare JSON on its own line, which a standard SSE reader would
-ignore.
+reads is not a special case.
+
+A line that is no field of an event is returned as a :class:`Stray`, where a standard reader would pass over it. The
+gateway reports a late failure as bare JSON on a line of its own; any other such line is a ``data:`` that was damaged on
+its way, and to pass over it would take a word out of an answer.
 """
 
 from __future__ import annotations
 
-__all__ = ["EventDecoder", "Stray"]
+__all__ = ["MAX_EVENT", "EventDecoder", "EventTooLongError", "Stray"]
 
+MAX_EVENT = 4 * 1024 * 1024
+"""The most bytes of one event: a thousand times what any has, and little enough to hold."""
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = (b"\n", b"\r")
+_UNUSED_FIELDS = frozenset({b"", b"event", b"id", b"retry"})  # "" is a comment
 
 
 class Stray(bytes):
-    """A line outside the event format that starts like a body."""
+    """A line outside the event format."""
+
+
+class EventTooLongError(ValueError):
+    """An event does not end."""
 
 
 class EventDecoder:
@@ -29,15 +38,23 @@ class EventDecoder:
     def __init__(self) -> None:
         self._tail: list[bytes] = []
         self._data: list[bytes] = []
+        self._held = 0  # the bytes of the event so far
         self._skip_newline = False
         self._started = False
 
     def feed(self, block: bytes) -> list[bytes]:
-        """Take the next bytes and return the payloads they complete."""
+        """Take the next bytes and return the payloads they complete.
+
+        Raises:
+            EventTooLongError: An event has more than :data:`MAX_EVENT` bytes.
+        """
         if self._skip_newline and block:
             # The previous read ended in CR: an LF at the start is the second half of that CRLF.
             self._skip_newline = False
             block = block[1:] if block.startswith(b"\n") else block
+        if self._held > MAX_EVENT:
+            raise EventTooLongError(f"an event has more than {MAX_EVENT:,} bytes")
+        self._held += len(block)
         if b"\n" not in block and b"\r" not in block:
             if block:
                 self._tail.append(block)
@@ -50,6 +67,8 @@ class EventDecoder:
         payloads: list[bytes] = []
         for line in lines:
             self._line(line, payloads)
+        if not self._data:
+            self._held = len(self._tail[0]) if self._tail else 0
         return payloads
 
     def close(self) -> list[bytes]:
@@ -77,5 +96,6 @@ class EventDecoder:
                 self._data.clear()
         elif line == b"data":
             self._data.append(b"")
-        elif line.lstrip()[:1] in (b"{", b"[", b"<"):
+        elif b"{" in line or line.partition(b":")[0] not in _UNUSED_FIELDS:
+            # No comment and no other field has JSON in it: this is data whose field name was damaged.
             payloads.append(Stray(line.strip()))

@@ -11,22 +11,26 @@ or a second opening role), or appends a bare ``{"error": …}`` outside the even
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from chutes_core import door
 from chutes_core.assemble import (
     BROKEN_FINISHES,
     ChoiceDraft,
     ReplyBuilder,
     ToolDraft,
+    choice_index,
+    finish_of,
+    flaw_of,
     note_extra,
     reasoning_of,
     tool_fields,
 )
+from chutes_core.door import MisfitError
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures import failure, reported_error
 from chutes_core.response import Delta, Reply, ReplyMeta, ToolCallDelta
-from chutes_core.sse import EventDecoder, Stray
+from chutes_core.sse import EventDecoder, EventTooLongError, Stray
 
 __all__ = ["StreamGuard"]
 
@@ -94,7 +98,11 @@ class StreamGuard:
 
     def feed(self, block: bytes) -> Iterator[Delta]:
         """Take the next bytes; yield what they add, then raise if they are invalid."""
-        for payload in self._events.feed(block):
+        try:
+            payloads = self._events.feed(block)
+        except EventTooLongError as problem:
+            raise self._failure(Kind.MALFORMED, str(problem)) from None
+        for payload in payloads:
             yield from self._event(payload)
 
     def close(self, broken: Kind | None = None, said: str = "") -> Iterator[Delta]:
@@ -115,9 +123,13 @@ class StreamGuard:
             raise self._failure(Kind.TRUNCATED if self._started else Kind.EMPTY)
         for index in sorted(self._builder.drafts):
             yield from self._flush(self._builder.drafts[index])
+        try:
+            self._builder.usage()
+        except MisfitError as problem:
+            raise self._failure(Kind.MALFORMED, str(problem)) from None
         reply = self.reply
-        if not self._allow_empty and all(choice.empty for choice in reply.choices):
-            raise self._failure(Kind.EMPTY)
+        if (flaw := flaw_of(reply, allow_empty=self._allow_empty)) is not None:
+            raise self._failure(*flaw)
         for position, choice in enumerate(reply.choices, 1):
             usage = reply.usage if position == len(reply.choices) else None
             yield Delta(choice=choice.index, finish_reason=choice.finish_reason, usage=usage)
@@ -154,8 +166,8 @@ class StreamGuard:
             self.done = True
             return
         try:
-            chunk = json.loads(payload.decode())
-        except (ValueError, RecursionError):
+            chunk = door.loads(payload)
+        except ValueError:
             if self.whole:
                 return
             raise self._failure(Kind.MALFORMED, _excerpt(payload)) from None
@@ -168,7 +180,10 @@ class StreamGuard:
                 return
             raise self._reported(chunk)
         self._started = True
-        yield from self._chunk(chunk)
+        try:
+            yield from self._chunk(chunk)
+        except MisfitError as problem:
+            raise self._failure(Kind.MALFORMED, str(problem)) from None
 
     def _reported(self, chunk: Mapping[str, object]) -> APIError:
         return reported_error(
@@ -180,60 +195,62 @@ class StreamGuard:
         )
 
     def _chunk(self, chunk: Mapping[str, object]) -> Iterator[Delta]:
-        choices = chunk.get("choices") or []
-        if not isinstance(choices, list):
-            raise self._failure(Kind.MALFORMED, "the choices of a chunk are not a list")
-        if choices:
-            chunk_id = chunk.get("id")
-            if isinstance(chunk_id, str) and chunk_id:
-                if self._builder.id is None:
-                    self._builder.id = chunk_id
-                elif self._builder.id != chunk_id:
-                    if self.whole:  # the machine died after finishing: the answer stands
-                        self.done = True
-                        return
-                    if self.delivered or any(draft.finish_reason for draft in self._builder.drafts.values()):
-                        raise self._failure(Kind.RESTARTED, "the chunk id changed")
-                    self._begin(chunk_id)  # nothing of the first machine's answer has been yielded
+        choices = door.objects(chunk.get("choices"), "choices")
+        if not choices and chunk.get("choices") is None and "trace" not in chunk:
+            raise MisfitError("a chunk has no choices")  # it may have lost a word
+        if choices and (chunk_id := door.text(chunk.get("id"), "id")):
+            if self._builder.id is None:
+                self._builder.id = chunk_id
+            elif self._builder.id != chunk_id:
+                if self.whole:  # the machine died after finishing: the answer stands
+                    self.done = True
+                    return
+                if self.delivered or any(draft.finish_reason for draft in self._builder.drafts.values()):
+                    raise self._failure(Kind.RESTARTED, "the chunk id changed")
+                self._begin(chunk_id)  # nothing of the first machine's answer has been yielded
         self._builder.head(chunk)
+        if len(choices) > 1 and len({choice_index(each, self._expected) for each in choices}) < len(choices):
+            raise MisfitError("a chunk has one choice twice")
         for choice in choices:
-            delta = self._choice(choice)
+            index, reason = choice_index(choice, self._expected), finish_of(choice)
+            delta = self._choice(self._builder.draft(index), choice, reason)
             if delta is not None:
                 self.count += 1
                 yield delta
-            if choice.get("finish_reason") in BROKEN_FINISHES:
-                raise self._failure(Kind.STREAM_ERROR, f"finish_reason {choice['finish_reason']!r}")
+            if reason in BROKEN_FINISHES:
+                raise self._failure(Kind.STREAM_ERROR, f"finish_reason {reason!r}")
 
-    def _choice(self, choice: object) -> Delta | None:
-        if not isinstance(choice, dict):
-            raise self._failure(Kind.MALFORMED, "a choice is not an object")
-        index = choice.get("index")
-        draft = self._builder.draft(index if isinstance(index, int) else 0)
-        delta = choice.get("delta")
-        step = self._delta(draft, delta) if isinstance(delta, dict) else None
-        if isinstance(logprobs := choice.get("logprobs"), dict):
+    def _choice(self, draft: ChoiceDraft, choice: Mapping[str, object], reason: str | None) -> Delta | None:
+        delta = door.mapping(choice.get("delta"), "choices[].delta")
+        if delta is None:
+            raise MisfitError("choices[].delta is missing")
+        if (logprobs := choice.get("logprobs")) is not None:
             draft.add_logprobs(logprobs)
-        reason = choice.get("finish_reason")
-        note_extra(draft, choice, delta if isinstance(delta, dict) else {})
-        if isinstance(reason, str) and reason and reason not in BROKEN_FINISHES:
+        step = self._delta(draft, delta)
+        note_extra(draft, choice, delta)
+        if reason is not None and reason not in BROKEN_FINISHES:
             draft.finish_reason = reason
         return step
 
     def _delta(self, draft: ChoiceDraft, delta: Mapping[str, object]) -> Delta | None:
-        reasoning, content, calls = reasoning_of(delta), delta.get("content") or "", delta.get("tool_calls") or []
-        if not isinstance(content, str) or not isinstance(calls, list):
-            raise self._failure(Kind.MALFORMED, "a delta has an unknown format")
-        self._check_opening(draft, delta, bool(calls))
-        if not (reasoning or content or calls):
+        # Most fields are null in most deltas, of which there are thousands.
+        reasoning, content = reasoning_of(delta), door.text(delta.get("content"), "delta.content") or ""
+        refusal = None if (raw := delta.get("refusal")) is None else door.text(raw, "delta.refusal")
+        pieces = [] if (raw := delta.get("tool_calls")) is None else self._pieces(draft, raw)
+        self._check_opening(draft, door.text(delta.get("role"), "delta.role"), pieces)
+        if not (reasoning or content or pieces or refusal):
             return None
         if draft.finish_reason:
             raise self._failure(Kind.RESTARTED, "the answer continued after its finish_reason")
+        steps = [step for piece in pieces if (step := self._tool(draft, piece))]
+        if refusal:
+            draft.refusal.append(refusal)
         if reasoning:
             # Reasoning has its own field here, so a tag in the content is part of the answer.
             content = draft.splitter.stop() + content
         elif content and not draft.splitter.passes:
             reasoning, content = draft.splitter.feed(content)
-        if calls and not draft.splitter.passes:
+        if pieces and not draft.splitter.passes:
             # No tag comes after the first tool call, so release what was held back for one.
             thought, rest = draft.splitter.close()
             reasoning, content = reasoning + thought, content + rest
@@ -241,51 +258,70 @@ class StreamGuard:
             draft.reasoning.append(reasoning)
         if content:
             draft.content.append(content)
-        steps = [step for call in calls if (step := self._tool(draft, call))]
         if not (reasoning or content or steps):
             return None
         return Delta(content, reasoning, steps, draft.index)
 
-    def _check_opening(self, draft: ChoiceDraft, delta: Mapping[str, object], calls: bool) -> None:
+    def _check_opening(self, draft: ChoiceDraft, role: str | None, pieces: Sequence[ToolCallDelta]) -> None:
         """Detect a second opening: a role again, after deltas without one.
 
-        Some engines send the role in every delta, or again with a tool call; neither is an opening.
+        Some engines send the role in every delta, or again where a tool call begins; neither is an opening.
         """
-        if not delta.get("role"):
+        if not role:
             self._unopened.add(draft.index)
-        elif draft.index in self._unopened and not draft.empty and not calls and not draft.finish_reason:
-            raise self._failure(Kind.RESTARTED, "the answer opened a second time")
+        elif draft.index in self._unopened and not (draft.empty or draft.finish_reason):
+            begins = pieces and all(piece.index not in draft.tools for piece in pieces)
+            if not begins:
+                raise self._failure(Kind.RESTARTED, "the answer opened a second time")
 
-    def _tool(self, draft: ChoiceDraft, call: object) -> ToolCallDelta | None:
-        """Add a piece of a tool call to its call."""
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(call, dict) or not isinstance(function, dict | None):
-            raise self._failure(Kind.MALFORMED, "a tool call has an unknown format")
-        call_id, name, arguments = tool_fields(call, function or {})
-        index = self._tool_index(draft, call.get("index"), call_id, name)
-        tool = draft.tools.get(index)
+    def _pieces(self, draft: ChoiceDraft, raw: object) -> list[ToolCallDelta]:
+        """Read the pieces of tool calls in a delta."""
+        pieces: list[ToolCallDelta] = []
+        for call in door.objects(raw, "tool_calls"):
+            function = door.mapping(call.get("function"), "tool_calls[].function") or {}
+            call_id, name, arguments = tool_fields(call, function)
+            index = door.count(call.get("index"), "tool_calls[].index")
+            if index is None:
+                index = self._tool_index(draft, pieces, call_id, name)
+            pieces.append(ToolCallDelta(index, call_id, name, arguments))
+        return pieces
+
+    def _tool(self, draft: ChoiceDraft, piece: ToolCallDelta) -> ToolCallDelta | None:
+        """Add a piece of a tool call to its call; return what it adds."""
+        tool = draft.tools.get(piece.index)
         if tool is None:
-            draft.tools[index] = ToolDraft(call_id, name or "", [arguments])
-            return ToolCallDelta(index, call_id, name, arguments)
-        if (call_id and tool.id and call_id != tool.id) or (name and tool.name and name != tool.name):
-            raise self._failure(Kind.RESTARTED, f"tool call {index} was opened a second time")
-        fresh_id, fresh_name = (None if tool.id else call_id), (None if tool.name else name)
-        tool.id, tool.name = tool.id or call_id, tool.name or name or ""
-        tool.arguments.append(arguments)
-        if not (fresh_id or fresh_name or arguments):
+            draft.tools[piece.index] = ToolDraft(piece.id, piece.name or "", [piece.arguments])
+            return piece
+        other = (piece.id and tool.id and piece.id != tool.id) or (piece.name and tool.name and piece.name != tool.name)
+        if other or self._reopens(tool, piece):
+            raise self._failure(Kind.RESTARTED, f"tool call {piece.index} was opened a second time")
+        tool.continued = tool.continued or bool((tool.id or tool.name) and not (piece.id or piece.name))
+        fresh_id, fresh_name = (None if tool.id else piece.id), (None if tool.name else piece.name)
+        tool.id, tool.name = tool.id or piece.id, tool.name or piece.name or ""
+        tool.arguments.append(piece.arguments)
+        if not (fresh_id or fresh_name or piece.arguments):
             return None
-        return ToolCallDelta(index, fresh_id, fresh_name, arguments)
+        return ToolCallDelta(piece.index, fresh_id, fresh_name, piece.arguments)
 
     @staticmethod
-    def _tool_index(draft: ChoiceDraft, index: object, call_id: str | None, name: str | None) -> int:
-        """Return which call a piece belongs to, even if the engine omits the index."""
-        if isinstance(index, int):
-            return index
-        for known, tool in draft.tools.items():
-            if call_id is not None and tool.id == call_id:
-                return known
-        last = max(draft.tools, default=-1)
-        opens = call_id is not None or last < 0 or (name is not None and bool(draft.tools[last].name))
+    def _reopens(tool: ToolDraft, piece: ToolCallDelta) -> bool:
+        """Return whether a piece names its call again, after pieces that did not, and begins its arguments anew.
+
+        Some engines name the call in every piece, or once more in the last; they go on with the arguments.
+        """
+        repeats = (piece.id is not None and piece.id == tool.id) or (piece.name is not None and piece.name == tool.name)
+        return tool.continued and repeats and (not piece.arguments or piece.arguments.lstrip().startswith("{"))
+
+    @staticmethod
+    def _tool_index(draft: ChoiceDraft, pieces: Sequence[ToolCallDelta], call_id: str | None, name: str | None) -> int:
+        """Return which call a piece belongs to if the engine omits the index."""
+        known = {index: (tool.id, tool.name) for index, tool in draft.tools.items()}
+        known.update((piece.index, (piece.id, piece.name or "")) for piece in pieces)
+        for index, (known_id, _) in known.items():
+            if call_id is not None and known_id == call_id:
+                return index
+        last = max(known, default=-1)
+        opens = call_id is not None or last < 0 or (name is not None and bool(known[last][1]))
         return last + 1 if opens else last
 
     @staticmethod
@@ -303,8 +339,8 @@ def _is_json(text: bytes) -> bool:
     if text == b"[DONE]":
         return True
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        door.loads(text)
+    except ValueError:
         return False
     return True
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chutes_core.door import count, mapping
 from chutes_core.gate import Gate
 
 if TYPE_CHECKING:
@@ -37,13 +38,17 @@ class Usage:
     cached_tokens: int | None = None
 
     @classmethod
-    def parse(cls, raw: Mapping[str, object] | None) -> Usage | None:
+    def parse(cls, raw: object) -> Usage | None:
         """Read a ``usage`` object in either engine's format; None if there is none.
 
         Engines put ``reasoning_tokens`` at the top or under ``completion_tokens_details``, and
         ``cached_tokens`` at the top or under ``prompt_tokens_details``.
+
+        Raises:
+            ValueError: It is not an object, or a count is not a whole number of a possible size.
         """
-        if not isinstance(raw, Mapping):
+        raw = mapping(raw, "usage")
+        if raw is None:
             return None
         prompt, completion = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
         if prompt is None and completion is None:
@@ -174,14 +179,13 @@ def _calls(number: int) -> str:
     return f"{number:,} call{'' if number == 1 else 's'}"
 
 
-def _count(raw: Mapping[str, object], key: str) -> int | None:
-    value = raw.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _count(raw: Mapping[str, object], key: str, place: str = "usage") -> int | None:
+    return count(raw.get(key), f"{place}.{key}")
 
 
 def _nested(raw: Mapping[str, object], group: str, key: str) -> int | None:
-    details = raw.get(group)
-    found = _count(details, key) if isinstance(details, Mapping) else None
+    details = mapping(raw.get(group), f"usage.{group}")
+    found = _count(details, key, f"usage.{group}") if details is not None else None
     return _count(raw, key) if found is None else found
 
 

@@ -84,7 +84,7 @@ EXPECTED: dict[str, Expected] = {
     "malformed": Expected(MalformedReplyError, Kind.MALFORMED, partial=True),
     "empty": Expected(EmptyReplyError, Kind.EMPTY, MalformedReplyError, Kind.MALFORMED),
     "role_only": Expected(EmptyReplyError, Kind.EMPTY),
-    "reasoning_only": Expected(WHOLE),
+    "reasoning_only": Expected(EmptyReplyError, Kind.EMPTY),
     "no_done": Expected(WHOLE),
     "done_only": Expected(StreamInterruptedError, Kind.TRUNCATED, partial=True),
     "no_usage": Expected(WHOLE),
@@ -118,8 +118,7 @@ def test_every_fault_is_a_whole_answer_or_the_right_error(fault: str, mode: str)
     if error == WHOLE:
         assert outcome.error is None
         assert outcome.reply is not None
-        said = outcome.reply.reasoning if fault == "reasoning_only" else outcome.reply.content
-        assert said == ANSWER.text
+        assert outcome.reply.content == ANSWER.text
         assert outcome.reply.finish_reason == "stop"
         if outcome.reply.usage is not None:
             assert outcome.reply.usage.completion_tokens == len(ANSWER.deltas())

@@ -310,13 +310,13 @@ def test_a_reply_of_endless_depth_is_malformed() -> None:
 
 
 def test_tool_calls_of_a_strange_form_are_not_valid() -> None:
-    """Ids and names that are no text do not come out as calls to run, and a number is no list of calls."""
-    call_ = {"index": 0, "id": 5, "function": {"name": ["z"], "arguments": "{}"}}
-    _, whole = play(sse(chunk({"tool_calls": [call_]}, "tool_calls")))
-    assert whole.tool_calls == ()
-    assert whole.invalid_tool_calls[0].id == "call_c1_0"
+    """An id, a name or arguments of another type do not come out as a call to run, and a number is no list of calls."""
+    for change in ({"id": 5}, {"function": {"name": ["z"]}}, {"function": {"name": "z", "arguments": 7}}):
+        call_ = {"index": 0, "id": "a", "function": {"name": "z", "arguments": "{}"}, **change}
+        with pytest.raises(MalformedReplyError, match=r"(tool_calls|function)[^ ]+ is (a number|a list), not text"):
+            play(sse(chunk({"tool_calls": [call_]}, "tool_calls")))
     number = {"choices": [{"message": {"content": None, "tool_calls": 5}, "finish_reason": "stop"}]}
-    with pytest.raises(ValueError, match="not a list"):
+    with pytest.raises(ValueError, match="tool_calls is a number, not a list"):
         parse_reply(number)
 
 

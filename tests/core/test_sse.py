@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chutes_core.sse import EventDecoder, Stray
+from chutes_core.sse import MAX_EVENT, EventDecoder, EventTooLongError, Stray
 
 
 def decode(data: bytes, cuts: list[int] | None = None) -> list[bytes]:
@@ -56,9 +56,45 @@ def test_a_bare_body_is_handed_out_as_stray(line: bytes) -> None:
         assert any(type(payload) is Stray for payload in payloads)
 
 
-def test_unknown_fields_are_passed_over() -> None:
-    """A line of a field that the format does not know is no event and no stray."""
-    assert decode(b"foo: bar\nbaz\n\ndata: one\n\n") == [b"one"]
+def test_unused_fields_are_passed_over() -> None:
+    """Comments, and the fields of the format that say nothing here, are no event and no stray."""
+    assert decode(b": ping\nevent: x\nid: 7\nretry: 10\nid\n\ndata: one\n\n") == [b"one"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b" data: {}",
+        b"DATA: {}",
+        b"data : {}",
+        b"dat: {}",
+        b"foo: bar",
+        b"baz",
+        b": data: {}",
+        b"event: {}",
+        b"\x00",
+        b" ",
+    ],
+)
+def test_a_damaged_line_is_not_passed_over(line: bytes) -> None:
+    """A line that may have been data comes out as a stray: a word may be in it."""
+    assert decode(b"data: one\n\n" + line + b"\n\n") == [b"one", line.strip()]
+    assert type(decode(line + b"\n\n")[0]) is Stray
+
+
+@pytest.mark.parametrize("piece", [b"x" * 1000, b"data: " + b"x" * 1000 + b"\n"])
+def test_an_event_has_an_end(piece: bytes) -> None:
+    """What never ends is not collected for ever, on one line or on many."""
+    decoder = EventDecoder()
+    fed = 0
+    with pytest.raises(EventTooLongError, match="4,194,304"):  # noqa: PT012 (the last of many raises)
+        while fed < 2 * MAX_EVENT:
+            assert decoder.feed(piece) == []
+            fed += len(piece)
+    assert fed <= MAX_EVENT + 2 * len(piece)
+    decoder = EventDecoder()
+    for _ in range(MAX_EVENT // len(piece) + 3):
+        decoder.feed(b"data: " + piece.strip() + b"\n\n")
 
 
 LINES = st.lists(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chutes_core import APIError, Delta, EmptyReplyError, Kind, Reply, StreamFailedError, StreamRestartedError, Usage
+from chutes_core import (
+    APIError,
+    Delta,
+    EmptyReplyError,
+    Kind,
+    RefusalError,
+    Reply,
+    StreamFailedError,
+    StreamRestartedError,
+    ThinkingLimitError,
+    Usage,
+)
 from chutes_core.stream import StreamGuard
 from chutes_core.testing import Answer
 
@@ -130,19 +142,20 @@ def test_reasoning_tokens_are_found_in_either_place() -> None:
 
 
 def test_chunks_without_choices_are_no_matter() -> None:
-    """Empty, null and absent choices, null tool calls, null usage and foreign fields pass."""
+    """Empty choices, null tool calls, null usage and foreign fields pass; the gateway's trace comes without choices."""
     _, reply = play(
         sse(
             {"id": "c1", "choices": [], "usage": None},
-            {"id": "c1", "choices": None, "chutes_verification": "f00d"},
-            {"usage": {"prompt_tokens": 3, "completion_tokens": 1}},
+            {"id": "c1", "choices": [], "chutes_verification": "f00d"},
+            {"trace": {"message": "identified 3 available targets"}},
+            {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}},
             chunk({"role": "assistant", "content": None, "tool_calls": None, "custom": 1}),
             chunk({"content": "Hi"}, "stop", metadata={"weight_version": "v1"}),
         )
     )
     assert reply.content == "Hi"
     assert reply.usage == Usage(3, 1, 4)
-    assert reply.extra == {"chutes_verification": "f00d", "metadata": {"weight_version": "v1"}}
+    assert reply.extra.keys() == {"chutes_verification", "trace", "metadata"}
     assert reply.choices[0].extra == {"custom": 1}
 
 
@@ -211,10 +224,9 @@ def test_a_tool_call_without_arguments_is_an_empty_object() -> None:
     assert reply.tool_calls[0].id == "call_c1_0"
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter"])
-def test_a_call_cut_before_its_arguments_is_invalid(reason: str) -> None:
+def test_a_call_cut_before_its_arguments_is_invalid() -> None:
     """Engines send the name first: where the answer ends there, nobody knows what was to be done."""
-    _, reply = play(sse(chunk({"tool_calls": [_call(0, "a", "delete_orders", " ")]}, reason)))
+    _, reply = play(sse(chunk({"tool_calls": [_call(0, "a", "delete_orders", " ")]}, "length")))
     assert reply.tool_calls == ()
     assert "cut" in (reply.invalid_tool_calls[0].error or "")
 
@@ -325,6 +337,91 @@ def test_reasoning_without_its_opening_tag() -> None:
     assert (reply.reasoning, reply.content) == ("hm", "Yes")
 
 
+ALL = ["stop", "length", "tool_calls", "eos"]
+
+
+@pytest.mark.parametrize("reason", ALL)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_an_answer_has_text_or_a_call(reason: str, allowed: bool) -> None:
+    """However it ends; only a stop sequence may leave nothing, where there is one."""
+    for said in ({}, {"content": " \n"}):
+        data = sse(chunk({"role": "assistant", **said}), chunk({}, reason))
+        if allowed and reason == "stop":
+            assert play(data, allow_empty=True)[1].finish_reason == "stop"
+        else:
+            assert failing(data, allow_empty=allowed)[1].kind is Kind.EMPTY
+
+
+@pytest.mark.parametrize("reason", ALL)
+@pytest.mark.parametrize("thought", [{"reasoning_content": "hm"}, {"reasoning": "hm"}, {"content": "<think>hm"}])
+def test_reasoning_alone_is_no_answer(reason: str, thought: dict[str, str]) -> None:
+    """What was thought is in the failure; where the limit was reached on the way, it says so."""
+    _, error = failing(sse(chunk(thought), chunk({}, reason)))
+    assert isinstance(error, ThinkingLimitError) == (reason == "length")
+    assert isinstance(error, EmptyReplyError)
+    assert error.partial_reply is not None
+    assert (error.partial_reply.reasoning, error.partial) == ("hm", "")
+    assert ("max_tokens" in str(error)) == (reason == "length")
+
+
+def test_a_refusal_is_not_lost() -> None:
+    """A model that refuses, and a filter that cuts, are errors that say so; beside an answer a refusal is kept."""
+    _, error = failing(sse(chunk({"refusal": "I can"}), chunk({"refusal": "not."}, "stop")))
+    assert isinstance(error, RefusalError)
+    assert error.refusal == "I cannot."
+    assert "I cannot." in str(error)
+    _, error = failing(sse(chunk({"content": "The bomb"}), chunk({}, "content_filter")))
+    assert isinstance(error, RefusalError)
+    assert (error.partial, error.refusal) == ("The bomb", "")
+    assert "content_filter" in str(error)
+    assert play(sse(chunk({"content": "Hi", "refusal": "no"}, "stop")))[1].choices[0].refusal == "no"
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"finish_reason": ["stop"]}, "finish_reason is a list, not text"),
+        ({"finish_reason": {"a": 1}}, "finish_reason is an object, not text"),
+        ({"index": "0"}, r"choices\[\].index is text, not a whole number"),
+        ({"index": None}, r"choices\[\].index is missing"),
+        ({"index": 1}, "choice 1 was not asked for"),
+        ({"index": -1}, r"choices\[\].index is out of range"),
+        ({"logprobs": [1]}, "logprobs is a list"),
+        ({"logprobs": {"content": [1]}}, r"logprobs.content\[0\] is a number"),
+        ({"delta": {"content": "b", "role": 7}}, "delta.role is a number"),
+        ({"delta": {"content": "b", "reasoning": {}}}, "reasoning is an object"),
+        ({"delta": {"content": "b", "tool_calls": [{"index": -1}]}}, r"tool_calls\[\].index is out of range"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(field: dict[str, Any], said: str) -> None:
+    """Every value has its type, or the stream fails by name, with exactly what was delivered before."""
+    choice = {"index": 0, "delta": {"content": "b"}, "finish_reason": None, **field}
+    deltas, error = failing(sse(chunk({"content": "a"}), {"id": "c1", "choices": [choice]}, chunk({}, "stop")))
+    assert error.kind is Kind.MALFORMED
+    assert re.search(said, str(error))
+    assert error.partial == text(deltas) == "a"
+
+
+@pytest.mark.parametrize("value", [7, ["x"], {"a": 1}, True])
+@pytest.mark.parametrize("name", ["id", "model", "created", "usage"])
+def test_the_head_of_a_chunk_is_read_as_strictly(name: str, value: object) -> None:
+    """An id, a model, a time or usage of another type is no such thing; a time may be any whole number."""
+    if (name, value) == ("created", 7) or (name == "usage" and isinstance(value, dict)):
+        value = "yesterday"
+    assert failing(sse(chunk({"content": "a"}), chunk({"content": "b"}, "stop", **{name: value})))[1].kind in (
+        Kind.MALFORMED,
+    )
+
+
+def test_usage_that_cannot_be_read_is_not_taken_for_another() -> None:
+    """Neither the sum so far nor nothing stands in for a count that makes no sense."""
+    _, error = failing(sse(chunk({"content": "a"}, usage={"prompt_tokens": 1, "completion_tokens": 1}),
+                           chunk({}, "stop", usage={"prompt_tokens": 1, "completion_tokens": "2"})))  # fmt: skip
+    assert error.kind is Kind.MALFORMED
+    assert "usage.completion_tokens" in str(error)
+    assert error.partial == "a"
+
+
 # --- what is not whole -------------------------------------------------------------------------------
 
 
@@ -333,6 +430,8 @@ def test_reasoning_without_its_opening_tag() -> None:
     [
         chunk({"content": "He"}, id="c2"),
         chunk({"role": "assistant", "content": ""}),
+        chunk({"role": "assistant", "tool_calls": [_call(0, "a", "pay", "{")]}),
+        chunk({"role": "assistant", "content": "He", "tool_calls": [_call(0, None, None, "{")]}),
         chunk({"tool_calls": [_call(0, "b", "pay", "{")]}),
         chunk({"tool_calls": [_call(0, "a", "other", "{")]}),
     ],
@@ -346,6 +445,37 @@ def test_a_second_beginning_is_a_restart(second: Any) -> None:
     deltas, error = failing(sse(*before, chunk({"content": "lo"}), second))
     assert isinstance(error, StreamRestartedError)
     assert error.partial == text(deltas) == "Hello"
+
+
+@pytest.mark.parametrize("again", ["", "{", ' {"amount": 12}'])
+def test_a_call_that_is_named_and_begun_again_is_a_restart(again: str) -> None:
+    """Under the same id and name, as engines that count their calls give them, and without a role."""
+    first = [chunk({"tool_calls": [_call(0, "pay:0", "pay", "")]}), chunk({"tool_calls": [_call(0, args='{"amount"')]})]
+    _, error = failing(sse(*first, chunk({"tool_calls": [_call(0, "pay:0", "pay", again)]}), chunk({}, "tool_calls")))
+    assert isinstance(error, StreamRestartedError)
+
+
+def test_a_call_that_is_named_in_its_last_piece_goes_on() -> None:
+    """Some engines name a call once more with what is left of its arguments."""
+    pieces = [_call(0, "a", "pay", ""), _call(0, args='{"amount": '), _call(0, "a", "pay", "12}")]
+    _, reply = play(sse(*(chunk({"tool_calls": [each]}) for each in pieces), chunk({}, "tool_calls")))
+    assert reply.tool_calls[0].args == {"amount": 12}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [chunk({"content": "a"}), chunk({"content": "b"}, "stop", index=1)],
+        [chunk({"content": "a"}, "stop", index=1)],
+        [chunk({"content": "a"}, "stop", index=-1)],
+        [{"id": "c1", "choices": [chunk({"content": each}, "stop")["choices"][0] for each in "ab"]}],
+    ],
+)
+def test_a_choice_that_was_not_asked_for_is_an_error(rows: list[Any]) -> None:
+    """Nothing is joined to an answer that is not of it."""
+    _, error = failing(sse(*rows))
+    assert error.kind is Kind.MALFORMED
+    assert "choice" in str(error)
 
 
 def test_an_answer_that_goes_on_after_its_end_is_refused() -> None:
@@ -396,7 +526,14 @@ def test_a_detail_instead_of_a_chunk_is_an_error() -> None:
         b"data: \xff\xfe\n\n",
         b'{"choices": []}\n',
         b"<html>\n",
+        b'data: {"choices": [], "x": NaN}\n\n',
+        b'DATA: {"choices": []}\n\n',
+        sse({"id": "c1"}),
+        sse({"id": "c1", "choices": None}),
+        sse({"id": "c1", "usage": {"prompt_tokens": 1}}),
         sse({"id": "c1", "choices": "no"}),
+        sse({"id": "c1", "choices": [{"index": 0, "finish_reason": "stop"}]}),
+        sse({"id": "c1", "choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]}),
         sse({"id": "c1", "choices": [7]}),
         sse(chunk({"content": 7})),
         sse(chunk({"tool_calls": "no"})),

@@ -36,15 +36,33 @@ PRICED = ModelInfo(id="acme/one", price_in=0.4, price_out=3.0, price_cached=0.04
             {"prompt_tokens": 9, "prompt_tokens_details": None, "cached_tokens": 4},
             Usage(9, 0, 9, cached_tokens=4),
         ),
-        ({"prompt_tokens": True, "completion_tokens": "5"}, None),
+        ({"prompt_tokens": 9.0, "completion_tokens": 5.0}, Usage(9, 5, 14)),
         ({}, None),
         (None, None),
-        ("usage", None),
     ],
 )
 def test_usage_is_read_in_either_engines_form(raw: object, expected: Usage | None) -> None:
     """Counts are found where either engine puts them; where there are none there is no usage."""
-    assert Usage.parse(raw) == expected  # type: ignore[arg-type]
+    assert Usage.parse(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("usage", "usage is text, not an object"),
+        ({"prompt_tokens": True}, "usage.prompt_tokens is true, not a whole number"),
+        ({"completion_tokens": "5"}, "usage.completion_tokens is text"),
+        ({"completion_tokens": 5.5}, "usage.completion_tokens is a number, not a whole number"),
+        ({"total_tokens": -1, "prompt_tokens": 1}, "usage.total_tokens is out of range"),
+        ({"prompt_tokens": 10**4000}, "usage.prompt_tokens is out of range"),
+        ({"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": [1]}}, "usage.prompt_tokens_details.cached_t"),
+        ({"prompt_tokens": 1, "completion_tokens_details": 7}, "usage.completion_tokens_details is a number"),
+    ],
+)
+def test_a_count_that_is_none_is_refused_by_name(raw: object, said: str) -> None:
+    """A count that cannot be right is not added to a bill, and not taken for zero either."""
+    with pytest.raises(ValueError, match=said):
+        Usage.parse(raw)
 
 
 def test_usages_add_up_and_unknown_stays_unknown() -> None:

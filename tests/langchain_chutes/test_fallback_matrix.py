@@ -45,7 +45,7 @@ MEANS: dict[str, tuple[Kind | None, Kind | None]] = {
     "overflow": (Kind.CONTEXT_LENGTH, None),
     "owner_balance": (Kind.OWNER_PAYMENT, None),
     "quota": (Kind.PAYMENT, None),
-    "reasoning_only": (None, None),
+    "reasoning_only": (Kind.EMPTY, None),
     "refused": (Kind.CONNECT, None),
     "reset": (Kind.RESET, Kind.RESET),
     "restart": (None, Kind.RESTARTED),
@@ -55,7 +55,8 @@ MEANS: dict[str, tuple[Kind | None, Kind | None]] = {
     "stall": (Kind.FIRST_TOKEN_TIMEOUT, Kind.STALL),
 }
 CASES = [
-    *((Fault(name, after=0), early, False) for name, (early, _) in MEANS.items()),
+    # Reasoning is seen, and is no answer.
+    *((Fault(name, after=0), early, name == "reasoning_only") for name, (early, _) in MEANS.items()),
     *((Fault(name, after=2), middle, True) for name, (_, middle) in MEANS.items() if middle is not None),
     *((Fault.parse(f"retry_after:{value}"), Kind.CAPACITY, False) for value in ("5", "300", "date", "garbage")),
     (Fault("restart", after=5, answer=PAYING), Kind.RESTARTED, True),
@@ -129,7 +130,7 @@ def test_what_comes_of_it(fault: Fault, kind: Kind | None, seen: bool, position:
     if kind is None:
         assert made.error is None
         assert own["outcome"] == "answered"
-        assert made.message.text == ("" if fault.kind == "reasoning_only" else ANSWER.text)
+        assert made.message.text == ANSWER.text
         assert len(told) == position + 1
         return
     assert own["outcome"] == "failed"

@@ -37,7 +37,7 @@ from .stages import (
 )
 
 # What a fault of one member does: nothing (the answer is whole), or an error for every member at once.
-WHOLE = {"no_done", "no_usage", "cumulative_usage", "slow_drip", "reasoning_only", "stall:5"}
+WHOLE = {"no_done", "no_usage", "cumulative_usage", "slow_drip", "stall:5"}
 FINAL = {"bad_request", "account_limit", "keyless", "quota", "auth"}
 # Of these a part of the answer has been given out before they show.
 LATE = {"stall", "reset", "no_finish", "error_line", "error_event", "restart", "malformed", "done_only"}
@@ -81,14 +81,15 @@ def test_a_fault_in_a_place_in_a_style(fault: str, position: int, style: str) ->
     if is_final(fault, position):
         assert isinstance(outcome.error, FallbackError)
         assert len(rows) == position + 1
-    elif fault in LATE and style in STREAMS:
+    elif fault in {*LATE, "reasoning_only"} and style in STREAMS:  # reasoning is seen too, and is no answer
         assert isinstance(outcome.error, APIError)
-        assert outcome.error.partial == outcome.streamed != ""
+        assert outcome.error.partial == outcome.streamed
+        assert bool(outcome.streamed) == (fault in LATE)
         assert rows[-1]["kind"] == outcome.error.kind.value
     else:
         assert outcome.error is None
         served = position if fault in WHOLE else position + 1
-        text = "" if fault == "reasoning_only" else OTHER.text if fault in WHOLE else ANSWER.text
+        text = OTHER.text if fault in WHOLE else ANSWER.text
         assert text_of(outcome.last) == text
         assert outcome.last.raw["model_name"] == MEMBERS[served]
         assert [each["outcome"] for each in rows] == [*["failed"] * served, "answered"]
@@ -104,7 +105,7 @@ def test_a_fault_where_an_object_is_asked_for(fault: str, position: int, style: 
     made.transport.script.default = CITY
     outcome = gather(made.llm, style, City, PROMPT, place="Bern")
     assert made.transport.open_replies == 0
-    whole = fault in WHOLE - {"reasoning_only"}
+    whole = fault in WHOLE
     final = is_final(fault, position)
     assert made.asked == MEMBERS[: position + 1 + (not whole and not final)]
     if final:

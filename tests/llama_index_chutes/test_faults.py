@@ -42,10 +42,9 @@ def test_a_fault_is_a_whole_answer_or_the_right_error(fault: str, style: str) ->
 
 def _check_whole(outcome: Outcome, fault: str, style: str) -> None:
     assert outcome.error is None
-    text = "" if fault == "reasoning_only" else ANSWER.text
-    assert text_of(outcome.last) == text
+    assert text_of(outcome.last) == ANSWER.text
     if style in STREAMS:
-        assert outcome.streamed == text
+        assert outcome.streamed == ANSWER.text
     usage = outcome.last.raw["usage"]
     assert (usage is None) == (fault == "no_usage")
     if usage is not None:

@@ -249,11 +249,7 @@ _ANSWERS = [
     Scenario("no-done", [Fault("no_done", answer=ANSWER)], said()),
     Scenario("slow-drip", [Fault("slow_drip", answer=ANSWER)], said()),
     Scenario("short-stall", [Fault("stall", seconds=5.0, answer=ANSWER)], said()),
-    Scenario(
-        "reasoning-only",
-        [Fault("reasoning_only", answer=ANSWER)],
-        said(text="", reasoning=TEXT),
-    ),
+    Scenario("reasoning-only", [Fault("reasoning_only", answer=ANSWER)], failed(Kind.EMPTY)),
 ]
 
 _RETRIES = [
