@@ -70,7 +70,10 @@ class ChoiceDraft:
         logprobs = door.mapping(raw, "logprobs")
         if logprobs is None:
             return
-        door.objects(logprobs.get("content"), "logprobs.content")
+        for token in door.objects(logprobs.get("content"), "logprobs.content"):
+            _check_token(token)
+            for other in door.objects(token.get("top_logprobs"), "top_logprobs"):
+                _check_token(other)
         self.logprobs = self.logprobs or {}
         for key, value in logprobs.items():
             before = self.logprobs.get(key)
@@ -95,6 +98,14 @@ class ChoiceDraft:
             self.extra,
             "".join(self.refusal),
         )
+
+
+def _check_token(token: Mapping[str, object]) -> None:
+    """Check one token of the log probabilities."""
+    door.text(token.get("token"), "logprobs.content[].token")
+    door.number(token.get("logprob"), "logprobs.content[].logprob")
+    for byte in door.listed(token.get("bytes"), "logprobs.content[].bytes"):
+        door.count(byte, "logprobs.content[].bytes[]")
 
 
 def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reason: str | None) -> ToolCall:

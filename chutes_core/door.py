@@ -16,10 +16,11 @@ chutes_core.door.MisfitError: choices[0].index is text, not a whole number
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
-__all__ = ["MAX_COUNT", "MAX_DEPTH", "MisfitError", "count", "loads", "mapping", "objects", "text"]
+__all__ = ["MAX_COUNT", "MAX_DEPTH", "MisfitError", "count", "listed", "loads", "mapping", "number", "objects", "text"]
 
 MAX_DEPTH = 64
 """The deepest nesting that is read: several times what any reply has, and safe for all code that walks one."""
@@ -115,6 +116,34 @@ def count(value: object, field: str) -> int | None:
     return value
 
 
+def number(value: object, field: str) -> float | None:
+    """Return a finite number, or None for null.
+
+    >>> number(-3, "logprob")
+    -3.0
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _misfit(value, field, "a number")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise MisfitError(f"{field} is out of range")
+    return found
+
+
+def listed(value: object, field: str) -> Sequence[object]:
+    """Return a list; empty for null."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _misfit(value, field, "a list")
+    return value
+
+
 def mapping(value: object, field: str) -> Mapping[str, object] | None:
     """Return an object, or None for null."""
     if value is None or _is_object(value):
@@ -130,14 +159,11 @@ def objects(value: object, field: str) -> Sequence[Mapping[str, object]]:
         ...
     chutes_core.door.MisfitError: data[1] is null, not an object
     """
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise _misfit(value, field, "a list")
-    for position, each in enumerate(value):
+    rows = listed(value, field)
+    for position, each in enumerate(rows):
         if not _is_object(each):
             raise _misfit(each, f"{field}[{position}]", "an object")
-    return value
+    return cast("Sequence[Mapping[str, object]]", rows)
 
 
 def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:

@@ -50,11 +50,16 @@ def call_arguments(
         arguments["response_format"] = response_format(form)
     if extra_body or "extra_body" in arguments:
         arguments["extra_body"] = {**(extra_body or {}), **(arguments.get("extra_body") or {})}
-    if stream and (arguments.get("n") or 1) > 1:
+    if stream and _answers(arguments) != 1:
         raise RequestRefusedError(
             "A stream carries one answer: ask for n > 1 with invoke and without streaming=True, or leave n out."
         )
     return arguments
+
+
+def _answers(arguments: Mapping[str, Any]) -> object:
+    """Return how many answers are asked for, under the parameter or past it."""
+    return arguments.get("n") or (arguments.get("extra_body") or {}).get("n") or 1
 
 
 def _renamed(given: Mapping[str, Any], other_names: Mapping[str, str]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ only on the last chunk of a complete answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from chutes_core.response import Choice, Delta, Reply
     from chutes_core.usage import Usage
 
-__all__ = ["PROVIDER", "ChunkMaker", "chat_result", "response_metadata", "usage_metadata"]
+__all__ = ["PROVIDER", "ChunkMaker", "chat_result", "response_metadata", "summed_usage", "usage_metadata"]
 
 PROVIDER = "chutes"
 M = TypeVar("M", bound=BaseModel)
 
 # A fingerprint of the prompt, which must not be sent to tracing services.
-_PRIVATE = frozenset({"prompt_sha256"})
+# What LangChain itself keeps there is not for a server to set.
+_PRIVATE = frozenset({"prompt_sha256", "output_version"})
 _META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model")
 
 
@@ -75,8 +77,33 @@ def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
         generations=[
             _generation(reply, choice, *(told if position == 0 else (None, None)))
             for position, choice in enumerate(reply.choices)
-        ]
+        ],
+        llm_output=_llm_output(reply),
     )
+
+
+def _llm_output(reply: Reply) -> dict[str, Any]:
+    """Return what token counters of the older kind look for."""
+    output: dict[str, Any] = {"model_name": reply.model}
+    if (usage := reply.usage) is not None:
+        output["token_usage"] = {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+        }
+    return output
+
+
+def summed_usage(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Add up the token usage of several calls.
+
+    >>> summed_usage([{"token_usage": {"total_tokens": 2}}, None, {"token_usage": {"total_tokens": 3}}])
+    {'token_usage': {'total_tokens': 5}}
+    """
+    total: Counter[str] = Counter()
+    for output in outputs:
+        total.update((output or {}).get("token_usage") or {})
+    return {"token_usage": dict(total)} if total else {}
 
 
 def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost: float | None) -> ChatGeneration:
@@ -86,6 +113,8 @@ def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost:
         "response_metadata": response_metadata(reply, choice, cost),
         "usage_metadata": usage,
     }
+    if isinstance(name := choice.extra.get("name"), str):
+        fields["name"] = name
     if choice.tool_calls or choice.invalid_tool_calls:
         fields["tool_calls"] = [
             {"name": call.name, "args": call.args, "id": call.id, "type": "tool_call"} for call in choice.tool_calls

@@ -24,7 +24,7 @@ from chutes_core.usage import cost
 from langchain_chutes._arguments import call_arguments
 from langchain_chutes._messages import request_messages
 from langchain_chutes._profile import Resolved, default_method, echoes_reasoning, model_infos, model_profile
-from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result
+from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result, summed_usage
 from langchain_chutes._schemas import Schema, response_format, titled
 from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
 from langchain_chutes._structured import check_method, parsed
@@ -377,7 +377,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         return params
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
-        return {"model_name": self.model}
+        return {"model_name": self.model, **summed_usage(llm_outputs)}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

@@ -200,8 +200,13 @@ def chat_response(reply: Reply, delta: str | None = None, told: Mapping[str, Any
         delta: The last delta of a stream.
         told: Additional entries for ``raw``.
     """
-    raw = _raw(reply, told or {})
-    return ChatResponse(message=reply_message(reply), raw=raw, delta=delta, logprobs=_logprobs(reply))
+    return ChatResponse(
+        message=reply_message(reply),
+        raw=_raw(reply, told or {}),
+        delta=delta,
+        logprobs=_logprobs(reply),
+        additional_kwargs=_token_counts(reply),
+    )
 
 
 def completion_response(
@@ -209,7 +214,7 @@ def completion_response(
 ) -> CompletionResponse:
     """Return a whole reply as a completion, with the non-text parts alongside."""
     extra: dict[str, Any] = {"thinking": reply.reasoning} if reply.reasoning else {}
-    extra |= reply_message(reply).additional_kwargs
+    extra |= reply_message(reply).additional_kwargs | _token_counts(reply)
     raw = _raw(reply, told or {})
     return CompletionResponse(
         text=reply.content, raw=raw, delta=delta, logprobs=_logprobs(reply), additional_kwargs=extra
@@ -253,14 +258,19 @@ def _raw_call(call: ToolCall) -> dict[str, Any]:
     return _call_dict(call.id, call.name, call.arguments)
 
 
+def _token_counts(reply: Reply) -> dict[str, Any]:
+    """Return the token counts where handlers of other providers' models look for them."""
+    usage = reply.usage
+    return {} if usage is None else {name: getattr(usage, name) for name in _COUNTS}
+
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
 def _raw_usage(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
         return None
-    raw: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
+    raw: dict[str, Any] = {name: getattr(usage, name) for name in _COUNTS}
     if usage.reasoning_tokens is not None:
         raw["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     if usage.cached_tokens is not None:

@@ -108,6 +108,8 @@ def test_a_wrong_argument_is_refused_at_the_door(arguments: dict[str, Any], why:
 
 def test_one_stream_carries_one_answer() -> None:
     """Several answers come with invoke, and are refused in a stream, where they would be mixed."""
+    with pytest.raises(RequestRefusedError, match="n > 1"):
+        list(scripted([ANSWER], extra_body={"n": 2}).model.stream("Hi"))
     model = scripted([ANSWER], n=2).model
     with pytest.raises(RequestRefusedError, match="n > 1"):
         next(model.stream("Hi"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.messages.utils import message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
@@ -14,7 +14,7 @@ from chutes_core import Choice, Delta, Reply, ReplyMeta, ToolCall, Usage
 from chutes_core.testing import Answer
 from langchain_chutes._replies import ChunkMaker, chat_result, usage_metadata
 
-from .models import MODES, call
+from .models import MODES, call, scripted
 
 THINKING = Answer("Yes, it is.", reasoning="Let me think.", pieces=3)
 CALLING = Answer("Two sums.", tool_calls=[("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4})])
@@ -63,6 +63,28 @@ def test_nothing_that_the_service_said_is_lost() -> None:
 def test_a_fingerprint_of_the_prompt_stays_out_of_traces() -> None:
     """What identifies the prompt is not put where tracing services read."""
     assert "prompt_sha256" not in chat_result(REPLY).generations[0].message.response_metadata
+
+
+def test_what_langchain_itself_keeps_in_the_metadata_is_not_for_a_server_to_set() -> None:
+    """A server that names a version of the content cannot have the message read by other rules."""
+    hostile = replace(REPLY, extra={"output_version": "v1"})
+    assert "output_version" not in chat_result(hostile).generations[0].message.response_metadata
+
+
+def test_a_name_is_kept() -> None:
+    """An answer that has a name of its own has it in LangChain's field, as other providers' have."""
+    named = replace(REPLY, choices=(replace(CHOICE, extra={"name": "guide"}),))
+    assert chat_result(named).generations[0].message.name == "guide"
+
+
+def test_counters_of_the_older_kind_find_the_usage() -> None:
+    """The usage of a call, and of several together, is where other providers' models have it."""
+    model = scripted([Answer("Hi"), Answer("Hi")]).model
+    result = model.generate([[HumanMessage("a")], [HumanMessage("b")]])
+    assert result.llm_output == {
+        "model_name": "acme/one",
+        "token_usage": {"prompt_tokens": 22, "completion_tokens": 2, "total_tokens": 24},
+    }
 
 
 def test_unknown_counts_are_left_out() -> None:
@@ -139,6 +161,9 @@ def test_the_sum_of_a_stream_is_the_whole_answer(answer: Answer, mode: str) -> N
     told, expected = dict(streamed.response_metadata), dict(whole.response_metadata)
     for only_in_streams in ("chutes_verification", "matched_stop"):
         told.pop(only_in_streams, None)
+    # LangChain copies what counters of the older kind read; of a stream there is none, as of other providers'.
+    usage = whole.usage_metadata
+    assert expected.pop("token_usage")["total_tokens"] == (usage and usage["total_tokens"])
     assert told == expected
     assert message_chunk_to_message(streamed).content == whole.content
 

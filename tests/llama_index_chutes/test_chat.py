@@ -32,6 +32,8 @@ def test_text(style: str) -> None:
     assert [chunk.raw["usage"] for chunk in outcome.chunks if chunk.raw] == [
         {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
     ]
+    counts = {name: outcome.last.additional_kwargs[name] for name in ("prompt_tokens", "total_tokens")}
+    assert counts == {"prompt_tokens": 11, "total_tokens": 16}  # where other providers' models have them
     assert made.llm.ledger.totals().usage.total_tokens == 16
     assert made.bodies[0]["messages"] == [{"role": "user", "content": "Say hello."}]
 
