@@ -12,12 +12,12 @@ where a retry helps, how long to wait before one, and the text that explains the
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, Scope, redact
 from chutes_core.failure_table import FACTS, RULES, Facts
 
@@ -93,8 +93,8 @@ def _unwrap_text(text: str) -> str:
         text = text.removeprefix("Invalid request: ").strip()
     if text.startswith("{"):
         try:
-            return message_of(_clean(json.loads(text))) or text
-        except (ValueError, RecursionError):
+            return message_of(_clean(loads(text))) or text
+        except ValueError:
             pass
     return text
 
@@ -182,8 +182,8 @@ def error_from_response(
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     text = content.decode("utf-8", "replace")
     try:
-        body = _clean(json.loads(text))
-    except (ValueError, RecursionError):
+        body = _clean(loads(text))
+    except ValueError:
         body = text
     return failure(
         # An empty 429, like an HTML one, is from the edge: the gateway always gives a reason.

@@ -5,12 +5,12 @@ They are made by the same hand as the call itself, within the timeout of the ste
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import cast
 from urllib.parse import urlsplit
 
 from chutes_core.clock import Clock
+from chutes_core.door import loads
 from chutes_core.e2ee.collateral import Fetched
 from chutes_core.effects import Flow, Open, Read, WireFailure, WireRequest
 from chutes_core.errors import Kind
@@ -40,8 +40,8 @@ class Asking:
             WireRequest(url, None, step.request.headers, "GET", step.request.secret, params or {})
         )
         try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError):
+            return loads(answer.body)
+        except ValueError:
             raise failure(Kind.MALFORMED, f"{urlsplit(url).path}: the body is not JSON", model=self.model) from None
 
     def public(self, url: str) -> Flow[Fetched]:
@@ -62,6 +62,6 @@ class Asking:
 def parsed(content: bytes) -> object:
     """Parse a body as JSON, or else return it as text."""
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return loads(content)
+    except ValueError:
         return content.decode("utf-8", "replace")

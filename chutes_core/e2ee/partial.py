@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass, fields
 
+from chutes_core.door import loads
 from chutes_core.effects import StatusFailure
 from chutes_core.errors import APIError, ContextLengthError, Kind
 from chutes_core.failures import failure, message_of
@@ -78,8 +79,8 @@ def readable(answer: StatusFailure) -> StatusFailure:
     b'{"detail": "the machine refused the request, and its reason is sealed ...
     """
     try:
-        said = message_of(json.loads(answer.content))
-    except (ValueError, RecursionError):
+        said = message_of(loads(answer.content))
+    except ValueError:
         return answer
     if not _OPAQUE.fullmatch(said):
         return answer

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chutes_core.auth import Secret
+from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, redact
 from chutes_core.failures import error_from_response, failure
 
@@ -92,8 +92,8 @@ def _send(
 
 def _object(content: bytes) -> dict[str, object]:
     try:
-        loaded = json.loads(content)
-    except (ValueError, RecursionError):
+        loaded = loads(content)
+    except ValueError:
         return {}
     return loaded if isinstance(loaded, dict) else {}
 

@@ -83,7 +83,7 @@ def test_counters_of_the_older_kind_find_the_usage() -> None:
     result = model.generate([[HumanMessage("a")], [HumanMessage("b")]])
     assert result.llm_output == {
         "model_name": "acme/one",
-        "token_usage": {"prompt_tokens": 22, "completion_tokens": 2, "total_tokens": 24},
+        "token_usage": {"prompt_tokens": 22, "completion_tokens": 4, "total_tokens": 26},
     }
 
 
