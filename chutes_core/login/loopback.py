@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import socket
 import socketserver
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
@@ -27,12 +30,13 @@ _PAGE = """<!doctype html>
 
 
 class Loopback:
-    """Listen at the redirect address while the ``with`` block runs.
+    """Listen at the redirect address while the ``with`` block runs; at its end, whoever has asked is still answered.
 
     Args:
         redirect_uri: An http address on this machine, with its port.
         read: Parses the URL that the browser was redirected to.
-        take: Called with every answer, including those of other sign-ins, from another thread.
+        take: Called with every answer, including those of other sign-ins, from another thread, once the browser has
+            its page: whoever takes the answer may end the program.
     """
 
     def __init__(self, redirect_uri: str, read: Callable[[str], Answer], take: Callable[[Answer], object]) -> None:
@@ -42,9 +46,10 @@ class Loopback:
             answer_path = path
 
             def judge(self, query: str) -> Answer:
-                answer = read(query)
+                return read(query)
+
+            def tell(self, answer: Answer) -> None:
                 take(answer)
-                return answer
 
         try:
             self._server = _Server((host, port), Handler)
@@ -63,15 +68,39 @@ class Loopback:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.shutdown()
-        self._server.server_close()
+        self._thread.join()
+        self._server.finish()
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    # Browsers open spare connections and leave them idle; none may block the one with the answer.
-    daemon_threads = True
-    block_on_close = False
+    # Closing waits for the threads: a page that is being written when the program ends is written to its end.
+    daemon_threads = False
+    block_on_close = True
     # On Windows this would let two programs listen on the same port.
     allow_reuse_address = os.name != "nt"
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    # Each connection has a thread of its own: browsers open spare ones, which must not block the one with the answer.
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def finish(self) -> None:
+        """Answer whoever has asked already, and let go of spare connections, which ask nothing."""
+        for _ in range(self.request_queue_size):
+            if select.select([self], [], [], 0)[0]:
+                self.handle_request()
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Stay silent: a browser that hangs up should not print to the terminal."""
@@ -86,14 +115,20 @@ class _Handler(BaseHTTPRequestHandler):
     def judge(self, query: str) -> Answer:
         raise AssertionError("given by the subclass")
 
+    def tell(self, answer: Answer) -> None:
+        raise AssertionError("given by the subclass")
+
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         if parts.path != self.answer_path:
             return self._show(404, "Nothing here", "This address only receives the answer to a sign-in.")
         answer = self.judge(self.path)
-        if answer.code is not None:
-            return self._show(200, "Chutes has answered", "You can close this window and go back to the terminal.")
-        self._show(400, "Not signed in", answer.problem)
+        try:
+            if answer.code is not None:
+                return self._show(200, "Chutes has answered", "You can close this window and go back to the terminal.")
+            self._show(400, "Not signed in", answer.problem)
+        finally:  # it counts also where the browser did not wait for its page
+            self.tell(answer)
 
     def _show(self, status: int, title: str, text: str) -> None:
         page = _PAGE.format(title=escape(title), text=escape(text)).encode()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
@@ -111,6 +113,79 @@ def test_other_addresses_and_idle_connections_do_not_matter(attempt: Attempt) ->
     assert attempt.wait(show).get_secret_value() == "c0de"
     with pytest.raises(httpx.ConnectError):
         get(attempt.back)
+
+
+def asking(attempt: Attempt, path: str = "") -> socket.socket:
+    """A browser that has sent its request and not read anything yet."""
+    port = int(attempt.back.split(":")[2].partition("/")[0])
+    browser = socket.create_connection(("127.0.0.1", port), timeout=60)
+    browser.sendall(f"GET {path or '/oauth-callback?code=c0de'} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    return browser
+
+
+def page_of(browser: socket.socket) -> str:
+    """What it reads until the end."""
+    return b"".join(iter(lambda: browser.recv(65536), b"")).decode()
+
+
+def test_the_browser_has_its_page_before_anybody_has_the_answer(attempt: Attempt) -> None:
+    """Whoever takes the answer may end the program at once, and the page is there nevertheless."""
+    there: list[object] = []
+    over = threading.Event()
+
+    def take(answer: Answer) -> None:
+        there.extend(select.select([browser], [], [], 60)[0])
+        over.set()
+
+    with Loopback(attempt.back, lambda url: Answer(code=Secret("c0de")), take), asking(attempt) as browser:
+        assert over.wait(90)
+    assert there == [browser]
+
+
+def test_the_end_waits_for_a_page_that_is_being_written(attempt: Attempt) -> None:
+    """A pasted answer may win while the browser's own is being read: its page comes whole, before the end."""
+    reading, leaving = threading.Event(), threading.Event()
+
+    def read(url: str) -> Answer:
+        reading.set()
+        leaving.wait(60)
+        return Answer(problem="Too late.")
+
+    with Loopback(attempt.back, read, lambda answer: None):
+        browser = asking(attempt)
+        assert reading.wait(60)
+        leaving.set()
+    with browser:
+        browser.setblocking(False)
+        assert "Too late." in page_of(browser)
+
+
+def test_whoever_has_come_is_answered_at_the_end(attempt: Attempt) -> None:
+    """Requests that arrive as the wait ends are served, in any number that a browser opens, and idle ones closed."""
+    with Loopback(attempt.back, lambda url: Answer(code=Secret("c0de")), lambda answer: None) as loopback:
+        loopback._server.shutdown()  # from here on nothing is accepted but by the end itself
+        browsers = [asking(attempt), asking(attempt, "/favicon.ico"), asking(attempt)]
+        port = int(attempt.back.split(":")[2].partition("/")[0])
+        idle = socket.create_connection(("127.0.0.1", port), timeout=60)
+    pages = [page_of(browser) for browser in browsers]
+    assert [page.split()[1] for page in pages] == ["200", "404", "200"]
+    assert page_of(idle) == ""
+    for each in (*browsers, idle):
+        each.close()
+
+
+def test_an_answer_counts_though_the_browser_left(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that hung up before its page came has brought the code nevertheless."""
+
+    def gone(*args: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("chutes_core.login.loopback._Handler._show", gone)
+
+    def show(url: str) -> None:
+        asking(attempt, f"/oauth-callback?code=c0de&state={attempt.state}").close()
+
+    assert attempt.wait(show).get_secret_value() == "c0de"
 
 
 def test_nothing_is_printed_by_the_server(attempt: Attempt, capfd: pytest.CaptureFixture[str]) -> None:
