@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ FLAGS = (
 )
 HELLO = [{"role": "user", "content": "one two three"}]
 MODEL = "Qwen/Qwen3-32B-TEE"
+# Where a browser or a command takes this long, in seconds, it hangs.
+PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    driver.set_page_load_timeout(30)
-    yield driver
-    driver.quit()
+    driver.set_page_load_timeout(PATIENCE)
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 @dataclass
@@ -70,8 +74,14 @@ class Command:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for its end: the status, the result, and what else was said."""
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, self.said + err
+
+    def stop(self) -> None:
+        """End it where the test did not, which has failed then."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
 
 @dataclass
@@ -81,12 +91,14 @@ class Desk:
     server: LocalChutes
     browser: Any
     store: LoginStore
+    commands: list[Command] = field(default_factory=list)
 
     def start(self, *words: str) -> Command:
         """Start signing in, and wait until the address is there."""
         login = [sys.executable, "-m", "chutes_core.cli", "login", "--no-browser", *words]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = Command(subprocess.Popen(login, text=True, env=dict(os.environ), **pipes))  # type: ignore[call-overload]
+        self.commands.append(command)
         assert command.process.stderr
         for line in command.process.stderr:
             command.said += line
@@ -110,7 +122,7 @@ class Desk:
 
         with suppress(WebDriverException):  # the driver may complain where nobody is there to come back to
             self.browser.find_element(By.CSS_SELECTOR, f"button[value={decision}]").click()
-        WebDriverWait(self.browser, 20).until(lambda driver: "/oauth-callback" in driver.current_url)
+        WebDriverWait(self.browser, PATIENCE).until(lambda driver: "/oauth-callback" in driver.current_url)
 
     def heading(self) -> str:
         from selenium.webdriver.common.by import By
@@ -119,7 +131,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(server: LocalChutes, browser: Any, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(server: LocalChutes, browser: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """The demo app with a way back at a free port, and the environment that leads there."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         back = f"http://127.0.0.1:{free.getsockname()[1]}/oauth-callback"
@@ -130,7 +142,10 @@ def desk(server: LocalChutes, browser: Any, monkeypatch: pytest.MonkeyPatch) -> 
     settings |= {"CHUTES_CLIENT_ID": DEMO_CLIENT_ID, "CHUTES_CLIENT_SECRET": DEMO_CLIENT_SECRET}
     for name, value in {**settings, "CHUTES_OAUTH_REDIRECT_URI": back}.items():
         monkeypatch.setenv(name, value)
-    return Desk(server, browser, LoginStore(server.management_url))
+    at = Desk(server, browser, LoginStore(server.management_url))
+    yield at
+    for command in at.commands:
+        command.stop()
 
 
 def sign_in(desk: Desk) -> None:
