@@ -35,6 +35,7 @@ from chutes_core import (
 )
 from chutes_core import pools as pools_module
 from chutes_core.testing import Answer
+from tests.ports import free_port
 
 from .clients import HELLO, MODEL, MODES, call, scripted
 from .raw_server import DONE, END, HEAD, RawServer, Request, event, json_reply, piece, raw_server, reply
@@ -505,9 +506,7 @@ def test_a_senseless_number_of_retries_is_refused(retries: Any) -> None:
 
 def test_a_refused_connection_is_said_plainly() -> None:
     """Nothing listening is a connection failure with the address's own words."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    client = ChutesClient(KEY, base_url=f"http://127.0.0.1:{port}/v1", max_retries=0)
+    client = ChutesClient(KEY, base_url=f"http://127.0.0.1:{free_port()}/v1", max_retries=0)
     with client, pytest.raises(ConnectionFailedError, match="refused"):
         client.chat(HELLO, model=MODEL)
 

@@ -19,6 +19,7 @@ import pytest
 
 from chutes_core.errors import RequestRefusedError
 from chutes_core.images import ImagePolicy, ainline_images, inline_images
+from tests.ports import free_port
 
 PNG = b"\x89PNG\r\n\x1a\n pixels"
 INLINED = "data:image/png;base64," + base64.b64encode(PNG).decode()
@@ -263,10 +264,8 @@ def test_as_many_redirects_as_allowed(server: Server) -> None:
 
 def test_a_server_that_does_not_answer() -> None:
     """A refused connection is reported with the host and the reason."""
-    with socket.create_server((HOUSE, 0)) as free:
-        port = free.getsockname()[1]
     with pytest.raises(RequestRefusedError, match=rf"at {HOUSE} cannot be fetched \(ConnectError\)"):
-        inline_images(message(f"http://{HOUSE}:{port}/a.png"), PRIVATE)
+        inline_images(message(f"http://{HOUSE}:{free_port(HOUSE)}/a.png"), PRIVATE)
 
 
 @pytest.mark.parametrize(

@@ -601,10 +601,11 @@ async def test_a_cancelled_call_of_others_gives_its_reservation_back(falls: bool
         else:
             await model.ainvoke("Hello", config=config)
 
-    limit = asyncio.timeout(None)
+    limits: list[asyncio.Timeout] = []
 
     async def limited() -> None:
-        async with limit:
+        async with asyncio.timeout(None) as limit:
+            limits.append(limit)
             await asked()
 
     task = asyncio.create_task(limited() if how == "timeout" else asked())
@@ -614,10 +615,10 @@ async def test_a_cancelled_call_of_others_gives_its_reservation_back(falls: bool
     if how == "cancel":
         task.cancel()
     elif how == "timeout":
-        limit.reschedule(asyncio.get_running_loop().time())
+        limits.pop().reschedule(asyncio.get_running_loop().time())
     with pytest.raises((asyncio.CancelledError, TimeoutError)):
         await (asyncio.wait_for(task, 0) if how == "wait_for" else task)
-    del task, limit  # whoever holds these holds the run
+    del task
     await asyncio.sleep(0)
     gc.collect()
     assert not budget.reserved.tokens

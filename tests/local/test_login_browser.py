@@ -23,6 +23,7 @@ from chutes_core.login import LoginEndedError, LoginStore
 from chutes_core.login.pkce import OAuthApp, SignIn
 from chutes_local import LocalChutes
 from chutes_local.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
+from tests.ports import free_port
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -52,6 +53,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
     driver.set_page_load_timeout(PATIENCE)
+    driver.implicitly_wait(PATIENCE)  # an address changes before its page is there
     try:
         yield driver
     finally:
@@ -133,8 +135,7 @@ class Desk:
 @pytest.fixture
 def desk(server: LocalChutes, browser: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """The demo app with a way back at a free port, and the environment that leads there."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        back = f"http://127.0.0.1:{free.getsockname()[1]}/oauth-callback"
+    back = f"http://127.0.0.1:{free_port()}/oauth-callback"
     app = server.oauth.app(DEMO_CLIENT_ID)
     assert app
     app.redirect_uris.append(back)

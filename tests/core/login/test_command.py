@@ -6,7 +6,6 @@ import argparse
 import io
 import json
 import queue
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from chutes_core.login.store import LoginStore
 from chutes_local import LocalChutes
 from chutes_local.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.core.login.conftest import frames
+from tests.ports import free_port
 
 KEY = "cpk_" + "0123456789abcdef"
 
@@ -120,8 +120,7 @@ def test_a_key_of_another_service_is_told_of(
 @pytest.fixture
 def app(server: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> LocalChutes:
     """The demo app, with a way back that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        back = f"http://127.0.0.1:{free.getsockname()[1]}/oauth-callback"
+    back = f"http://127.0.0.1:{free_port()}/oauth-callback"
     registered = server.oauth.app(DEMO_CLIENT_ID)
     assert registered
     registered.redirect_uris.append(back)
@@ -135,7 +134,7 @@ def visit(decision: str) -> Callable[[str], bool]:
     """A browser that presses one of the buttons."""
 
     def browse(url: str) -> bool:
-        with httpx.Client(timeout=10) as http:
+        with httpx.Client(timeout=60) as http:
             page = http.get(url).text
             nonce = page.partition('name="nonce" value="')[2].partition('"')[0]
             form = {"nonce": nonce, "decision": decision}
@@ -191,9 +190,9 @@ def test_without_a_browser_the_address_is_printed_and_the_answer_pasted(
 
         def __iter__(self) -> Any:
             url = next(note for note in iter(notes.get, None) if note.startswith("http"))
-            page = httpx.get(url, timeout=10).text
+            page = httpx.get(url, timeout=60).text
             nonce = page.partition('name="nonce" value="')[2].partition('"')[0]
-            sent = httpx.post(url.partition("?")[0], data={"nonce": nonce, "decision": "allow"}, timeout=10)
+            sent = httpx.post(url.partition("?")[0], data={"nonce": nonce, "decision": "allow"}, timeout=60)
             yield sent.headers["location"] + "\n"
 
     monkeypatch.setattr("webbrowser.open", lambda url: pytest.fail("opened"))

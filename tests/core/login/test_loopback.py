@@ -20,12 +20,7 @@ from chutes_core.login.errors import CannotListenError, LoginError
 from chutes_core.login.loopback import Loopback
 from chutes_core.login.pkce import Answer, SignIn
 from tests.core.login.conftest import APP
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 @dataclass
@@ -44,7 +39,7 @@ class Attempt:
         return parse_qs(urlsplit(self.sign_in.url).query)["state"][0]
 
     def wait(self, show: Callable[[str], object], **options: object) -> Secret:
-        settings = {"note": self.notes.append, "seconds": 20.0, **options}
+        settings = {"note": self.notes.append, "seconds": 60.0, **options}
         return await_code(self.sign_in, show=show, **settings)  # type: ignore[arg-type]
 
 
@@ -55,7 +50,7 @@ def attempt() -> Attempt:
 
 
 def get(url: str, **query: str) -> httpx.Response:
-    return httpx.get(url, params=query, timeout=10)
+    return httpx.get(url, params=query, timeout=60)
 
 
 def test_the_browser_brings_the_code(attempt: Attempt) -> None:
