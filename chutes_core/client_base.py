@@ -22,7 +22,7 @@ from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, Whol
 from chutes_core.images import ImagePolicy
 from chutes_core.model_info import ModelInfo
 from chutes_core.not_found import Wanted, with_hint
-from chutes_core.request import ChatParams, ChatRequest, build_chat_request, check_model, model_infos
+from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model, model_infos
 from chutes_core.response import Reply
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
 from chutes_core.usage import Ledger
@@ -165,15 +165,20 @@ class ClientBase:
             if not whole and not (what == "dimensions" and number is None):
                 raise RequestRefusedError(f"{what} must be a positive whole number, not {number!r}.")
         info = self.catalog.get(model)
+        if info is None and self._sealed is None and len(ModelRef.parse(model).names) > 1:
+            raise RequestRefusedError(
+                f"Name one embedding model, not a list as in {model!r}: vectors of different models cannot be compared."
+            )
         name = info.id if info is not None else model
         request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers)
-        account = self._record
+        account, agreed = self._record, dict[str, int | str]()
         return [
             EmbedCall(
-                request, policy, batch, model=name, dimensions=dimensions, known=self._embed_steps, ledger=account
+                request, policy, batch, model=name, dimensions=dimensions, first=number * batch_size, agreed=agreed,
+                known=self._embed_steps, ledger=account,
             )
-            for batch in batches(checked, batch_size)
-        ]
+            for number, batch in enumerate(batches(checked, batch_size))
+        ]  # fmt: skip
 
     def _embedding_host(self, info: ModelInfo | None) -> str:
         """Return the host: the one set, else the model's own, or the gateway if that was replaced."""

@@ -7,23 +7,20 @@ normalized vector is what the model would have returned.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
-import sys
-from array import array
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from chutes_core.auth import Secret
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.entries import Account
 from chutes_core.errors import APIError, InvalidRequestError, Kind, RequestRefusedError
 from chutes_core.failures import failure, reported_error
 from chutes_core.flows import CallPolicy, JsonCall
 from chutes_core.usage import Usage
+from chutes_core.vectors import check_width, decode_vectors, fit_dimensions
 
-__all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "decode_vectors"]
+__all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "one_width", "read_embeddings"]
 
 BATCH_SIZE = 32
 CONCURRENCY = 3
@@ -81,77 +78,73 @@ def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(texts[start : start + size])
 
 
-def decode_vectors(body: object, count: int) -> list[list[float]]:
-    """Read a reply's vectors, as floats or base64, in the order of their texts.
+def read_embeddings(
+    reply: object, count: int | None, *, model: str | None, account: Account | None = None, coded: bool = True
+) -> Embeddings:
+    """Read a reply, and record what it used, also where it is no valid one.
+
+    ``count`` is the number of texts, if known, and ``coded`` whether vectors may be base64.
 
     Raises:
-        ValueError: A vector is missing, duplicated, of another size or not finite.
+        APIError: It reports an error, or not every text has a vector of its own.
 
-    >>> decode_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": "AACAPw=="}]}, 2)
-    [[1.0], [0.5]]
+    >>> read_embeddings({"data": [{"index": 0, "embedding": [0.6, 0.8]}]}, 1, model="acme/embed")
+    Embeddings(1 vectors of 2 dimensions, model=None)
     """
-    data = body.get("data") if isinstance(body, Mapping) else None
-    if not isinstance(data, list) or len(data) != count:
-        raise ValueError(f"{count} vectors were asked for and {len(data) if isinstance(data, list) else 'none'} came")
-    found: dict[int, list[float]] = {}
-    for position, row in enumerate(data):
-        if not isinstance(row, Mapping):
-            raise ValueError(f"vector {position} is not an object")
-        index = row.get("index")
-        found[index if isinstance(index, int) else position] = _vector(row.get("embedding"), position)
-    if found.keys() != set(range(count)):
-        raise ValueError("the indexes of the vectors are not those of the texts")
-    if len({len(vector) for vector in found.values()}) > 1:
-        raise ValueError("the vectors differ in size")
-    return [found[index] for index in range(count)]
-
-
-def _vector(raw: object, position: int) -> list[float]:
-    if isinstance(raw, str):
-        numbers = array("f")
-        try:
-            numbers.frombytes(base64.b64decode(raw, validate=True))
-        except (binascii.Error, ValueError):
-            raise ValueError(f"vector {position} is not valid base64") from None
-        if sys.byteorder == "big":
-            numbers.byteswap()  # the service writes little-endian
-        vector = numbers.tolist()
-    elif isinstance(raw, list) and all(isinstance(number, int | float) for number in raw):
-        try:
-            vector = [float(number) for number in raw]
-        except OverflowError:
-            raise ValueError(f"vector {position} has a number that is too large") from None
-    else:
-        raise ValueError(f"vector {position} is neither a list of numbers nor base64")
-    if not vector or not _all_finite(vector):
-        raise ValueError(f"vector {position} is empty or has a number that is not finite")
-    return vector
-
-
-def _all_finite(vector: list[float]) -> bool:
+    fields: Mapping[str, object] = reply if isinstance(reply, Mapping) else {}
+    if fields.get("error") or (fields.get("detail") and "data" not in fields):
+        raise reported_error(fields, model=model)
+    named, used = fields.get("model"), fields.get("usage")
+    usage = Usage.parse(used if isinstance(used, Mapping) else None)
+    name = named if isinstance(named, str) and named else None
+    problem, vectors = "", list[list[float]]()
     try:
-        return math.isfinite(math.fsum(vector))  # many times faster than checking each number
-    except OverflowError:
-        return all(map(math.isfinite, vector))
+        vectors = decode_vectors(reply, count, coded=coded)
+    except ValueError as error:
+        problem = str(error)
+    if account is not None and not (problem and usage is None):
+        account(name or model, usage)
+    if problem:
+        raise failure(Kind.MALFORMED, problem, model=model)
+    return Embeddings(vectors, name, usage)
 
 
-def fit_dimensions(vectors: list[list[float]], dimensions: int | None) -> list[list[float]]:
-    """Truncate vectors to fewer dimensions and normalize them.
+def one_width(vectors: list[list[float]], model: str) -> list[list[float]]:
+    """Return vectors that were made by several calls, or were kept by a cache, if all have one width.
 
-    >>> fit_dimensions([[3.0, 4.0, 12.0]], 2)
-    [[0.6, 0.8]]
+    >>> one_width([[0.6, 0.8], [1.0]], "acme/embed")
+    Traceback (most recent call last):
+      ...
+    chutes_core.errors.MalformedReplyError: acme/embed: a machine sent something that is not a valid reply ...
     """
-    if dimensions is None or not vectors or len(vectors[0]) == dimensions:
+    try:
+        check_width(vectors)
+    except ValueError as error:
+        problem = str(error)
+    else:
         return vectors
-    if len(vectors[0]) < dimensions:
-        raise ValueError(f"{dimensions} dimensions were asked for and the model has {len(vectors[0])}")
-    cut = [vector[:dimensions] for vector in vectors]
-    lengths = [math.hypot(*vector) or 1.0 for vector in cut]
-    return [[number / length for number in vector] for vector, length in zip(cut, lengths, strict=True)]
+    raise failure(Kind.MALFORMED, problem, model=model)
 
 
 class _Batch(JsonCall):
+    """One request; a reply that is not the vectors asked for is retried like any other failure of a machine."""
+
     wanted = "embedding"
+
+    def __init__(
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        read: Callable[[object], Embeddings],
+        *,
+        model: str,
+        give_up: frozenset[Kind],
+    ) -> None:
+        super().__init__(request, policy, model=model, give_up=give_up)
+        self._read = read
+
+    def _value(self, secret: Secret | None) -> Flow[object]:
+        return self._read((yield from super()._value(secret)))
 
 
 class EmbedCall:
@@ -163,7 +156,9 @@ class EmbedCall:
         texts: The texts of this batch.
         model: The model.
         dimensions: Vector size; None uses the model's own.
-        known: What earlier batches learned about this model's servers; shared between calls.
+        first: The number of the batch's first text among those of the call.
+        agreed: What the batches of one call must have in common; shared between them.
+        known: What earlier calls learned about this model's servers; shared between calls.
         ledger: Records what each request used.
     """
 
@@ -175,6 +170,8 @@ class EmbedCall:
         *,
         model: str,
         dimensions: int | None = None,
+        first: int = 0,
+        agreed: MutableMapping[str, int | str] | None = None,
         known: MutableMapping[str, int] | None = None,
         ledger: Account | None = None,
     ) -> None:
@@ -183,6 +180,8 @@ class EmbedCall:
         self._texts = texts
         self._model = model
         self._dimensions = dimensions
+        self._first = first
+        self._agreed = {} if agreed is None else agreed
         self._known = {} if known is None else known
         self._ledger = ledger
 
@@ -191,49 +190,56 @@ class EmbedCall:
         # The limit applies to the batch, however many options are dropped.
         self._policy = replace(self._policy, started=self._policy.clock.now())
         options = _options(self._dimensions)
-        level = min(self._known.get(self._model, 0), len(options) - 1)
-        while True:
-            last = level == len(options) - 1
+        start = max(len(options) - 1 - self._known.get(self._model, len(options)), 0)
+        for level in range(start, len(options)):
+            left = len(options) - 1 - level
             try:
-                result = yield from self._try(options[level], give_up=frozenset() if last else _STEP_DOWN)
+                result = yield from self._try(options[level], give_up=_STEP_DOWN if left else frozenset())
             except APIError as error:
                 refused = isinstance(error, InvalidRequestError) or error.kind in _STEP_DOWN
-                if last or not refused or error.kind in (Kind.CONTEXT_LENGTH, Kind.TOO_LARGE):
+                if not left or not refused or error.kind in (Kind.CONTEXT_LENGTH, Kind.TOO_LARGE):
                     raise
-                level += 1
                 continue
-            self._known[self._model] = level
+            if level > start:  # how many options are left is the same with and without dimensions
+                self._known[self._model] = min(left, self._known.get(self._model, left))
             return result
+        raise AssertionError("the last options are tried or their failure is raised")
 
     def _try(self, options: Mapping[str, object], give_up: frozenset[Kind]) -> Flow[Embeddings]:
         body = {"model": self._model, "input": self._texts, **options}
         hold = self._ledger.hold(body) if self._ledger is not None else None
+        request = replace(self._request, body=body)
         try:
-            return (yield from self._ask(body, give_up))
+            call = _Batch(request, self._policy, self._read, model=self._model, give_up=give_up)
+            return cast("Embeddings", (yield from call.run()))
         finally:
             if hold is not None:
                 hold.release()
 
-    def _ask(self, body: Mapping[str, object], give_up: frozenset[Kind]) -> Flow[Embeddings]:
-        call = _Batch(replace(self._request, body=body), self._policy, model=self._model, give_up=give_up)
-        reply = yield from call.run()
-        if isinstance(reply, Mapping) and "data" not in reply and (reply.get("error") or reply.get("detail")):
-            raise reported_error(reply, model=self._model)
-        try:
-            vectors = fit_dimensions(decode_vectors(reply, len(self._texts)), self._dimensions)
-        except ValueError as problem:
-            raise failure(Kind.MALFORMED, str(problem), model=self._model) from None
-        fields = cast("Mapping[str, object]", reply)
-        model = fields.get("model")
-        usage = fields.get("usage")
-        result = Embeddings(
-            vectors,
-            model if isinstance(model, str) else None,
-            Usage.parse(usage if isinstance(usage, Mapping) else None),
-        )
-        if self._ledger is not None:
-            self._ledger(result.model or self._model, result.usage)
-        return result
+    def _read(self, reply: object) -> Embeddings:
+        result = read_embeddings(reply, len(self._texts), model=self._model, account=self._ledger)
+        width = len(result.vectors[0])
+        if self._dimensions is not None and width < self._dimensions:
+            raise failure(
+                Kind.MALFORMED,
+                f"{self._dimensions} dimensions were asked for and {width} came",
+                model=self._model,
+                why="the vectors are shorter than asked for",
+                remedy="If that is all the model has, ask for no more.",
+            )
+        self._agree("model", result.model)
+        # A server gives the width that was asked for or the model's own, and that is one number.
+        self._agree("width", None if width == self._dimensions else width)
+        return replace(result, vectors=fit_dimensions(result.vectors, self._dimensions))
+
+    def _agree(self, what: str, value: int | str | None) -> None:
+        """Raise if the vectors of this batch cannot be compared with those of another batch of the call."""
+        agreed = value if value is None else self._agreed.setdefault(what, value)
+        if agreed != value:
+            last = self._first + len(self._texts) - 1
+            batch = f"texts {self._first} to {last}" if last > self._first else f"text {last}"
+            said = f"the {what} is {value} for {batch} and {agreed} for others of the same call"
+            raise failure(Kind.MALFORMED, said, model=self._model)
 
 
 def _options(dimensions: int | None) -> list[dict[str, object]]:

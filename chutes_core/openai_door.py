@@ -22,8 +22,9 @@ from chutes_core.catalog import Catalog
 from chutes_core.client_base import ClientBase
 from chutes_core.door import loads
 from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
-from chutes_core.errors import Retry
-from chutes_core.failures import error_from_response
+from chutes_core.embeddings import read_embeddings
+from chutes_core.errors import Kind, Retry
+from chutes_core.failures import error_from_response, failure
 from chutes_core.flows import CallPolicy, WholeCall
 from chutes_core.not_found import with_hint
 from chutes_core.openai_bill import Bill
@@ -33,7 +34,8 @@ from chutes_core.request import ChatRequest
 from chutes_core.response import ReplyMeta
 from chutes_core.settings import TimeLimits
 from chutes_core.stream import StreamGuard
-from chutes_core.usage import Ledger, Usage
+from chutes_core.usage import Ledger
+from chutes_core.vectors import count_inputs, rows_in_order
 
 if TYPE_CHECKING:
     import httpx
@@ -242,8 +244,8 @@ class Door(ClientBase):
         )
         return PassThrough(guard, include_usage=question.include_usage)
 
-    def check(self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill) -> None:
-        """Check a non-streamed reply as our own client does, and record what it used.
+    def check(self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill) -> bytes:
+        """Check a non-streamed reply as our own client does, record what it used, and return it.
 
         Raises:
             APIError: The reply is not a complete answer.
@@ -253,8 +255,8 @@ class Door(ClientBase):
             call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=bill.account)
             run(call.run(), _Given(headers, content))
         elif question.body is not None:
-            reply = _json(content)
-            bill.account(question.model, Usage.parse(reply.get("usage")) if isinstance(reply, dict) else None)
+            return _checked_vectors(question.body, content, question.model, bill)
+        return content
 
     def refusal(
         self, question: Question, status: int, headers: Mapping[str, str], content: bytes
@@ -301,6 +303,19 @@ def _json(content: bytes) -> object:
         return loads(content)
     except ValueError:
         return None
+
+
+def _checked_vectors(asked: Mapping[str, object], content: bytes, model: str | None, bill: Bill) -> bytes:
+    """Check the reply to an embeddings request; its rows are put in order, because the SDK's users count on that."""
+    reply, dimensions = _json(content), asked.get("dimensions")
+    coded = asked.get("encoding_format") == "base64"  # which is what the SDK asks for and decodes
+    found = read_embeddings(reply, count_inputs(asked.get("input")), model=model, account=bill.account, coded=coded)
+    if isinstance(dimensions, int) and any(len(vector) != dimensions for vector in found.vectors[:1]):
+        said = f"{dimensions} dimensions were asked for and {len(found.vectors[0])} came"
+        raise failure(Kind.MALFORMED, said, model=model)
+    rows = [row for _, row in rows_in_order(reply, None)]
+    fields = cast("Mapping[str, object]", reply)
+    return content if rows == fields["data"] else json.dumps({**fields, "data": rows}).encode()
 
 
 def _custom_headers() -> list[str]:

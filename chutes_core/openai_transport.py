@@ -135,8 +135,7 @@ def _judged(
     """Pass on a reply that was not streamed; raise if it is not a valid answer."""
     if not response.is_success:
         return _reply(request, response, *door.refusal(question, response.status_code, response.headers, content))
-    _clean(request, lambda: door.check(question, response.headers, content, bill))
-    return _reply(request, response, content)
+    return _reply(request, response, _clean(request, lambda: door.check(question, response.headers, content, bill)))
 
 
 def _reply(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, field_validator
 
+from chutes_core.embeddings import one_width
 from chutes_core.model_info import traits_for
 from llama_index_chutes._base import ChutesComponent
 
@@ -106,6 +107,22 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
         """Embed a query with its instruction."""
         plain = cast("Any", BaseEmbedding.aget_query_embedding).__wrapped__
         return cast("list[float]", await plain(self, _Instructed(self.instructed(query))))
+
+    # The framework makes one call of ours for each batch, and takes what it can from its cache.
+
+    def get_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[list[float]]:
+        """Embed texts; their vectors have one width, however many requests it takes."""
+        plain = cast("Any", BaseEmbedding.get_text_embedding_batch).__wrapped__
+        return one_width(plain(self, texts, show_progress, **kwargs), self.model_name)
+
+    async def aget_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[list[float]]:
+        """Embed texts; their vectors have one width, however many requests it takes."""
+        plain = cast("Any", BaseEmbedding.aget_text_embedding_batch).__wrapped__
+        return one_width(await plain(self, texts, show_progress, **kwargs), self.model_name)
 
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._get_text_embedding(self.instructed(query))

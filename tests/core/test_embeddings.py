@@ -29,8 +29,12 @@ from chutes_core import (
     TimeLimitError,
     UnavailableError,
 )
-from chutes_core.embeddings import decode_vectors, fit_dimensions
+from chutes_core.effects import Open, StatusFailure, WireRequest
+from chutes_core.embeddings import EmbedCall
+from chutes_core.flows import CallPolicy
+from chutes_core.settings import TimeLimits
 from chutes_core.testing import VirtualClock
+from chutes_core.vectors import decode_vectors, fit_dimensions
 
 KEY = "cpk_test"
 MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
@@ -301,16 +305,126 @@ def test_both_encodings_give_the_same_vectors(vectors: list[list[float]]) -> Non
     assert decode_vectors(plain, len(vectors)) == decode_vectors(coded, len(vectors)) == vectors
 
 
-@pytest.mark.parametrize("vector", [[10**400, 1.0], [1e308, 1e308, float("inf")], [], "AACAfw=="])
-def test_numbers_that_no_vector_has_are_refused(vector: object) -> None:
-    """As a value that does not fit, whatever arithmetic would make of it."""
-    with pytest.raises(ValueError, match="vector 0"):
-        decode_vectors({"data": [{"index": 0, "embedding": vector}]}, 1)
+@BOTH
+@pytest.mark.parametrize(("dimensions", "widths"), [(None, (4, 6)), (None, (6, 4)), (2, (4, 6)), (4, (6, 8))])
+def test_batches_of_one_call_have_one_width(mode: str, dimensions: int | None, widths: tuple[int, int]) -> None:
+    """Also where both are cut to the dimensions that were asked for: they are of two models."""
+
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        width = widths["odd" in body["input"]]
+        rows = [{"index": n, "embedding": [1.0] * width} for n in range(len(body["input"]))]
+        return httpx.Response(200, json={"data": rows})
+
+    service = Service(answer, max_retries=0)
+    with pytest.raises(MalformedReplyError, match=f"the width is {widths[1]} for texts 2 to 3 and {widths[0]}"):
+        service.embed(mode, ["a", "b", "odd", "c"], batch_size=2, concurrency=1, dimensions=dimensions)
+    assert len(service.embed(mode, ["odd", "c"], dimensions=dimensions).vectors) == 2, "another call may find another"
 
 
-def test_large_numbers_are_numbers() -> None:
-    """Also where their sum is none."""
-    assert decode_vectors({"data": [{"index": 0, "embedding": [1e308, 1e308]}]}, 1) == [[1e308, 1e308]]
+@BOTH
+def test_dimensions_that_one_server_grants_and_another_leaves_to_us(mode: str) -> None:
+    """Both give the width that was asked for, so they go together."""
+
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        return machine(dimensions_too="a" in body["input"])(body)
+
+    vectors = Service(answer).embed(mode, ["a", "b", "a"], batch_size=1, concurrency=1, dimensions=2).vectors
+    assert [len(vector) for vector in vectors] == [2, 2, 2]
+
+
+@BOTH
+def test_batches_of_one_call_are_of_one_model(mode: str) -> None:
+    """An alias may lead to another model each time; vectors of two models cannot be compared."""
+
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        rows = [{"index": n, "embedding": vector_of(text)} for n, text in enumerate(body["input"])]
+        return httpx.Response(200, json={"model": f"acme/{body['input'][0]}", "data": rows})
+
+    service = Service(answer, max_retries=0)
+    with pytest.raises(MalformedReplyError, match="the model is acme/b for text 1 and acme/a"):
+        service.embed(mode, ["a", "b"], batch_size=1, concurrency=1)
+    assert service.embed(mode, ["b"]).model == "acme/b", "another name than was asked for is told, and no error"
+    with pytest.raises(RequestRefusedError, match="Name one embedding model"):
+        service.embed(mode, ["a"], model="acme/a,acme/b:latency")
+
+
+@BOTH
+def test_a_reply_that_is_no_answer_is_asked_for_again_and_counted(mode: str) -> None:
+    """As any other failure of a machine; what it says it used was used."""
+    replies = iter([{"index": "0"}, {"embedding": [1.0, True, 1.0, 1.0]}, {}])
+
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        usage = {"prompt_tokens": 5, "total_tokens": 5}
+        row = {"index": 0, "embedding": vector_of("abc"), **next(replies)}
+        return httpx.Response(200, json={"data": [row], "usage": usage})
+
+    service = Service(answer)
+    assert service.embed(mode, ["abc"]).vectors == [vector_of("abc")]
+    assert len(service.bodies) == 3
+    client = service.sync if mode == "sync" else service.waiting
+    assert client.ledger.totals().usage.prompt_tokens == 15
+
+
+@BOTH
+def test_a_width_that_another_machine_mends_costs_nothing_but_a_request(mode: str) -> None:
+    """The odd batch is asked for again."""
+    widths = iter([4, 6, 4])
+
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json={"data": [{"index": 0, "embedding": [1.0] * next(widths)}]})
+
+    vectors = Service(answer).embed(mode, ["a", "b"], batch_size=1, concurrency=1).vectors
+    assert [len(vector) for vector in vectors] == [4, 4]
+
+
+@BOTH
+def test_fewer_dimensions_than_were_asked_for_are_an_error(mode: str) -> None:
+    """Whether the server ignores what it was asked for, or it was not asked because it had refused."""
+    for refuses in (True, False):
+        service = Service(machine(dimensions_too=not refuses), max_retries=0)
+        with pytest.raises(MalformedReplyError, match="8 dimensions were asked for and 4 came"):
+            service.embed(mode, ["a"], dimensions=8)
+
+
+@BOTH
+def test_what_was_learned_with_dimensions_holds_without_them(mode: str) -> None:
+    """Refused dimensions say nothing of base64; refused base64 says so for both."""
+    service = Service(machine(dimensions_too=False))
+    service.embed(mode, ["abc"], dimensions=2)
+    service.embed(mode, ["abc"])
+    service.embed(mode, ["abc"], dimensions=2)
+    assert [sorted({*body} - {"model", "input"}) for body in service.bodies[1:]] == [["encoding_format"]] * 3
+    service = Service(machine(base64_too=False))
+    service.embed(mode, ["abc"])
+    service.embed(mode, ["abc"], dimensions=2)
+    assert [sorted({*body} - {"model", "input"}) for body in service.bodies[1:]] == [[], []]
+
+
+def test_what_concurrent_batches_learn_is_kept() -> None:
+    """A batch that began before another learned of a refusal does not undo what it learned."""
+    known: dict[str, int] = {}
+    calls = [
+        EmbedCall(WireRequest("http://x"), CallPolicy(TimeLimits(), 0, VirtualClock()), ["a"], model="m", known=known)
+        for _ in range(2)
+    ]
+    whole = json.dumps({"data": [{"index": 0, "embedding": [1.0]}]}).encode()
+    slow, quick = calls[0].run(), calls[1].run()
+    next(slow)
+    next(quick)
+    for flow in (slow, quick):
+        flow.send(None)  # the key
+    quick.throw(StatusFailure(400, {}, b'{"detail": "unsupported option"}'))
+    assert isinstance(quick.send(None), Open)
+    quick.send({})
+    quick.send(whole)
+    with pytest.raises(StopIteration):
+        quick.send(None)
+    assert known == {"m": 0}
+    slow.send({})
+    slow.send(whole)
+    with pytest.raises(StopIteration):
+        slow.send(None)
+    assert known == {"m": 0}
 
 
 def test_usage_is_unknown_when_one_batch_did_not_say() -> None:

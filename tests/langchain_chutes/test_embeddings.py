@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given, settings
 from langchain_core.exceptions import ModelError
 from pydantic import ValidationError
 
-from chutes_core import APIError, ConfigurationError, Ledger, RequestRefusedError
+from chutes_core import APIError, ConfigurationError, Ledger, MalformedReplyError, RequestRefusedError
+from chutes_core.pools import ssl_context
 from chutes_local import LocalChutes
 from langchain_chutes import ChutesEmbeddings
+from tests.core.spoiled import TEXTS as SPOILED
+from tests.core.spoiled import assert_right, replies, text_of
 
 MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
 
@@ -39,6 +45,45 @@ def test_vectors_come_in_the_order_of_their_texts(server: LocalChutes, mode: str
     """However many requests it takes, some at a time."""
     alone = [made(server, batch_size=1, max_concurrency=1).embed_documents([text])[0] for text in TEXTS]
     assert embed(made(server, batch_size=3, max_concurrency=4), TEXTS, mode) == alone
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@settings(max_examples=100, deadline=None)
+@given(reply=replies(MODEL))
+def test_one_value_of_a_reply_replaced_gives_the_vectors_or_a_typed_failure(mode: str, reply: Any) -> None:
+    """Never another's vector, never an exception of Python's."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=text_of(reply)))
+    client = httpx.Client(transport=transport, verify=ssl_context())
+    waiting = httpx.AsyncClient(transport=transport, verify=ssl_context())
+    embeddings = ChutesEmbeddings(api_key="cpk_test", http_client=client, http_async_client=waiting, max_retries=0)
+    try:
+        vectors = embed(embeddings, SPOILED, mode)
+    except APIError:
+        return
+    assert_right(vectors, reply)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_vectors_of_one_call_have_one_width(mode: str) -> None:
+    """However many requests it takes."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        texts = json.loads(request.content)["input"]
+        rows = [{"index": n, "embedding": [1.0] * (2 + ("odd" in texts))} for n in range(len(texts))]
+        return httpx.Response(200, json={"data": rows})
+
+    client = httpx.Client(transport=httpx.MockTransport(answer), verify=ssl_context())
+    waiting = httpx.AsyncClient(transport=httpx.MockTransport(answer), verify=ssl_context())
+    embeddings = ChutesEmbeddings(
+        api_key="cpk_test",
+        http_client=client,
+        http_async_client=waiting,
+        max_retries=0,
+        batch_size=2,
+        max_concurrency=1,
+    )
+    with pytest.raises(MalformedReplyError, match="the width is 3 for text 2 and 2 for others"):
+        embed(embeddings, ["a", "b", "odd"], mode)
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])

@@ -10,16 +10,19 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.schema import Document, QueryBundle, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 
-from chutes_core import APIError, Catalog, ConfigurationError, Kind
+from chutes_core import APIError, Catalog, ConfigurationError, Kind, MalformedReplyError
 from chutes_core.pools import ssl_context
 from chutes_core.testing import VirtualClock
 from llama_index_chutes import ChutesEmbedding
+from tests.core.spoiled import TEXTS as SPOILED
+from tests.core.spoiled import assert_right, replies, text_of
 
 from .test_observability import Observer
 
@@ -34,7 +37,15 @@ def vector_of(text: str) -> list[float]:
 class Machine:
     """A scripted embedding host: answers in reverse order, remembers what it was asked and how many at a time."""
 
-    def __init__(self, *, fail: list[int] | None = None, refuse_dimensions: bool = False, turns: int = 50) -> None:
+    def __init__(
+        self,
+        *,
+        fail: list[int] | None = None,
+        refuse_dimensions: bool = False,
+        turns: int = 50,
+        narrow: str | None = None,
+    ) -> None:
+        self._narrow = narrow
         self._turns = turns
         self.bodies: list[dict[str, Any]] = []
         self.hosts: list[str] = []
@@ -53,7 +64,10 @@ class Machine:
         if self._refuse_dimensions and "dimensions" in body:
             return httpx.Response(400, json={"detail": "unsupported option"})
         size = body.get("dimensions", 4)
-        rows = [{"index": n, "embedding": vector_of(text)[:size]} for n, text in enumerate(body["input"])]
+        rows = [
+            {"index": n, "embedding": vector_of(text)[: 2 if text == self._narrow else size]}
+            for n, text in enumerate(body["input"])
+        ]
         usage = {"prompt_tokens": 3 * len(rows), "total_tokens": 3 * len(rows)}
         return httpx.Response(200, json={"model": body["model"], "data": rows[::-1], "usage": usage})
 
@@ -103,6 +117,42 @@ def test_vectors_are_in_the_order_of_their_texts(way: str) -> None:
     vectors = embed(machine.embedding(embed_batch_size=3), f"{way}get_text_embedding_batch", TEXTS)
     assert vectors == [vector_of(text) for text in TEXTS]
     assert sorted(len(body["input"]) for body in machine.bodies) == [1, 3, 3, 3]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_vectors_of_one_call_have_one_width(way: str) -> None:
+    """The framework makes a request of its own for each batch, and a cache may hold the vectors of another time."""
+    machine = Machine(narrow="odd")
+    embedding = machine.embedding(embed_batch_size=2, max_retries=0)
+    assert len(embed(embedding, f"{way}get_text_embedding_batch", ["odd", "odd"])) == 2
+    for texts in (["a", "b", "odd"], ["a", "odd"]):
+        with pytest.raises(MalformedReplyError, match=r"differ in width: . have 4 numbers, and that of text . has 2"):
+            embed(embedding, f"{way}get_text_embedding_batch", texts)
+    cache = SimpleKVStore()
+    cache.put("kept", {"0": [1.0, 2.0]}, collection="embeddings")
+    cached = machine.embedding(embeddings_cache=cache)
+    with pytest.raises(MalformedReplyError, match="differ in width"):
+        embed(cached, f"{way}get_text_embedding_batch", ["a", "kept", "b"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=100, deadline=None)
+@given(reply=replies("acme/embed"))
+def test_one_value_of_a_reply_replaced_gives_the_vectors_or_a_typed_failure(way: str, reply: Any) -> None:
+    """Never another's vector, never an exception of Python's."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=text_of(reply)))
+    embedding = ChutesEmbedding(
+        model_name="acme/embed",
+        api_key="cpk_test",
+        http_client=httpx.Client(transport=transport, verify=ssl_context()),
+        async_http_client=httpx.AsyncClient(transport=transport, verify=ssl_context()),
+        max_retries=0,
+    )
+    try:
+        vectors = embed(embedding, f"{way}get_text_embedding_batch", SPOILED)
+    except APIError:
+        return
+    assert_right(vectors, reply)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -235,9 +285,9 @@ def test_the_host_is_the_models_own() -> None:
 
 def test_unusable_settings_are_refused() -> None:
     """A batch of none, a dimension of none."""
-    for settings in ({"embed_batch_size": 0}, {"dimensions": 0}, {"max_retries": -1}, {"num_workers": 0}):
+    for options in ({"embed_batch_size": 0}, {"dimensions": 0}, {"max_retries": -1}, {"num_workers": 0}):
         with pytest.raises(ValueError, match=r"greater than"):
-            Machine().embedding(**settings)
+            Machine().embedding(**options)
     with pytest.raises(ValueError, match="where the query goes"):
         Machine().embedding(query_instruction="Find:")
     with pytest.raises(ConfigurationError, match="embed_batch_size"):
