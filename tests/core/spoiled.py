@@ -92,6 +92,6 @@ def assert_right(vectors: list[list[float]], reply: Any) -> None:
         raw = rows[index]
         sent = array.array("f", base64.b64decode(raw)).tolist() if isinstance(raw, str) else raw
         assert not any(isinstance(number, bool) for number in sent)
-        assert vector == [float(number) for number in sent]
+        assert [float(number) for number in vector] == [float(number) for number in sent]
         assert vector
         assert all(map(math.isfinite, array.array("f", vector)))

@@ -178,7 +178,7 @@ SURFACES = ["sync", "async", "openai", "async-openai"]
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(reply=replies(MODEL))
 def test_one_value_replaced_gives_the_vectors_or_a_typed_failure(surface: str, reply: Any) -> None:
     """Never another's vector, never an exception of Python's."""
