@@ -14,27 +14,32 @@ Use ``dataset.map_batches(Embed, fn_constructor_kwargs={"model": ...}, batch_for
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import random
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, cast
 
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.embeddings import check_texts
 from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
+from chutes_core.failures import failure
+from chutes_core.parts import Parts
+from chutes_core.progress import Progress
+from chutes_core.tables import distinct, indexed, without
+from chutes_core.traits import traits_for
 from chutes_core.usage import Ledger, Totals
 
 if TYPE_CHECKING:
     from chutes_core.client import ChutesClient
+    from chutes_core.tables import Table
 
-__all__ = ["Ask", "Embed", "Parts"]
+__all__ = ["Ask", "Embed", "Parts", "Progress"]
 
 # Temporary failures of the model; a corpus job has no other model to ask.
 _PASSING = frozenset(
@@ -42,93 +47,6 @@ _PASSING = frozenset(
 )
 _LONGEST_WAIT = 30.0
 ERROR = "error"
-
-
-class Table(Protocol):
-    """The part of ``pyarrow.Table`` used here."""
-
-    num_rows: int
-
-    def column(self, name: str) -> _Column: ...
-    def append_column(self, name: str, column: object) -> Self: ...
-    def drop_columns(self, names: list[str]) -> Self: ...
-    def filter(self, mask: object) -> Self: ...
-    def select(self, names: list[str]) -> Self: ...
-
-    @property
-    def column_names(self) -> list[str]: ...
-
-
-class _Column(Protocol):
-    def to_pylist(self) -> list[object]: ...
-
-
-class Dataset(Protocol):
-    """The part of ``ray.data.Dataset`` used here."""
-
-    def map_batches(self, function: Callable[[Table], Table], *, batch_format: str, batch_size: None) -> Self: ...
-
-
-class Parts:
-    """The finished rows of a job, in a folder shared by all workers: one Parquet file per batch.
-
-    Files are written atomically, and a batch done twice gets the same file name. So a killed job resumes where it
-    stopped, and no row is stored twice.
-
-    Args:
-        folder: The folder; created when the first part is written.
-        key: The column that identifies rows.
-
-    >>> Parts("vectors", key="id")
-    Parts('vectors', key='id')
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], *, key: str = "id") -> None:
-        self.folder = Path(folder)
-        self.key = key
-
-    def write(self, table: Table, *, batch: Table | None = None) -> None:
-        """Write the rows of a batch; if some of them failed, ``batch`` is the complete batch."""
-        if not table.num_rows:
-            return
-        # Named after all rows of the batch: when done again, it replaces its file however many rows fail then.
-        keys = (table if batch is None else batch).column(self.key).to_pylist()
-        name = hashlib.sha256(repr(keys).encode()).hexdigest()[:24]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f".{name}-{os.getpid()}-{random.getrandbits(32):08x}"
-        import_module("pyarrow.parquet").write_table(table, str(unfinished))
-        unfinished.replace(self.folder / f"part-{name}.parquet")
-
-    def files(self) -> list[Path]:
-        """Return the finished files."""
-        return sorted(self.folder.glob("part-*.parquet"))
-
-    def read(self, columns: Sequence[str] | None = None) -> Table | None:
-        """Return all finished rows sorted by key; None while there are none."""
-        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-        wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
-        tables = [parquet.read_table(str(file), columns=wanted, partitioning=None) for file in self.files()]
-        if not tables:
-            return None
-        return cast("Table", pyarrow.concat_tables(tables).sort_by(self.key))
-
-    def remaining(self, dataset: Dataset) -> Dataset:
-        """Return the rows of a dataset that are not finished yet."""
-        done = self.read([])
-        if done is None:
-            return dataset
-        keys, name = done.column(self.key), self.key
-        shared = import_module("ray").put(keys)  # once per machine, not once per task
-
-        def rest(table: Table) -> Table:
-            compute = import_module("pyarrow.compute")
-            finished = import_module("ray").get(shared).combine_chunks()
-            return table.filter(compute.invert(compute.is_in(table.column(name), value_set=finished)))
-
-        return dataset.map_batches(rest, batch_format="pyarrow", batch_size=None)
-
-    def __repr__(self) -> str:
-        return f"Parts({str(self.folder)!r}, key={self.key!r})"
 
 
 class _Worker(ABC):
@@ -148,6 +66,8 @@ class _Worker(ABC):
         options: Client options: ``api_key`` as a function, ``base_url``, ``ledger``, …; without a key, workers read
             it from their own environment.
     """
+
+    kind: str  # its name in recipes: Ray puts a class of its own around ours
 
     def __init__(
         self,
@@ -196,13 +116,16 @@ class _Worker(ABC):
     def __call__(self, table: Table) -> Table:
         """Process one batch."""
         pyarrow = import_module("pyarrow")
+        if self.parts is not None:
+            index = indexed(table, self.parts.key, self.text)
+            distinct(index, self.parts.key)
+            self._continue(self.parts.check(self.recipe, index))
         started, before = self._clock.now(), self.client.ledger.totals()
         results, errors = self._all(table.column(self.text).to_pylist())
-        kept = table.drop_columns([name for name in (self.into, ERROR) if name in table.column_names])
-        done = kept.append_column(self.into, pyarrow.array(results, self._type(pyarrow)))
+        done = without(table, self.into, ERROR).append_column(self.into, pyarrow.array(results, self._type(pyarrow)))
         if self.parts is None:
             return done.append_column(ERROR, pyarrow.array(errors, pyarrow.string()))
-        self.parts.write(done.filter(pyarrow.array([error is None for error in errors])), batch=table)
+        self.parts.write(done.filter(pyarrow.array([error is None for error in errors])), self.recipe)
         used = _since(before, self.client.ledger.totals())
         failed = [error for error in errors if error is not None]
         return cast("Table", pyarrow.Table.from_pylist([{
@@ -210,6 +133,19 @@ class _Worker(ABC):
             "tokens": used.usage.total_tokens, "cost": used.cost, "unpriced": used.unpriced_calls,
             "seconds": self._clock.now() - started, "worker": f"{socket.gethostname()}:{os.getpid()}",
         }]))  # fmt: skip
+
+    @property
+    def recipe(self) -> Mapping[str, object]:
+        """What a result depends on beside its text, as plain data: it is written with finished rows."""
+        own = {"worker": self.kind, "model": self.model, "text": self.text, "into": self.into}
+        return {**own, **self._settings()}
+
+    def _continue(self, recipe: Mapping[str, object] | None) -> None:
+        """Take over from the finished rows what results must have in common; None if there are none."""
+
+    @abstractmethod
+    def _settings(self) -> Mapping[str, object]:
+        """Return what of the recipe only this kind of worker has."""
 
     def _all(self, texts: list[object]) -> tuple[list[object], list[str | None]]:
         slices = [texts[start : start + self._request_size] for start in range(0, len(texts), self._request_size)]
@@ -285,21 +221,31 @@ class _Worker(ABC):
 class Embed(_Worker):
     """Adds an embedding of each text.
 
-    ``dimensions`` is the length of a vector. The other arguments are those of the client, and
+    ``dimensions`` is the length of a vector. With ``task``, the texts are queries, and are sent with the instruction
+    that the model has for queries of that task; ``query_instruction`` is another template for them, with ``{query}``
+    and, if there is a task, ``{task}``. The other arguments are those of the client, and
 
     - ``text``, ``into``: the columns;
     - ``parts``: where finished rows go, see :class:`Parts`;
     - ``request_size``, ``concurrency``: texts per request, and concurrent requests per worker;
     - ``patience``: seconds without any success until a worker gives up on temporary failures.
 
-    A row whose text cannot be embedded is kept: its vector is null, and ``error`` says why.
+    A row whose text cannot be embedded is kept: its vector is null, and ``error`` says why. All vectors of a worker
+    have one width, that of the rows in ``parts`` if there are any.
+
+    >>> Embed("Qwen/Qwen3-Embedding-8B-TEE", dimensions=256, task="Find the clause").recipe["instruction"]
+    'Instruct: Find the clause\\nQuery: {query}'
     """
+
+    kind = "Embed"
 
     def __init__(
         self,
         model: str,
         *,
         dimensions: int | None = None,
+        task: str | None = None,
+        query_instruction: str | None = None,
         text: str = "text",
         into: str = "vector",
         parts: Parts | None = None,
@@ -314,10 +260,31 @@ class Embed(_Worker):
             patience=patience, clock=clock, options=options,
         )  # fmt: skip
         self._dimensions = dimensions
+        self._instruction = _instruction(model, task, query_instruction)
+        self._width = {} if dimensions is None else {"width": dimensions}
+
+    def _settings(self) -> Mapping[str, object]:
+        return {"dimensions": self._dimensions, "instruction": self._instruction, "width": self._width.get("width")}
+
+    def _continue(self, recipe: Mapping[str, object] | None) -> None:
+        if recipe is not None:
+            self._width["width"] = cast("int", recipe["width"])
 
     def _ask(self, texts: list[str]) -> list[object]:
-        size = len(texts)
-        return [*self.client.embed(texts, model=self.model, dimensions=self._dimensions, batch_size=size).vectors]
+        sent = check_texts(texts)
+        if self._instruction is not None:
+            sent = [self._instruction.replace("{query}", text) for text in sent]
+        found = self.client.embed(sent, model=self.model, dimensions=self._dimensions, batch_size=len(sent)).vectors
+        width = self._width.setdefault("width", len(found[0]))
+        if len(found[0]) != width:
+            raise failure(
+                Kind.MALFORMED,
+                f"{len(found[0])} numbers, and those before have {width}",
+                model=self.model,
+                why="the vectors have another width than those before",
+                remedy="If that stays so, the model has changed: embed the corpus anew, into another folder.",
+            )
+        return [*found]
 
     @staticmethod
     def _type(pyarrow: object) -> object:
@@ -333,6 +300,8 @@ class Ask(_Worker):
     >>> Ask("Qwen/Qwen3-32B-TEE", prompt="Sum up in a sentence: {text}")
     Ask('Qwen/Qwen3-32B-TEE', text='text', into='answer')
     """
+
+    kind = "Ask"
 
     def __init__(
         self,
@@ -357,6 +326,10 @@ class Ask(_Worker):
         self._prompt = prompt
         self._params = dict(params or {})
 
+    def _settings(self) -> Mapping[str, object]:
+        params: object = json.loads(json.dumps(self._params, sort_keys=True, default=repr))
+        return {"prompt": self._prompt, "params": params}
+
     def _ask(self, texts: list[str]) -> list[object]:
         check_texts(texts)
         message = {"role": "user", "content": self._prompt.replace("{text}", texts[0])}
@@ -365,6 +338,20 @@ class Ask(_Worker):
     @staticmethod
     def _type(pyarrow: object) -> object:
         return pyarrow.string()  # type: ignore[attr-defined]
+
+
+def _instruction(model: str, task: str | None, template: str | None) -> str | None:
+    """Return the template for queries, with the task; None if texts are sent as they are."""
+    if task is None and template is None:
+        return None
+    template = template or traits_for(model).query_instruction
+    if template is None:
+        raise ConfigurationError(
+            f"{model} has no known instruction for queries: give query_instruction='... {{query}}'."
+        )
+    if "{query}" not in template or ("{task}" in template and task is None):
+        raise ConfigurationError(f"An instruction needs {{query}}, and a task if it has {{task}}; it is {template!r}.")
+    return template.replace("{task}", task or "")
 
 
 def _since(before: Totals, now: Totals) -> Totals:

@@ -3,7 +3,9 @@
     python embed_corpus_ray.py corpus.parquet --out vectors --dimensions 256 --workers 4
 
 The corpus is Parquet, CSV or JSON lines with a column of texts and one that tells them apart. Each finished batch is
-a file in the folder `--out`, which all machines must see; the same command again does what is left. Without
+a file in the folder `--out`, which all machines must see; the same command again does what is left. A text is done if
+the folder has its id with this very text: new and changed texts are embedded, and what is no longer in the corpus
+stays. A folder has vectors of one model, dimensions and task; others are refused before anything is sent. Without
 `--address` this machine alone is the cluster. The key is read from CHUTES_API_KEY, on every machine.
 """
 
@@ -17,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from chutes_core.scale import Embed, Parts
+from chutes_core.errors import ChutesError
+from chutes_core.scale import Embed, Parts, Progress
 
 
 def arguments() -> argparse.Namespace:
@@ -28,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text", default="text", help="the column with the texts (default: %(default)s)")
     parser.add_argument("--model", default="Qwen/Qwen3-Embedding-8B-TEE")
     parser.add_argument("--dimensions", type=int, help="numbers in a vector (default: the model's own)")
+    parser.add_argument("--task", help="the texts are queries for this task (default: they are documents)")
     parser.add_argument("--workers", type=int, default=2, help="processes that send requests (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=3, help="requests at a time of each (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="texts in a part (default: %(default)s)")
@@ -69,6 +73,25 @@ def read(corpus: str) -> Any:
     return readers.get(kind, ray.data.read_json)(corpus)
 
 
+def summary(before: Progress, after: Progress) -> str:
+    """Say what is done, as it stands in the folder and not as the workers told it."""
+    return (
+        f"Embedded {before.new - after.new:,} of {before.new:,} new, {before.there:,} were there already, "
+        f"{before.changed - after.changed:,} of {before.changed:,} changed, {after.gone:,} in the folder are no longer "
+        "in the corpus."
+    )
+
+
+def shortfall(after: Progress, told: int, done: int) -> str:
+    """Say which texts are missing, and why if that can be told; nothing if none is."""
+    if not after.missing:
+        return ""
+    keys = ", ".join(map(repr, after.missing_keys()))
+    named = f"{keys}{', …' if after.missing > len(after.missing_keys()) else ''}"
+    elsewhere = " The workers wrote rows that are not here: do all machines see this folder?" if told > done else ""
+    return f"{after.missing:,} texts are missing; the same command tries them again: {named}.{elsewhere}"
+
+
 def main() -> int:
     options = arguments()
     start(options)
@@ -79,41 +102,49 @@ def main() -> int:
     DataContext.get_current().enable_progress_bars = False  # ours says more
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     parts = Parts(options.out, key=options.key)
-    corpus = read(options.corpus).select_columns([options.key, options.text])
-    whole = corpus.count()
+    corpus = read(options.corpus).select_columns(list(dict.fromkeys([options.key, options.text])))
     client = {"base_url": options.base_url} if options.base_url else {}
     embed = {
-        "model": options.model, "dimensions": options.dimensions, "text": options.text, "parts": parts,
-        "request_size": options.request, "concurrency": options.concurrency, "patience": options.patience, **client,
+        "model": options.model, "dimensions": options.dimensions, "task": options.task, "text": options.text,
+        "parts": parts, "request_size": options.request, "concurrency": options.concurrency,
+        "patience": options.patience, **client,
     }  # fmt: skip
-    results = (
-        parts.remaining(corpus)
-        .repartition(target_num_rows_per_block=options.batch)  # as many pieces of work as there are batches
-        .map_batches(
-            Embed, fn_constructor_kwargs=embed, batch_size=options.batch, batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=options.workers),
-        )
+    before = parts.progress(corpus, Embed(**embed))
+    results = before.remaining.repartition(  # as many pieces of work as there are batches
+        target_num_rows_per_block=options.batch
+    ).map_batches(
+        Embed, fn_constructor_kwargs=embed, batch_size=options.batch, batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=options.workers),
     )  # fmt: skip
-    before = parts.read([])
-    finished = before.num_rows if before is not None else 0
     done = failed = tokens = unpriced = 0
     cost, why, started = 0.0, "", time.monotonic()
-    with tqdm(total=whole, initial=finished, unit="text", smoothing=0) as bar:
-        for row in results.iter_rows() if finished < whole else ():
-            done, failed = done + row["rows"] - row["failed"], failed + row["failed"]
-            tokens, cost, unpriced = tokens + row["tokens"], cost + row["cost"], unpriced + row["unpriced"]
-            why = why or row["error"]
-            bar.update(row["rows"])
-            bar.set_postfix_str(f"{failed:,} failed, {tokens:,} tokens")
+    with tqdm(total=before.there + before.missing, initial=before.there, unit="text", smoothing=0) as bar:
+        try:
+            for row in results.iter_rows() if before.missing else ():
+                done, failed = done + row["rows"] - row["failed"], failed + row["failed"]
+                tokens, cost, unpriced = tokens + row["tokens"], cost + row["cost"], unpriced + row["unpriced"]
+                why = why or row["error"]
+                bar.update(row["rows"])
+                bar.set_postfix_str(f"{failed:,} failed, {tokens:,} tokens")
+        except Exception as error:  # what is finished is finished, and is told below
+            why = f"the run ended early: {error}"
     seconds = time.monotonic() - started
+    after = before.now()
     ray.shutdown()
     price = f"${cost:.4f}" if not unpriced else "at a price that is not listed"
-    print(f"{finished + done:,} of {whole:,} texts are embedded in {options.out}; {finished:,} were before.")
+    print(f"{summary(before, after)} They are in {options.out}.")
     print(f"{done:,} texts in {seconds:.1f} s ({done / max(seconds, 1e-9):,.0f} a second), {tokens:,} tokens, {price}.")
-    if failed:
-        print(f"{failed:,} texts failed; the same command tries them again. The first: {why}", file=sys.stderr)
-    return 1 if failed else 0
+    if before.repeated:
+        print(f"{before.repeated:,} rows of the corpus repeat another one, id and text; they count once.")
+    if after.missing:
+        print(shortfall(after, done, before.missing - after.missing), file=sys.stderr)
+    if why:
+        print(f"The first failure: {why}", file=sys.stderr)
+    return 1 if after.missing else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ChutesError as error:
+        sys.exit(f"{error}")
