@@ -21,7 +21,7 @@
         ├── ModelNotFoundError        404, 426: not there, gone cold, or not confidential
         ├── RateLimitError            429
         │   ├── CapacityError         every machine of this model is busy
-        │   └── AccountLimitError     a limit of your account, whichever model you ask
+        │   └── AccountLimitError     a limit of your account, for models that are free
         ├── UnavailableError          5xx: machines failed, or the edge gave up
         │   └── ColdModelError        503: no machine runs this model at the moment
         ├── AttestationError          no machine proved its identity, so nothing was sent
@@ -145,6 +145,7 @@ class Kind(StrEnum):
     BAD_GATEWAY = "bad_gateway"
     GATEWAY_TIMEOUT = "gateway_timeout"
     PAYMENT = "payment"
+    TEE_PAYMENT = "tee_payment"
     OWNER_PAYMENT = "owner_payment"
     AUTHENTICATION = "authentication"
     PERMISSION = "permission"
@@ -365,7 +366,7 @@ class CapacityError(RateLimitError):
 
 
 class AccountLimitError(RateLimitError):
-    """A limit of the account: another model on the same account does not help."""
+    """A limit of the account, for all models that are free: one that is not may answer."""
 
 
 class UnavailableError(APIError):

@@ -21,7 +21,8 @@ RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     ((429,), "<html", Kind.EDGE_LIMIT),
     ((429,), "", Kind.RATE_LIMIT),
     ((402,), "creator of this chute", Kind.OWNER_PAYMENT),
-    ((402,), "higher subscription tier", Kind.NOT_INCLUDED),
+    ((402,), "tee models", Kind.TEE_PAYMENT),
+    ((402,), "this model requires", Kind.NOT_INCLUDED),
     ((402,), "", Kind.PAYMENT),
     ((401,), "", Kind.AUTHENTICATION),
     ((403,), "already-used nonce", Kind.SEALED_NONCE),
@@ -46,6 +47,7 @@ RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     ((400, 422), "context window", Kind.CONTEXT_LENGTH),
     ((400,), "not currently supported", Kind.UNSUPPORTED),
     ((400,), "temporarily disabled", Kind.UNSUPPORTED),
+    ((400,), "e2e requests require", Kind.UNSUPPORTED),
     ((400,), "not a multimodal model", Kind.UNSUPPORTED),
     ((400, 422), "does not support", Kind.UNSUPPORTED),
     ((400, 422), "", Kind.BAD_REQUEST),
@@ -93,8 +95,8 @@ FACTS: Mapping[Kind, Facts] = {
         "Wait a few seconds, or let another model take over with a fallback.", wait=4.0,
     ),
     Kind.ACCOUNT_LIMIT: Facts(
-        e.AccountLimitError, _ACCOUNT, _ELSEWHERE, "your account has reached a limit",
-        "Add balance or wait until tomorrow; the limit holds for every model of this account.",
+        e.AccountLimitError, _TARGET, _ELSEWHERE, "your account has reached today's limit for models that are free",
+        "Ask a model that is not free, add balance, or wait until tomorrow.",
     ),
     Kind.EDGE_LIMIT: Facts(
         e.RateLimitError, _ACCOUNT, _ELSEWHERE, "the edge rejected the request, as it does when it sees no key",
@@ -134,6 +136,12 @@ FACTS: Mapping[Kind, Facts] = {
     Kind.PAYMENT: Facts(
         e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE, "the quota and the balance of your account are used up",
         "Add balance, or wait for the reset (.quota_reset_at, if the service said when).",
+    ),
+    Kind.TEE_PAYMENT: Facts(
+        e.PaymentRequiredError, _TARGET, _ELSEWHERE,
+        "models with confidential compute (-TEE) need a subscription or a balance, and your account has neither",
+        "Add balance or subscribe, or ask a model without -TEE (a fallback goes to one only with confidential=False); "
+        "waiting does not help.",
     ),
     Kind.OWNER_PAYMENT: Facts(
         e.PaymentRequiredError, _TARGET, _ELSEWHERE, "the owner of this model has no balance left", _ANOTHER,
@@ -263,6 +271,9 @@ REMEDIES_FOR_ALL: Mapping[Kind, str] = {
     Kind.THINKING_LIMIT: "Raise max_tokens, or have the models think less (reasoning=).",
     Kind.REFUSED: "Change the request, or add a model of another family.",
     Kind.COLD: "Every member is cold: add a model that is hot, or wake one with client.warm_up(model).",
+    Kind.ACCOUNT_LIMIT: "Add a model that is not free, add balance, or wait until tomorrow.",
+    Kind.TEE_PAYMENT: "Add balance or subscribe, or add a model without -TEE and say confidential=False in the policy; "
+    "waiting does not help.",
     Kind.NOT_INCLUDED: "Add a model that your plan includes, or add balance.",
     Kind.MODEL_NOT_FOUND: "Check the names: `chutes-connect models` or client.models() lists the current models.",
     Kind.NOT_CONFIDENTIAL: "Add a model with confidential compute.",

@@ -100,7 +100,7 @@ _STATUSES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
 def _by_scope(error: Exception) -> Exit:
     if not isinstance(error, APIError):
         return Exit.FAILURE
-    if error.scope is Scope.ACCOUNT or error.kind is Kind.NOT_INCLUDED:
+    if error.scope is Scope.ACCOUNT or error.kind in (Kind.NOT_INCLUDED, Kind.TEE_PAYMENT, Kind.ACCOUNT_LIMIT):
         return Exit.ACCOUNT
     if isinstance(error, RateLimitError | UnavailableError | ModelNotFoundError) or error.scope is Scope.TARGET:
         return Exit.UNAVAILABLE

@@ -180,6 +180,7 @@ FAULTS: Mapping[str, _Maker] = {
     "bad_gateway": _page(502),
     "gateway_timeout": _page(504),
     "quota": _detail(402, _QUOTA),
+    "tee_balance": _detail(402, "TEE models require an active subscription or positive balance."),
     "owner_balance": _detail(402, _OWNER),
     "auth": _detail(401, "Invalid token or user not found"),
     "not_found": lambda fault, answer, request: _json(404, {"detail": f"model not found: {request.model}"}),

@@ -98,9 +98,9 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
         400,
         "Non-streaming E2E requests require chutes >= 0.5.27 for vLLM chutes. Please use stream=True",
         e.InvalidRequestError,
-        Kind.BAD_REQUEST,
+        Kind.UNSUPPORTED,
         REQUEST,
-        NEVER,
+        ELSEWHERE,
     ),
     (
         422,
@@ -149,9 +149,16 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
         (402, said, e.PaymentRequiredError, Kind.PAYMENT, ACCOUNT, ELSEWHERE)
         for said in (
             "Subscription usage cap exceeded. Please add balance to continue.",
-            "TEE models require an active subscription or positive balance.",
             "Account balance is $0.0",
         )
+    ),
+    (
+        402,
+        "TEE models require an active subscription or positive balance.",
+        e.PaymentRequiredError,
+        Kind.TEE_PAYMENT,
+        TARGET,
+        ELSEWHERE,
     ),
     (
         402,
@@ -202,7 +209,7 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
         "Free models limit reached for today - maintain >= $10 balance or upgrade subscription to pro to unlock more.",
         e.AccountLimitError,
         Kind.ACCOUNT_LIMIT,
-        ACCOUNT,
+        TARGET,
         ELSEWHERE,
     ),
     (

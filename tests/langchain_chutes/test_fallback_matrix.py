@@ -52,6 +52,7 @@ MEANS: dict[str, tuple[Kind | None, Kind | None]] = {
     "retry_after": (Kind.CAPACITY, None),
     "role_only": (Kind.EMPTY, None),
     "slow_drip": (None, None),
+    "tee_balance": (Kind.TEE_PAYMENT, None),
     "stall": (Kind.FIRST_TOKEN_TIMEOUT, Kind.STALL),
 }
 CASES = [

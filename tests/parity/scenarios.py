@@ -281,6 +281,7 @@ _FAULTS = [
     _refused("bad_gateway", Kind.BAD_GATEWAY),
     _refused("gateway_timeout", Kind.GATEWAY_TIMEOUT),
     _refused("quota", Kind.PAYMENT),
+    _refused("tee_balance", Kind.TEE_PAYMENT),
     _refused("owner_balance", Kind.OWNER_PAYMENT),
     _refused("auth", Kind.AUTHENTICATION),
     _refused("not_found", Kind.MODEL_NOT_FOUND),

@@ -128,7 +128,7 @@ FAULTS: dict[str, tuple[Kind | None, Kind | None]] = {
     "gateway_timeout": (Kind.GATEWAY_TIMEOUT, Kind.GATEWAY_TIMEOUT),
     "quota": (Kind.PAYMENT, Kind.PAYMENT),
     "subscription_cap": (Kind.PAYMENT, Kind.PAYMENT),
-    "tee_balance": (Kind.PAYMENT, Kind.PAYMENT),
+    "tee_balance": (Kind.TEE_PAYMENT, Kind.TEE_PAYMENT),
     "owner_balance": (Kind.OWNER_PAYMENT, Kind.OWNER_PAYMENT),
     "auth": (Kind.AUTHENTICATION, Kind.AUTHENTICATION),
     "forbidden": (Kind.PERMISSION, Kind.PERMISSION),
