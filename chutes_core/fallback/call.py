@@ -1,8 +1,11 @@
 """One call over several members, as a state machine without I/O.
 
 A driver asks :meth:`Call.next` what to do (try a member, wait, or give up), does it, and reports back with
-:meth:`Call.first_part`, :meth:`Call.succeeded`, :meth:`Call.failed` or :meth:`Call.cancelled`. All decisions are made
-here, so the blocking and async drivers of both frameworks cannot differ.
+:meth:`Call.first_part`, :meth:`Call.succeeded`, :meth:`Call.failed`, :meth:`Call.unable` or :meth:`Call.cancelled`. All
+decisions are made here, so the blocking and async drivers of both frameworks cannot differ.
+
+Every member that may be asked is asked once before any is asked again. Health only decides who comes first, and the
+retry budget pays only for asking again.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ __all__ = ["Call", "GiveUp", "Try", "Wait"]
 
 # Failures of a model that will not pass within the call.
 _LASTING = frozenset(
-    {Kind.DISABLED, Kind.MODEL_NOT_FOUND, Kind.NOT_CONFIDENTIAL, Kind.OWNER_PAYMENT, Kind.NOT_INCLUDED, Kind.UNEXPECTED}
+    {Kind.DISABLED, Kind.MODEL_NOT_FOUND, Kind.NOT_CONFIDENTIAL, Kind.UNEXPECTED, Kind.ACCOUNT_LIMIT}
+    | {Kind.OWNER_PAYMENT, Kind.NOT_INCLUDED, Kind.TEE_PAYMENT}
 )
 
 
@@ -112,12 +116,14 @@ class Call:
         self._now = now
         self._chance = chance
         self._visible = visible
-        self._started = now()
+        self._started: float | None = None
         self._failures: list[APIError] = []
+        self._unable: list[ChutesError] = []
         self._final: ChutesError | None = None
         self._current: Member | None = None
         self._together: Hop | None = None
-        self._since = self._started
+        self._since = 0.0
+        self._began = 0
         self._first: float | None = None
         self._committed = False
         self._made = 0
@@ -125,13 +131,16 @@ class Call:
         self._dead_accounts: set[str] = set()
         self._window: int | None = None
         self._barred: set[str] = set()
-        self._asked: set[str] = set()
+        self._asked: set[str] = set()  # in this round
+        self._tried: set[str] = set()  # in any, by itself
+        self._suspect: str | None = None
         self._may_ask_at: dict[str, float] = {}
         health.earn(policy.budget, policy.burst)
         if stats is not None and policy.order in ("latency", "throughput"):
             stats.wanted()
-        order = ordered(members, policy, health, now=self._started, chance=chance, stats=stats)
+        order = ordered(members, policy, health, now=now(), chance=chance, stats=stats)
         self._order, left_out = eligible(order, self._needs, policy, health.lacks)
+        self._most = policy.most_attempts(len(self._order))
         self.attempts += [Attempt(member.name, "skipped", detail=reason) for member, reason in left_out]
         self.first_hop = "member"
         self._hop: Hop | None = None
@@ -161,7 +170,7 @@ class Call:
         left = self._left()
         if left is not None and left <= 0:
             return self._give_up("the deadline has passed")
-        if self.made >= self.policy.max_attempts:
+        if self.made >= self._most:
             return self._give_up("no more are allowed")
         if self._hop is not None:
             hop, self._hop = self._hop, None
@@ -170,15 +179,24 @@ class Call:
         fresh = [member for member in open_ if member.place not in self._asked]
         if not fresh:
             return self._next_round(open_, left)
-        if self.made and not self.health.spend():
+        # min() is stable: among members of the same rank the policy's order decides.
+        member = min(fresh, key=self._rank)
+        if member.place in self._tried and not self.health.spend():
             return self._give_up("the retry budget is used up")
-        # min() is stable: among equally healthy members the policy's order decides.
-        return self._try(min(fresh, key=self._unwell), left)
+        return self._try(member, left)
+
+    def _rank(self, member: Member) -> tuple[bool, ...]:
+        """Order members by what speaks against them: an account in trouble hides nobody's own health."""
+        health = self.health
+        known = member.place in self._tried, member.place == self._suspect
+        return *known, health.unwell(member.account_key), health.unwell(member.target)
 
     def _try(self, member: Member, left: float | None, hop: Hop | None = None) -> Try:
         policy = self.policy
         self._current, self._together, self._since, self._first = member, hop, self._now(), None
+        self._began = self.health.mark()
         self._asked.add(member.place)
+        self._tried.add(member.place)
         total = _least(policy.attempt, left)
         limits = TimeLimits(first_token=_least(policy.first_token, total), gap=_least(policy.gap, total), total=total)
         return Try(member, limits, self._committed, hop.members if hop is not None else ())
@@ -192,9 +210,11 @@ class Call:
         pause = max(pause, min(self._may_ask_at.get(member.place, 0.0) for member in open_) - now)
         if left is not None and pause >= left:
             return self._give_up("the deadline is too close for another attempt")
+        ready = {member.place for member in open_ if self._may_ask_at.get(member.place, 0.0) <= now + pause}
+        if ready <= self._tried and not self.health.affords():
+            return self._give_up("the retry budget is used up")
         self._round += 1
-        ready = [member for member in open_ if self._may_ask_at.get(member.place, 0.0) <= now + pause]
-        self._asked -= {member.place for member in ready}
+        self._asked -= ready
         return Wait(pause)
 
     def _is_open(self, member: Member) -> bool:
@@ -209,11 +229,17 @@ class Call:
         return self.health.unwell(member.target) or self.health.unwell(member.account_key)
 
     def _left(self) -> float | None:
+        """Return the time left, which begins with the first step: a stream may be made long before it is read."""
+        if self._started is None:
+            self._started = self._now()
         deadline = self.policy.deadline
         return None if deadline is None else deadline - (self._now() - self._started)
 
     def _give_up(self, because: str = "") -> GiveUp:
-        self._final = FallbackError.of(self._failures, self.attempts, because=because)
+        if self._failures:
+            self._final = FallbackError.of(self._failures, self.attempts, because=because)
+        else:
+            self._final = self._unable[0]  # nobody could be asked
         return GiveUp(self._final)
 
     def _nobody(self) -> ChutesError:
@@ -235,14 +261,24 @@ class Call:
         asked, hop = self._ended()
         named = hop.named(receipt.model) if hop is not None and receipt is not None else None
         member = self.served = named or asked
-        self.health.succeeded(member.target, ttft=self._first)
-        self.health.succeeded(member.account_key)
+        self.health.succeeded(member.target, ttft=self._first, began=self._began)
+        self.health.succeeded(member.account_key, began=self._began)
         self._record(asked, "answered", usage=usage, receipt=receipt, info=member.info)
 
     def cancelled(self, usage: Usage | None = None) -> None:
         """Record that the caller cancelled; this says nothing about the member."""
         if self._current is not None:
             self._record(self._ended()[0], "cancelled", usage=usage)
+
+    def unable(self, error: ChutesError) -> None:
+        """Record that the member could not be asked, for a reason on this side: no key, a closed client, ….
+
+        Nothing was sent, so it says nothing of the member's health, and only this call does without it.
+        """
+        member, _ = self._ended()
+        self._barred.add(member.place)
+        self._unable.append(error)
+        self.attempts.append(Attempt(member.name, "skipped", detail=str(error)))
 
     def failed(self, error: APIError, usage: Usage | None = None) -> None:
         """Record a failure; ``usage`` is what the member used, if the error does not say."""
@@ -253,9 +289,9 @@ class Call:
         self._record(member, "failed", error=error, usage=usage)
         if error.scope is Scope.ACCOUNT:
             self._dead_accounts.add(member.account)
-            self.health.failed(member.account_key, error.kind, retry_after=error.retry_after)
+            self._report(member.account_key, error)
         elif error.scope is Scope.TARGET:
-            for each in blamed(hop, error) if hop is not None else (member,):
+            for each in (member,) if hop is None else self._blamed(hop, error):
                 self._failed(each, error)
         else:
             self._refused(member, error)
@@ -263,9 +299,19 @@ class Call:
             error.attempts = tuple(self.attempts)
             self._final = error
 
+    def _report(self, key: str, error: APIError) -> None:
+        self.health.failed(key, error.kind, retry_after=error.retry_after, began=self._began)
+
+    def _blamed(self, hop: Hop, error: APIError) -> tuple[Member, ...]:
+        """Return the members to blame; if the answer names none, the first of the list is the last to be asked."""
+        found = blamed(hop, error)
+        if len(found) != 1 or found[0] is hop.member:
+            self._suspect = hop.members[0].place
+        return found
+
     def _failed(self, member: Member, error: APIError) -> None:
         policy, after = self.policy, error.retry_after or 0.0
-        self.health.failed(member.target, error.kind, retry_after=error.retry_after)
+        self._report(member.target, error)
         self._asked.add(member.place)
         self._may_ask_at[member.place] = self._now() + min(after, policy.retry_after_max)
         if error.kind in _LASTING or after > policy.retry_after_max:
@@ -281,7 +327,9 @@ class Call:
             for feature in features_named(str(error)) & (self._needs.features | self._needs.modalities):
                 self.health.lacking(member.target, feature)
             if self._together is not None:  # it is unknown which member refused
-                self.health.failed(member.target, error.kind)
+                self._report(member.target, error)
+        elif error.retry is Retry.NEVER and error.kind is Kind.ROUTE_NOT_FOUND:
+            self._dead_accounts.add(member.account)  # the address is wrong for all who have it, and only for them
         elif error.retry is Retry.NEVER:
             self._final = FallbackError.of(self._failures, self.attempts)
 

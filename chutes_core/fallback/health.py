@@ -1,7 +1,12 @@
 """The recorded health of fallback members: passive, shareable, thread-safe.
 
 There are no health checks. Only the outcomes of calls decide which members come last for a while. Health demotes
-members but never excludes them: if all are unhealthy, the least unhealthy is called.
+members but never excludes them: if all are unhealthy, one of them is called all the same.
+
+Many calls may meet one and the same outage, and report it one after the other. So an attempt takes a mark when it
+begins (:meth:`Health.mark`), and its outcome is compared with what was recorded since: a failure that others had
+reported in the meantime is the same trouble and does not count in a row, and a success does not end it, because it
+began before the trouble did. The marks are counted, not timed: clocks have ties, and may differ.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ COOLDOWN: Mapping[Kind, float] = {
     Kind.DISABLED: 300.0,
     Kind.MODEL_NOT_FOUND: 300.0,
     Kind.OWNER_PAYMENT: 300.0,
+    Kind.TEE_PAYMENT: 300.0,
     Kind.NOT_INCLUDED: 300.0,
     Kind.NOT_CONFIDENTIAL: 300.0,
     Kind.GATEWAY_TIMEOUT: 30.0,
@@ -46,6 +52,17 @@ class Vitals:
     """The record of one target or account.
 
     Updated in place, because every call updates two; :class:`Health` returns only copies.
+
+    Attributes:
+        successes: Complete answers.
+        failures: Failed attempts.
+        in_a_row: Failures since the last success, of which those that overlap count once.
+        last_failure: When the last failure was recorded, on the clock of the health.
+        last_kind: What it was.
+        unwell_until: Until when it comes last.
+        ttft: The moving mean of the seconds to the first token.
+        lacks: The features that it has refused.
+        mark: The position of its last failure among all recorded ones.
     """
 
     successes: int = 0
@@ -56,6 +73,7 @@ class Vitals:
     unwell_until: float = 0.0
     ttft: float | None = None
     lacks: frozenset[str] = frozenset()
+    mark: int = 0
 
 
 class Health:
@@ -70,6 +88,10 @@ class Health:
     True
     >>> clock[0] = 6.0; health.unwell("a")
     False
+    >>> began = health.mark()
+    >>> for _ in range(16): health.failed("a", Kind.CAPACITY, began=began)
+    >>> health.vitals("a").in_a_row
+    2
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -77,27 +99,43 @@ class Health:
         self._lock = threading.Lock()
         self._vitals: dict[str, Vitals] = {}
         self._budget: float | None = None
+        self._recorded = 0
 
-    def succeeded(self, key: str, *, ttft: float | None = None) -> None:
-        """Record a complete answer and its time to first token."""
+    def mark(self) -> int:
+        """Return a mark for an attempt that begins now, to be passed as ``began`` with its outcome."""
+        return self._recorded
+
+    def succeeded(self, key: str, *, ttft: float | None = None, began: int | None = None) -> None:
+        """Record a complete answer and its time to first token: the member is well.
+
+        It is not, if it has failed since the attempt began: such an answer says nothing of how it is now.
+        """
         with self._lock:
             vitals = self._of(key)
             vitals.successes += 1
-            vitals.in_a_row = 0
-            vitals.unwell_until = 0.0
+            if began is None or began >= vitals.mark:
+                vitals.in_a_row = 0
+                vitals.unwell_until = 0.0
             if ttft is not None:
                 vitals.ttft = ttft if vitals.ttft is None else 0.8 * vitals.ttft + 0.2 * ttft
 
-    def failed(self, key: str, kind: Kind, *, retry_after: float | None = None) -> None:
-        """Record a failure: the member comes last for a while, longer with each consecutive failure."""
+    def failed(self, key: str, kind: Kind, *, retry_after: float | None = None, began: int | None = None) -> None:
+        """Record a failure: the member comes last for a while, longer with each consecutive failure.
+
+        A failure of an attempt that began before the last one was recorded overlaps with that, and counts with it.
+        """
         with self._lock:
             vitals, now = self._of(key), self._now()
-            pause = min(COOLDOWN.get(kind, _COOLDOWN) * 2**vitals.in_a_row, _LONGEST)
+            self._recorded += 1
+            if began is None or began >= vitals.mark:
+                vitals.in_a_row = min(vitals.in_a_row + 1, 10)
+            pause = min(COOLDOWN.get(kind, _COOLDOWN) * 2 ** max(vitals.in_a_row - 1, 0), _LONGEST)
             vitals.failures += 1
-            vitals.in_a_row = min(vitals.in_a_row + 1, 10)
             vitals.last_failure = now
             vitals.last_kind = kind
-            vitals.unwell_until = now + max(pause, min(retry_after or 0.0, _LONGEST))
+            vitals.mark = self._recorded
+            # The longest of all: whichever report of one outage comes last, the outcome is the same.
+            vitals.unwell_until = max(vitals.unwell_until, now + max(pause, min(retry_after or 0.0, _LONGEST)))
 
     def lacking(self, key: str, feature: str) -> None:
         """Record that a member does not support a feature."""
@@ -136,14 +174,19 @@ class Health:
             held = most if self._budget is None else self._budget
             self._budget = min(held + tokens, most)
 
+    def affords(self) -> bool:
+        """Return whether an attempt is left in the retry budget."""
+        with self._lock:
+            return self._budget is None or self._budget >= 1
+
     def spend(self) -> bool:
         """Take one attempt from the retry budget; return False if it is empty."""
         with self._lock:
-            if self._budget is not None and self._budget < 1:
-                return False
-            if self._budget is not None:
-                self._budget -= 1
-            return True
+            if self._budget is None:
+                return True
+            enough = self._budget >= 1
+            self._budget -= enough
+            return enough
 
     def snapshot(self) -> dict[str, object]:
         """Return everything as plain data, with times relative to now."""
@@ -158,8 +201,9 @@ class Health:
         with self._lock:
             now = self._now()
             self._budget = float(budget) if isinstance(budget, int | float) else None
+            self._recorded += 1  # what is under way began before the failures that are restored
             self._vitals = {
-                str(key): _read(each, now)
+                str(key): _read(each, now, self._recorded)
                 for key, each in (members.items() if isinstance(members, Mapping) else ())
                 if isinstance(each, Mapping)
             }
@@ -217,7 +261,7 @@ def _shown(keys: Sequence[str]) -> list[str]:
     return [key.partition("|")[2] if "|" in key and len(hosts) == 1 else key.removeprefix("|") for key in keys]
 
 
-def _read(data: Mapping[str, object], now: float) -> Vitals:
+def _read(data: Mapping[str, object], now: float, mark: int) -> Vitals:
     def number(name: str) -> float | None:
         value = data.get(name)
         return float(value) if isinstance(value, int | float) else None
@@ -232,4 +276,5 @@ def _read(data: Mapping[str, object], now: float) -> Vitals:
         now + (number("unwell_for") or 0.0),
         number("ttft"),
         frozenset(str(each) for each in lacks) if isinstance(lacks, list) else frozenset(),
+        0 if ago is None else mark,
     )

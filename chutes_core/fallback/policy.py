@@ -18,6 +18,7 @@ Order = Literal["given", "price", "latency", "throughput", "balanced"]
 _ORDERS = ("given", "price", "latency", "throughput", "balanced")
 _SECONDS = ("first_token", "gap", "attempt", "deadline", "backoff", "backoff_max", "retry_after_max")
 _LIMITS = {"first_token": 20.0, "gap": 20.0}  # a shorter deadline silently shortens these
+_ATTEMPTS = 12
 _OPTIONAL = ("first_token", "gap", "attempt", "deadline", "max_price")
 
 
@@ -30,7 +31,7 @@ class FallbackPolicy:
         gap: Seconds between two parts.
         attempt: Seconds for one member's whole attempt.
         deadline: Seconds for the whole call, waits included.
-        max_attempts: The most attempts in one call, over all members.
+        max_attempts: The most attempts in one call, over all members; with the default, at least one for each member.
         after_commit: What to do if an answer fails after part of it was delivered: ``"raise"`` the error with that
             part, or ``"restart"`` with another member after a reset marker.
         order: Which healthy member comes first: as ``"given"``, by ``"price"``, by live ``"latency"`` or
@@ -43,8 +44,8 @@ class FallbackPolicy:
             random between zero and it.
         backoff_max: The longest such wait.
         retry_after_max: The longest Retry-After of a member that is waited for, if all others have failed too.
-        budget: Average attempts per call beyond the first (the retry budget); keeps a broken service from being
-            flooded with retries.
+        budget: How often a call may, on average, ask members again that have failed in it (the retry budget); keeps a
+            broken service from being flooded with retries. To ask a member for the first time costs nothing.
         burst: How many unused attempts of the retry budget may accumulate.
         confidential: True uses only members with confidential compute, as the catalogue says, and tells the service
             to refuse any other (``X-TEE-Only``); False uses any. None, the default, never falls back from a Chutes
@@ -65,7 +66,7 @@ class FallbackPolicy:
     gap: float | None = _LIMITS["gap"]
     attempt: float | None = None
     deadline: float | None = 120.0
-    max_attempts: int = 12
+    max_attempts: int = _ATTEMPTS
     after_commit: Literal["raise", "restart"] = "raise"
     order: Order | Callable[[Sequence[Member]], Sequence[Member]] = "given"
     first_hop: Literal["member", "server"] = "member"
@@ -122,6 +123,14 @@ class FallbackPolicy:
             )
         if both := set(self.only) & set(self.ignore):
             raise ConfigurationError(f"{sorted(both)[0]!r} is in both only and ignore.")
+
+    def most_attempts(self, members: int) -> int:
+        """Return the most attempts for a number of members: a default never keeps a call from one of many.
+
+        >>> FallbackPolicy().most_attempts(20), FallbackPolicy(max_attempts=3).most_attempts(20)
+        (20, 3)
+        """
+        return max(members, self.max_attempts) if self.max_attempts == _ATTEMPTS else self.max_attempts
 
     def headers(self, given: Mapping[str, str] | None) -> dict[str, str]:
         """Return the headers of a Chutes member, with ``X-TEE-Only`` if confidential compute is required.

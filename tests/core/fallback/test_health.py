@@ -25,6 +25,8 @@ class HealthModel(RuleBasedStateMachine):
         self.now = 0.0
         self.health = Health(now=lambda: self.now)
         self.told: dict[str, list[Kind | None]] = {}
+        self.begun: dict[str, list[tuple[int, int]]] = {"a": [], "b": []}
+        self.row = {"a": 0, "b": 0}
         self.lacks: dict[str, set[str]] = {"a": set(), "b": set()}
         self.earned = 0.0
         self.spent = 0
@@ -34,17 +36,44 @@ class HealthModel(RuleBasedStateMachine):
         self.health.succeeded(key, ttft=1.0)
         self.told.setdefault(key, []).append(None)
         assert not self.health.unwell(key)
+        self.row[key] = 0
+
+    @rule(key=KEYS)
+    def begin(self, key: str) -> None:
+        self.begun[key].append((self.health.mark(), len(self.told.get(key, []))))
+
+    def since(self, place: int, key: str) -> bool:
+        """Whether the member has failed since an attempt began."""
+        return any(kind is not None for kind in self.told.get(key, [])[place:])
+
+    @rule(key=KEYS, which=st.integers(0, 9), kind=st.none() | st.sampled_from(list(Kind)))
+    def end(self, key: str, which: int, kind: Kind | None) -> None:
+        if not self.begun[key]:
+            return
+        mark, place = self.begun[key].pop(which % len(self.begun[key]))
+        before, overlaps = self.health.vitals(key), self.since(place, key)
+        if kind is None:
+            self.health.succeeded(key, began=mark)
+            assert self.health.unwell(key) == (overlaps and before.unwell_until > self.now)
+            self.row[key] = self.row[key] if overlaps else 0
+        else:
+            self.health.failed(key, kind, began=mark)
+            assert self.health.unwell(key)
+            self.row[key] += not overlaps
+        self.told.setdefault(key, []).append(kind)
 
     @rule(key=KEYS, kind=st.sampled_from(list(Kind)))
     def fail(self, key: str, kind: Kind) -> None:
         self.health.failed(key, kind)
         self.told.setdefault(key, []).append(kind)
+        self.row[key] += 1
         assert self.health.unwell(key)
 
     @rule(key=KEYS, asked=st.floats(0, 1000))
     def fail_and_ask_for_time(self, key: str, asked: float) -> None:
         self.health.failed(key, Kind.RATE_LIMIT, retry_after=asked)
         self.told.setdefault(key, []).append(Kind.RATE_LIMIT)
+        self.row[key] += 1
         left = self.health.vitals(key).unwell_until - self.now
         assert min(max(asked, 5), 300) - 1e-6 <= left <= 300 + 1e-6
 
@@ -83,6 +112,7 @@ class HealthModel(RuleBasedStateMachine):
         back = Health(now=lambda: self.now)
         back.restore(there.snapshot())
         self.health = back
+        self.begun = {"a": [], "b": []}  # attempts do not travel
 
     @invariant()
     def counts_are_the_outcomes(self) -> None:
@@ -92,8 +122,7 @@ class HealthModel(RuleBasedStateMachine):
             assert vitals.failures == len(told) - told.count(None)
             assert vitals.last_kind == next((kind for kind in reversed(told) if kind is not None), None)
             assert vitals.lacks == self.health.lacks(key) == self.lacks[key]
-            in_a_row = next((place for place, kind in enumerate(reversed(told)) if kind is None), len(told))
-            assert vitals.in_a_row == min(in_a_row, 10)
+            assert vitals.in_a_row == min(self.row[key], 10)
 
 
 HealthModel.TestCase.__doc__ = (

@@ -152,13 +152,15 @@ def test_a_broken_answer_names_whose_it_is() -> None:
 
 
 def test_a_failure_of_nobody_in_particular() -> None:
-    """It is the list's own: its members are asked one by one, and the list is left alone for a while."""
+    """It is the list's own: its members are asked one by one, the likely one last, and it is left alone for a while."""
     health = Health(now=lambda: 0.0)
     made = call([A, B], health=health)
     made.next()
     made.failed(failure(Kind.GATEWAY_TIMEOUT, status_code=504))
-    assert asked(made.next()) == "acme/a"
+    assert asked(made.next()) == "acme/b"
     assert call([A, B], health=health).first_hop == "member: the list has failed recently"
+    made.failed(failure(Kind.RESET))
+    assert asked(made.next()) == "acme/a"
 
 
 def test_a_refusal_of_the_list_is_not_asked_for_again() -> None:
