@@ -17,13 +17,19 @@ from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
 
-__all__ = ["ApiKey", "Credential", "Secret", "SupportsSecret"]
+__all__ = ["ApiKey", "Credential", "LeftBehind", "Secret", "SupportsSecret"]
 
 ENVIRONMENT = ("CHUTES_OAUTH_TOKEN", "CHUTES_API_KEY")
 _MISSING = (
     "No Chutes key was given, none is in the environment and no login is stored, so nothing was sent (the service "
     "answers a request without a key with a 429 that looks like overload). Pass api_key=..., or set CHUTES_API_KEY "
     "to a key ('cpk_…'), or CHUTES_OAUTH_TOKEN to a token ('cak_…'), or sign in once: chutes-connect login."
+)
+_NOT_CARRIED = (
+    "There is no Chutes key in this process, so nothing was sent. A key is not carried along when a client or a model "
+    "is pickled, as it is for a worker process. Set CHUTES_API_KEY (or CHUTES_OAUTH_TOKEN) in the environment of that "
+    "process, or make the client there with api_key=..., or give it as api_key a function that can be imported there "
+    "and returns the key: functions are carried along."
 )
 
 
@@ -81,6 +87,15 @@ class Secret:
         raise TypeError("A secret cannot be pickled; the other process reads its own key from the environment.")
 
 
+class LeftBehind:
+    """Stands for the key in what was pickled: the other process looks for one of its own.
+
+    >>> Credential(LeftBehind(), env={}).secret()
+    Traceback (most recent call last):
+    chutes_core.errors.MissingKeyError: There is no Chutes key in this process, so nothing was sent. ...
+    """
+
+
 class Credential:
     """The key of a client, from any source.
 
@@ -99,12 +114,17 @@ class Credential:
     """
 
     def __init__(
-        self, api_key: ApiKey | None = None, *, env: Mapping[str, str] | None = None, service: str | None = None
+        self,
+        api_key: ApiKey | LeftBehind | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        service: str | None = None,
     ) -> None:
         self._env = env
         self._service = service
         self._source: Secret | Callable[[], object] | None = None
-        if api_key is None:
+        self._missing = _NOT_CARRIED if isinstance(api_key, LeftBehind) else _MISSING
+        if api_key is None or isinstance(api_key, LeftBehind):
             return
         if callable(api_key):
             self._source = cast("Callable[[], object]", api_key)
@@ -183,7 +203,7 @@ class Credential:
             login = current_login(LoginStore(service, folder=default_folder(self._env)), refused=refused)
             if login is not None:
                 return login.access
-        raise MissingKeyError(_MISSING)
+        raise MissingKeyError(self._missing)
 
     def __repr__(self) -> str:
         if self._source is None:
@@ -192,7 +212,7 @@ class Credential:
 
     def __getstate__(self) -> dict[str, object]:
         source = self._source if callable(self._source) else None
-        return {"_env": None, "_service": self._service, "_source": source}
+        return {"_env": None, "_service": self._service, "_source": source, "_missing": _NOT_CARRIED}
 
     def __copy__(self) -> Credential:
         return self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from chutes_core.account import Endpoint
-from chutes_core.auth import ApiKey, Credential
+from chutes_core.auth import ApiKey, Credential, LeftBehind
 from chutes_core.catalog import Catalog
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message
@@ -42,7 +42,7 @@ class ClientBase:
 
     def __init__(
         self,
-        api_key: ApiKey | None = None,
+        api_key: ApiKey | LeftBehind | None = None,
         *,
         base_url: str | None = None,
         embedding_base_url: str | None = None,

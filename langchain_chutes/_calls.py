@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 
-from chutes_core.errors import APIError, Kind, RequestRefusedError, Retry
+from chutes_core.errors import APIError, ChutesError, Kind, Retry
 from chutes_core.failures import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
@@ -80,12 +80,12 @@ class Relay(drivers.Relay[Part]):
     def broke(self, error: Exception, step: Try) -> None:
         """Record a member's failure, or re-raise a caller's mistake, which no other member can fix."""
         if self._handled is None:
-            if isinstance(error, RequestRefusedError):
-                self.left()
-                raise error
             super().broke(error, step)
         elif isinstance(error, self._handled):
-            self.failed(_read(error, step.member.name))
+            if isinstance(error, ChutesError) and not isinstance(error, APIError | FallbackError):
+                self.call.unable(error)  # refused on this side: the others may be asked all the same
+            else:
+                self.failed(_read(error, step.member.name))
         else:
             found = as_failure(error, step.member.name)
             if found is None:
@@ -97,10 +97,7 @@ class Relay(drivers.Relay[Part]):
 
 def _read(error: Exception, model: str) -> APIError:
     """Turn an exception that the caller declared a member's failure into an ``APIError``."""
-    if isinstance(error, RequestRefusedError):
-        made = failure(Kind.UNSUPPORTED, str(error), model=model)
-    else:
-        made = as_failure(error, model) or failure(Kind.UPSTREAM, f"{type(error).__name__}: {error}", model=model)
+    made = as_failure(error, model) or failure(Kind.UPSTREAM, f"{type(error).__name__}: {error}", model=model)
     if made.retry is Retry.NEVER:
         made = _errors.elsewhere(made)
     if made is not error:

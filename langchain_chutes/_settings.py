@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from chutes_core.auth import LeftBehind
 from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.settings import Settings, TimeLimits
@@ -81,6 +82,7 @@ class ChutesSettings(BaseModel):
     """The arguments that a client takes as they are."""
 
     _key_is_given: bool = PrivateAttr(default=False)
+    _unpickled: bool = PrivateAttr(default=False)
     _client: Any = PrivateAttr(default=None)
     _async_client: Any = PrivateAttr(default=None)
 
@@ -163,7 +165,7 @@ class ChutesSettings(BaseModel):
 
     def _client_options(self) -> dict[str, Any]:
         return {
-            "api_key": self.api_key if self._key_is_given else None,
+            "api_key": self.api_key if self._key_is_given else LeftBehind() if self._unpickled else None,
             "catalog": self._known_models(),
             **{name: getattr(self, name) for name in self._passed_on},
         }
@@ -215,6 +217,7 @@ class ChutesSettings(BaseModel):
             values["api_key"] = None
         hidden = {**(state["__pydantic_private__"] or {}), "_client": None, "_async_client": None}
         hidden["_key_is_given"] = values.get("api_key") is not None
+        hidden["_unpickled"] = True
         return {**state, "__dict__": values, "__pydantic_private__": hidden}
 
 

@@ -72,6 +72,7 @@ class Attempts:
     def begin(self, step: Try, llm: LLM) -> None:
         """Start an attempt."""
         if self._heard:
+            self.end()  # skipped members, which have no span
             self._span = span = (
                 f"{type(llm).__name__}.attempt-{uuid4()}",
                 _ARGUMENTS(step.member.name, step.restart),
@@ -87,9 +88,7 @@ class Attempts:
                 self._tell(attempt, error)
 
     def _tell(self, attempt: Attempt, error: BaseException | None) -> None:
-        told, span = row(attempt), None
-        if attempt.outcome != "skipped":
-            span, self._span = self._span, None
+        told, span, self._span = row(attempt), self._span, None
         dispatcher.event(AttemptEvent(attempt=told, span_id=self._parent if span is None else span[0]))
         if span is not None and attempt.outcome == "answered":
             dispatcher.span_exit(*span, told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Semaphore
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -21,15 +21,16 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.schema import BaseComponent
 
 from chutes_core import ConfigurationError, Ledger, TimeLimits
+from chutes_core.auth import LeftBehind
 from chutes_core.errors import redact
 
 if TYPE_CHECKING:
     from chutes_core import AsyncChutesClient, Catalog, ChutesClient
 
-__all__ = ["ChutesComponent", "kept"]
+__all__ = ["ChutesComponent", "kept", "refuse_unknown"]
 
-# Keys and connections are not sent to another process: it uses its own.
-_STAYS_HERE = ("api_key", "http_client", "async_http_client", "clock")
+# Connections are not sent to another process, and keys neither: it uses its own.
+_STAYS_HERE = ("http_client", "async_http_client", "clock")
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 
@@ -111,6 +112,7 @@ class ChutesComponent(BaseComponent):
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
+    _unpickled: bool = PrivateAttr(default=False)
     _hints: ClassVar[Mapping[str, str]] = {}
     _other_names: ClassVar[Mapping[str, str]] = {"model_name": "model", "base_url": "api_base"}
 
@@ -118,8 +120,10 @@ class ChutesComponent(BaseComponent):
 
         def __init__(self, **data: Any) -> None:
             data = _by_field_name(type(self), data)
-            _refuse_unknown(type(self), data)
-            super().__init__(**data)
+            refuse_unknown(type(self).__name__, type(self).model_fields, data, self._hints)
+            unpickled = isinstance(data.get("api_key"), LeftBehind)
+            super().__init__(**{**data, "api_key": None} if unpickled else data)
+            self._unpickled = unpickled
             if self.e2ee is not False:
                 self.e2ee = self._sealing(self.e2ee)
 
@@ -157,6 +161,8 @@ class ChutesComponent(BaseComponent):
     def __getstate__(self) -> dict[str, Any]:
         # The framework's own __getstate__ removes what it cannot pickle from the live object: give it a copy.
         copy = self.model_copy(update=dict.fromkeys(_STAYS_HERE))
+        if not callable(self.api_key):
+            copy.__dict__["api_key"] = LeftBehind()
         copy.default_headers = self._public_headers(self.default_headers)
         object.__setattr__(copy, "__pydantic_private__", None)
         return BaseComponent.__getstate__(copy)
@@ -201,10 +207,11 @@ class ChutesComponent(BaseComponent):
             return known[1]
         from chutes_core import AsyncChutesClient, ChutesClient
 
+        key = LeftBehind() if self.api_key is None and kept(self, "_unpickled") else self.api_key
         # Keep a copy of the headers, so that in-place changes are noticed too.
         copied = dict(sent or {})
         wanted = (self.api_key, {**settings, "default_headers": copied} if copied else settings)
-        client = (AsyncChutesClient if kind == "async" else ChutesClient)(self.api_key, **settings)
+        client = (AsyncChutesClient if kind == "async" else ChutesClient)(key, **settings)
         made[place] = (wanted, client)
         return client
 
@@ -220,13 +227,19 @@ def _by_field_name(cls: type[ChutesComponent], data: Mapping[str, Any]) -> dict[
     return named
 
 
-def _refuse_unknown(cls: type[ChutesComponent], data: Mapping[str, object]) -> None:
-    """Refuse an unknown argument and suggest the closest one."""
-    fields: Mapping[str, object] = cls.model_fields
+def refuse_unknown(
+    owner: str, fields: Collection[str], data: Mapping[str, object], hints: Mapping[str, str] | None = None
+) -> None:
+    """Refuse an unknown argument and suggest the closest one.
+
+    >>> refuse_unknown("Chutes", ["model"], {"modle": "acme/one"})
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: Chutes has no argument 'modle'. Did you mean 'model'?
+    """
     for name in data:
         if name in fields:
             continue
-        hint = cls._hints.get(name, "")
+        hint = (hints or {}).get(name, "")
         if not hint and (close := get_close_matches(name, fields, n=1, cutoff=0.7)):
             hint = f"Did you mean {close[0]!r}?"
-        raise ConfigurationError(f"{cls.__name__} has no argument {name!r}. {hint}".rstrip())
+        raise ConfigurationError(f"{owner} has no argument {name!r}. {hint}".rstrip())

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from typing import Generic, TypeVar, cast
 
 from chutes_core.clock import Clock
-from chutes_core.errors import APIError
+from chutes_core.errors import APIError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.call import Call, GiveUp, Try, Wait
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.trace import Receipt
@@ -96,7 +96,10 @@ class Relay(Generic[P]):
         self.call.cancelled(self._last_usage)
 
     def broke(self, error: Exception, step: Try) -> None:
-        """Record a member's failure; re-raise an exception that is not a model's failure."""
+        """Record a member's failure, or that it could not be asked; re-raise an exception that is neither."""
+        if isinstance(error, ConfigurationError) and not isinstance(error, RequestRefusedError):
+            self.call.unable(error)
+            return
         found = as_failure(error, step.member.name)
         if found is None:
             self.left()

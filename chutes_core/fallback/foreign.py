@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chutes_core.errors import APIError, Kind
+from chutes_core.errors import APIError, ChutesError, Kind
 from chutes_core.failures import failure, kind_of, parse_retry_after
+from chutes_core.fallback.trace import FallbackError
 
 __all__ = ["as_failure"]
 
@@ -16,7 +17,7 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
     ("ResourceExhausted", Kind.RATE_LIMIT),
     ("Throttling", Kind.RATE_LIMIT),
     ("Authentication", Kind.AUTHENTICATION),
-    ("PermissionDenied", Kind.PERMISSION),
+    ("PermissionDenied", Kind.MODEL_NOT_FOUND),
     ("NotFound", Kind.MODEL_NOT_FOUND),
     ("InvalidRequest", Kind.BAD_REQUEST),
     ("BadRequest", Kind.BAD_REQUEST),
@@ -43,6 +44,13 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
     ("APIError", Kind.UPSTREAM),
 )
 
+# What the words of our service mean, as another one's: there they concern the member alone.
+_ELSEWHERE = {
+    Kind.ROUTE_NOT_FOUND: Kind.MODEL_NOT_FOUND,
+    Kind.PERMISSION: Kind.MODEL_NOT_FOUND,  # as where a project or a region does not have this model
+    Kind.EDGE_LIMIT: Kind.RATE_LIMIT,
+}
+
 
 def as_failure(error: Exception, model: str) -> APIError | None:
     """Translate an exception of any client to a failure; None if it is not a model's failure.
@@ -57,8 +65,10 @@ def as_failure(error: Exception, model: str) -> APIError | None:
     >>> as_failure(KeyError("typo"), "other/model") is None
     True
     """
-    if isinstance(error, APIError):
-        return error
+    if isinstance(error, FallbackError):
+        return error.last  # a fallback as a member
+    if isinstance(error, ChutesError):
+        return error if isinstance(error, APIError) else None  # refused on this side, whatever its name says
     status = _status(error)
     kind = _kind(error, status)
     if kind is None:
@@ -85,8 +95,7 @@ def _kind(error: Exception, status: int | None) -> Kind | None:
         return Kind.CONTEXT_LENGTH  # more specific than the status
     if status is not None:
         kind = kind_of(status, str(error))
-        # A route missing for one member's client says nothing about the others.
-        return Kind.MODEL_NOT_FOUND if kind is Kind.ROUTE_NOT_FOUND else kind
+        return _ELSEWHERE.get(kind, kind)
     if isinstance(error, ConnectionError):
         return Kind.RESET
     return next((kind for part, kind in _BY_NAME if named(part)), None)

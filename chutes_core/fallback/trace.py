@@ -44,8 +44,9 @@ class Attempt:
 
     @property
     def _brief(self) -> str:
-        """The outcome without the elapsed time."""
-        how = {"failed": str(self.kind), "skipped": f"skipped, {self.detail}"}.get(self.outcome, self.outcome)
+        """The outcome without the elapsed time; of a reason its first sentence."""
+        why = self.detail.partition(". ")[0]
+        how = {"failed": str(self.kind), "skipped": f"skipped, {why}"}.get(self.outcome, self.outcome)
         return f"{self.model}: {how}" + (f" {self.status_code}" if self.status_code else "")
 
     def __str__(self) -> str:
