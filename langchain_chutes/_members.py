@@ -17,9 +17,10 @@ from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesWarning, ConfigurationError
 from chutes_core.fallback import FallbackPolicy, LiveStats, Member
 from chutes_core.fallback.hop import joint_info
-from chutes_core.fallback.members import verify_of
+from chutes_core.fallback.members import refuse_other_names, verify_of
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from langchain_chutes._profile import model_infos
+from langchain_chutes._settings import rename_and_check
 from langchain_chutes.chat_models import ChatChutes
 
 __all__ = ["Listed", "Seat", "live_stats", "made_members", "seats"]
@@ -38,6 +39,7 @@ _PROVIDERS = {
     "ollama": "langchain_ollama:ChatOllama",
     "fireworks": "langchain_fireworks:ChatFireworks",
 }
+_FIELDS = (*ChatChutes.model_fields, "members", "policy", "health")
 _RETRIES = ("max_retries", "num_retries")
 _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
 _NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
@@ -89,14 +91,12 @@ def made_members(
     """Turn member entries of any kind into models with retries turned off."""
     if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
         raise ConfigurationError("A fallback takes a list of models; for a comma-separated string use from_models().")
+    refuse_other_names(shared)
     if not listed:
-        raise ConfigurationError("A fallback needs at least one model.")
+        raise ConfigurationError("A fallback needs at least one model among its members: members=['a/one', 'b/two'].")
     if "max_retries" in shared:
         raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
-    if named := shared.keys() & {"model", "model_name"}:
-        raise ConfigurationError(
-            f"A fallback has no {min(named)!r} beside its members: list the model among them, in its place."
-        )
+    shared = rename_and_check(dict(shared), _FIELDS, ChatChutes._other_names(), "ChutesFallback")
     if (unused := shared.keys() - {"e2ee"}) and all(isinstance(each, BaseChatModel) for each in listed):
         raise ConfigurationError(
             f"{', '.join(sorted(unused))}: these arguments are for members listed by name, and there are none. "
@@ -199,7 +199,7 @@ def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]
         twins = [each for each in taken if each.member.target == member.target]
         if twins and all(each.member.account != member.account for each in twins):
             # The same model with another key is a separate chance that need not wait for the first to recover.
-            member = dataclasses.replace(member, host=f"{member.host}#{len(twins) + 1}")
+            member = dataclasses.replace(member, host=f"{member.host}#{member.account}")
             seat = dataclasses.replace(seat, member=member)
         taken.append(seat)
     return taken
@@ -246,7 +246,8 @@ def _foreign(model: BaseChatModel) -> Member:
     name = next((value for value in (_text(model, each) for each in _NAMES) if value), provider)
     where = next((value for value in (_text(model, each) for each in _ADDRESSES) if value), "")
     key = next((value for value in (getattr(model, each, None) for each in _KEYS) if value), None)
-    return Member(name, _account(provider, where, key), None, where or provider)
+    # Where the key cannot be seen, nothing says that two models share an account.
+    return Member(name, _account(provider, where, key or name), None, where or provider)
 
 
 def _text(model: BaseChatModel, name: str) -> str:

@@ -16,8 +16,9 @@ from chutes_core import ChutesError, ChutesWarning, ConfigurationError, ModelInf
 from chutes_core.auth import Credential
 from chutes_core.fallback import Member
 from chutes_core.fallback.hop import joint_info
-from chutes_core.fallback.members import verify_of
+from chutes_core.fallback.members import refuse_other_names, verify_of
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
+from llama_index_chutes._base import refuse_unknown
 from llama_index_chutes._chat_model import ChatModel
 from llama_index_chutes.llms import Chutes
 
@@ -41,6 +42,7 @@ _PROVIDERS = {
 # What defines a request apart from model and key: members with the same values can share one.
 _NOT_SENT = {"model", "api_key", "catalog", "ledger", "context_window"}
 _ALIKE = sorted((({*Chutes.model_fields} - {*LLM.model_fields}) | {"pydantic_program_mode"}) - _NOT_SENT)
+_FIELDS = (*Chutes.model_fields, *Chutes._other_names, "members", "policy", "health")
 _warned: set[type] = set()
 
 
@@ -69,14 +71,13 @@ class Seat:
 
 def made_models(listed: Any, shared: Mapping[str, Any]) -> list[LLM]:
     """Turn entries into models; those listed by name get the ``shared`` arguments."""
+    refuse_other_names(shared)
     if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
         raise ConfigurationError(
-            "A fallback takes a list of at least one model; for a comma-separated string use from_models()."
+            "A fallback takes a list of at least one model, members=['a/one', 'b/two']; for a comma-separated string "
+            "use from_models()."
         )
-    if named := shared.keys() & {"model", "model_name"}:
-        raise ConfigurationError(
-            f"A fallback has no {min(named)!r} beside its members: list the model among them, in its place."
-        )
+    refuse_unknown("ChutesFallback", _FIELDS, shared, Chutes._hints)
     if shared.get("max_retries"):
         raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
     entries = [one for each in listed for one in _seated(each)]
@@ -261,7 +262,8 @@ def _foreign(llm: LLM) -> Seat:
     name = llm.metadata.model_name
     if not name or name == "unknown":
         name = str(getattr(llm, "model", None) or kind)
-    return Seat(Member(name, _account(kind, where, key), None, where or kind), llm)
+    # Where the key cannot be seen, nothing says that two models share an account.
+    return Seat(Member(name, _account(kind, where, key or name), None, where or kind), llm)
 
 
 def _account(provider: str, where: str, key: object) -> str:

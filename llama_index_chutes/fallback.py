@@ -88,7 +88,7 @@ class ChutesFallback(ChatModel):
 
     def __init__(
         self,
-        members: Sequence[str | Mapping[str, Any] | LLM],
+        members: Sequence[str | Mapping[str, Any] | LLM] = (),
         *,
         policy: FallbackPolicy | Mapping[str, Any] | None = None,
         health: Health | None = None,

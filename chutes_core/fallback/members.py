@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from chutes_core.errors import ConfigurationError
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.model_info import ModelInfo
 
-__all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip", "verify_of"]
+__all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip", "refuse_other_names", "verify_of"]
+
+_OTHER_NAMES = ("models", "model", "model_names", "model_name", "chat_models", "llms", "llm", "fallbacks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,20 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
     if policy.quantizations and info.quantization is not None and info.quantization not in policy.quantizations:
         return f"weights in {info.quantization}"
     return None
+
+
+def refuse_other_names(arguments: Collection[str]) -> None:
+    """Refuse what the list of members is called elsewhere.
+
+    >>> refuse_other_names(["models", "api_key"])
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: A fallback has no 'models' beside its members: list the model among them, ...
+    """
+    if name := next((name for name in _OTHER_NAMES if name in arguments), None):
+        raise ConfigurationError(
+            f"A fallback has no {name!r} beside its members: list the model among them, as in "
+            "members=['a/one', 'b/two']."
+        )
 
 
 def verify_of(wish: object) -> str:
