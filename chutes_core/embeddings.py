@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, replace
 from typing import cast
 
+from chutes_core import door
 from chutes_core.auth import Secret
 from chutes_core.effects import Flow, WireRequest
 from chutes_core.entries import Account
@@ -20,7 +21,7 @@ from chutes_core.flows import CallPolicy, JsonCall
 from chutes_core.usage import Usage
 from chutes_core.vectors import check_width, decode_vectors, fit_dimensions
 
-__all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "one_width", "read_embeddings"]
+__all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "malformed", "one_width", "read_embeddings"]
 
 BATCH_SIZE = 32
 CONCURRENCY = 3
@@ -79,11 +80,11 @@ def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def read_embeddings(
-    reply: object, count: int | None, *, model: str | None, account: Account | None = None, coded: bool = True
+    reply: object, texts: int | None, *, model: str | None, account: Account | None = None, coded: bool = True
 ) -> Embeddings:
     """Read a reply, and record what it used, also where it is no valid one.
 
-    ``count`` is the number of texts, if known, and ``coded`` whether vectors may be base64.
+    ``texts`` is their number, if known, and ``coded`` whether vectors may be base64.
 
     Raises:
         APIError: It reports an error, or not every text has a vector of its own.
@@ -94,19 +95,25 @@ def read_embeddings(
     fields: Mapping[str, object] = reply if isinstance(reply, Mapping) else {}
     if fields.get("error") or (fields.get("detail") and "data" not in fields):
         raise reported_error(fields, model=model)
-    named, used = fields.get("model"), fields.get("usage")
-    usage = Usage.parse(used if isinstance(used, Mapping) else None)
-    name = named if isinstance(named, str) and named else None
-    problem, vectors = "", list[list[float]]()
+    problem, vectors, usage, name = "", list[list[float]](), None, None
     try:
-        vectors = decode_vectors(reply, count, coded=coded)
+        usage = Usage.parse(fields.get("usage"))
+        name = door.text(fields.get("model"), "model") or None
+        vectors = decode_vectors(reply, texts, coded=coded)
     except ValueError as error:
         problem = str(error)
     if account is not None and not (problem and usage is None):
         account(name or model, usage)
     if problem:
-        raise failure(Kind.MALFORMED, problem, model=model)
+        raise malformed(problem, model)
     return Embeddings(vectors, name, usage)
+
+
+def malformed(
+    said: str, model: str | None, why: str = "", remedy: str = "Nothing of it is used: ask again."
+) -> APIError:
+    """Return the failure for a reply that is not the vectors asked for."""
+    return failure(Kind.MALFORMED, said, model=model, why=why, remedy=remedy)
 
 
 def one_width(vectors: list[list[float]], model: str) -> list[list[float]]:
@@ -123,7 +130,7 @@ def one_width(vectors: list[list[float]], model: str) -> list[list[float]]:
         problem = str(error)
     else:
         return vectors
-    raise failure(Kind.MALFORMED, problem, model=model)
+    raise malformed(problem, model)
 
 
 class _Batch(JsonCall):
@@ -220,12 +227,11 @@ class EmbedCall:
         result = read_embeddings(reply, len(self._texts), model=self._model, account=self._ledger)
         width = len(result.vectors[0])
         if self._dimensions is not None and width < self._dimensions:
-            raise failure(
-                Kind.MALFORMED,
+            raise malformed(
                 f"{self._dimensions} dimensions were asked for and {width} came",
-                model=self._model,
-                why="the vectors are shorter than asked for",
-                remedy="If that is all the model has, ask for no more.",
+                self._model,
+                "the vectors are shorter than asked for",
+                "If that is all the model has, ask for no more.",
             )
         self._agree("model", result.model)
         # A server gives the width that was asked for or the model's own, and that is one number.
@@ -239,7 +245,7 @@ class EmbedCall:
             last = self._first + len(self._texts) - 1
             batch = f"texts {self._first} to {last}" if last > self._first else f"text {last}"
             said = f"the {what} is {value} for {batch} and {agreed} for others of the same call"
-            raise failure(Kind.MALFORMED, said, model=self._model)
+            raise malformed(said, self._model)
 
 
 def _options(dimensions: int | None) -> list[dict[str, object]]:

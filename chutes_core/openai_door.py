@@ -22,9 +22,9 @@ from chutes_core.catalog import Catalog
 from chutes_core.client_base import ClientBase
 from chutes_core.door import loads
 from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
-from chutes_core.embeddings import read_embeddings
-from chutes_core.errors import Kind, Retry
-from chutes_core.failures import error_from_response, failure
+from chutes_core.embeddings import malformed, read_embeddings
+from chutes_core.errors import Retry
+from chutes_core.failures import error_from_response
 from chutes_core.flows import CallPolicy, WholeCall
 from chutes_core.not_found import with_hint
 from chutes_core.openai_bill import Bill
@@ -308,11 +308,13 @@ def _json(content: bytes) -> object:
 def _checked_vectors(asked: Mapping[str, object], content: bytes, model: str | None, bill: Bill) -> bytes:
     """Check the reply to an embeddings request; its rows are put in order, because the SDK's users count on that."""
     reply, dimensions = _json(content), asked.get("dimensions")
+    if reply is None:
+        raise malformed("the body is not JSON", model)
     coded = asked.get("encoding_format") == "base64"  # which is what the SDK asks for and decodes
     found = read_embeddings(reply, count_inputs(asked.get("input")), model=model, account=bill.account, coded=coded)
     if isinstance(dimensions, int) and any(len(vector) != dimensions for vector in found.vectors[:1]):
         said = f"{dimensions} dimensions were asked for and {len(found.vectors[0])} came"
-        raise failure(Kind.MALFORMED, said, model=model)
+        raise malformed(said, model)
     rows = [row for _, row in rows_in_order(reply, None)]
     fields = cast("Mapping[str, object]", reply)
     return content if rows == fields["data"] else json.dumps({**fields, "data": rows}).encode()

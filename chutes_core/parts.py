@@ -204,8 +204,9 @@ def _part(file: Path) -> Iterator[tuple[_Content, Mapping[str, object]]]:
     except (ConfigurationError, FileNotFoundError, PermissionError):
         raise
     except (pyarrow.ArrowException, ValueError, OSError) as error:
+        said = " ".join(str(error).split())
         raise ConfigurationError(
-            f"{file} is damaged ({' '.join(str(error).split())}). Delete it and run the job again: what was in it is done anew."
+            f"{file} is damaged ({said}). Delete it and run the job again: what was in it is done anew."
         ) from None
 
 

@@ -26,9 +26,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from chutes_core.clock import Clock, SystemClock
-from chutes_core.embeddings import check_texts
+from chutes_core.embeddings import check_texts, malformed
 from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
-from chutes_core.failures import failure
 from chutes_core.parts import Parts
 from chutes_core.progress import Progress
 from chutes_core.tables import distinct, indexed, without
@@ -140,7 +139,7 @@ class _Worker(ABC):
         own = {"worker": self.kind, "model": self.model, "text": self.text, "into": self.into}
         return {**own, **self._settings()}
 
-    def _continue(self, recipe: Mapping[str, object] | None) -> None:
+    def _continue(self, recipe: Mapping[str, object] | None) -> None:  # noqa: B027
         """Take over from the finished rows what results must have in common; None if there are none."""
 
     @abstractmethod
@@ -219,7 +218,7 @@ class _Worker(ABC):
 
 
 class Embed(_Worker):
-    """Adds an embedding of each text.
+    r"""Adds an embedding of each text.
 
     ``dimensions`` is the length of a vector. With ``task``, the texts are queries, and are sent with the instruction
     that the model has for queries of that task; ``query_instruction`` is another template for them, with ``{query}``
@@ -234,7 +233,7 @@ class Embed(_Worker):
     have one width, that of the rows in ``parts`` if there are any.
 
     >>> Embed("Qwen/Qwen3-Embedding-8B-TEE", dimensions=256, task="Find the clause").recipe["instruction"]
-    'Instruct: Find the clause\\nQuery: {query}'
+    'Instruct: Find the clause\nQuery: {query}'
     """
 
     kind = "Embed"
@@ -277,12 +276,11 @@ class Embed(_Worker):
         found = self.client.embed(sent, model=self.model, dimensions=self._dimensions, batch_size=len(sent)).vectors
         width = self._width.setdefault("width", len(found[0]))
         if len(found[0]) != width:
-            raise failure(
-                Kind.MALFORMED,
+            raise malformed(
                 f"{len(found[0])} numbers, and those before have {width}",
-                model=self.model,
-                why="the vectors have another width than those before",
-                remedy="If that stays so, the model has changed: embed the corpus anew, into another folder.",
+                self.model,
+                "the vectors have another width than those before",
+                "If that stays so, the model has changed: embed the corpus anew, into another folder.",
             )
         return [*found]
 

@@ -9,9 +9,7 @@ from typing import Protocol, Self, cast, runtime_checkable
 
 from chutes_core.errors import ConfigurationError
 
-__all__ = [
-    "CONTENT", "Column", "Dataset", "Table", "Worker", "distinct", "indexed", "key_type", "latest", "plain", "without",
-]  # fmt: skip
+__all__ = ["CONTENT", "distinct", "indexed", "key_type", "latest", "plain", "without"]
 
 CONTENT = "content_sha256"
 _SHOWN = 3

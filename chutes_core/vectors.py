@@ -10,48 +10,50 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from chutes_core.door import MisfitError, count, listed, mapping, number, objects
+
 __all__ = ["check_width", "count_inputs", "decode_vectors", "fit_dimensions", "rows_in_order"]
 
 _LARGEST = 3.4028234663852886e38  # vectors are 32-bit floats: in the service, and in every store
 _NAMED = 10
 
 
-def rows_in_order(body: object, count: int | None) -> list[tuple[str, Mapping[str, object]]]:
+def rows_in_order(body: object, texts: int | None) -> list[tuple[str, Mapping[str, object]]]:
     """Return the rows of a reply in the order of their texts, each with its place in the reply.
 
     Raises:
-        ValueError: There are not ``count`` rows (None: any number), or an index is missing, doubled or not a number.
+        ValueError: There are not as many rows as texts (None: any number), or an index is missing, doubled or not a
+            whole number.
 
     >>> rows_in_order({"data": [{"index": 1}, {"index": 0.0}]}, 2)
     [('data[1]', {'index': 0.0}), ('data[0]', {'index': 1})]
     """
-    if not isinstance(body, Mapping):
-        raise ValueError(f"the reply is {_what(body)}, not an object")
-    data = body.get("data")
-    if not isinstance(data, list):
-        raise ValueError(f"data is {_what(data) if 'data' in body else 'missing'}, not a list")
-    count = len(data) if count is None else count
-    if len(data) != count:
-        raise ValueError(f"{count} vectors were asked for and {len(data)} came")
+    fields = mapping(body, "the reply")
+    if fields is None or fields.get("data") is None:
+        raise MisfitError("data is missing")
+    data = objects(fields["data"], "data")
+    texts = len(data) if texts is None else texts
+    if len(data) != texts:
+        raise ValueError(f"{texts} vectors were asked for and {len(data)} came")
     found: dict[int, tuple[str, Mapping[str, object]]] = {}
     for place, row in enumerate(data):
-        if not isinstance(row, Mapping):
-            raise ValueError(f"data[{place}] is {_what(row)}, not an object")
-        index = _index(row, f"data[{place}].index")
-        if not 0 <= index < count:
-            raise ValueError(f"data[{place}].index is {_what(index)}, and the texts are 0 to {count - 1}")
+        index = count(row.get("index"), f"data[{place}].index")
+        if index is None:
+            raise MisfitError(f"data[{place}].index is missing")
+        if index >= texts:
+            raise ValueError(f"data[{place}].index is {index}, and the texts are 0 to {texts - 1}")
         if index in found:
             raise ValueError(f"data[{place}].index is {index}, and so is {found[index][0]}.index")
         found[index] = f"data[{place}]", row
-    return [found[index] for index in range(count)]
+    return [found[index] for index in range(texts)]
 
 
-def decode_vectors(body: object, count: int | None, *, coded: bool = True) -> list[list[float]]:
+def decode_vectors(body: object, texts: int | None, *, coded: bool = True) -> list[list[float]]:
     """Return a reply's vectors in the order of their texts.
 
     Args:
         body: The reply.
-        count: The number of texts; None if that is not known.
+        texts: Their number; None if it is not known.
         coded: Whether base64 is read too, and not only lists of numbers.
 
     Raises:
@@ -60,7 +62,7 @@ def decode_vectors(body: object, count: int | None, *, coded: bool = True) -> li
     >>> decode_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": "AACAPw=="}]}, 2)
     [[1.0], [0.5]]
     """
-    rows = rows_in_order(body, count)
+    rows = rows_in_order(body, texts)
     vectors = [_vector(row.get("embedding"), f"{place}.embedding", coded=coded) for place, row in rows]
     check_width(vectors)
     return vectors
@@ -112,35 +114,26 @@ def count_inputs(given: object) -> int | None:
     return 1 if given and all(isinstance(each, int) for each in given) else len(given)
 
 
-def _index(row: Mapping[str, object], name: str) -> int:
-    if "index" not in row:
-        raise ValueError(f"{name} is missing")
-    index = row["index"]
-    if isinstance(index, float) and index.is_integer():
-        return int(index)
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise ValueError(f"{name} is {_what(index)}, not a whole number")
-    return index
-
-
 def _vector(raw: object, name: str, *, coded: bool) -> list[float]:
-    if isinstance(raw, str) and coded:
-        vector = _from_base64(raw, name)
-    elif isinstance(raw, list):
-        if not {*map(type, raw)} <= {int, float}:
-            odd = next(each for each in raw if type(each) not in (int, float))
-            raise ValueError(f"{name} has {_what(odd)} among its numbers")
-        try:
-            vector = [float(number) for number in raw]
-        except OverflowError:
-            raise ValueError(f"{name} has a number that is too large") from None
-    else:
-        raise ValueError(f"{name} is {_what(raw)}, not a list of numbers{' or base64' if coded else ''}")
+    vector = _from_base64(raw, name) if coded and isinstance(raw, str) else _from_list(listed(raw, name), name)
     if not vector:
-        raise ValueError(f"{name} is empty")
+        raise MisfitError(f"{name} is empty or missing")
     if not _fits(vector):
-        raise ValueError(f"{name} has a number that is not finite, or too large")
+        raise MisfitError(f"{name} has a number that is not finite, or too large")
     return vector
+
+
+def _from_list(raw: Sequence[object], name: str) -> list[float]:
+    # A look at the types is many times faster than the door for each number, which names the one that does not fit.
+    if {*map(type, raw)} <= {int, float}:
+        try:
+            return [*map(float, raw)]  # type: ignore[arg-type]
+        except OverflowError:
+            raise MisfitError(f"{name} has a number that is too large") from None
+    found = [number(each, f"{name}[{place}]") for place, each in enumerate(raw)]
+    if None in found:
+        raise MisfitError(f"{name}[{found.index(None)}] is null, not a number")
+    return [each for each in found if each is not None]
 
 
 def _from_base64(raw: str, name: str) -> list[float]:
@@ -148,11 +141,9 @@ def _from_base64(raw: str, name: str) -> list[float]:
     try:
         content = base64.b64decode(raw, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{name} is not valid base64") from None
+        raise MisfitError(f"{name} is not valid base64") from None
     if len(content) % numbers.itemsize:
-        raise ValueError(
-            f"{name} is {len(content)} bytes of base64, not a whole number of {numbers.itemsize}-byte floats"
-        )
+        raise MisfitError(f"{name} is {len(content)} bytes in base64, which are no floats of {numbers.itemsize} bytes")
     numbers.frombytes(content)
     if sys.byteorder == "big":
         numbers.byteswap()  # the service writes little-endian
@@ -165,13 +156,3 @@ def _fits(vector: list[float]) -> bool:
         return math.isfinite(math.fsum(vector)) and max(vector) <= _LARGEST and min(vector) >= -_LARGEST
     except (OverflowError, ValueError):  # the sum of numbers that are too large, or of both infinities
         return False
-
-
-def _what(value: object) -> str:
-    """Say what kind of JSON value something is."""
-    if isinstance(value, bool) or value is None:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return f"{value:.6g}" if abs(value) < 1e300 else "a number that is huge or not finite"
-    kinds = {str: "a text", list: "a list", dict: "an object"}
-    return next((word for kind, word in kinds.items() if isinstance(value, kind)), type(value).__name__)

@@ -92,6 +92,12 @@ def shortfall(after: Progress, told: int, done: int) -> str:
     return f"{after.missing:,} texts are missing; the same command tries them again: {named}.{elsewhere}"
 
 
+def reason(error: Exception) -> str:
+    """Say why the run ended: of a worker's own exception, Ray has only the text, among its traceback."""
+    ours = [line for line in str(error).splitlines() if line.startswith("chutes_core.")]
+    return ours[-1] if ours else f"{type(error).__name__}: {error}"
+
+
 def main() -> int:
     options = arguments()
     start(options)
@@ -127,7 +133,7 @@ def main() -> int:
                 bar.update(row["rows"])
                 bar.set_postfix_str(f"{failed:,} failed, {tokens:,} tokens")
         except Exception as error:  # what is finished is finished, and is told below
-            why = f"the run ended early: {error}"
+            why = f"{reason(error)} The run ended there."
     seconds = time.monotonic() - started
     after = before.now()
     ray.shutdown()

@@ -197,7 +197,7 @@ def test_the_type_of_a_key_is_that_of_the_folder(tmp_path: Path) -> None:
         run(parts, pa.table({"id": ids, "text": ["a", "b"]}), service)
     assert len(service.asked) == 2
     with pytest.raises(
-        ConfigurationError, match=r"key_type is 'int64' there and 'string' here|are int64 in .* string in"
+        ConfigurationError, match=r"are int64 in .* string in the corpus"
     ):
         run(parts, pa.table({"id": ["1"], "text": ["a"]}), service)
     with pytest.raises(ConfigurationError, match="key_type is 'int64' there and 'string' here"):
@@ -221,7 +221,7 @@ def test_other_columns_may_come_and_go(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="a column of different types"):
         parts.read()
     assert parts.read(["vector"]).num_rows == 3  # type: ignore[union-attr]
-    with pytest.raises(ConfigurationError, match="No part in .* has a column 'autor'"):
+    with pytest.raises(ConfigurationError, match=r"No part in .* has a column 'autor'"):
         parts.read(["autor"])
 
 
@@ -308,7 +308,7 @@ def test_a_query_is_sent_with_its_instruction_and_known_by_its_text(tmp_path: Pa
     assert counts(run(parts, {1: "cats"}, service, **options)) == (0, 0, 1, 0)
     with pytest.raises(ConfigurationError, match="no known instruction"):
         Embed("acme/embed", task="Find")
-    with pytest.raises(ConfigurationError, match="needs {query}"):
+    with pytest.raises(ConfigurationError, match=r"needs \{query\}"):
         Embed("acme/embed", query_instruction="query: ")
 
 
@@ -394,7 +394,7 @@ def test_parts_of_two_kinds_are_told_apart(tmp_path: Path) -> None:
     run(first, ONE, batch=10)
     run(second, ONE, Service(width=6), batch=10)
     shutil.copy(second.files()[0], tmp_path / "first" / "part-00000002.parquet")
-    with pytest.raises(ConfigurationError, match="width is 4 in part-00000001.parquet and 6 in part-00000002.parquet"):
+    with pytest.raises(ConfigurationError, match=r"width is 4 in part-00000001.parquet and 6 in part-00000002.parquet"):
         first.read()
     with pytest.raises(ConfigurationError, match="rows of two kinds"):
         run(first, ONE)

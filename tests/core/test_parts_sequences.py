@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,8 @@ class Folders(RuleBasedStateMachine):
     @rule(size=st.integers(1, 4), at=st.integers(0, 20), kill=st.booleans())
     def crash(self, size: int, at: int, kill: bool) -> None:
         batches = self.batches(size)
-        with crashing(at, kill=kill):
-            try:
-                run(self.parts, self.corpus, Service(refuse=REFUSED), batch=size, **self.recipe)
-            except Crash:
-                pass
+        with crashing(at, kill=kill), suppress(Crash):
+            run(self.parts, self.corpus, Service(refuse=REFUSED), batch=size, **self.recipe)
         self.learn(batches)
 
     @rule(size=st.integers(1, 3))

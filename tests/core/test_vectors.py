@@ -26,7 +26,7 @@ from .clients import http_package
 from .spoiled import TEXTS, VECTORS, assert_right, packed, replies, text_of, valid
 
 MODEL = "acme/embed"
-CATALOG = Catalog((ModelInfo(id=MODEL),), "live", 0.0, "2026-01-01", now=lambda: 0.0)  # its price is used
+CATALOG = Catalog((ModelInfo(id=MODEL, price_in=0.1),), "live", 0.0, "2026-01-01", now=lambda: 0.0)  # its price is used
 
 
 def rows(*embeddings: Any) -> dict[str, Any]:
@@ -36,17 +36,17 @@ def rows(*embeddings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        (True, "data[1].index is true"),
-        ("1", "data[1].index is a text"),
-        (None, "data[1].index is null"),
-        (1.5, "data[1].index is 1.5, not a whole number"),
-        (math.nan, "data[1].index is a number that is huge or not finite"),
-        (math.inf, "data[1].index is a number that is huge or not finite"),
+        (True, "data[1].index is true, not a whole number"),
+        ("1", "data[1].index is text, not a whole number"),
+        (None, "data[1].index is missing"),
+        (1.5, "data[1].index is a number, not a whole number"),
+        (math.nan, "data[1].index is a number, not a whole number"),
+        (math.inf, "data[1].index is a number, not a whole number"),
         ([1], "data[1].index is a list"),
         ({}, "data[1].index is an object"),
-        (-1, "data[1].index is -1, and the texts are 0 to 1"),
+        (-1, "data[1].index is out of range"),
         (2, "data[1].index is 2, and the texts are 0 to 1"),
-        (10**400, "data[1].index is a number that is huge"),
+        (10**400, "data[1].index is out of range"),
         (0, "data[1].index is 0, and so is data[0].index"),
         (-0.0, "data[1].index is 0, and so is data[0].index"),
     ],
@@ -71,10 +71,10 @@ def test_an_index_that_is_missing_is_named() -> None:
 @pytest.mark.parametrize(
     ("embedding", "said"),
     [
-        ([True, 1.0], "has true among its numbers"),
-        ([1.0, None], "has null among its numbers"),
-        ([1.0, "2"], "has a text among its numbers"),
-        ([[1.0]], "has a list among its numbers"),
+        ([True, 1.0], r"\[0\] is true, not a number"),
+        ([1.0, None], r"\[1\] is null, not a number"),
+        ([1.0, "2"], r"\[1\] is text, not a number"),
+        ([[1.0]], r"\[0\] is a list, not a number"),
         ([10**400], "too large"),
         ([1e39], "not finite, or too large"),
         ([1e308, 1e308], "not finite, or too large"),
@@ -82,16 +82,16 @@ def test_an_index_that_is_missing_is_named() -> None:
         ([math.inf, -math.inf], "not finite"),
         ([], "is empty"),
         ("", "is empty"),
-        ("AAA=", "2 bytes of base64"),
-        ("AACAPwA=", "5 bytes of base64"),
+        ("AAA=", "2 bytes in base64, which are no floats of 4"),
+        ("AACAPwA=", "5 bytes in base64"),
         ("AACAPw==\n", "not valid base64"),
         ("AACA Pw==", "not valid base64"),
         ("ä", "not valid base64"),
         ("\ud800", "not valid base64"),
         (packed([math.nan]), "not finite"),
         (packed([math.inf]), "not finite"),
-        (None, "is null, not a list of numbers or base64"),
-        (1.0, "is 1, not a list"),
+        (None, "is empty or missing"),
+        (1.0, "is a number, not a list"),
         ({"0": 1.0}, "is an object, not a list"),
     ],
 )
@@ -118,14 +118,14 @@ def test_vectors_of_another_width_are_named() -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (None, "the reply is null"),
-        ("x", "the reply is a text"),
+        (None, "data is missing"),
+        ("x", "the reply is text, not an object"),
         ({}, "data is missing"),
-        ({"data": None}, "data is null, not a list"),
+        ({"data": None}, "data is missing"),
         ({"data": {"0": {}}}, "data is an object"),
         (rows([1.0]), "2 vectors were asked for and 1 came"),
         (rows([1.0], [1.0], [1.0]), "2 vectors were asked for and 3 came"),
-        ({"data": [7, None]}, r"data\[0\] is 7, not an object"),
+        ({"data": [7, None]}, r"data\[0\] is a number, not an object"),
     ],
 )
 def test_a_reply_is_as_many_rows_as_texts(body: object, said: str) -> None:
@@ -205,7 +205,7 @@ def test_the_sdk_gets_the_dimensions_and_the_form_that_were_asked_for(surface: s
     assert ask(surface, Replies(whole), dimensions=3) == VECTORS
     with pytest.raises(MalformedReplyError, match="2 dimensions were asked for and 3 came"):
         ask(surface, Replies(whole), dimensions=2)
-    with pytest.raises(MalformedReplyError, match="a text, not a list of numbers"):
+    with pytest.raises(MalformedReplyError, match="embedding is text, not a list"):
         ask(surface, Replies(text_of(valid(MODEL, coded=True, order=[0, 1, 2]))), encoding_format="float")
 
 

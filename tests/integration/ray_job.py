@@ -1,4 +1,5 @@
-"""A job on a cluster of two workers: begun, left in the middle, begun again, and a worker killed. Prints what it saw.
+"""A job on a cluster of two workers: begun, left in the middle, begun again, a worker killed, and then another corpus
+into the same folder, with the example. Prints what it saw.
 
 It runs in a process of its own, so that nothing of Ray's is left in that of the tests. Arguments: the service's
 address, a folder, how many texts.
@@ -6,6 +7,9 @@ address, a folder, how many texts.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import json
 import os
 import signal
@@ -44,6 +48,40 @@ def start(home: str) -> None:
             return
 
 
+def example() -> Any:
+    """The example as a module, which uses the cluster that is there."""
+    path = Path(__file__).parents[2] / "examples" / "embed_corpus_ray.py"
+    found = importlib.util.spec_from_file_location("embed_corpus_ray", path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    module.start = lambda options: None  # type: ignore[attr-defined]
+    return module
+
+
+def run_example(folder: Path, base_url: str, texts: dict[int, str], *options: str) -> tuple[object, list[str]]:
+    """Run the example as from the command line: how it ended, and its lines."""
+    import ray
+
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in texts.items()))
+    kept, ray.shutdown = ray.shutdown, lambda: None
+    sys.argv = [
+        "example", str(corpus), "--out", str(folder / "parts"), "--base-url", base_url, "--dimensions", "32",
+        "--model", "acme/embed", "--batch", "64", *options,
+    ]  # fmt: skip
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            ended = example().main()
+    except Exception as error:
+        ended = f"{type(error).__name__}: {error}"
+    finally:
+        ray.shutdown = kept
+    return ended, output.getvalue().splitlines()
+
+
 def main(base_url: str, folder: str, count: int) -> None:
     import pyarrow as pa
     import ray
@@ -74,7 +112,7 @@ def main(base_url: str, folder: str, count: int) -> None:
 
         def work() -> Any:
             return (
-                parts.remaining(corpus)
+                parts.remaining(corpus, Embed(**options))
                 .map_batches(
                     Embed, fn_constructor_kwargs=options, batch_size=BATCH, batch_format="pyarrow",
                     compute=ray.data.ActorPoolStrategy(size=2),
@@ -99,6 +137,12 @@ def main(base_url: str, folder: str, count: int) -> None:
         seen["tokens"] = sum(row["tokens"] for row in rows)
         seen["seconds of work"] = sum(row["seconds"] for row in rows)
         seen["rows of the second run"] = sum(row["rows"] for row in rows)
+
+        # A corpus that has rolled on: some texts are gone, one has changed, and three are new.
+        texts = {number: f"text {number}" for number in range(100, count + 3)} | {count - 1: "changed"}
+        seen["example"] = run_example(Path(folder), base_url, texts)
+        seen["example again"] = run_example(Path(folder), base_url, texts)
+        seen["another model"] = run_example(Path(folder), base_url, texts, "--model", "acme/other")
 
         @ray.remote
         def travelled(*things: object) -> list[str]:

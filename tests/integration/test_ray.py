@@ -18,7 +18,7 @@ from chutes_core.scale import Parts
 from .canned_embeddings import vector_of
 
 HERE = Path(__file__).parent
-TEXTS = 20_000
+TEXTS = 10_000
 
 pytestmark = pytest.mark.skipif(
     find_spec("ray") is None or find_spec("pyarrow") is None, reason="needs Ray Data: pip install 'chutes-connect[ray]'"
@@ -62,12 +62,25 @@ def test_no_text_is_lost(service: str, tmp_path: Path) -> None:
 
     finished = Parts(tmp_path / "parts").read()
     assert finished is not None
-    assert finished.column("id").to_pylist() == list(range(TEXTS))
+    assert finished.column("id").to_pylist() == list(range(TEXTS + 3))
     for number, text, vector in zip(
         *(finished.column(name).to_pylist() for name in ("id", "text", "vector")), strict=True
     ):
-        assert text == f"text {number}"
+        assert text == ("changed" if number == TEXTS - 1 else f"text {number}")
         assert vector == pytest.approx(vector_of(str(text)))
+
+    ended, lines = seen["example"]
+    assert ended == 0, lines
+    assert any(
+        line.startswith(
+            f"Embedded 3 of 3 new, {TEXTS - 101:,} were there already, 1 of 1 changed, 100 in the folder are"
+        )
+        for line in lines
+    ), lines
+    ended, lines = seen["example again"]
+    assert ended == 0, lines
+    assert any(line.startswith(f"Embedded 0 of 0 new, {TEXTS - 97:,} were there") for line in lines), lines
+    assert "model is 'acme/embed' there and 'acme/other' here" in seen["another model"][0]
 
     stats = json.load(urlopen(f"{service}/stats"))
     assert all(stats["faults"].values()), "each fault happened"
