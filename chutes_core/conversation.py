@@ -7,10 +7,10 @@ template takes one, files, broken tool-call arguments replayed from history.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from chutes_core.errors import RequestRefusedError
+from chutes_core.json_text import unfenced
 
 __all__ = ["Message", "fit_messages", "prompt_bytes", "remote_images"]
 
@@ -20,7 +20,6 @@ Message = Mapping[str, object]
 MAX_REMOTE_IMAGES = 8
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _MEDIA = ("image_url", "video_url", "image", "video")
-_FENCED = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 
 
 def fit_messages(
@@ -144,11 +143,9 @@ def _fit_call(call: object, position: int) -> dict[str, object]:
     arguments = function.get("arguments")
     try:
         text = arguments if isinstance(arguments, str) else json.dumps({} if arguments is None else arguments)
-        text = text.strip() or "{}"
-        if fenced := _FENCED.match(text):
-            text = fenced[1]
+        text = unfenced(text) or "{}"
         json.loads(text, parse_constant=_no_constant)
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, RecursionError) as problem:
         raise RequestRefusedError(
             f"Message {position} replays a call of the tool {function.get('name')!r} whose arguments are not "
             f"valid JSON ({problem}). A call that was cut off must not be sent back: drop it, or ask the model again."

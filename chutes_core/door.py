@@ -20,7 +20,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard, cast
 
-__all__ = ["MAX_COUNT", "MAX_DEPTH", "MisfitError", "count", "listed", "loads", "mapping", "number", "objects", "text"]
+__all__ = [
+    "MAX_COUNT", "MAX_DEPTH", "MisfitError", "check", "count", "listed", "loads", "mapping", "number", "objects", "text",
+]  # fmt: skip
 
 MAX_DEPTH = 64
 """The deepest nesting that is read: several times what any reply has, and safe for all code that walks one."""
@@ -61,12 +63,16 @@ def loads(data: bytes | str) -> object:
     # Both are rare, and a look at the text is many times cheaper than a walk through the value.
     deep = written.count("[") + written.count("{") > MAX_DEPTH
     if deep or ("\\u" in written and ("\\ud" in written or "\\uD" in written)) or isinstance(data, str):
-        _check(value)
+        check(value)
     return value
 
 
-def _check(value: object) -> None:
-    """Walk through a value, one level after the other: no depth can exhaust the stack."""
+def check(value: object) -> None:
+    """Walk through a value, one level after the other: no depth can exhaust the stack.
+
+    Raises:
+        ValueError: It is nested too deeply, or has half of a surrogate pair.
+    """
     level: list[object] = [value]
     for depth in range(MAX_DEPTH + 1):
         inner: list[object] = []

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 __all__ = ["ThinkSplitter", "split_whole"]
-
-_LONE_CLOSE = re.compile(r"(?:^|\n)[ \t]*</think>[ \t]*(?=\n|$)")
 
 
 class ThinkSplitter:
@@ -23,6 +19,7 @@ class ThinkSplitter:
     OPEN, CLOSE = "<think>", "</think>"
 
     def __init__(self, *, inside: bool = False) -> None:
+        self._blanks: list[str] = []
         self._held = ""
         self._state = "before"
         self._untagged = "inside" if inside else "answer"
@@ -34,16 +31,17 @@ class ThinkSplitter:
 
     def stop(self) -> str:
         """Stop looking for tags and return what was held back, as part of the answer."""
-        self._state, held, self._held = "answer", self._held, ""
+        held = "".join([*self._blanks, self._held])
+        self._state, self._blanks, self._held = "answer", [], ""
         return held
 
     def feed(self, text: str) -> tuple[str, str]:
         """Take more content and return (reasoning, answer)."""
         if self._state == "answer":
             return "", text
-        self._held += text
         if self._state == "before":
-            self._open()
+            text = self._open(text)
+        self._held += text
         reasoning = self._inside() if self._state == "inside" else ""
         if self._state == "after":
             self._held = self._held.lstrip()
@@ -57,12 +55,20 @@ class ThinkSplitter:
         inside, held = self._state == "inside", self.stop()
         return (held, "") if inside else ("", held)
 
-    def _open(self) -> None:
-        head = self._held.lstrip()
+    def _open(self, text: str) -> str:
+        """Look for the opening tag and return what follows it; what may be its beginning is held back."""
+        head = self._held + text
+        if not self._held:
+            head = text.lstrip()
+            self._blanks.append(text[: len(text) - len(head)])
+        self._held = ""
         if head.startswith(self.OPEN):
-            self._held, self._state = head[len(self.OPEN) :], "inside"
-        elif not self.OPEN.startswith(head):
-            self._state = self._untagged
+            self._blanks, self._state = [], "inside"
+            return head[len(self.OPEN) :]
+        if not self.OPEN.startswith(head):
+            head = "".join([*self._blanks, head])
+            self._blanks, self._state = [], self._untagged
+        return head
 
     def _inside(self) -> str:
         thought, tag, rest = self._held.partition(self.CLOSE)
@@ -85,7 +91,8 @@ def split_whole(content: str, *, inside: bool = False) -> tuple[str, str]:
     opened = content.lstrip().startswith(ThinkSplitter.OPEN)
     if not (inside or opened or ThinkSplitter.CLOSE in content):
         return "", content
-    splitter = ThinkSplitter(inside=inside or (not opened and _LONE_CLOSE.search(content) is not None))
+    alone = not opened and any(line.strip(" \t") == ThinkSplitter.CLOSE for line in content.split("\n"))
+    splitter = ThinkSplitter(inside=inside or alone)
     thought, answer = splitter.feed(content)
     rest_thought, rest_answer = splitter.close()
     return thought + rest_thought, answer + rest_answer
