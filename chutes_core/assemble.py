@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from chutes_core import door
 from chutes_core.door import MisfitError
 from chutes_core.errors import Kind
+from chutes_core.json_text import parse
 from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall
 from chutes_core.think import ThinkSplitter, split_whole
 from chutes_core.usage import Usage
@@ -115,9 +116,9 @@ def _finish_call(draft: ToolDraft, index: int, reply_id: str | None, finish_reas
     call_id = draft.id or f"call_{reply_id or 'local'}_{index}"
     error = None
     try:
-        parsed = door.loads(text)
+        parsed = parse(text, strict=True)
         if isinstance(parsed, str):  # some models JSON-encode the object twice
-            text, parsed = parsed, door.loads(parsed)
+            text, parsed = parsed, parse(parsed, strict=True)
         if not isinstance(parsed, dict):
             error = "the arguments are not a JSON object"
     except ValueError as problem:

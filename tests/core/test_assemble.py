@@ -96,7 +96,19 @@ def test_a_call_cut_before_its_arguments_is_invalid() -> None:
     assert [each.name for each in reply.invalid_tool_calls] == ["delete_orders"]
 
 
-@pytest.mark.parametrize("value", ['{"a": NaN}', '{"a": -Infinity}', '{"a": "\\ud800"}', '"just text"'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a": 1, "b": 2, "a": 3}',
+        '{"a": "b\nc"}',
+        '"just text"',
+        '{"a":' * 20_000,
+    ],
+)
 def test_strange_arguments_do_not_pass_as_objects(value: str) -> None:
     """A text that is no object, or not JSON to every program, is no arguments."""
     reply = parse_reply(body({"tool_calls": [{"id": "i", "function": {"name": "pay", "arguments": value}}]}))
