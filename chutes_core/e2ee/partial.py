@@ -52,7 +52,7 @@ def without_words(error: APIError, *, opened: bool) -> APIError:
         opened: Whether any of the sealed answer had been decrypted, so that the message may quote it.
     """
     found = error
-    if opened and (error.body is not None or error.kind in (Kind.MALFORMED, Kind.STREAM_ERROR)):
+    if opened and (error.body is not None or error.kind in (Kind.MALFORMED, Kind.REFUSED, Kind.STREAM_ERROR)):
         said = _numbers(error) if isinstance(error, ContextLengthError) else "in the sealed answer"
         found = failure(error.kind, said, model=error.model, status_code=error.status_code, request_id=error.request_id)
     reply = error.partial_reply

@@ -285,12 +285,16 @@ def test_a_stream_that_ends_in_any_other_way_is_an_error(step: Step, kind: Kind,
     assert not any(word in str(error) for word in SECRET_WORDS)
 
 
+REFUSED = b'{"id": "1", "choices": [{"message": {"refusal": "No walrus."}, "finish_reason": "stop"}]}'
+
+
 @pytest.mark.parametrize(
     ("step", "kind"),
     [
         (lambda s, r, b: [], Kind.MALFORMED),
         (lambda s, r, b: [r.whole(b"not json, but walrus")], Kind.MALFORMED),
         (lambda s, r, b: [r.whole(b"[1]")], Kind.MALFORMED),
+        (lambda s, r, b: [r.whole(REFUSED)], Kind.REFUSED),
         (lambda s, r, b: [r.whole(b'{"error": {"message": "the walrus died", "code": 500}}')], Kind.UPSTREAM),
         (lambda s, r, b: [json.dumps(ANSWER).encode()], Kind.SEALED_REPLY),
         (lambda s, r, b: [r.whole(b"{}")[:-1]], Kind.SEALED_REPLY),
