@@ -21,7 +21,7 @@ from chutes_core.failures import failure
 from langchain_chutes._forms import Form, ToolList, asked_of
 from langchain_chutes._parts import Part, shows
 from langchain_chutes._schemas import titled
-from langchain_chutes._tool_pieces import spoiler
+from langchain_chutes._tool_pieces import spoiled
 
 __all__ = ["Checked", "as_chunk", "bind_foreign"]
 
@@ -96,8 +96,7 @@ def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
 
 def _invalid(made: InvalidToolCall) -> InvalidToolCall:
     """Mark a tool call as invalid, so that adding up chunks does not make it a valid one."""
-    arguments = made["args"] or ""
-    return {**made, "args": arguments + spoiler(arguments)}
+    return {**made, "args": spoiled(made["args"] or "")}
 
 
 class Checked:
@@ -112,7 +111,7 @@ class Checked:
         self._said = False
         self._told: dict[str, Any] = {}
         self._last: dict[str, Any] = {}
-        self._calls: dict[object, str] = {}
+        self._calls: dict[object, list[str]] = {}
 
     def see(self, part: Part) -> Part:
         """Check a chunk, and hold back what must come last."""
@@ -121,7 +120,7 @@ class Checked:
         for number, piece in enumerate(message.tool_call_chunks):
             index = piece.get("index")
             key = ("last", number) if index is None else index
-            self._calls[key] = self._calls.get(key, "") + (piece.get("args") or "")
+            self._calls.setdefault(key, []).append(piece.get("args") or "")
         told = message.response_metadata
         self._told.update(told)
         last = message.chunk_position == "last"
@@ -142,10 +141,10 @@ class Checked:
         endings = _ENDINGS.get(str(self._told.get("model_provider")))
         if endings is not None and not any(self._told.get(name) for name in endings):
             raise failure(Kind.TRUNCATED, model=self._model)
-        for arguments in self._calls.values():
+        for pieces in self._calls.values():
             try:
-                whole = isinstance(json.loads(arguments or "{}", strict=False), dict)
-            except ValueError:
+                whole = isinstance(json.loads("".join(pieces) or "{}", strict=False), dict)
+            except (ValueError, RecursionError):
                 whole = False
             if not whole:
                 raise failure(Kind.MALFORMED, "a tool call was cut, or is not valid", model=self._model)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from langchain_chutes._tool_pieces import ToolPieces
+from langchain_chutes._tool_pieces import Piece, ToolPieces
 
 if TYPE_CHECKING:
     from chutes_core.response import Choice, Delta, Reply
@@ -109,7 +109,7 @@ def summed_usage(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
 def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost: float | None) -> ChatGeneration:
     fields: dict[str, Any] = {
         "content": choice.content,
-        "additional_kwargs": {"reasoning_content": choice.reasoning} if choice.reasoning else {},
+        "additional_kwargs": _beside(choice),
         "response_metadata": response_metadata(reply, choice, cost),
         "usage_metadata": usage,
     }
@@ -124,6 +124,11 @@ def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost:
             for call in choice.invalid_tool_calls
         ]
     return _fast(ChatGeneration, {"text": choice.content, "message": _fast(AIMessage, fields)})
+
+
+def _beside(choice: Choice) -> dict[str, Any]:
+    told = {"reasoning_content": choice.reasoning, "refusal": choice.refusal}
+    return {name: text for name, text in told.items() if text}
 
 
 class ChunkMaker:
@@ -163,6 +168,7 @@ class ChunkMaker:
         yield ChatGenerationChunk(
             message=AIMessageChunk(
                 content=[] if self._blocks else "",
+                additional_kwargs={"refusal": choice.refusal} if choice.refusal else {},
                 response_metadata=metadata,
                 usage_metadata=usage_metadata(reply.usage),
                 chunk_position="last",
@@ -188,16 +194,19 @@ class ChunkMaker:
             self._kind, self._number = kind, self._number + 1
         return self._number
 
-    def _called(self, piece: Mapping[str, Any]) -> ChatGenerationChunk:
-        chunk = tool_call_chunk(**piece)
+    def _called(self, piece: Piece) -> ChatGenerationChunk:
+        chunk = tool_call_chunk(**piece.chunk)
         content: Any = ""
         if self._blocks:
-            index = f"lc_tool_{piece['index']}"
+            index = f"lc_tool_{chunk['index']}"
             content = [{**chunk, "index": index}]
             self._kind = index
-        return ChatGenerationChunk(
-            message=AIMessageChunk(content=content, tool_call_chunks=[chunk], response_metadata=self._first_metadata())
-        )
+        fields = {"content": content, "tool_call_chunks": [chunk], "response_metadata": self._first_metadata()}
+        if piece.parsed:
+            return ChatGenerationChunk(message=AIMessageChunk(**fields))
+        unread = [invalid_tool_call(name=chunk["name"], args=chunk["args"], id=chunk["id"])]
+        message = _fast(AIMessageChunk, {**fields, "invalid_tool_calls": unread})
+        return _fast(ChatGenerationChunk, {"text": "", "message": message})
 
     def _first_metadata(self) -> dict[str, Any]:
         metadata, self._metadata = self._metadata, {}

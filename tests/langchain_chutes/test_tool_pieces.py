@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.utils.json import parse_partial_json
 
+from chutes_core.assemble import ChoiceDraft, ToolDraft
+from chutes_core.response import ToolCallDelta
 from chutes_core.testing import Answer, Fault
-from langchain_chutes._tool_pieces import spoiler
+from chutes_core.think import ThinkSplitter
+from langchain_chutes._tool_pieces import ToolPieces, spoiled, spoiler
+from tests.effort import HOSTILE, WORST, assert_linear
 
 from .models import call, scripted
 
@@ -30,11 +34,7 @@ JSON = st.recursive(
 def test_a_spoiled_text_is_never_an_object(value: dict[str, object], cut: int, tail: str) -> None:
     """Wherever arguments are cut, what is appended keeps LangChain from completing them."""
     text = json.dumps(value)[:cut] + tail
-    try:
-        read = parse_partial_json(text + spoiler(text)) if text + spoiler(text) else {}
-    except ValueError:
-        return
-    assert not isinstance(read, dict)
+    assert not text + spoiler(text) or not _is_object(text + spoiler(text))
 
 
 @given(JSON)
@@ -134,3 +134,76 @@ def test_a_stream_that_breaks_inside_a_call_never_says_that_it_ended(kind: str, 
     outcome = call(mode, [Fault(kind, after=4, answer=PAYING)])
     assert outcome.error is not None
     assert all(chunk.chunk_position is None for chunk in outcome.chunks)
+
+
+# ---------------------------------------------------------------------------------- arguments that are meant to harm
+
+
+def _streamed(text: str) -> tuple[list[str], list[str]]:
+    """The arguments of a call as they are shown, one character of them at a time, and what LangChain may parse."""
+    tools = ToolPieces()
+    pieces = [piece for character in text for piece in tools.step([ToolCallDelta(0, None, None, character)])]
+    draft = ChoiceDraft(0, ThinkSplitter(), tools={0: ToolDraft("call_7", "pay", [text])}, finish_reason="tool_calls")
+    pieces += tools.end(draft.finished("1"))
+    return [piece.chunk["args"] for piece in pieces], [piece.chunk["args"] for piece in pieces if piece.parsed]
+
+
+@pytest.mark.parametrize("hostile", WORST)
+def test_showing_arguments_takes_as_long_as_they_are(hostile: str) -> None:
+    """And what LangChain parses of them, each time anew, is short or the beginning of an object."""
+    assert_linear(_streamed, HOSTILE[hostile])
+    shown, parsed = _streamed(HOSTILE[hostile](3_000))
+    assert all(len(text) <= 400 or text.lstrip().startswith("{") for text in parsed)
+    assert len(shown) < 500
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_arguments_that_are_no_object_are_an_invalid_call(monkeypatch: pytest.MonkeyPatch, hostile: str) -> None:
+    """Whole and in a stream, with all that the model wrote, and never an exception of LangChain's or Python's."""
+    text = HOSTILE[hostile](3_000)
+    _with_arguments(monkeypatch, text, call_id="call_7")
+    for mode in ("sync-stream", "async-stream"):
+        outcome = call(mode, [Answer(finish_reason="tool_calls")])
+        assert outcome.message is not None
+        if not text.strip():
+            continue
+        assert outcome.message.tool_calls == []
+        (invalid,) = outcome.message.invalid_tool_calls
+        assert len(invalid["args"] or "") >= len(text)
+
+
+@given(
+    st.dictionaries(st.text(max_size=60), JSON, max_size=6).map(json.dumps),
+    st.integers(1, 40),
+    st.booleans(),
+)
+def test_whatever_is_shown_adds_up(text: str, size: int, cut: bool) -> None:
+    """The pieces of a call are its arguments, or those and what keeps LangChain from completing them."""
+    text = text[: len(text) // 2] if cut else text
+    tools = ToolPieces()
+    deltas = [text[start : start + size] for start in range(0, len(text), size)]
+    shown = [piece.chunk["args"] for delta in deltas for piece in tools.step([ToolCallDelta(0, None, None, delta)])]
+    draft = ChoiceDraft(0, ThinkSplitter(), tools={0: ToolDraft("call_7", "pay", [text])}, finish_reason="tool_calls")
+    choice = draft.finished("1")
+    total = "".join(shown + [piece.chunk["args"] for piece in tools.end(choice)])
+    if choice.tool_calls:
+        assert json.loads(total) == json.loads(text or "{}")
+    elif text:
+        assert not _is_object(total)
+
+
+def _is_object(text: str) -> bool:
+    """Whether LangChain takes a text for arguments."""
+    try:
+        return isinstance(parse_partial_json(text), dict)
+    except ValueError:
+        return False
+
+
+@given(st.text(alphabet='{}[]",:\\ab 1', max_size=60), st.integers(0, 60))
+def test_a_long_text_is_spoiled_at_the_front(text: str, shown: int) -> None:
+    """What was shown is the beginning of an object, and what follows cannot make it whole."""
+    beginning = '{"a": [{"b": "' + "c" * 400
+    rest = spoiled(beginning + text, len(beginning) - min(shown, 400))
+    total = beginning[: len(beginning) - min(shown, 400)] + rest
+    assert not _is_object(total)
