@@ -2,7 +2,7 @@
 
 ``except chutes_core.CapacityError`` and ``except langchain_core.exceptions.ModelRateLimitError`` catch the same
 object, and LangChain's retry and fallback middleware reads its ``is_retryable``. langchain-core before 1.6 has no
-``ModelError`` family; there, ``LangChainException`` takes its place.
+``ModelError`` family; there, ``LangChainException`` takes its place. ``ModelRefusalError`` came with 1.7.5.
 
 >>> from langchain_core.exceptions import LangChainException
 >>> issubclass(CapacityError, LangChainException) and issubclass(CapacityError, core.CapacityError)
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         ModelTimeoutError,
     )
     from langchain_core.exceptions import ModelNotFoundError as _NotFound
+    from langchain_core.messages import BaseMessage
+
+    ModelRefusalError = ModelError
 else:
     from langchain_core import exceptions as _lc
 
@@ -44,6 +47,7 @@ else:
     ModelRateLimitError = _known("ModelRateLimitError")
     ModelTimeoutError = _known("ModelTimeoutError")
     _NotFound = _known("ModelNotFoundError")
+    ModelRefusalError = getattr(_lc, "ModelRefusalError", ModelError)  # langchain-core 1.7.5 and later
 
 __all__ = ["as_langchain", "elsewhere", "retryable"]
 
@@ -122,7 +126,8 @@ class StreamFailedError(core.StreamFailedError, ModelAPIError): ...
 class MalformedReplyError(core.MalformedReplyError, ModelAPIError): ...
 
 
-class RefusalError(core.RefusalError, ModelAPIError): ...
+class RefusalError(core.RefusalError, ModelRefusalError):
+    raw_message: BaseMessage | None = None
 
 
 class EmptyReplyError(core.EmptyReplyError, ModelAPIError): ...

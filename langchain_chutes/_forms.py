@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel
-from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
     RunnableSequence,
 )
-from pydantic import PrivateAttr
 
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
-from langchain_chutes._parsers import json_parser, tools_parser
+from langchain_chutes._parsers import AnswerParser, answer_parser
 from langchain_chutes._parts import Part
 from langchain_chutes._schemas import Schema
 from langchain_chutes._schemas import response_format as described
 from langchain_chutes._tools import Tool
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Form", "Held", "ToolList", "asked_of", "bind_ours", "form_parser"]
+__all__ = ["Form", "Held", "ToolList", "asked_of", "bind_ours"]
 
 
 class ToolList(list[dict[str, Any]]):
@@ -83,9 +81,9 @@ class Form:
         return {name: value for name, value in wishes.items() if value is not None}
 
     @cached_property
-    def parser(self) -> BaseCumulativeTransformOutputParser[Any]:
+    def parser(self) -> AnswerParser:
         """Return the parser for an answer."""
-        return form_parser(self.schema)
+        return answer_parser(self.schema, "either")
 
 
 class Held:
@@ -130,35 +128,3 @@ def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> 
 def asked_of(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the model inside a structured-output chain, without its parser."""
     return runnable.first if isinstance(runnable, RunnableSequence) else runnable
-
-
-class _EitherParser(BaseCumulativeTransformOutputParser[Any]):
-    """Parses structured output from a tool call or from the text: models use either."""
-
-    _form: Any = PrivateAttr(default=None)
-
-    @cached_property
-    def _of_calls(self) -> Any:
-        return tools_parser(self._form)
-
-    @cached_property
-    def _of_text(self) -> Any:
-        return json_parser(self._form)
-
-    def parse(self, text: str) -> Any:
-        """Parse an answer from text."""
-        return self.parse_result([Generation(text=text)])
-
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the answer."""
-        message = result[0].message if isinstance(result[0], ChatGeneration) else None
-        called = getattr(message, "tool_calls", None) or getattr(message, "invalid_tool_calls", None)
-        chosen = self._of_calls if called and self._form is not None else self._of_text
-        return chosen.parse_result(result, partial=partial)
-
-
-def form_parser(schema: Schema | None) -> BaseCumulativeTransformOutputParser[Any]:
-    """Return the parser for any member's answers."""
-    parser = _EitherParser()
-    parser._form = dict(schema) if isinstance(schema, Mapping) else schema
-    return parser

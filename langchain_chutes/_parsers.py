@@ -1,172 +1,203 @@
-"""Strict parsers for structured output.
+"""The parser of structured answers: strict at the end, lenient while they stream.
 
 LangChain's own parsers complete truncated JSON, which is right during a stream but wrong at its end: an answer that
-hit its length limit would become a valid object with half its fields. They also validate only pydantic models. Here a
-finished answer is parsed strictly, and every fault is an ``OutputParserException``.
+hit its length limit would become a valid object with half its fields. They also validate only pydantic models, take
+the first of several calls, and read a stream anew with every chunk. Which part of an answer counts is decided in
+:mod:`chutes_core.structured`; here every fault becomes an ``OutputParserException``.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import BaseMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import (
-    JsonOutputKeyToolsParser,
-    JsonOutputToolsParser,
-    PydanticToolsParser,
-)
+from langchain_core.messages import AIMessageChunk, BaseMessage, BaseMessageChunk
+from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from langchain_core.utils.pydantic import TBaseModel, is_basemodel_subclass
-from pydantic import BaseModel
+from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from chutes_core.json_text import Pace
+from chutes_core.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
+from langchain_chutes._refusals import raise_if_refused
+from langchain_chutes._restart import Kept, is_restart
 from langchain_chutes._schemas import Schema, broken, promise, titled
 
-__all__ = ["json_parser", "read_json", "tools_parser"]
+__all__ = ["AnswerParser", "answer_parser"]
 
-_THOUGHT = re.compile(r"^.*</think>", re.DOTALL)
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
+Source = Literal["text", "calls", "either"]
 
 
-def read_json(text: str) -> Any:
-    r"""Parse a whole answer as JSON, also after reasoning or inside a code fence; nothing is completed.
+class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
+    """Parser of answers of one schema.
 
-    >>> read_json('<think>Hm.</think>Here it is: ```json\n{"a": 1}\n```'), read_json('["</think>"]')
-    ({'a': 1}, ['</think>'])
-
-    Raises:
-        ValueError: It is not JSON.
+    >>> parser = answer_parser({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}, "text")
+    >>> parser.parse('<think>Hm.</think>Here it is: {"a": 1}')
+    {'a': 1}
     """
-    bare = _THOUGHT.sub("", text).strip()
-    fenced = _FENCE.search(bare)
-    for candidate in (text, bare, fenced[1] if fenced else ""):
-        try:
-            return json.loads(candidate, strict=False)
-        except ValueError:
-            continue
-    return json.loads(bare, strict=False)
 
+    asked: Any = None
+    """The schema; None accepts any JSON."""
+    source: Source = "text"
+    """Where the answer is: in the text, in calls of the tool that takes it, or in either."""
 
-class _Formed(BaseModel):
-    """Base of parsers that check answers against a schema other than a pydantic model."""
+    @property
+    def OutputType(self) -> Any:
+        """Return the pydantic model, if answers are its instances."""
+        return self.asked if self._is_model else Any
 
-    form: Any = None
-    """The schema; None accepts any answer."""
+    @property
+    def _type(self) -> str:
+        return "chutes-answer"
 
     @cached_property
-    def _promise(self) -> Mapping[str, Any]:
-        return promise(self.form)
+    def _is_model(self) -> bool:
+        return isinstance(self.asked, type) and is_basemodel_subclass(self.asked)
 
-    def _held(self, read: Any) -> Any:
-        """Return the parsed value if it matches the schema."""
-        if self.form is not None and (wrong := broken(self._promise, read)) is not None:
-            raise _misfit(wrong, read)
-        return read
+    @cached_property
+    def _form(self) -> Form:
+        if self.asked is None:
+            return Form({"type": "object"})
+        return Form(promise(self.asked), field_names(self.asked))
 
+    @cached_property
+    def _tool(self) -> str:
+        name: str = convert_to_openai_tool(titled(self.asked))["function"]["name"]
+        return name
 
-class StrictJsonParser(_Formed, JsonOutputParser):
-    """JSON parser, lenient while streaming and strict at the end."""
+    def parse(self, text: str) -> Any:
+        """Parse an answer that is text."""
+        return self.parse_result([Generation(text=text)])
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the answer."""
-        if partial and not _ended(result):
-            return super().parse_result(result, partial=True)
-        _refuse_cut(result)
+        """Parse an answer.
+
+        Raises:
+            OutputParserException: It does not have the form that was asked for.
+            RefusalError: The model refused.
+        """
+        text, message = result[0].text, result[0].message if isinstance(result[0], ChatGeneration) else None
+        if partial and not (message is not None and _is_last(message)):
+            return self._piece(text, message)
+        if message is not None:
+            raise_if_refused(message)
+        cut = message is not None and message.response_metadata.get("finish_reason") == "length"
         try:
-            read = read_json(result[0].text)
-        except ValueError as problem:
+            if self._is_called(message):
+                return agreed(in_calls(self._calls(message, cut), self._form, self._fits))
+            return agreed(in_text(text, self._form, self._fits, cut=cut))
+        except FormError as error:
+            said = error.said[0] if len(error.said) == 1 else error.said
+            told = json.dumps(said, ensure_ascii=False, default=str) if said else text
             raise OutputParserException(
-                f"The answer is not valid JSON ({problem}): {result[0].text[:500]}", llm_output=result[0].text
-            ) from problem
-        return self._held(read)
+                f"The structured answer cannot be used: {error.why}. It was: {told[:500]}", llm_output=told
+            ) from error.problem
+
+    def _fits(self, found: Found) -> Any:
+        """Return an answer as the schema's instance, or raise a ValueError that says why it cannot be one."""
+        if self._is_model:
+            validate = getattr(self.asked, "model_validate", None) or self.asked.parse_obj
+            return validate(found.value)
+        wrong = broken(self._form.schema, found.value) if self.asked is not None else None
+        if wrong is not None:
+            raise ValueError(wrong)
+        return found.value
+
+    def _is_called(self, message: BaseMessage | None) -> bool:
+        if self.source != "either":
+            return self.source == "calls"
+        called = getattr(message, "tool_calls", None) or getattr(message, "invalid_tool_calls", None)
+        return bool(called) and self.asked is not None
+
+    def _calls(self, message: BaseMessage | None, cut: bool) -> list[object]:
+        """Return the arguments of the calls."""
+        calls, invalid = getattr(message, "tool_calls", ()), getattr(message, "invalid_tool_calls", ())
+        what = "the model was to call the tool that takes the answer"
+        if invalid:
+            raise FormError(f"{what}, and its call is not valid: {invalid[0].get('error') or invalid[0].get('args')}")
+        if not calls:
+            cut_off = "was cut at its length limit: raise max_tokens, or ask for less" if cut else "called none"
+            raise FormError(f"{what}, and it {cut_off}")
+        if strange := [call["name"] for call in calls if call["name"] != self._tool]:
+            raise FormError(f"{what}, {self._tool!r}, and it called {strange[0]!r}", said=calls)
+        return [call["args"] for call in calls]
+
+    # ------------------------------------------------------------------------------------------------- streams
+
+    def _piece(self, text: str, message: BaseMessage | None) -> Any:
+        """Return what there is of an answer; None if there is nothing to show."""
+        if self._is_called(message):
+            found = [(call["args"], False) for call in getattr(message, "tool_calls", ()) if call["name"] == self._tool]
+        else:
+            found = [(piece.value, piece.whole) for piece in pieces(text, self._form)]
+        for value, whole in found:
+            if not (self._is_model or whole):
+                return value
+            try:
+                return self._fits(Found("", value))
+            except ValueError:
+                continue
+        return None
+
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
+        steps = _Steps(self)
+        for chunk in input:
+            yield from steps.take(chunk)
+        yield from steps.rest()
+
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+        steps = _Steps(self)
+        async for chunk in input:
+            for step in steps.take(chunk):
+                yield step
+        for step in steps.rest():
+            yield step
 
 
-class StrictPydanticParser(PydanticOutputParser[TBaseModel], StrictJsonParser):
-    """JSON parser that returns an instance of a pydantic model."""
+class _Steps:
+    """What to show of one stream: reads it anew only as often as keeps the whole effort linear in its length."""
 
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the answer."""
-        return super().parse_result(result, partial=partial and not _ended(result))
+    def __init__(self, parser: AnswerParser) -> None:
+        self._parser = parser
+        self._kept = Kept()
+        self._length = 0
+        self._pace = Pace()
+        self._behind = False
+        self._shown: Any = None
 
+    def take(self, chunk: str | BaseMessage) -> Iterator[Any]:
+        """Take the next chunk and yield what has changed, if it is time to look."""
+        message = AIMessageChunk(content=chunk) if isinstance(chunk, str) else chunk
+        self._kept.add(message)
+        self._length = 0 if is_restart(message) else self._length + _length(message)
+        self._behind = True
+        if _is_last(message) or self._pace.due(self._length):
+            yield from self.rest()
 
-class _StrictCallParser(_Formed, JsonOutputToolsParser):
-    """Tool call parser, strict at the end; a missing call is an error, not None."""
-
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse the tool call."""
-        partial = partial and not _ended(result)
-        try:
-            read = super().parse_result(result, partial=partial)
-        except OutputParserException:
-            raise
-        except ValueError as problem:  # LangChain's parser lets pydantic's errors through
-            calls = getattr(_message(result), "tool_calls", None)
-            raise _misfit(str(problem), calls[0]["args"] if calls else None) from problem
-        if partial:
-            return read
-        if read is None:
-            raise _not_called(result)
-        return self._held(read)
-
-
-class StrictPydanticToolsParser(_StrictCallParser, PydanticToolsParser):
-    """Parser that returns a tool call as a pydantic instance."""
-
-
-class StrictKeyToolsParser(_StrictCallParser, JsonOutputKeyToolsParser):
-    """Parser that returns a tool call's arguments."""
+    def rest(self) -> Iterator[Any]:
+        """Yield what has changed since the last look."""
+        if not self._behind:
+            return
+        self._behind = False
+        read = self._parser.parse_result([ChatGeneration(message=self._kept.message())], partial=True)
+        if read is not None and read != self._shown:
+            self._shown = read
+            yield read
 
 
-def json_parser(schema: Schema | None) -> JsonOutputParser:
-    """Return the parser for a JSON answer."""
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        return StrictPydanticParser(pydantic_object=schema)
-    return StrictJsonParser(form=schema)
+def answer_parser(schema: Schema | None, source: Source) -> AnswerParser:
+    """Return the parser for answers of a schema."""
+    return AnswerParser(asked=dict(schema) if isinstance(schema, Mapping) else schema, source=source)
 
 
-def tools_parser(schema: Schema) -> JsonOutputToolsParser:
-    """Return the parser for an answer in a tool call."""
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        return StrictPydanticToolsParser(tools=[schema], first_tool_only=True)
-    name = convert_to_openai_tool(titled(schema))["function"]["name"]
-    return StrictKeyToolsParser(key_name=name, first_tool_only=True, form=schema)
+def _is_last(message: BaseMessage) -> bool:
+    """Return whether the answer is complete with this message."""
+    return not isinstance(message, BaseMessageChunk) or getattr(message, "chunk_position", None) == "last"
 
 
-def _misfit(why: str, read: object) -> OutputParserException:
-    told = json.dumps(read, ensure_ascii=False, default=str)
-    return OutputParserException(
-        f"The answer does not have the form that was asked for, {why}: {told[:500]}", llm_output=told
-    )
-
-
-def _refuse_cut(result: list[Generation]) -> None:
-    message = _message(result)
-    if message is not None and message.response_metadata.get("finish_reason") == "length":
-        raise OutputParserException(
-            "The answer was truncated at its length limit: raise max_tokens or ask for less.",
-            llm_output=result[0].text,
-        )
-
-
-def _not_called(result: list[Generation]) -> OutputParserException:
-    _refuse_cut(result)
-    invalid = getattr(_message(result), "invalid_tool_calls", None)
-    why = f"its call is not valid: {invalid[0].get('error') or invalid[0].get('args')}" if invalid else "it called none"
-    return OutputParserException(
-        f"The model was to call the tool that takes the answer, and {why}.", llm_output=result[0].text
-    )
-
-
-def _ended(result: list[Generation]) -> bool:
-    """Return whether the accumulated chunks are the complete stream."""
-    return getattr(_message(result), "chunk_position", None) == "last"
-
-
-def _message(result: list[Generation]) -> BaseMessage | None:
-    return result[0].message if isinstance(result[0], ChatGeneration) else None
+def _length(message: BaseMessage) -> int:
+    arguments = (piece["args"] or "" for piece in getattr(message, "tool_call_chunks", ()))
+    return len(message.text) + sum(map(len, arguments))

@@ -64,24 +64,47 @@ def is_restart(message: BaseMessage) -> bool:
     return RESTART in message.additional_kwargs
 
 
+class Kept:
+    """The chunks of a stream that count: those since its last restart."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Any] = []
+
+    def add(self, chunk: BaseMessage) -> None:
+        """Take the next chunk."""
+        if is_restart(chunk):
+            self._chunks = [_emptied(chunk)]  # type: ignore[arg-type]
+        else:
+            self._chunks.append(chunk)
+
+    def message(self) -> AIMessageChunk:
+        """Return their sum."""
+        if not self._chunks:
+            raise ValueError("The stream had no chunks.")
+        if len(self._chunks) > 1:
+            self._chunks = [self._chunks[0] + self._chunks[1:]]
+        whole: AIMessageChunk = self._chunks[0]
+        return whole
+
+
 def collect(chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
     """Combine a stream into one message, leaving out everything before the last restart.
 
     Raises:
         ValueError: The stream is empty.
     """
-    kept: list[AIMessageChunk] = []
+    kept = Kept()
     for chunk in chunks:
-        _keep(kept, chunk)
-    return _sum(kept)
+        kept.add(chunk)
+    return kept.message()
 
 
 async def acollect(chunks: AsyncIterable[AIMessageChunk]) -> AIMessageChunk:
     """Async version of :func:`collect`."""
-    kept: list[AIMessageChunk] = []
+    kept = Kept()
     async for chunk in chunks:
-        _keep(kept, chunk)
-    return _sum(kept)
+        kept.add(chunk)
+    return kept.message()
 
 
 def render(chunks: Iterable[AIMessageChunk]) -> Iterator[str]:
@@ -94,17 +117,3 @@ def render(chunks: Iterable[AIMessageChunk]) -> Iterator[str]:
     for chunk in chunks:
         shown = "" if is_restart(chunk) else shown + chunk.text
         yield shown
-
-
-def _keep(kept: list[AIMessageChunk], chunk: AIMessageChunk) -> None:
-    if is_restart(chunk):
-        kept[:] = [_emptied(chunk)]
-    else:
-        kept.append(chunk)
-
-
-def _sum(kept: list[AIMessageChunk]) -> AIMessageChunk:
-    if not kept:
-        raise ValueError("The stream had no chunks.")
-    whole: AIMessageChunk = kept[0] + kept[1:]
-    return whole

@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap
 from langchain_core.runnables.utils import AddableDict
 
 from chutes_core.errors import RequestRefusedError
+from langchain_chutes._refusals import Telling
 from langchain_chutes._schemas import Schema
 
 __all__ = ["METHODS", "check_method", "parsed"]
@@ -50,7 +51,7 @@ def parsed(asked: Runnable[Any, Any], parser: BaseOutputParser[Any], *, include_
             yield part
         yield _read(parser, seen)
 
-    return RunnableMap(raw=asked) | RunnableGenerator(beside, abeside, name="read")
+    return RunnableMap(raw=Telling(asked)) | RunnableGenerator(beside, abeside, name="read")
 
 
 def _read(parser: BaseOutputParser[Any], raw: list[Any]) -> AddableDict:

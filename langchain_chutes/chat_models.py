@@ -292,7 +292,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             tools: Additional tools for the model, with ``method="json_schema"``.
             **kwargs: Other parameters for the calls.
         """
-        from langchain_chutes._parsers import json_parser, tools_parser
+        from langchain_chutes._parsers import answer_parser
 
         with translated_errors:
             chosen = method or default_method(model_infos(self._known_models(), self.model))
@@ -302,12 +302,12 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         if chosen == "function_calling":
             assert schema is not None
             asked = self.bind_tools([titled(schema)], tool_choice="any", strict=strict, **kwargs)
-            return parsed(asked, tools_parser(schema), include_raw=include_raw)
+            return parsed(asked, answer_parser(schema, "calls"), include_raw=include_raw)
         held = chosen == "json_schema" and schema
         form = response_format(held, strict=strict) if held else {"type": "json_object"}
         kwargs["response_format"] = form
         asked = self.bind_tools(tools, **kwargs) if tools else self.bind(**kwargs)
-        return parsed(asked, json_parser(schema), include_raw=include_raw)
+        return parsed(asked, answer_parser(schema, "text"), include_raw=include_raw)
 
     def with_fallbacks(
         self,

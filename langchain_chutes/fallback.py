@@ -33,7 +33,7 @@ from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
 from chutes_core.usage import Ledger
-from langchain_chutes._forms import Form, ToolList, form_parser
+from langchain_chutes._forms import Form, ToolList
 from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
 from langchain_chutes._portrait import identity, joint_profile, rules
 from langchain_chutes._profile import Resolved
@@ -266,10 +266,9 @@ class ChutesFallback(BaseChatModel):
             if schema is None and method != "json_mode":
                 raise RequestRefusedError("Structured output needs a schema, except with method='json_mode'.")
         form = Form(schema, method, strict, include_raw, tuple(tools or ()))
-        parser = form_parser(schema)
         if schema is not None:
             kwargs["ls_structured_output_format"] = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-        return parsed(self.bind(chutes_form=form, **kwargs), parser, include_raw=include_raw)
+        return parsed(self.bind(chutes_form=form, **kwargs), form.parser, include_raw=include_raw)
 
     # ----------------------------------------------------------------------- what LangChain asks about us
 

@@ -231,7 +231,7 @@ class _Check:
         self._whole_calls(last)
         wanted = self._question.params.get("structured")
         if isinstance(wanted, Wanted):
-            wanted.result = last.raw
+            wanted.result = [last.raw] if wanted.several else last.raw
             last = last.model_copy(update={"raw": None})
         return Final(_with_calls(self._question.llm, last), self._usage)
 
@@ -246,7 +246,7 @@ class _Check:
             if isinstance(arguments, str) and arguments:
                 try:
                     json.loads(arguments)
-                except ValueError:
+                except (ValueError, RecursionError):
                     said = "a tool call whose arguments are not whole"
                     raise failure(Kind.MALFORMED, said, model=self._question.name) from None
 

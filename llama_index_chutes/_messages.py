@@ -189,6 +189,8 @@ def reply_message(reply: Reply) -> ChatMessage:
         extra["tool_calls"] = [_raw_call(call) for call in reply.tool_calls]
     if reply.invalid_tool_calls:
         extra["invalid_tool_calls"] = [{**_raw_call(call), "error": call.error} for call in reply.invalid_tool_calls]
+    if refusal := next((choice.refusal for choice in reply.choices), ""):
+        extra["refusal"] = refusal
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
 
 
@@ -243,6 +245,8 @@ def _raw_choice(choice: Choice) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": choice.content}
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
+    if choice.refusal:
+        message["refusal"] = choice.refusal
     if choice.tool_calls or choice.invalid_tool_calls:
         message["tool_calls"] = [_raw_call(call) for call in (*choice.tool_calls, *choice.invalid_tool_calls)]
     return {

@@ -13,7 +13,7 @@ from llama_index.core.program.utils import FlexibleModel
 from chutes_core import Delta, Reply, Usage
 from chutes_core.fallback import Attempt, Call, Try
 from llama_index_chutes._stream import ChatDraft
-from llama_index_chutes._structured import Mode, Plan
+from llama_index_chutes._structured import Reader
 
 __all__ = [
     "ATTEMPTS",
@@ -113,8 +113,9 @@ class Wanted(dict[str, Any]):
         super().__init__(name=output_cls.__name__)
         self.output_cls: type[Any] = output_cls
         self.result: Any = None
+        self.several = bool((params or {}).get("allow_parallel_tool_calls"))
         self._arguments = {**(params or {}), "messages": list(messages)}
-        self._reader: Plan[Any] | None = None
+        self._reader = self.reader()
 
     @property
     def request(self) -> dict[str, Any]:
@@ -133,8 +134,11 @@ class Wanted(dict[str, Any]):
         """Return the partial object, or None."""
         if RESTART in chunk.additional_kwargs:
             return None
-        self._reader = self._reader or Plan.make(self.output_cls, Mode.WORDS, [], None, model="")
         return self._reader.partial(chunk)
+
+    def reader(self) -> Reader[Any]:
+        """Return a reader for one answer."""
+        return Reader(self.output_cls, several=self.several)
 
 
 class Pieces:
@@ -146,18 +150,19 @@ class Pieces:
     def __init__(self, wanted: Wanted, call: Call) -> None:
         self._wanted = wanted
         self._call = call
-        self._draft = ChatDraft()
+        self.begin()
 
     def begin(self) -> None:
         """Start with a new member."""
         self._draft = ChatDraft()
+        self._reader = self._wanted.reader()
 
     def __call__(self, part: Part) -> bool:
         """Take the next part and return whether it yields a partial object."""
         if shows(part):
             self._call.first_part(given_out=False)  # this still counts as the time to first token
         chunk = self._draft.add(part) if type(part) is Delta else part
-        return isinstance(chunk, ChatResponse) and self._wanted.partial(chunk) is not None
+        return isinstance(chunk, ChatResponse) and self._reader.partial(chunk) is not None
 
 
 # -------------------------------------------------------------------------------------------------- what is told

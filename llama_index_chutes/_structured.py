@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from operator import itemgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
-from pydantic_core import from_json
 
-from chutes_core import APIError
-from llama_index_chutes._json import candidates, values
+from chutes_core import Kind
+from chutes_core.json_text import Pace
+from chutes_core.structured import Form, FormError, Found, Piece, agreed, field_names, in_calls, in_text, pieces
 from llama_index_chutes._unusable import finish_reason, invalid_calls, said_of, unusable
 
-__all__ = ["Inquiry", "Mode", "Plan"]
+__all__ = ["Inquiry", "Mode", "Plan", "Reader"]
 
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V", bound=BaseModel)
@@ -56,10 +55,78 @@ class Inquiry(Protocol[M_co]):
         """Return whether a chunk is the last of a stream."""
 
     def read(self, response: ChatResponse) -> M_co:
-        """Parse the object from a complete answer."""
+        """Parse the object from a complete answer; a list of them, if several were allowed."""
 
     def partial(self, chunk: ChatResponse) -> M_co | FlexibleModel | None:
         """Return the partial object, or None."""
+
+
+class Reader(Generic[M]):
+    """Reads the objects of one class out of one answer, whole or still growing.
+
+    Args:
+        output_cls: The class.
+        several: Return every object in a list, rather than the one that all of them are.
+    """
+
+    def __init__(self, output_cls: type[M], *, several: bool = False) -> None:
+        self._output_cls = output_cls
+        self._several = several
+        self.schema = output_cls.model_json_schema()
+        self._form = Form(self.schema, field_names(output_cls))
+        self._flexible: type[FlexibleModel] | None = None
+        self._pace = Pace()
+
+    def read(self, response: ChatResponse) -> M:
+        """Return the object, or the list of objects.
+
+        Raises:
+            FormError: There is none, or there are several that differ.
+        """
+        if invalid := invalid_calls(response):
+            raise FormError(said_of(invalid), read=False)
+        if calls := _calls(response):
+            answers = in_calls(calls, self._form, self._fits)
+        else:
+            answers = in_text(_text(response), self._form, self._fits, cut=finish_reason(response) == "length")
+        return [each.result for each in answers] if self._several else agreed(answers)  # type: ignore[return-value]
+
+    def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
+        """Return what can be shown of the object, or None; a long answer is not read anew with every chunk."""
+        texts = _calls(response) or [_text(response)]
+        if not self._pace.due(sum(len(text) for text in texts if isinstance(text, str))):
+            return None
+        shown = [piece for text in texts if (piece := self._piece(text)) is not None]
+        return shown if self._several and shown else shown[-1] if shown else None  # type: ignore[return-value]
+
+    def _piece(self, text: object) -> M | FlexibleModel | None:
+        found = pieces(text, self._form) if isinstance(text, str) else [Piece(text, True)]
+        for value, whole in found:
+            piece = _validated(self._output_cls, value)
+            if piece is None and not whole:
+                self._flexible = self._flexible or create_flexible_model(self._output_cls)
+                return _validated(self._flexible, value)
+            if piece is not None:
+                return piece
+        return None
+
+    def _fits(self, found: Found) -> M:
+        try:
+            return self._output_cls.model_validate_json(found.text)
+        except ValidationError as problem:
+            if problem.errors()[0]["type"] != "json_invalid":
+                raise
+        # Strings may have line breaks, which pydantic's parser does not accept.
+        return self._output_cls.model_validate_json(json.dumps(found.value))
+
+
+def _calls(response: ChatResponse) -> list[object]:
+    """Return the arguments of the tool calls."""
+    return [block.tool_kwargs for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+
+
+def _text(response: ChatResponse) -> str:
+    return response.message.content or ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +139,7 @@ class Plan(Generic[M]):
         messages: The messages to send.
         params: The request parameters.
         model: The model, for error messages.
+        reader: Reads the answer.
         quiet: Do not quote an unusable answer: it came encrypted.
     """
 
@@ -80,8 +148,8 @@ class Plan(Generic[M]):
     messages: Sequence[ChatMessage]
     params: Mapping[str, Any]
     model: str
+    reader: Reader[M]
     quiet: bool = False
-    _flexible: list[type[FlexibleModel]] = field(default_factory=list)
 
     @classmethod
     def make(
@@ -107,21 +175,24 @@ class Plan(Generic[M]):
             quiet: Do not quote the answer in error messages.
         """
         given = {name: value for name, value in (params or {}).items() if name not in _NOT_OURS}
-        schema = output_cls.model_json_schema()
+        several = bool((params or {}).get("allow_parallel_tool_calls"))
+        reader = Reader(output_cls, several=several)
+        schema = reader.schema
         name = _NAME.sub("_", output_cls.__name__)[:64]
         if mode is Mode.SCHEMA:
             form = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
-            return cls(output_cls, mode, messages, {**given, "response_format": form}, model, quiet)
+            return cls(output_cls, mode, messages, {**given, "response_format": form}, model, reader, quiet)
         if mode is Mode.TOOL:
             description = schema.get("description") or f"Give the answer as a {name}."
             function = {"name": name, "description": description, "parameters": schema}
             tool = {"type": "function", "function": function}
-            asked = {**given, "tools": [tool], "tool_choice": "required"}
-            return cls(output_cls, mode, messages, asked, model, quiet)
+            single = {} if several else {"parallel_tool_calls": False}
+            asked = {**single, **given, "tools": [tool], "tool_choice": "required"}
+            return cls(output_cls, mode, messages, asked, model, reader, quiet)
         if json_mode:
             given["response_format"] = {"type": "json_object"}
         told = TextBlock(text=_IN_WORDS + json.dumps(schema, ensure_ascii=False))
-        return cls(output_cls, mode, _with_last(messages, told), given, model, quiet)
+        return cls(output_cls, mode, _with_last(messages, told), given, model, reader, quiet)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -133,59 +204,40 @@ class Plan(Generic[M]):
         return chunk.raw is not None
 
     def read(self, response: ChatResponse) -> M:
-        """Parse the answer: the first JSON value in it that matches the class.
+        """Parse the answer: the only JSON value in it that matches the class.
 
         Raises:
-            MalformedReplyError: None matches.
+            MalformedReplyError: None matches, or several that differ.
+            RefusalError: The model refused.
         """
-        text = self._text(response)
-        problems: list[tuple[bool, ValidationError]] = []
-        for found in candidates(text):
-            try:
-                return self.output_cls.model_validate_json(found)
-            except ValidationError as problem:
-                problems.append((not found.startswith("{"), problem))
-        # A value that is not an object is probably a quotation; for an object, the error says what is wrong.
-        first = min(problems, key=itemgetter(0))[1] if problems else None
-        raise self._failure(self._fault(text, first, response), response) from (None if self.quiet else first)
+        if refusal := response.message.additional_kwargs.get("refusal"):
+            said = "" if self.quiet else str(refusal)
+            raise unusable(said, response, model=self.model, quiet=self.quiet, kind=Kind.REFUSED)
+        try:
+            return self.reader.read(response)
+        except FormError as error:
+            fault, problem = self._fault(error, response), None if self.quiet else error.problem
+        # Raised out here, since an exception keeps the one that was being handled, which quotes the answer.
+        said = f"the structured answer cannot be used: {fault}"
+        raise unusable(said, response, model=self.model, quiet=self.quiet) from problem
 
     def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
         """Return the partial object in a chunk, or None."""
-        for found, may_go_on in values(self._text(response)):
-            value = from_json(found, allow_partial="trailing-strings")
-            piece = _validated(self.output_cls, value)
-            if piece is not None:
-                return piece
-            if may_go_on:
-                if not self._flexible:
-                    self._flexible.append(create_flexible_model(self.output_cls))
-                return _validated(self._flexible[0], value)
-        return None
+        return self.reader.partial(response)
 
-    @staticmethod
-    def _text(response: ChatResponse) -> str:
-        """Return the answer: the first tool call's arguments, or the text, which some models use instead."""
-        for block in response.message.blocks:
-            if isinstance(block, ToolCallBlock):
-                given = block.tool_kwargs
-                return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-        return response.message.content or ""
-
-    def _fault(self, text: str, problem: ValidationError | None, response: ChatResponse) -> str:
+    def _fault(self, error: FormError, response: ChatResponse) -> str:
         """Describe what is wrong with an answer."""
         if self.quiet:
             return f"it is not a {self.output_cls.__name__}"
-        if problem is not None:
-            faults = (f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in problem.errors())
+        if isinstance(error.problem, ValidationError):
+            faults = (f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in error.problem.errors())
             return f"it is not a {self.output_cls.__name__}: {'; '.join(faults)}"
-        if text.strip():
-            return f"there is no JSON in {text.strip()[:200]!r}"
-        return said_of(invalid_calls(response)) or "it is empty"
-
-    def _failure(self, what: str, response: ChatResponse) -> APIError:
-        cut = " The answer was cut at max_tokens." if finish_reason(response) == "length" else ""
-        said = f"the structured answer cannot be used: {what}.{cut}"
-        return unusable(said, response, model=self.model, quiet=self.quiet)
+        if error.said:
+            return f"{error.why}: {json.dumps(error.said, ensure_ascii=False)[:500]}"
+        if _calls(response) or invalid_calls(response):
+            return error.why
+        text = _text(response).strip()
+        return f"{error.why}: {text[:200]!r}" if text else "it is empty"
 
 
 def _validated(model: type[V], value: object) -> V | None:

@@ -15,7 +15,9 @@ from chutes_core.failures import failure
 __all__ = ["arrived", "finish_reason", "invalid_calls", "said_of", "unusable", "usage_of"]
 
 
-def unusable(said: str, response: ChatResponse, *, model: str, quiet: bool = False) -> APIError:
+def unusable(
+    said: str, response: ChatResponse, *, model: str, quiet: bool = False, kind: Kind = Kind.MALFORMED
+) -> APIError:
     """Return the failure for an unusable answer.
 
     Args:
@@ -23,8 +25,9 @@ def unusable(said: str, response: ChatResponse, *, model: str, quiet: bool = Fal
         response: The answer. If it has tool calls but no text, ``.partial`` is the raw text of the calls.
         model: The model that answered.
         quiet: The answer came encrypted: keep its text out of everything shown or stored.
+        kind: What the failure is.
     """
-    error = failure(Kind.MALFORMED, said, model=model, partial_reply=arrived(response, model, calls_as_text=True))
+    error = failure(kind, said, model=model, partial_reply=arrived(response, model, calls_as_text=True))
     if not quiet:
         return error
     from chutes_core.e2ee.partial import without_words
@@ -49,7 +52,8 @@ def arrived(response: ChatResponse, model: str, *, calls_as_text: bool = False) 
     if calls_as_text and not text:
         text = "\n".join(call.arguments for call in (*calls, *invalid))
     thought = "".join(block.content or "" for block in message.blocks if isinstance(block, ThinkingBlock))
-    choice = Choice(0, text, thought, calls, invalid, finish_reason(response))
+    refusal = str(message.additional_kwargs.get("refusal") or "")
+    choice = Choice(0, text, thought, calls, invalid, finish_reason(response), refusal=refusal)
     told = raw.get("id"), raw.get("model")
     reply_id, answered = (each if isinstance(each, str) else None for each in told)
     return Reply(reply_id, answered or model, (choice,), usage_of(response))

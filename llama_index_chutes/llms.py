@@ -181,6 +181,8 @@ class Chutes(ChutesComponent, ChatModel):
         infos = self._infos(model)
         json_mode = all(info.supports("json_mode") for info in infos)
         mode = self._structured_mode(infos)
+        if params.get("allow_parallel_tool_calls") and self.metadata.is_function_calling_model:
+            mode = Mode.TOOL  # only calls are asked for in parallel
         asked, quiet = model or self.model, self._is_sealed()
         return Plan.make(output_cls, mode, messages, params, model=asked, json_mode=json_mode, quiet=quiet)
 

@@ -7,13 +7,15 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessageChunk
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
 
 from chutes_core import Catalog, ChutesWarning, ModelInfo, RequestRefusedError
 from chutes_core.testing import Answer
-from langchain_chutes._parsers import read_json
+from langchain_chutes._parsers import answer_parser
 from langchain_chutes._schemas import response_format
+from tests.effort import HOSTILE, WORST, assert_linear
 
 from .models import MODES, call, scripted
 
@@ -108,18 +110,20 @@ def test_the_method_is_chosen_from_the_catalogue(features: list[str | None], sen
         f"<think>Let me see {{}}.</think>\n\n{TEXT}",
         f"Let me see.</think>{TEXT}",
         f"\n {TEXT} \n",
+        f"As [1] says, {{so}}: {TEXT} Anything else?",
+        f"{TEXT} {TEXT}",
     ],
 )
 def test_json_is_found_behind_thoughts_and_in_fences(text: str) -> None:
     """What models put around their JSON does not matter."""
-    assert read_json(text) == ANNA
+    assert answer_parser(PersonDict, "text").parse(text) == ANNA
 
 
-@pytest.mark.parametrize("text", ["", "Anna, 31", '{"name": "Anna", "age": 3', f"{TEXT} {TEXT}", "```json\n{\n```"])
+@pytest.mark.parametrize("text", ["", "Anna, 31", '{"name": "Anna", "age": 3', f"{TEXT} {{", "```json\n{\n```"])
 def test_what_is_not_whole_is_not_completed(text: str) -> None:
     """A cut object is no object."""
-    with pytest.raises(ValueError, match=r"Expecting|Extra|Unterminated|line"):
-        read_json(text)
+    with pytest.raises(OutputParserException, match="no valid JSON"):
+        answer_parser(PersonDict, "text").parse(text)
 
 
 def _parsed(mode: str, answer: Answer, **options: Any) -> Any:
@@ -133,9 +137,9 @@ def _parsed(mode: str, answer: Answer, **options: Any) -> Any:
     [
         ("json_schema", Answer('{"name": "Anna", "age": 3', finish_reason="length"), "length limit"),
         ("json_schema", Answer(TEXT, finish_reason="length"), "length limit"),
-        ("json_schema", Answer('{"name": "Anna", "age": 3'), "not valid JSON"),
+        ("json_schema", Answer('{"name": "Anna", "age": 3'), "no valid JSON"),
         ("json_schema", Answer('{"name": "Anna"}'), "age"),
-        ("json_mode", Answer("Anna is 31."), "not valid JSON"),
+        ("json_mode", Answer("Anna is 31."), "no valid JSON"),
         ("function_calling", Answer("Anna is 31."), "it called none"),
         ("function_calling", Answer("", tool_calls=[("Person", {"name": "Anna"})]), "age"),
         ("function_calling", Answer("Hm", finish_reason="length"), "length limit"),
@@ -241,3 +245,23 @@ def test_json_mode_needs_no_schema() -> None:
     )
     assert outcome.message == ANNA  # type: ignore[comparison-overlap]
     assert outcome.body["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize("hostile", WORST)
+def test_a_stream_is_read_as_often_as_its_length_allows(hostile: str) -> None:
+    """One character after the other: the work grows as the text does, and the end is what a whole answer comes to."""
+
+    def read(text: str) -> None:
+        chunks = [AIMessageChunk(character) for character in text]
+        last = AIMessageChunk("", chunk_position="last")
+        list(answer_parser(Person, "text").transform(iter([*chunks, last])))
+
+    assert_linear(read, HOSTILE[hostile])
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_reply_is_more_than_an_error(hostile: str) -> None:
+    """Whatever a model writes is an answer or an OutputParserException, here with a dict for an answer."""
+    for source in ("text", "either", "calls"):
+        with pytest.raises(OutputParserException):
+            answer_parser(Person, source).invoke(HOSTILE[hostile](20_000))  # type: ignore[arg-type]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.bridge.pydantic import BaseModel, Field
 from llama_index.core.program.function_program import FunctionCallingProgram
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
-from chutes_core import APIError, MalformedReplyError, StreamFailedError
+from chutes_core import APIError, MalformedReplyError, RefusalError, StreamFailedError
+from chutes_core.structured import FormError
 from chutes_core.testing import Answer, Fault
 from llama_index_chutes import FallbackError
-from llama_index_chutes._json import candidates
+from llama_index_chutes._structured import Mode, Plan, Reader
+from tests.effort import HOSTILE, WORST, assert_linear
 
 from .rigs import Outcome, gather, rig
 from .stages import MEMBERS, POLICY, stage
@@ -179,8 +180,8 @@ def test_a_tool_that_was_answered_in_words(method: str) -> None:
     [
         ('{"name": "Oslo"}', "people"),
         ('{"name": "Oslo", "people": "many"}', "people"),
-        ("I would rather not.", "no JSON"),
-        ('{"name": "Os', "no JSON"),
+        ("I would rather not.", "no valid JSON"),
+        ('{"name": "Os', "no valid JSON"),
         ('As [1] says: {"name": "Oslo"}', "people: Field required"),
     ],
 )
@@ -285,8 +286,63 @@ def test_many_at_once() -> None:
     assert sorted(city.people for city in asyncio.run(all_of_them())) == [0, 1, 2, 3, 4]
 
 
-def test_json_is_found_as_it_stands() -> None:
-    """Braces inside of strings do not mislead, and nothing is rewritten."""
-    text = json.dumps({"a": "} { ```json"})
-    assert list(candidates(f"So: {text} ok?")) == [text]
-    assert list(candidates(" ")) == []
+class Refusing(Answer):
+    """A model that refuses in the field that is there for it."""
+
+    def deltas(self) -> list[dict[str, object]]:
+        return [*Answer.deltas(self), {"refusal": "I cannot "}, {"refusal": "help."}]
+
+    def body(self, model: str) -> dict[str, object]:
+        body: Any = Answer.body(self, model)
+        body["choices"][0]["message"]["refusal"] = "I cannot help."
+        return body  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("said", ["", OSLO.model_dump_json()])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_refusal_is_no_answer(method: str, said: str) -> None:
+    """With the model's words; also if there is something beside it."""
+    error = predict(rig([Refusing(said)], max_retries=0).llm, method).error
+    assert isinstance(error, RefusalError)
+    assert error.refusal == "I cannot help."
+    assert "I cannot help." in str(error)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_filter_is_named(method: str) -> None:
+    """What it ended is no answer either."""
+    cut = Answer('{"name": "Os', finish_reason="content_filter")
+    error = predict(rig([cut], max_retries=0).llm, method).error
+    assert isinstance(error, RefusalError)
+    assert "content_filter" in str(error)
+
+
+def test_a_sealed_refusal_is_not_quoted() -> None:
+    """What came encrypted is for the caller alone."""
+    plan = Plan.make(City, Mode.WORDS, [], None, model="acme/one", quiet=True)
+    message = ChatMessage(role=MessageRole.ASSISTANT, content="", additional_kwargs={"refusal": "Secret words."})
+    with pytest.raises(RefusalError) as caught:
+        plan.read(ChatResponse(message=message))
+    assert caught.value.refusal == "Secret words."
+    assert "Secret" not in str(caught.value) + repr(caught.value.partial_reply)
+
+
+def _growing(text: str) -> None:
+    """Read a reply as it streams, one character after the other, and then as a whole."""
+    reader = Reader(City)
+    for length in range(len(text) + 1):
+        reader.partial(ChatResponse(message=ChatMessage(text[:length])))
+    reader.read(ChatResponse(message=ChatMessage(text)))
+
+
+@pytest.mark.parametrize("hostile", WORST)
+def test_reading_a_reply_takes_as_long_as_it_is(hostile: str) -> None:
+    """Also while it streams."""
+    assert_linear(_growing, HOSTILE[hostile])
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_reply_is_more_than_an_error(hostile: str) -> None:
+    """What cannot be read is an error of ours."""
+    with pytest.raises(FormError):
+        Reader(City).read(ChatResponse(message=ChatMessage(HOSTILE[hostile](20_000))))
