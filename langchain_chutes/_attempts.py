@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
@@ -17,8 +18,8 @@ from langchain_core.runnables import Runnable
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
 from chutes_core.fallback import Try
-from chutes_core.fallback.bounded import abounded, bounded
-from langchain_chutes._foreign import Checked, as_chunk, bind_foreign
+from chutes_core.fallback.bounded import abounded, bounded, threaded
+from langchain_chutes._foreign import Checked, as_chunk, bind_foreign, blocks
 from langchain_chutes._forms import Form, Held, bind_ours
 from langchain_chutes._members import Seat
 from langchain_chutes._parts import Part, aclosed, aover, closed, over, shows
@@ -79,7 +80,8 @@ def aask(seat: Seat, step: Try, request: Request) -> AsyncIterator[Part]:
     elif seat.own is not None:
         parts = prepared.astream()
     else:
-        given = abounded(prepared.astream, step.limits, shows=shows, model=step.member.name)
+        chunks = partial(threaded, prepared.stream) if blocks(seat.model) else prepared.astream
+        given = abounded(chunks, step.limits, shows=shows, model=step.member.name)
         parts = aover(given, Checked(step.member.name))
     return parts if prepared.form is None else aover(parts, Held(prepared.form, step.member.name))
 

@@ -23,7 +23,7 @@ from langchain_chutes._parts import Part, shows
 from langchain_chutes._schemas import titled
 from langchain_chutes._tool_pieces import spoiled
 
-__all__ = ["Checked", "as_chunk", "bind_foreign"]
+__all__ = ["Checked", "as_chunk", "bind_foreign", "blocks"]
 
 # Options that only the gateway understands.
 _OURS = frozenset(
@@ -38,6 +38,12 @@ _ENDINGS = {
     ),
     "anthropic": ("stop_reason",),
 }
+
+
+def blocks(model: BaseChatModel) -> bool:
+    """Return whether a model has only blocking calls, which LangChain would run in the event loop's executor."""
+    cls = type(model)
+    return cls._astream is BaseChatModel._astream and cls._agenerate is BaseChatModel._agenerate
 
 
 def bind_foreign(

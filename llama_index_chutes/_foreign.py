@@ -11,13 +11,14 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.instrumentation.span import active_span_id
+from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
 
 from chutes_core import Kind, TimeLimits, Usage
 from chutes_core.failures import failure
-from chutes_core.fallback.bounded import abounded, bounded
+from chutes_core.fallback.bounded import abounded, bounded, threaded
 from chutes_core.fallback.foreign import as_failure
 from llama_index_chutes._parts import Final, Wanted, has_calls
 from llama_index_chutes._tools import Toolbox
@@ -54,9 +55,13 @@ def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
 async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, None]:
     """Async version of :func:`parts`."""
     check = _Check(question)
-    chunks = abounded(
-        lambda: _inside(question.span_id, _afetch(question)), question.limits, shows=_shows, model=question.name
-    )
+
+    def ask() -> AsyncIterator[ChatResponse]:
+        if blocks(question.llm):
+            return threaded(lambda: _fetch(question))
+        return _inside(question.span_id, _afetch(question))
+
+    chunks = abounded(ask, question.limits, shows=_shows, model=question.name)
     with check:
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -64,6 +69,12 @@ async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, Non
                     yield given
         end = check.end()
     yield end
+
+
+def blocks(llm: LLM) -> bool:
+    """Return whether a model has only blocking calls, in which the framework would hold up the whole event loop."""
+    # Where it is defined: what an attribute of the class gives is wrapped anew at every look.
+    return next(cls for cls in type(llm).__mro__ if "astream_chat" in vars(cls)) is CustomLLM
 
 
 def _fetch(question: Question) -> Iterator[ChatResponse]:

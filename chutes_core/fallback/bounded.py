@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
@@ -15,7 +16,7 @@ from chutes_core.errors import APIError, Kind
 from chutes_core.failures import failure
 from chutes_core.settings import TimeLimits
 
-__all__ = ["abounded", "bounded"]
+__all__ = ["abounded", "bounded", "threaded"]
 
 P = TypeVar("P")
 
@@ -72,27 +73,7 @@ def bounded(
     ['a', 'b']
     """
     box: queue.SimpleQueue[P | _End] = queue.SimpleQueue()
-    left_alone = threading.Event()
-
-    def fetch() -> None:
-        source = None
-        try:
-            source = parts()
-            for part in source:
-                if left_alone.is_set():
-                    return
-                box.put(part)
-        except BaseException as error:
-            box.put(_End(error))
-        else:
-            box.put(_End())
-        finally:
-            close = getattr(source, "close", None)
-            if callable(close):
-                close()
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(fetch,), name="chutes-member", daemon=True).start()
+    left_alone = _fetching(parts, box.put)
     timer = _Timer(limits, model)
     try:
         while True:
@@ -108,6 +89,59 @@ def bounded(
             timer.took(shows(part))
     finally:
         left_alone.set()
+
+
+async def threaded(parts: Callable[[], Iterator[P]]) -> AsyncGenerator[P, None]:
+    """Yield the parts of a blocking iterator, which has a thread of its own.
+
+    It does not run in the event loop's executor, whose few threads one silent member would take from all the others.
+
+    >>> async def main() -> list[str]:
+    ...     return [part async for part in threaded(lambda: iter("ab"))]
+    >>> asyncio.run(main())
+    ['a', 'b']
+    """
+    loop = asyncio.get_running_loop()
+    box: asyncio.Queue[P | _End] = asyncio.Queue()
+
+    def put(part: P | _End) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody is waiting
+            loop.call_soon_threadsafe(box.put_nowait, part)
+
+    left_alone = _fetching(parts, put)
+    try:
+        while not isinstance(part := await box.get(), _End):
+            yield part
+        if part.error is not None:
+            raise part.error
+    finally:
+        left_alone.set()
+
+
+def _fetching(parts: Callable[[], Iterator[P]], put: Callable[[P | _End], object]) -> threading.Event:
+    """Fetch parts in a thread, and hand each over; return the event that ends it with the next one."""
+    left_alone = threading.Event()
+
+    def fetch() -> None:
+        source = None
+        try:
+            source = parts()
+            for part in source:
+                if left_alone.is_set():
+                    return
+                put(part)
+        except BaseException as error:
+            put(_End(error))
+        else:
+            put(_End())
+        finally:
+            close = getattr(source, "close", None)
+            if callable(close):
+                close()
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(fetch,), name="chutes-member", daemon=True).start()
+    return left_alone
 
 
 async def abounded(

@@ -31,8 +31,10 @@ __all__ = ["Call", "GiveUp", "Try", "Wait"]
 # Failures of a model that will not pass within the call.
 _LASTING = frozenset(
     {Kind.DISABLED, Kind.MODEL_NOT_FOUND, Kind.NOT_CONFIDENTIAL, Kind.UNEXPECTED, Kind.ACCOUNT_LIMIT}
-    | {Kind.OWNER_PAYMENT, Kind.NOT_INCLUDED, Kind.TEE_PAYMENT}
+    | {Kind.OWNER_PAYMENT, Kind.NOT_INCLUDED, Kind.TEE_PAYMENT, Kind.REFUSED, Kind.THINKING_LIMIT}
 )
+# Failures of an answer to this request: the model works, and comes last for nobody else.
+_OF_THIS_REQUEST = frozenset({Kind.REFUSED, Kind.THINKING_LIMIT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,8 @@ class Call:
 
     def _failed(self, member: Member, error: APIError) -> None:
         policy, after = self.policy, error.retry_after or 0.0
-        self._report(member.target, error)
+        if error.kind not in _OF_THIS_REQUEST:
+            self._report(member.target, error)
         self._asked.add(member.place)
         self._may_ask_at[member.place] = self._now() + min(after, policy.retry_after_max)
         if error.kind in _LASTING or after > policy.retry_after_max:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+from pydantic import PrivateAttr
 
 from chutes_core import ChutesError
 from langchain_chutes import ChutesFallback, FallbackPolicy
 from tests.core.fallback.burst import ANSWER, OUTAGES, Service, clients, in_threads, on_a_loop
 
+from .fallback_stage import Other
 from .models import KEY
 
 NAMES = ["Qwen/Qwen3-32B-TEE", "zai-org/GLM-5.1-TEE", "deepseek-ai/DeepSeek-V3.2-TEE"]
@@ -68,3 +74,28 @@ def test_every_call_is_whole(outage: str, size: int, down: int, rules: dict[str,
     service = Service(outage, NAMES[:down], size)
     assert burst(way, service, size, FallbackPolicy(**rules)) == [ANSWER.text] * size
     assert sum(service.requests.values()) <= size * (down + 1)
+
+
+class Meeting(Other):
+    """A model with only blocking calls, none of which answers before all are under way."""
+
+    _barrier: Any = PrivateAttr(default=None)
+
+    def _stream(self, *given: Any, **options: Any) -> Iterator[ChatGenerationChunk]:
+        self._barrier.wait(timeout=30)
+        yield ChatGenerationChunk(message=AIMessageChunk("All here."))
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "astream"])
+async def test_models_that_block_do_not_queue_for_a_few_threads(way: str) -> None:
+    """More calls at once than the event loop's executor has threads, and each is under way."""
+    member = Meeting.of()
+    member._barrier = threading.Barrier(64)
+    model = ChutesFallback([member])
+
+    async def call() -> str:
+        if way == "ainvoke":
+            return (await model.ainvoke("Hi")).text
+        return "".join([each.text async for each in model.astream("Hi")])
+
+    assert await asyncio.gather(*(call() for _ in range(64))) == ["All here."] * 64

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen, LLMMetadata
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
 
 from chutes_core import ChutesError
 from llama_index_chutes import ChutesFallback, FallbackPolicy
@@ -70,3 +76,42 @@ def test_every_call_is_whole(outage: str, size: int, down: int, rules: dict[str,
     service = Service(outage, NAMES[:down], size)
     assert burst(way, service, size, FallbackPolicy(**rules)) == [ANSWER.text] * size
     assert sum(service.requests.values()) <= size * (down + 1)
+
+
+class Meeting(CustomLLM):
+    """A model with only blocking calls, none of which answers before all are under way."""
+
+    max_retries: int = 0
+    _barrier: Any = PrivateAttr(default=None)
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(model_name="other/meeting", is_chat_model=True)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        self._barrier.wait(timeout=30)
+        return CompletionResponse(text="All here.")
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        def chunks() -> CompletionResponseGen:
+            self._barrier.wait(timeout=30)
+            yield CompletionResponse(text="All here.", delta="All here.")
+
+        return chunks()
+
+
+@pytest.mark.parametrize("way", ["achat", "astream_chat"])
+async def test_models_that_block_hold_up_no_event_loop(way: str) -> None:
+    """The framework would call them on the loop itself, one after the other."""
+    member = Meeting()
+    member._barrier = threading.Barrier(64)
+    llm = ChutesFallback([member])
+
+    async def call() -> str:
+        if way == "achat":
+            return str((await llm.achat(HELLO)).message.content)
+        return "".join([each.delta or "" async for each in await llm.astream_chat(HELLO)])
+
+    assert await asyncio.gather(*(call() for _ in range(64))) == ["All here."] * 64

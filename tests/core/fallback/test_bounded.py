@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from chutes_core import Kind, TimeLimitError, TimeLimits
-from chutes_core.fallback.bounded import abounded, bounded
+from chutes_core.fallback.bounded import abounded, bounded, threaded
 
 Parts = Callable[[threading.Event], Iterator[str]]
 
@@ -124,3 +124,38 @@ def test_leaving_early_leaves_no_thread() -> None:
     assert next(stream) == "a"
     stream.close()
     assert closed.wait(5)
+
+
+async def test_blocking_models_on_an_event_loop_have_threads_of_their_own() -> None:
+    """However many are silent, the next one is heard; each ends with its own reader."""
+    over, closed = threading.Event(), []
+
+    def silence() -> Iterator[str]:
+        try:
+            over.wait()
+            yield "late"
+            yield "later"
+        finally:
+            closed.append(True)
+
+    waiting = [asyncio.ensure_future(anext(threaded(silence))) for _ in range(64)]
+    assert [part async for part in threaded(lambda: iter("ab"))] == ["a", "b"]
+    over.set()
+    assert await asyncio.gather(*waiting) == ["late"] * 64
+    for thread in threading.enumerate():
+        if thread.name == "chutes-member":
+            await asyncio.to_thread(thread.join, 5)
+    assert len(closed) == 64
+
+
+async def test_what_a_threads_model_raises_is_raised_here() -> None:
+    """After the parts before it."""
+
+    def failing() -> Iterator[str]:
+        yield "a"
+        raise TimeoutError("the model's own")
+
+    parts = threaded(failing)
+    assert await anext(parts) == "a"
+    with pytest.raises(TimeoutError, match="own"):
+        await anext(parts)

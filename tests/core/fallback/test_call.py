@@ -222,6 +222,16 @@ def test_a_models_failure_goes_to_the_next_at_once(kind: Kind) -> None:
     assert played.call.served is TWO
 
 
+@pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.THINKING_LIMIT])
+def test_a_model_that_would_not_answer_this_is_well(kind: Kind) -> None:
+    """It is not asked again in this call, and comes first in the next one."""
+    clock = VirtualClock()
+    health = Health(now=clock.now)
+    played = play([ONE, TWO], script(Event(kind), Event(Kind.RESET)), clock=clock, health=health)
+    assert (played.answers, played.tried) == (1, ["acme/one", "acme/two", "acme/two"])
+    assert play([ONE, TWO], script(), clock=clock, health=health).tried == ["acme/one"]
+
+
 @pytest.mark.parametrize("kind", [Kind.BAD_REQUEST, Kind.TOO_LARGE, Kind.ROUTE_NOT_FOUND])
 def test_a_bad_request_fails_in_one_attempt(kind: Kind) -> None:
     """What no model takes is not offered to another."""

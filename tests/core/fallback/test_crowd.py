@@ -200,6 +200,7 @@ def test_an_account_in_trouble_hides_no_members_health() -> None:
 # --- any crowd ---------------------------------------------------------------------------------------
 
 
+MARKED = {kind for kind in Kind if FACTS[kind].scope is Scope.TARGET} - {Kind.REFUSED, Kind.THINKING_LIMIT}
 FATES = st.builds(
     Fate,
     kind=st.sampled_from([None] * 3 + [kind for kind in Kind if FACTS[kind].scope is not Scope.REQUEST]),
@@ -252,4 +253,4 @@ def test_any_crowd(
         own = [each for caller in callers for each in caller.call.attempts if each.model == member.name]
         vitals = crowd.health.vitals(member.target)
         assert vitals.successes == sum(each.outcome == "answered" for each in own)
-        assert vitals.failures == sum(each.kind is not None and FACTS[each.kind].scope is Scope.TARGET for each in own)
+        assert vitals.failures == sum(each.kind in MARKED for each in own)
