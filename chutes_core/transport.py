@@ -91,10 +91,13 @@ def _request(build: Build, effect: Open) -> httpx.Request:
 
 
 def _limits(effect: Open) -> dict[str, float | None]:
-    """Return the HTTP client's timeouts: connecting may take no longer than is left for the headers."""
+    """Return the HTTP client's timeouts: connecting may take no longer than is left for the headers.
+
+    Waiting for a place in a client's own pool may take as long as an answer: whoever holds it may wait for one so long.
+    """
     wait = effect.headers_within
     connect = min((limit for limit in (effect.connect, wait) if limit is not None), default=None)
-    return {"connect": connect, "read": wait, "write": wait, "pool": connect}
+    return {"connect": connect, "read": wait, "write": wait, "pool": connect if wait is None else wait}
 
 
 def sender(http: httpx.Client, build: Build) -> Callable[[Open], object]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from chutes_core import pools
+from chutes_core import ChutesClient, TimeLimits, pools
 from chutes_core.lanes import KEEP_ALIVE, SIZE, Lanes, async_transport, sync_transport
+from chutes_core.testing import Answer, VirtualClock
 
 PACKAGES = ["httpx", pools.http_package().__name__]
 
@@ -183,3 +184,19 @@ def test_behind_a_proxy_the_client_chooses(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == []
     monkeypatch.delenv("HTTPS_PROXY")
     assert "transport" in pools._options(asked.append)
+
+
+def test_a_place_in_a_pool_of_ones_own_is_waited_for_as_long_as_for_an_answer() -> None:
+    """Requests without an answer may hold all of its places that long, and must not fail those to other models."""
+    seen: list[dict[str, float]] = []
+    package: Any = pools.http_package()
+
+    def answer(request: Any) -> Any:
+        seen.append(dict(request.extensions["timeout"]))
+        return package.Response(200, json=Answer("Hi").body("acme/one"))
+
+    http = package.Client(transport=package.MockTransport(answer))
+    with ChutesClient("cpk_test", http_client=http, clock=VirtualClock()) as client:
+        client.chat([{"role": "user", "content": "Hi"}], model="acme/one", timeout=TimeLimits(connect=1, total=20))
+        client.chat([{"role": "user", "content": "Hi"}], model="acme/one", timeout=TimeLimits(connect=30, total=20))
+    assert [(each["connect"], each["pool"]) for each in seen] == [(1, 20), (20, 20)]
