@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeGuard, cast
 
 __all__ = [
-    "MAX_COUNT", "MAX_DEPTH", "MisfitError", "check", "count", "listed", "loads", "mapping", "number", "objects", "text",
+    "MAX_COUNT", "MAX_DEPTH", "MisfitError",
+    "check", "count", "listed", "loads", "mapping", "number", "objects", "text",
 ]  # fmt: skip
 
 MAX_DEPTH = 64
