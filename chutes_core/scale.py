@@ -30,7 +30,7 @@ from chutes_core.embeddings import check_texts, malformed
 from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
 from chutes_core.parts import Parts
 from chutes_core.progress import Progress
-from chutes_core.tables import distinct, indexed, without
+from chutes_core.tables import CONTENT, distinct, indexed, without
 from chutes_core.traits import traits_for
 from chutes_core.usage import Ledger, Totals
 
@@ -90,6 +90,11 @@ class _Worker(ABC):
         for name, number in (("request_size", request_size), ("concurrency", concurrency)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ConfigurationError(f"{name} must be a positive whole number, not {number!r}.")
+        if parts is not None and ({text, parts.key} & {into, ERROR, CONTENT} or into in (ERROR, CONTENT)):
+            raise ConfigurationError(
+                f"The columns {text!r} and {parts.key!r} must stay as they are, and {ERROR!r} and {CONTENT!r} are "
+                "taken: use other names."
+            )
         self.model = model
         self.text = text
         self.into = into

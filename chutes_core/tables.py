@@ -70,7 +70,7 @@ class Worker(Protocol):
 
 
 def indexed(rows: Table, key: str, text: str) -> Table:
-    """Return the keys of rows, in one type for all signed integers, and the hashes of their texts."""
+    """Return the keys of rows, in one type for all integers, and the hashes of their texts."""
     pyarrow = import_module("pyarrow")
     if not rows.num_rows:  # a block without rows may have no columns either
         return cast("Table", pyarrow.table({key: [], CONTENT: []}))
@@ -84,14 +84,14 @@ def indexed(rows: Table, key: str, text: str) -> Table:
 
 
 def plain(keys: Column) -> Column:
-    """Return keys in the type in which they are kept: int64 for signed integers, string for texts."""
+    """Return keys in the type in which they are kept: int64 for integers, string for texts."""
     pyarrow = import_module("pyarrow")
     kinds = pyarrow.types
     if kinds.is_dictionary(keys.type):
         keys = keys.cast(keys.type.value_type)  # type: ignore[attr-defined]
-    if kinds.is_signed_integer(keys.type):
+    if kinds.is_integer(keys.type) and not kinds.is_uint64(keys.type):
         return keys.cast(pyarrow.int64())
-    return keys.cast(pyarrow.string()) if kinds.is_large_string(keys.type) else keys
+    return keys.cast(pyarrow.string()) if str(keys.type) in ("large_string", "string_view") else keys
 
 
 def key_type(index: Table, key: str) -> str | None:
@@ -105,8 +105,10 @@ def distinct(index: Table, key: str) -> Table:
     Raises:
         ConfigurationError: A row has no key, or a key stands for several texts.
     """
-    compute = import_module("pyarrow.compute")
+    compute, kinds = import_module("pyarrow.compute"), import_module("pyarrow.types")
     keys = index.column(key)
+    if kinds.is_nested(keys.type):
+        raise ConfigurationError(f"The values of {key!r} are {keys.type}: choose a column of numbers or texts.")
     without = len(keys.filter(compute.is_null(keys, nan_is_null=True)))
     if without:
         raise ConfigurationError(f"{without} rows have no {key!r}, so they could not be told apart.")

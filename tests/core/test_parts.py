@@ -174,6 +174,7 @@ def test_rows_that_repeat_another_count_once(tmp_path: Path) -> None:
         ({"id": ["x", "x"], "text": ["a", None]}, "stand for several texts each, such as 'x'"),
         ({"id": [1, None], "text": ["a", "b"]}, "1 rows have no 'id'"),
         ({"id": [1.0, float("nan")], "text": ["a", "b"]}, "1 rows have no 'id'"),
+        ({"id": [[1], [2]], "text": ["a", "b"]}, "The values of 'id' are list<item: int64>"),
         ({"key": [1], "text": ["a"]}, "no column 'id'; it has key, text"),
         ({"id": [1], "body": ["a"]}, "no column 'text'; it has id, body"),
     ],
@@ -193,12 +194,10 @@ def test_the_type_of_a_key_is_that_of_the_folder(tmp_path: Path) -> None:
     """Wider integers and other forms of texts are the same; a number is no text."""
     parts, service = Parts(tmp_path / "numbers"), Service()
     whole = pa.array([1, 2], pa.int64())
-    for ids in (whole.cast(pa.int32()), whole, whole.cast(pa.int16()), whole.dictionary_encode()):
+    for ids in (whole.cast(pa.int32()), whole, whole.cast(pa.uint8()), whole.dictionary_encode()):
         run(parts, pa.table({"id": ids, "text": ["a", "b"]}), service)
     assert len(service.asked) == 2
-    with pytest.raises(
-        ConfigurationError, match=r"are int64 in .* string in the corpus"
-    ):
+    with pytest.raises(ConfigurationError, match=r"are int64 in .* string in the corpus"):
         run(parts, pa.table({"id": ["1"], "text": ["a"]}), service)
     with pytest.raises(ConfigurationError, match="key_type is 'int64' there and 'string' here"):
         service.worker(parts)(pa.table({"id": ["1"], "text": ["a"]}))
@@ -278,6 +277,14 @@ def test_another_key_column_and_another_text_column_are_refused(tmp_path: Path) 
             parts.progress(table, Service().worker(parts, **options))
     with pytest.raises(ConfigurationError, match="tells rows apart by 'id', not by 'uid'"):
         Parts(tmp_path, key="uid").read()
+
+
+@pytest.mark.parametrize("options", [{"into": "text"}, {"into": "id"}, {"into": "error"}, {"text": "content_sha256"}])
+def test_a_column_is_not_written_over(options: dict[str, str]) -> None:
+    """The text and the key say what a row is."""
+    with pytest.raises(ConfigurationError, match="must stay as they are"):
+        Embed("acme/embed", parts=Parts("vectors"), **options)  # type: ignore[arg-type]
+    assert Embed("acme/embed", parts=Parts("vectors", key="text")).text == "text", "a text may be its own key"
 
 
 def test_answers_and_vectors_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class Folders(RuleBasedStateMachine):
 
 
 TestFolders = Folders.TestCase
-TestFolders.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+TestFolders.settings = settings(max_examples=20, stateful_step_count=12, deadline=None)
 
 
 @pytest.fixture(autouse=True)

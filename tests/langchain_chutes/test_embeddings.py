@@ -48,7 +48,7 @@ def test_vectors_come_in_the_order_of_their_texts(server: LocalChutes, mode: str
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(reply=replies(MODEL))
 def test_one_value_of_a_reply_replaced_gives_the_vectors_or_a_typed_failure(mode: str, reply: Any) -> None:
     """Never another's vector, never an exception of Python's."""

@@ -136,7 +136,7 @@ def test_vectors_of_one_call_have_one_width(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(reply=replies("acme/embed"))
 def test_one_value_of_a_reply_replaced_gives_the_vectors_or_a_typed_failure(way: str, reply: Any) -> None:
     """Never another's vector, never an exception of Python's."""
