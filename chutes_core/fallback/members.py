@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from chutes_core.errors import ConfigurationError
-from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.model_info import ModelInfo
+
+if TYPE_CHECKING:
+    from chutes_core.fallback.policy import FallbackPolicy
 
 __all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip", "refuse_other_names", "verify_of"]
 
@@ -99,6 +102,7 @@ def eligible(
 ) -> tuple[list[Member], list[tuple[Member, str]]]:
     """Split members into those that may be asked and those skipped, with the reason.
 
+    >>> from chutes_core.fallback import FallbackPolicy
     >>> small, large = (Member(n, info=ModelInfo(id=n, context_length=c)) for n, c in [("small", 100), ("large", 900)])
     >>> eligible([small, large], Needs(tokens=500), FallbackPolicy(), lambda target: frozenset())
     ([Member(name='large', ...)], [(Member(name='small', ...), 'window of 100 tokens is too small for 500')])

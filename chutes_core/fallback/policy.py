@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from chutes_core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from chutes_core.fallback.members import Member
+from chutes_core.fallback.members import Member  # not for type checkers alone: pydantic reads the fields' types
 
 __all__ = ["FallbackPolicy", "Order"]
 
