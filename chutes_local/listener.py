@@ -38,7 +38,7 @@ class Listener:
         """Prepare to listen on ``port``; 0 takes a free port on the first opening and keeps it."""
         self.host, self.port = host, port
         self._config = Config(
-            app, http=_Protocol, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
+            app, http=_Protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
         )
         self._config.load()
         self._state = ServerState()

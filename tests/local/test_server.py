@@ -41,6 +41,18 @@ def test_addresses() -> None:
             server.chute_url("nobody")
 
 
+def test_no_connection_becomes_a_websocket() -> None:
+    """The service has none, whatever else is installed that could make one."""
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "eA==",
+    }
+    with serve(backend="echo") as server:
+        assert httpx.get(f"{server.base_url}/models", headers=headers).status_code == 200
+
+
 def test_before_the_start_there_is_no_address() -> None:
     """An address is only known once the server runs."""
     with pytest.raises(RuntimeError, match="start"):
