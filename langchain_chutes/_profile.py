@@ -11,14 +11,12 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from langchain_core.language_models import ModelProfile
 
 from chutes_core.model_info import ModelInfo
 from chutes_core.request import model_infos
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import ModelProfile
-
 
 __all__ = ["Resolved", "default_method", "echoes_reasoning", "model_infos", "model_profile"]
 
@@ -56,7 +54,9 @@ def model_profile(infos: Sequence[ModelInfo]) -> ModelProfile | None:
     if len(infos) == 1:
         known["name"] = infos[0].id
     # The gateway accepts no files for any model.
-    made = Resolved(**known, text_outputs=True, pdf_inputs=False, pdf_tool_message=False)
+    known.update(text_outputs=True, pdf_inputs=False, pdf_tool_message=False)
+    # An earlier langchain-core has fewer names, and warns of any other.
+    made = Resolved({name: value for name, value in known.items() if name in ModelProfile.__annotations__})
     return cast("ModelProfile", made)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from langchain_core.language_models import ModelProfile
 
 from chutes_core import Catalog, ModelInfo
 from chutes_core.model_info import Traits
@@ -31,6 +32,16 @@ def test_a_profile_says_what_is_known() -> None:
     assert (profile["image_inputs"], profile["image_tool_message"], profile["video_inputs"]) == (True, True, False)
     assert profile["pdf_inputs"] is False
     assert profile["temperature"] is True
+
+
+@pytest.mark.parametrize("name", ["tool_call_streaming", "name", "text_outputs", "temperature"])
+def test_only_names_that_langchain_has_are_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier release of it warns of those that a later one has."""
+    monkeypatch.delitem(ModelProfile.__annotations__, name, raising=False)
+    profile = model_profile([ONE])
+    assert profile is not None
+    assert name not in profile
+    assert set(profile) <= set(ModelProfile.__annotations__)
 
 
 def test_a_list_can_do_what_all_its_members_can() -> None:
