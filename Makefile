@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 PY2 := .venv-openai2/bin/python
+PYL := .venv-lowest/bin/python
 
 # Passed on to pytest, as in: make test PYTEST_ARGS="-k stream -x"
 PYTEST_ARGS ?=
@@ -17,13 +18,17 @@ TESTS2 := tests/core tests/integration tests/parity tests/llama_index_chutes tes
 	tests/local/test_stock_openai.py tests/local/test_stock_langchain.py \
 	tests/local/test_stock_llama_index.py -m "not local" \
 	--ignore tests/core/cli --ignore tests/core/login --ignore tests/integration/test_ray.py
+# What runs on the lowest declared versions: one call of everything, and all that a fallback promises.
+TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fallback \
+	$(wildcard tests/langchain_chutes/test_fallback*.py tests/llama_index_chutes/test_fallback*.py)
+LOWEST := openai httpx pydantic langchain-core llama-index-core
 # What covers the core; the rest runs without the price of counting lines.
 CORE := tests/core tests/integration chutes_core
 REST := --ignore tests/core --ignore tests/integration tests chutes_local langchain_chutes llama_index_chutes tools
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-types check-wheels bench record docs build constraints clean venv venv-demo venv-openai2 venv-bench venv-bench-openai2
+.PHONY: help demo test test-lowest check check-types check-wheels bench record docs build constraints clean venv venv-demo venv-openai2 venv-lowest venv-bench venv-bench-openai2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +46,15 @@ test: ## what speaks to the SDK on openai 2.x, then on openai 3.x the core, with
 	@$(PY) $(PYTEST) --cov --cov-report=term --cov-fail-under=$(COV_MIN) $(CORE)
 	@echo "the frameworks, the embedded Chutes and the rest on $$($(PY) tools/versions.py openai)"
 	@$(PY) $(PYTEST) $(REST)
+	@$(MAKE) -s test-lowest
+
+# On Python 3.11 alone: the lowest versions of some have no wheels for later ones.
+test-lowest:
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		$(MAKE) -s venv-lowest && \
+		echo "every public class and the fallbacks on the lowest versions: $$($(PYL) tools/versions.py $(LOWEST))" && \
+		$(PYL) $(PYTEST) -p no:cacheprovider $(TESTSL); \
+	else echo "the lowest declared versions are tested on Python 3.11"; fi
 
 check: venv ## lint, format, types, direction of imports, secrets, links, generated pages, and the wheels in clean environments
 	@$(PY) -m ruff check .
@@ -75,9 +89,12 @@ build: venv ## wheel and sdist into dist/
 	@$(PY) -m build --no-isolation --outdir dist . >/dev/null
 	@ls dist
 
-constraints: ## resolve afresh and rewrite constraints.txt
+constraints: ## resolve afresh and rewrite constraints.txt and constraints-lowest.txt (on Python 3.11)
 	@$(PYTHON) tools/environment.py --group dev .venv-resolve
 	@$(PYTHON) tools/environment.py --freeze .venv-resolve > constraints.txt
+	@$(PYTHON) tools/environment.py --lowest > constraints-lowest.txt
+	@$(PYTHON) tools/environment.py --group lowest .venv-resolve constraints-lowest.txt
+	@$(PYTHON) tools/environment.py --freeze .venv-resolve > constraints-lowest.txt
 	@rm -rf .venv-resolve
 
 clean: ## remove what the other targets made, except the environments
@@ -94,6 +111,10 @@ venv-demo:
 venv-openai2:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
 	@$(PYTHON) tools/environment.py --group dev --group dev-openai2 .venv-openai2 constraints.txt constraints-openai2.txt
+
+venv-lowest:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
+	@$(PYTHON) tools/environment.py --group lowest .venv-lowest constraints-lowest.txt
 
 venv-bench:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }

@@ -2,6 +2,7 @@
 
 python tools/environment.py [--group GROUP ...] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
 python tools/environment.py --freeze DIRECTORY                                  print what is installed, as constraints
+python tools/environment.py --lowest                                            print the lowest versions declared
 
 It has the extra `all`, and the dependency groups that are named. It is reused as long as nothing that decides its
 contents has changed: the dependencies in pyproject.toml, the constraints, the interpreter, and the folder it stands
@@ -26,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# The versions the suite was tested with. Rewritten by `make constraints`."
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==\S+$")
+FLOOR = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?>=([A-Za-z0-9.!+]+)(?=[,;\s]|$)")
 
 
 def merged(files: Sequence[Path]) -> str:
@@ -51,12 +53,32 @@ def requirements(groups: Sequence[str]) -> list[str]:
     return [requirement for group in groups for requirement in known[group]]
 
 
+def own_extras(requirement: str) -> list[str]:
+    """Return the extras that a requirement on this very project names; none for another project."""
+    match = re.fullmatch(rf"{re.escape(config()['project']['name'])}\[(.+)\]", requirement)
+    return match[1].split(",") if match else []
+
+
+def lowest() -> str:
+    """Return the lowest version of every range that the project and its extra `all` declare, as constraints."""
+    project = config()["project"]
+    extras = project["optional-dependencies"]
+    named = (name for each in extras["all"] for name in own_extras(each))
+    declared = [*project["dependencies"], *(each for name in named for each in extras[name])]
+    pins = []
+    for requirement in declared:
+        match = FLOOR.match(requirement)
+        if match is None:
+            raise SystemExit(f"{requirement!r} in pyproject.toml does not begin with its lowest version: name>=version")
+        pins.append(f"{match[1]}=={match[2]}\n")
+    return "".join(dict.fromkeys(pins))
+
+
 def wanted(groups: Sequence[str]) -> list[str]:
     """Return what to hand to pip: this project, with the extras that the groups ask of it, and the rest they hold."""
-    own = re.compile(rf"{re.escape(config()['project']['name'])}\[(.+)\]")
     asked = requirements(groups)
-    extras = ["all", *(match[1] for each in asked if (match := own.fullmatch(each)))]
-    return ["-e", f".[{','.join(extras)}]", *(each for each in asked if not own.fullmatch(each))]
+    extras = ["all", *(name for each in asked for name in own_extras(each))]
+    return ["-e", f".[{','.join(extras)}]", *(each for each in asked if not own_extras(each))]
 
 
 def key(constraints: str, groups: Sequence[str]) -> str:
@@ -123,6 +145,9 @@ def main(arguments: Sequence[str]) -> int:
         os.environ.pop(name, None)
     if arguments[0] == "--freeze":
         print(freeze(ROOT / arguments[1]), end="")
+        return 0
+    if arguments[0] == "--lowest":
+        print(lowest(), end="")
         return 0
     groups = []
     while arguments[0] == "--group":

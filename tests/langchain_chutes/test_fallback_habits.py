@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
-from langchain_core.exceptions import ModelError
 from langchain_core.messages import AIMessageChunk
 from langchain_core.rate_limiters import BaseRateLimiter
 
@@ -19,6 +18,7 @@ from chutes_core.failures import failure
 from chutes_core.fallback import LiveStats
 from chutes_core.testing import Answer, Fault
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy
+from langchain_chutes._errors import ModelError
 
 from .fallback_stage import ANSWER, NAMES, RESTART, Other, Person, Recorder, Tree, pay, stage
 from .models import KEY, MODES

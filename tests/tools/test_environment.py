@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import environment
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 PROJECT = """\
 [build-system]
@@ -65,6 +69,53 @@ def test_the_groups_that_are_named_are_installed(tmp_path: Path, monkeypatch: py
     assert environment.wanted([]) == ["-e", ".[all]"]
     # pip does not take a requirement on this very project, which it is installing, for met.
     assert environment.wanted(["dev", "other"]) == ["-e", ".[all,more]", "t", "y[z]"]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "pin"),
+    [
+        ("a>=1", "a==1"),
+        ("a-b[x,y]>=1.2.3,<2", "a-b==1.2.3"),
+        ("a>=1.0; platform_machine == 'x86_64'", "a==1.0"),
+        ("a==1", None),
+        ("a<2,>=1", None),
+        ("a", None),
+    ],
+)
+def test_the_lowest_version_of_each_range_is_a_constraint(
+    requirement: str, pin: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the project's own and those of the extra `all`, once each; what has none is named."""
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(
+        f"""[project]
+name = "x"
+dependencies = ["own>=3,<4"]
+[project.optional-dependencies]
+one = ["shared>=2", "{requirement}"]
+two = ["shared>=2"]
+left_out = ["z>=9"]
+all = ["x[one,two]"]
+"""
+    )
+    if pin is None:
+        with pytest.raises(SystemExit, match=re.escape(requirement)):
+            environment.lowest()
+    else:
+        assert environment.lowest().splitlines() == ["own==3", "shared==2", pin]
+
+
+def test_the_lowest_versions_are_those_that_are_tested() -> None:
+    """A range that was moved in pyproject.toml is resolved again: `make constraints`."""
+    tested = dict(pins(environment.ROOT.joinpath("constraints-lowest.txt").read_text()))
+    assert {name: tested[name] for name, _ in pins(environment.lowest())} == dict(pins(environment.lowest()))
+
+
+def pins(text: str) -> Iterator[tuple[str, Version]]:
+    """Return names, as an index compares them, with their versions."""
+    for line in text.splitlines():
+        if match := environment.PIN.match(line):
+            yield canonicalize_name(match[1]), Version(line.partition("==")[2])
 
 
 def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
