@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.leftovers"]
+
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("repository", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("repository")

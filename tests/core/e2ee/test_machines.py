@@ -77,5 +77,7 @@ def test_a_forked_process_begins_without_numbers() -> None:
         os.write(writing, type(turn()).__name__.encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(reading, 10) == b"Ask"
+    os.close(writing)
+    with os.fdopen(reading, "rb") as said:
+        assert said.read() == b"Ask"
     assert isinstance(turn(), Seat)
