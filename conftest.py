@@ -31,6 +31,22 @@ def is_scrubbed(name: str) -> bool:
     return name.startswith(SCRUBBED_PREFIXES) or name.lower() in PROXY_VARIABLES
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--plain-httpx",
+        action="store_true",
+        help="have the core's own connections run on httpx, as where no package brings httpx2",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--plain-httpx"):
+        from chutes_core import pools
+
+        found = pools.find_spec
+        pools.find_spec = lambda name: None if name == "httpx2" else found(name)  # type: ignore[assignment]
+
+
 _number = itertools.count()
 
 

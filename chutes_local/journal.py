@@ -131,7 +131,7 @@ class Journal:
         chosen = (e for e in self.entries if model is None or e.model == model)
         return sum((entry.billed for entry in chosen), Tokens())
 
-    def wait(self, count: int = 1, *, timeout: float = 5.0) -> list[Entry]:
+    def wait(self, count: int = 1, *, timeout: float = 60.0) -> list[Entry]:
         """Wait until ``count`` requests are fully answered, and return those.
 
         A client may see the end before the server has recorded it, so tests should read the journal through this.

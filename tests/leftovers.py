@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep  # by name: a test may have replaced them
 from typing import Any
 
 import pytest
@@ -30,8 +31,11 @@ PATIENCE = 60.0
 SHARED_THREADS = {"chutes-watchdog"}  # one for all limits of blocking reads
 # How often a loop that is to close goes round for its tasks: one that closes a generator needs a few.
 STEPS = 20
-# With more objects than these outliving a test, they are put where the collector does not look at them again.
-MANY = 20_000
+# After so many tests, with more than so many objects that outlived one, these are put where the collector does not
+# look at them again; so that it costs less with the check than it did without.
+OFTEN, MANY = 20, 10_000
+# The signals that a program may have a say in.
+SIGNALS = [signal.Signals[name] for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGCHLD", "SIGALRM", "SIGPIPE", "SIGUSR1")]
 
 Things = dict[tuple[str, object], str]
 
@@ -79,7 +83,7 @@ def settings() -> dict[str, object]:
     root = logging.getLogger()
     handlers = [handler for handler in root.handlers if not type(handler).__module__.startswith("_pytest")]
     found: dict[str, object] = {f"${name}": os.environ[name] for name in os.environ if name != "PYTEST_CURRENT_TEST"}
-    found |= {f"the handler of {number.name}": signal.getsignal(number) for number in signal.Signals}
+    found |= {f"the handler of {number.name}": signal.getsignal(number) for number in SIGNALS}
     with suppress(FileNotFoundError):
         found["the current folder"] = os.getcwd()
     return found | {
@@ -98,6 +102,8 @@ class Leftovers:
         self.folder = folder
         self.there: Things = {}
         self.settings: dict[str, object] = {}
+        self.latest: tuple[Things, dict[str, object]] | None = None
+        self.count = 0
         self.wider: dict[object, tuple[Things, dict[str, object]]] = {}
         self.complaints: list[str] = []
         self.failed = False
@@ -115,8 +121,10 @@ class Leftovers:
                 vars(sys).pop(name, None)
             with self.listening():
                 gc.collect()
+            self.latest = None
         self.complaints.clear()
-        self.there, self.settings = self.things(), settings()
+        # Nothing happens between two tests: what the last check has seen is what there is.
+        self.there, self.settings = self.latest or (self.things(), settings())
         for made, _ in self.wider.values():  # they count for as long as their fixture lives
             for name in made:
                 self.there.pop(name, None)
@@ -140,16 +148,21 @@ class Leftovers:
         """Fail the test if anything is left, and end or put back what can be, so that no other test is concerned."""
         with self.listening():
             gc.collect()
-            if len(gc.get_objects(generation=2)) > MANY:
+            self.count += 1
+            if self.count % OFTEN == 1 and len(gc.get_objects(generation=2)) > MANY:
                 gc.freeze()
-            extra = self._extra()
-            until, pause = time.monotonic() + PATIENCE, 0.001
-            while extra and not self.failed and time.monotonic() < until:
-                time.sleep(pause)
+            there = self.things()
+            extra = self._extra(there)
+            until, pause = monotonic() + PATIENCE, 0.001
+            while extra and not self.failed and monotonic() < until:
+                sleep(pause)
                 pause = min(2 * pause, 0.1)
                 gc.collect()
-                extra = self._extra()
-        found = [*extra.values(), *self.complaints, *self._changes()]
+                there = self.things()
+                extra = self._extra(there)
+        now = settings()
+        self.latest = there, now
+        found = [*extra.values(), *self.complaints, *self._changes(now)]
         for kind, name in extra:
             if kind == "process":
                 with suppress(OSError):
@@ -157,8 +170,7 @@ class Leftovers:
         if found and not self.failed:
             pytest.fail("it left behind:\n" + "\n".join(f"- {each}" for each in found), pytrace=False)
 
-    def _extra(self) -> Things:
-        there = self.things()
+    def _extra(self, there: Things) -> Things:
         known = self.there.keys() | {name for made, _ in self.wider.values() for name in made}
         extra = {name: there[name] for name in there.keys() - known}
         # A server that was there may have closed its door and opened it again.
@@ -169,10 +181,11 @@ class Leftovers:
                 del extra[thing]
         return extra
 
-    def _changes(self) -> Iterator[str]:
-        now, were = settings(), self.settings
+    def _changes(self, now: dict[str, object]) -> Iterator[str]:
+        were = self.settings
         for name in sorted(now.keys() | were.keys()):
             if now.get(name) != were.get(name):
+                self.latest = None
                 yield f"{name}: was {were.get(name)!r}, is {now.get(name)!r}"
                 if name.startswith("$"):
                     os.environ.pop(name[1:], None)

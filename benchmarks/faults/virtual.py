@@ -16,7 +16,7 @@ import anyio.to_thread
 
 T = TypeVar("T")
 EPOCH = 1_800_000_000.0
-_PATIENCE = 10.0  # real seconds for threads to finish, when the loop has nothing to do
+_PATIENCE = 60.0  # real seconds for threads to finish, when the loop has nothing to do
 
 
 class Stuck(RuntimeError):

@@ -62,7 +62,7 @@ class RawServer:
 
     def wait_for_close(self) -> bool:
         """Wait until a client has closed a connection."""
-        return self.closed.acquire(timeout=5)
+        return self.closed.acquire(timeout=60)
 
 
 Handler = Callable[[socket.socket, Request, RawServer], None]
@@ -105,12 +105,12 @@ def raw_server(handler: Handler) -> Iterator[RawServer]:
         server.over.set()
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        acceptor.join(5)
+        acceptor.join(60)
         for connection in open_sockets:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
 
 
 def _read(reader: Any) -> Request | None:

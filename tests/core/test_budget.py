@@ -166,7 +166,7 @@ def test_the_limit_holds_whatever_comes(calls: list[tuple[int, int]], limit: int
 
 def test_many_threads_reserve_one_after_the_other() -> None:
     """Of a hundred that begin together as many get through as fit, whatever the timing."""
-    budget, start = Budget(tokens=1_000), threading.Barrier(20, timeout=20)
+    budget, start = Budget(tokens=1_000), threading.Barrier(20, timeout=60)
     got: list[bool] = []
 
     def work() -> None:

@@ -8,6 +8,7 @@ import copy
 import gc
 import pickle
 import socket
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,9 @@ from chutes_core import (
     TimeLimits,
 )
 from chutes_core import pools as pools_module
+from chutes_core.clock import SystemClock
 from chutes_core.testing import Answer
+from chutes_core.watchdog import Watchdog
 from tests.ports import free_port
 
 from .clients import HELLO, MODEL, MODES, call, scripted
@@ -61,7 +64,7 @@ def hang_up(server: RawServer) -> None:
 
 
 def until_over(server: RawServer) -> None:
-    server.over.wait(30)
+    server.over.wait(120)
 
 
 STREAM = (HEAD, event({"content": "Hel"}), event({"content": "lo"}, "stop"), DONE, END)
@@ -292,23 +295,53 @@ def test_bytes_that_add_nothing_are_no_life() -> None:
         assert caught.value.kind is Kind.FIRST_TOKEN_TIMEOUT
 
 
-async def test_a_gap_may_be_longer_than_the_wait_for_the_first_token() -> None:
+class Leaping(SystemClock):
+    """The time of a client, its watchdog and its event loop, which a test can move on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        self.dog = Watchdog(now=self.now, threaded=False)
+        self.loop = asyncio.get_running_loop()
+        monkeypatch.setattr("chutes_core.wire.watchdog", lambda: self.dog)
+        monkeypatch.setattr(self.loop, "time", self.now)
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+    def leap(self, seconds: float) -> None:
+        self.ahead += seconds
+        self.dog.check()
+        self.loop.call_soon_threadsafe(lambda: None)  # look at the time again
+
+
+async def test_a_gap_may_be_longer_than_the_wait_for_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit for the first token ends with the first token, blocking and async."""
+    time, arrived = Leaping(monkeypatch), threading.Semaphore(0)
 
     def pause(server: RawServer) -> None:
-        server.over.wait(0.3)
+        arrived.acquire(timeout=60)
+        time.leap(200)
 
-    limits = TimeLimits(first_token=0.2, gap=10)
+    limits = TimeLimits(first_token=100, gap=1000, total=None)
     steps = (HEAD, event({"content": "Hel"}), pause, event({"content": "lo"}, "stop"), DONE, END)
     with raw_server(answering(*steps)) as server:
 
         def blocking() -> str:
-            with ask(server, timeout=limits) as client:
-                return "".join(delta.content for delta in client.stream(HELLO, model=MODEL))
+            said = ""
+            with ask(server, timeout=limits, clock=time) as client:
+                for delta in client.stream(HELLO, model=MODEL):
+                    said += delta.content
+                    arrived.release()
+            return said
 
         assert await asyncio.to_thread(blocking) == "Hello"
-        async with AsyncChutesClient(KEY, base_url=server.base_url, timeout=limits) as client:
-            assert "".join([delta.content async for delta in client.stream(HELLO, model=MODEL)]) == "Hello"
+        arrived = threading.Semaphore(0)
+        said = ""
+        async with AsyncChutesClient(KEY, base_url=server.base_url, timeout=limits, clock=time) as client:
+            async for delta in client.stream(HELLO, model=MODEL):
+                said += delta.content
+                arrived.release()
+        assert said == "Hello"
 
 
 def test_a_slow_reader_is_not_a_slow_model() -> None:
@@ -653,24 +686,25 @@ def test_a_model_that_stays_cold_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "kind"),
+    ("steps", "limit", "kind"),
     [
-        ((json_reply({"detail": "Account balance is $0.0"}, "402 Payment Required"),), Kind.PAYMENT),
-        ((HEAD, until_over), Kind.TOTAL_TIMEOUT),
+        ((json_reply({"detail": "Account balance is $0.0"}, "402 Payment Required"),), 60, Kind.PAYMENT),
+        ((HEAD, until_over), 0.2, Kind.TOTAL_TIMEOUT),
         (
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ndata: x\n\n",
                 hang_up,
             ),
+            60,
             Kind.RESET,
         ),
     ],
 )
-def test_a_warm_up_that_fails_says_how(steps: Any, kind: Kind) -> None:
+def test_a_warm_up_that_fails_says_how(steps: Any, limit: float, kind: Kind) -> None:
     """Refusals, silence and broken connections of a warm-up are typed too."""
     with raw_server(answering(*steps)) as server:
         with ChutesClient(KEY, management_url=server.base_url) as client, pytest.raises(APIError) as caught:
-            list(client.warm_up(MODEL, timeout=0.2))
+            list(client.warm_up(MODEL, timeout=limit))
         assert caught.value.kind is kind
 
 

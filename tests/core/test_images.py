@@ -163,7 +163,7 @@ async def test_the_event_loop_goes_on_meanwhile(server: Server) -> None:
 
     def wait_and_answer(self: Handler) -> None:
         loop.call_soon_threadsafe(asked.set)
-        assert may_answer.wait(10)
+        assert may_answer.wait(60)
         answer(self)
 
     with pytest.MonkeyPatch.context() as patch:

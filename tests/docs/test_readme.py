@@ -53,7 +53,7 @@ def output(block: str, variables: dict[str, str], folder: Path) -> str:
     script.write_text(block, "utf-8")
     environment = {**os.environ, **variables}
     process = subprocess.run(
-        [sys.executable, script.name], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, script.name], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert process.returncode == 0, process.stderr
     return process.stdout

@@ -16,7 +16,7 @@ DOORS = {"llama_index.llms.chutes": "Chutes", "llama_index.embeddings.chutes": "
 def python(code: str, folder: Path) -> str:
     """Run code in a fresh interpreter inside a folder."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

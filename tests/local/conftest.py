@@ -32,7 +32,7 @@ def server(chutes_local: LocalChutes, chutes_faults: object) -> LocalChutes:
 def http(server: LocalChutes) -> Iterator[httpx.Client]:
     """A client with a good key, at the root of the server."""
     headers = {"Authorization": f"Bearer {server.api_key}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
         yield client
 
 
@@ -101,7 +101,7 @@ def request_over_socket(server: LocalChutes, text: str = "hi", path: str = CHAT,
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.api_key}\r\n"
         f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
     )
-    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60)
     connection.sendall(head.encode() + payload)
     return connection
 

@@ -456,7 +456,7 @@ def test_no_engine_outlives_its_parent(weights: Path, number: signal.Signals) ->
         child = os.pidfd_open(int(parent.stdout.readline()))
         try:
             parent.send_signal(number)
-            parent.communicate("\n", timeout=20)
+            parent.communicate("\n", timeout=60)
             gone, _, _ = select.select([child], [], [], 20)
         finally:
             os.close(child)

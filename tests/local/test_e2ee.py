@@ -37,7 +37,7 @@ def _as_new(server: LocalChutes) -> None:
 @pytest.fixture
 def http(server: LocalChutes) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {server.api_key}"}
-    with httpx.Client(base_url=server.management_url, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=server.management_url, headers=headers, timeout=60) as client:
         yield client
 
 

@@ -87,5 +87,5 @@ def test_it_runs_until_it_is_told_to_stop(number: signal.Signals) -> None:
             for _ in range(2)
         ]
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert statuses == [503, 200]

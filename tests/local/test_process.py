@@ -21,7 +21,7 @@ from chutes_local import process as module
 from chutes_local.process import end, spawn, start
 
 ROOT = Path(module.__file__).parent.parent
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 # A job without models answers at once and then stays, as one with models does.
 IDLE: dict[str, object] = {"job": "models", "models": {}}

@@ -238,9 +238,9 @@ def test_two_processes_at_once_fetch_once(fetcher: Callable[[], subprocess.Popen
         with fetcher() as second:
             assert second.stderr is not None
             assert second.stderr.readline().startswith("Waiting for another process")
-            out, _ = first.communicate("\n", timeout=30)
+            out, _ = first.communicate("\n", timeout=60)
             assert out == f"{folder / 'model.gguf'}\n"
-            out, _ = second.communicate(timeout=30)
+            out, _ = second.communicate(timeout=60)
             assert out == f"{folder / 'model.gguf'}\n"
     assert names(folder) == WHOLE
 
@@ -254,7 +254,7 @@ def test_a_killed_process_hands_over(fetcher: Callable[[], subprocess.Popen[str]
             assert second.stderr is not None
             assert second.stderr.readline().startswith("Waiting for another process")
             first.kill()
-            out, _ = second.communicate("\n", timeout=30)
+            out, _ = second.communicate("\n", timeout=60)
             assert out == f"downloading\n{folder / 'model.gguf'}\n"
     assert names(folder) == WHOLE
 

@@ -37,7 +37,7 @@ def test_no_reply(service: LocalChutes) -> None:
         exchange("GET", NOWHERE, secret=HIDDEN)
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert HIDDEN.get_secret_value() not in "".join(shown.format())
-    service.faults.parse("/users/me=hang(seconds=1)")
+    service.faults.parse("/users/me=hang(seconds=600)")
     with pytest.raises(TimeLimitError):
         exchange("GET", f"{service.management_url}/users/me", secret=Secret(service.api_key), timeout=0.05)
 

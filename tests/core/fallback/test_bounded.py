@@ -19,7 +19,7 @@ def shows(part: str) -> bool:
 
 
 def silent(over: threading.Event) -> Iterator[str]:
-    over.wait(10)
+    over.wait(60)
     yield "late"
 
 
@@ -30,7 +30,7 @@ def empty_parts(over: threading.Event) -> Iterator[str]:
 
 def stalling(over: threading.Event) -> Iterator[str]:
     yield "a"
-    over.wait(10)
+    over.wait(60)
 
 
 def chatty(over: threading.Event) -> Iterator[str]:
@@ -58,7 +58,7 @@ def test_a_late_part_is_a_failure(parts: Parts, limits: TimeLimits, kind: Kind) 
     over.set()
     for thread in threading.enumerate():
         if thread.name == "chutes-member":
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -123,7 +123,7 @@ def test_leaving_early_leaves_no_thread() -> None:
     stream = bounded(parts, TimeLimits(), shows=shows, model="m")
     assert next(stream) == "a"
     stream.close()
-    assert closed.wait(5)
+    assert closed.wait(60)
 
 
 async def test_blocking_models_on_an_event_loop_have_threads_of_their_own() -> None:

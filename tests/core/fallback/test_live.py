@@ -146,7 +146,7 @@ def test_in_a_thread_of_its_own() -> None:
         return []
 
     LiveStats(fetch).wanted()
-    assert done.wait(10)
+    assert done.wait(60)
     assert names == ["chutes-statistics"]
 
 
