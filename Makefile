@@ -36,7 +36,7 @@ TESTS2 := tests/core/test_account.py tests/core/test_catalog.py tests/core/test_
 	tests/core/e2ee/test_interop.py tests/core/fallback/test_live.py tests/integration/test_core.py \
 	tests/parity/test_langchain.py tests/parity/test_llama_index.py tests/langchain_chutes/test_standard.py \
 	tests/llama_index_chutes/test_foreign.py tests/llama_index_chutes/test_local.py tests/local/test_stock_openai.py \
-	tests/local/test_stock_langchain.py tests/local/test_stock_llama_index.py -m "not local" --plain-httpx
+	tests/local/test_stock_langchain.py tests/local/test_stock_llama_index.py tests/test_isolation.py -m "not local" --plain-httpx
 # What is selected by PYTEST_ARGS may be in one of the runs only: that another has found nothing (5) is no failure then.
 PYTEST = $(1) -m pytest -q $(2) $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 TOGETHER := -n $(WORKERS) --dist loadfile --no-loadscope-reorder

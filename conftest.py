@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -68,7 +69,6 @@ LONG = (
     "tests/integration/test_ray.py",
     "tests/integration/test_core.py",
     "tests/langchain_chutes/test_standard.py",
-    "tests/local/test_stock_standard.py",
     "tests/local/test_backend.py",
     "tests/llama_index_chutes/test_examples.py",
     "tests/langchain_chutes/test_examples.py",
@@ -84,9 +84,18 @@ def place(item: pytest.Item) -> int:
     return LONG.index(file) if file in LONG else len(LONG)
 
 
+def shuffle(items: list[pytest.Item], seed: str) -> None:
+    """Put the files in another order, and the tests in each of them, to find tests that need one before them."""
+    chance = random.Random(seed)
+    files = {item.nodeid.partition("::")[0]: chance.random() for item in items}
+    items.sort(key=lambda item: (files[item.nodeid.partition("::")[0]], chance.random()))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip live tests without a key, open the network for those that run, and begin what takes longest."""
     items.sort(key=place)
+    if seed := os.environ.get("SHUFFLE"):
+        shuffle(items, seed)
     for item in items:
         if item.get_closest_marker("live") is not None:
             item.add_marker(pytest.mark.enable_socket)

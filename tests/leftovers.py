@@ -100,7 +100,8 @@ class Leftovers:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.there: Things = {}
+        self.there: set[tuple[str, object]] = set()
+        self.sockets: set[tuple[str, object]] = set()
         self.settings: dict[str, object] = {}
         self.latest: tuple[Things, dict[str, object]] | None = None
         self.count = 0
@@ -124,10 +125,10 @@ class Leftovers:
             self.latest = None
         self.complaints.clear()
         # Nothing happens between two tests: what the last check has seen is what there is.
-        self.there, self.settings = self.latest or (self.things(), settings())
-        for made, _ in self.wider.values():  # they count for as long as their fixture lives
-            for name in made:
-                self.there.pop(name, None)
+        there, self.settings = self.latest or (self.things(), settings())
+        self.sockets = set(filter(_is_socket, there))
+        # What belongs to a wider fixture counts for as long as that lives.
+        self.there = there.keys() - self._wider()
 
     def belongs(self, fixture: object, there: Things, were: dict[str, object]) -> None:
         """Note what a wider fixture made and changed."""
@@ -171,15 +172,17 @@ class Leftovers:
             pytest.fail("it left behind:\n" + "\n".join(f"- {each}" for each in found), pytrace=False)
 
     def _extra(self, there: Things) -> Things:
-        known = self.there.keys() | {name for made, _ in self.wider.values() for name in made}
-        extra = {name: there[name] for name in there.keys() - known}
+        extra = {name: there[name] for name in there.keys() - self.there - self._wider()}
         # A server that was there may have closed its door and opened it again.
-        for _ in range(sum(map(_is_socket, self.there.keys() - there.keys()))):
+        for _ in self.sockets - there.keys():
             extra.pop(next(filter(_is_socket, extra), ("", "")), None)
         for thing in list(extra):
             if (thing[0] == "process" and _reaped(int(str(thing[1])))) or (self.engine and _is_socket(thing)):
                 del extra[thing]
         return extra
+
+    def _wider(self) -> set[tuple[str, object]]:
+        return {name for made, _ in self.wider.values() for name in made}
 
     def _changes(self, now: dict[str, object]) -> Iterator[str]:
         were = self.settings

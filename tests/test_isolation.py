@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pytest_socket import SocketConnectBlockedError
 
+from chutes_core.pools import http_package
+
 pytest_plugins = ["pytester"]
 
 RULES = Path(__file__).resolve().parent.parent / "conftest.py"
@@ -45,6 +47,12 @@ def test_environment_is_clean() -> None:
     assert [name for name in os.environ if name.startswith(("CHUTES_", "OPENAI_"))] == ["CHUTES_CONFIG_DIR"]
     assert not Path(os.environ["CHUTES_CONFIG_DIR"]).exists()
     assert [name for name in os.environ if name.lower().endswith("_proxy")] == []
+
+
+def test_the_second_environment_runs_on_httpx(pytestconfig: pytest.Config) -> None:
+    """With --plain-httpx the core's own connections do, though another package may have brought httpx2."""
+    if pytestconfig.getoption("--plain-httpx"):
+        assert http_package().__name__ == "httpx"
 
 
 @pytest.mark.parametrize(("api_key", "outcome"), [("", {"passed": 1, "skipped": 1}), ("set", {"passed": 2})])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,19 +28,6 @@ def test_the_doors_lead_to_the_same_classes(folder: Path) -> None:
     for door, name in DOORS.items():
         code += f"from {door} import {name}\nassert {name} is llama_index_chutes.{name}\n"
     python(code, folder)
-
-
-def test_nothing_of_ours_closes_the_namespace(tmp_path: Path) -> None:
-    """In the wheel there is no __init__.py where other integrations put theirs, and both doors are typed."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    for shared in ("llama_index", "llama_index/llms", "llama_index/embeddings"):
-        assert f"{shared}/__init__.py" not in names
-    for door in DOORS:
-        folder = door.replace(".", "/")
-        assert {f"{folder}/__init__.py", f"{folder}/py.typed"} <= names
 
 
 def test_importing_brings_no_sdk() -> None:

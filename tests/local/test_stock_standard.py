@@ -1,6 +1,7 @@
-"""LangChain's standard tests, on stock ChatOpenAI against the embedded Chutes with the real model behind it.
+"""LangChain's standard tests, on stock ChatOpenAI against the embedded Chutes with an echo that listens.
 
-What they find wrong is what a stock client gets wrong on Chutes; each such test is marked, with the reason.
+What they find wrong is what a stock client gets wrong on Chutes; each such test is marked, with the reason. On the real
+model the same tests run with our own client (tests/langchain_chutes/test_standard.py).
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import httpx
 import pytest
 
 from chutes_local import LocalChutes, serve
-from chutes_local.backend import choose_backend
+from tests.langchain_chutes.attentive import AttentiveEcho
 from tests.local.conftest import MODEL, OTHER
 
 stock: Any = pytest.importorskip("langchain_openai")
 standard: Any = pytest.importorskip("langchain_tests.integration_tests")
 
 pytestmark = [
-    pytest.mark.local,
     # These two are between ChatOpenAI, the openai client and pydantic, whatever server there is.
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
     pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning"),
@@ -32,18 +32,16 @@ PIXEL = base64.b64decode(
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[LocalChutes]:
-    if not choose_backend("auto").is_model:
-        pytest.skip("no wheel of the engine for this machine")
-    with serve(backend="auto") as server:
+def attentive() -> Iterator[LocalChutes]:
+    with serve(backend=AttentiveEcho()) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def _here(real: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
+def _here(attentive: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lead the client to the server, and keep the tests of pictures from fetching theirs from a network."""
-    monkeypatch.setenv("OPENAI_API_BASE", real.base_url)
-    monkeypatch.setenv("OPENAI_API_KEY", real.api_key)
+    monkeypatch.setenv("OPENAI_API_BASE", attentive.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", attentive.api_key)
     monkeypatch.setattr(httpx, "get", lambda url, **settings: httpx.Response(200, content=PIXEL))
 
 
