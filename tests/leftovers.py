@@ -291,9 +291,10 @@ class Plugin:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Temporary files have a folder that nobody else writes to, with a short name, since paths of sockets have a limit.
+    place = os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()
+    folder = tempfile.TemporaryDirectory(prefix="tests-", dir=place)
     patch = pytest.MonkeyPatch()
-    patch.setenv("PYTEST_DEBUG_TEMPROOT", os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
-    folder = tempfile.TemporaryDirectory(prefix="tests-")
+    patch.setenv("PYTEST_DEBUG_TEMPROOT", place)  # where tmp_path is, as before
     patch.setenv("TMPDIR", folder.name)
     patch.setattr(tempfile, "tempdir", folder.name)
     config.add_cleanup(folder.cleanup)
