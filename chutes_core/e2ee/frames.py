@@ -18,7 +18,7 @@ from chutes_core.e2ee.seal import NONCE, FrameKey, ReplyKey, SealBrokenError, fr
 
 __all__ = ["FrameReader", "MachineError"]
 
-MAX_LINE = 64 * 1024 * 1024
+MAX_LINE = 2 * 1024 * 1024
 _PREFIX = b"data: "
 _SEALED = b'data: {"e2e":"'
 _DONE = b"[DONE]"
@@ -49,7 +49,7 @@ class FrameReader:
     def __init__(self, key: ReplyKey) -> None:
         self._key = key
         self._frames: FrameKey | None = None
-        self._rest = b""
+        self._rest = bytearray()
         self._seen: set[bytes] = set()
         self._billed: object = _SENTINEL
         self._count, self._before = 0, b""
@@ -60,8 +60,12 @@ class FrameReader:
         """Take the next bytes; return the plain events they complete."""
         if self.done:
             return b""
-        *lines, self._rest = (self._rest + block).split(b"\n")
-        if len(self._rest) > MAX_LINE:
+        self._rest += block
+        lines: list[bytes] = []
+        if b"\n" in block:  # else what is kept is not looked at again, however long it grows
+            *lines, rest = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(rest)
+        if len(self._rest) > MAX_LINE or any(len(line) > MAX_LINE for line in lines):
             raise SealBrokenError(f"a frame is longer than {MAX_LINE:,} bytes")
         plain: list[bytes] = []
         for line in lines:

@@ -203,6 +203,44 @@ def test_a_line_without_an_end_does_not_grow_for_ever(monkeypatch: pytest.Monkey
         reader.feed(b"0")
 
 
+def looked_at(monkeypatch: pytest.MonkeyPatch, size: int, step: int) -> int:
+    """How many bytes of its own store a reader looks at while a line of this size comes in steps of that one."""
+    looked = [0]
+
+    class Counting(bytearray):
+        def __bytes__(self) -> bytes:
+            looked[0] += len(self)
+            return bytes(memoryview(self))
+
+    monkeypatch.setattr(frames, "bytearray", Counting, raising=False)
+    key, _ = asked()
+    reader = FrameReader(key)
+    for start in range(0, size, step):
+        assert reader.feed(b"0" * min(step, size - start)) == b""
+    with pytest.raises(SealBrokenError, match="not a valid frame"):
+        reader.feed(b"\n")
+    return looked[0]
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_long_line_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """However small the pieces are in which it comes, ten times the length is ten times the work."""
+    assert looked_at(monkeypatch, 5_000, step) == 5_001
+    assert looked_at(monkeypatch, 50_000, step) == 50_001
+
+
+def test_the_limit_is_that_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many lines at once are no long one, and a long one is none because others come with it."""
+    monkeypatch.setattr(frames, "MAX_LINE", 3000)
+    key, reply = asked()
+    reader = FrameReader(key)
+    lines = b"".join([reply.begin(), *(reply.frame(b"data: {}") for _ in range(30))])
+    assert len(lines) > 3000
+    assert reader.feed(lines) == b"data: {}\n\n" * 30
+    with pytest.raises(SealBrokenError, match="longer than 3,000 bytes"):
+        reader.feed(b"data: " + b"0" * 3000 + b"\n" + reply.frame(b"data: {}"))
+
+
 def test_a_frame_of_several_lines_stays_what_it_was() -> None:
     """A frame may hold a whole event with its blank line, one line, or a bare body at the end."""
     key, reply = asked()
