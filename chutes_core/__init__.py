@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UnknownModelError,
     )
-    from chutes_core.images import ImagePolicy
+    from chutes_core.image_policy import ImagePolicy
     from chutes_core.model_info import ModelInfo, Traits
     from chutes_core.openai_door import async_openai_client, openai_client
     from chutes_core.request import ChatParams, ModelRef
@@ -109,7 +109,7 @@ _HOMES = {
         "UnavailableError",
         "UnknownModelError",
     ],
-    "images": ["ImagePolicy"],
+    "image_policy": ["ImagePolicy"],
     "model_info": ["ModelInfo", "Traits"],
     "openai_door": ["async_openai_client", "openai_client"],
     "request": ["ChatParams", "ModelRef"],

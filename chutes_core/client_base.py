@@ -19,7 +19,7 @@ from chutes_core.entries import Account
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
-from chutes_core.images import ImagePolicy
+from chutes_core.image_policy import ImagePolicy
 from chutes_core.model_info import ModelInfo
 from chutes_core.not_found import Wanted, with_hint
 from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model, model_infos

@@ -7,23 +7,28 @@ loop; :func:`drive` and :func:`adrive` run a flow with one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, TypeVar, cast
 
 from chutes_core.auth import Secret
+from chutes_core.bodies import JSON, Most
 from chutes_core.conversation import Message
-from chutes_core.images import ImagePolicy
+from chutes_core.image_policy import ImagePolicy
+from chutes_core.redirects import MOST_REDIRECTS, next_place
 
 __all__ = [
+    "Arrived",
     "AsyncHand",
     "Authorize",
     "Effect",
     "Flow",
     "Hand",
     "Inline",
+    "MaskedHeader",
     "Open",
     "Read",
+    "Resolve",
     "Sleep",
     "StatusFailure",
     "WireFailure",
@@ -31,15 +36,19 @@ __all__ = [
     "adrive",
     "arun",
     "drive",
+    "opened",
     "run",
 ]
 
 T = TypeVar("T")
-Reason = Literal["connect", "connect_timeout", "timeout", "broken"]
+Reason = Literal["connect", "connect_timeout", "timeout", "broken", "too_large", "invalid"]
 
 
 class WireFailure(Exception):
-    """The transport failed; ``reason`` says how, ``said`` is its own message."""
+    """The transport failed; ``reason`` says how, ``said`` is its own message.
+
+    ``invalid`` is a body that cannot be read: damaged, or in an encoding that was not asked for.
+    """
 
     def __init__(self, reason: Reason, said: str) -> None:
         super().__init__(said)
@@ -57,7 +66,21 @@ class StatusFailure(Exception):
         self.content = content
 
 
-class _Bearer(str):
+class Arrived(dict[str, str]):
+    """The headers of a reply that succeeded.
+
+    Attributes:
+        status: Its status.
+        raw: The headers as they were sent, repeated ones each by itself.
+    """
+
+    def __init__(self, headers: Mapping[str, str], status: int, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        super().__init__(headers)
+        self.status = status
+        self.raw = raw
+
+
+class MaskedHeader(str):
     """A header value whose repr is masked, for tools that show the variables of frames."""
 
     __slots__ = ()
@@ -83,7 +106,7 @@ class WireRequest:
 
     def plain_headers(self) -> dict[str, str]:
         """Return the headers to send, key included."""
-        key = {"Authorization": _Bearer(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
+        key = {"Authorization": MaskedHeader(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
         return {**self.headers, **key}
 
 
@@ -95,11 +118,15 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Open(Effect):
-    """Send a request and wait for the reply's headers. Returns the headers."""
+    """Send a request and wait for the reply's headers. Returns them, as :class:`Arrived`.
+
+    ``most`` is how large the reply's body may be.
+    """
 
     request: WireRequest
     connect: float | None
     headers_within: float | None
+    most: Most = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +149,16 @@ class Inline(Effect):
 
     messages: Sequence[Message]
     policy: ImagePolicy
+    within: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve(Effect):
+    """Look up a host's addresses. Returns them, as strings."""
+
+    host: str
+    port: int
+    within: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +169,27 @@ class Authorize(Effect):
 
 
 Flow = Generator[object, object, T]
+
+
+def opened(effect: Open, now: Callable[[], float]) -> Flow[Mapping[str, str]]:
+    """Send a request and wait for the reply's headers, following a few redirects within the same limit of time.
+
+    Raises:
+        StatusFailure: The reply is an error, or a redirect that is not followed.
+    """
+    started, within = now(), effect.headers_within
+    for left in reversed(range(MOST_REDIRECTS + 1)):
+        try:
+            return cast("Mapping[str, str]", (yield effect))
+        except StatusFailure as failed:
+            answer = failed
+        request = effect.request
+        place = next_place(request.method, request.url, answer.status, answer.headers) if left else None
+        if place is None:
+            break
+        rest = None if within is None else max(within - (now() - started), 0.0)
+        effect = replace(effect, request=replace(request, url=place, params={}), headers_within=rest)
+    raise answer
 
 
 class Hand(Protocol):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, Scope, redact
 from chutes_core.failure_table import FACTS, RULES, Facts
+from chutes_core.redirects import destination
 
 if TYPE_CHECKING:
     from chutes_core.response import Reply
@@ -180,6 +181,12 @@ def error_from_response(
     ('PaymentRequiredError', '2026-08-23T00:00:00+00:00')
     """
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
+    request_id = lowered.get("x-chutes-invocationid") or lowered.get("x-request-id")
+    if (place := destination(status, lowered)) is not None:
+        why = f"the address redirects to {place}, and such a redirect is not followed"
+        remedy = "Check the base URL: it must be that of the API itself, with the right scheme and host."
+        kind = Kind.ROUTE_NOT_FOUND
+        return failure(kind, model=model, status_code=status, request_id=request_id, why=why, remedy=remedy)
     text = content.decode("utf-8", "replace")
     try:
         body = _clean(loads(text))
@@ -192,7 +199,7 @@ def error_from_response(
         model=model,
         status_code=status,
         body=body,
-        request_id=lowered.get("x-chutes-invocationid") or lowered.get("x-request-id"),
+        request_id=request_id,
         retry_after=parse_retry_after(lowered.get("retry-after"), now=now),
     )
 

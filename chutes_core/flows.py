@@ -13,14 +13,26 @@ from typing import TypeVar, cast
 
 from chutes_core.assemble import flaw_of, parse_reply
 from chutes_core.auth import Secret
+from chutes_core.bodies import most_of
 from chutes_core.clock import Clock
 from chutes_core.conversation import Message
 from chutes_core.door import loads
-from chutes_core.effects import Authorize, Flow, Inline, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
+from chutes_core.effects import (
+    Authorize,
+    Flow,
+    Inline,
+    Open,
+    Read,
+    Sleep,
+    StatusFailure,
+    WireFailure,
+    WireRequest,
+    opened,
+)
 from chutes_core.entries import Account
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures import FACTS, error_from_response, failure, reported_error
-from chutes_core.images import ImagePolicy
+from chutes_core.image_policy import ImagePolicy
 from chutes_core.not_found import Wanted
 from chutes_core.request import ChatRequest
 from chutes_core.response import Reply, ReplyMeta
@@ -29,7 +41,16 @@ from chutes_core.sse import EventDecoder
 from chutes_core.stream import StreamGuard
 from chutes_core.usage import Usage
 
-__all__ = ["CallPolicy", "JsonCall", "StreamCall", "WarmUpCall", "WarmUpStatus", "WholeCall", "retry_pause"]
+__all__ = [
+    "BROKEN_OFF",
+    "CallPolicy",
+    "JsonCall",
+    "StreamCall",
+    "WarmUpCall",
+    "WarmUpStatus",
+    "WholeCall",
+    "retry_pause",
+]
 
 T = TypeVar("T")
 
@@ -115,8 +136,11 @@ class _Call:
     def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
         if within == 0.0:
             raise failure(self._late(self.late), model=self._model)
+        request, most = replace(self._request, secret=secret), most_of(self._request.body)
         try:
-            headers = yield Open(replace(self._request, secret=secret), self._policy.limits.connect, within)
+            headers = yield from opened(
+                Open(request, self._policy.limits.connect, within, most), self._policy.clock.now
+            )
         except StatusFailure as answer:
             error = error_from_response(answer.status, answer.content, answer.headers, model=self._model)
             error = self._policy.explain(error, self.wanted)
@@ -124,8 +148,22 @@ class _Call:
             kind = _UNOPENED.get(problem.reason) or self._late(self.late)
             error = failure(kind, problem.said, model=self._model)
         else:
-            return ReplyMeta.parse(cast("Mapping[str, str]", headers))
+            return ReplyMeta.parse(headers)
         raise error  # raised out here, it has no context and so nothing of the raw reply
+
+    def _inline(self, policy: ImagePolicy | None) -> Flow[None]:
+        """Inline the remote images in the request, if enabled."""
+        if policy is None or self._request.body is None:
+            return
+        messages = cast("list[Message]", self._request.body["messages"])
+        left, late = self._left(None, self._started), False
+        try:
+            inlined = yield Inline(messages, policy, left)
+        except WireFailure:
+            late = True
+        if late:
+            raise failure(Kind.TOTAL_TIMEOUT, "while fetching the images", model=self._model)
+        self._request = replace(self._request, body={**self._request.body, "messages": inlined})
 
     def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
         """Run attempts until one succeeds or fails for good."""
@@ -214,7 +252,7 @@ class JsonCall(_Call):
             while (block := (yield Read(self._left(self._policy.limits.whole, started)))) is not None:
                 blocks.append(cast("bytes", block))
         except WireFailure as problem:
-            kind = Kind.RESET if problem.reason == "broken" else Kind.TOTAL_TIMEOUT
+            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
             raise failure(kind, problem.said, model=self._model) from None
         try:
             return loads(b"".join(blocks)), meta
@@ -241,7 +279,7 @@ class WholeCall(JsonCall):
 
     def run(self) -> Flow[Reply]:
         """Return the reply."""
-        self._request = yield from _with_images(self._request, self._images)
+        yield from self._inline(self._images)
         return (yield from self._retrying(self._reply))
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
@@ -264,14 +302,6 @@ class WholeCall(JsonCall):
         return reply
 
 
-def _with_images(request: WireRequest, policy: ImagePolicy | None) -> Flow[WireRequest]:
-    """Inline the remote images in a request, if enabled."""
-    if policy is None or request.body is None:
-        return request
-    messages = yield Inline(cast("list[Message]", request.body["messages"]), policy)
-    return replace(request, body={**request.body, "messages": messages})
-
-
 class StreamCall(_Call):
     """A chat call with streaming. It is retried only until the first delta is delivered."""
 
@@ -292,7 +322,7 @@ class StreamCall(_Call):
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and return the whole reply."""
-        self._request = yield from _with_images(self._request, self._images)
+        yield from self._inline(self._images)
         return (yield from self._retrying(self._reply))
 
     def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
@@ -338,9 +368,8 @@ class StreamCall(_Call):
         return guard.reply
 
     def _broken(self, problem: WireFailure) -> Kind:
-        if problem.reason == "broken":
-            return Kind.RESET
-        return self._late(Kind.STALL if self.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT)
+        late = self._late(Kind.STALL if self.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT)
+        return BROKEN_OFF.get(problem.reason, late)
 
     def _drain(self) -> Flow[None]:
         """Briefly read to the end of the HTTP reply, so that its connection can be reused."""
@@ -387,7 +416,7 @@ class WarmUpCall(_Call):
                     if status.hot:
                         return
         except WireFailure as problem:
-            kind = Kind.RESET if problem.reason == "broken" else Kind.TOTAL_TIMEOUT
+            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
             raise failure(kind, problem.said, model=self._model) from None
         raise failure(Kind.COLD, "the service stopped waiting for a machine", model=self._model)
 
@@ -408,4 +437,7 @@ _UNOPENED: Mapping[str, Kind] = {
     "connect": Kind.CONNECT,
     "broken": Kind.CONNECT,
     "connect_timeout": Kind.CONNECT_TIMEOUT,
+    "invalid": Kind.MALFORMED,
 }
+BROKEN_OFF: Mapping[str, Kind] = {"broken": Kind.RESET, "too_large": Kind.MALFORMED, "invalid": Kind.MALFORMED}
+"""By the reason of a failure after the headers; the others are time limits."""

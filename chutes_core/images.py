@@ -2,84 +2,183 @@
 
 A message may come from anywhere, so a URL in it must not reach into this machine's own network (SSRF): only public
 addresses are connected to, the name is resolved once and that address is used, and every redirect is checked like
-the first URL.
+the first URL. Fetching is a flow like a call, so that its limits are the same, blocking and on the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import ipaddress
-import socket
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urljoin, urlsplit
 
+from chutes_core.bodies import PLAIN, Most
+from chutes_core.clock import Clock, SystemClock
 from chutes_core.conversation import Message, media_url, remote_images
+from chutes_core.effects import Arrived, Flow, Open, Read, Resolve, StatusFailure, WireFailure, WireRequest, arun, run
 from chutes_core.errors import RequestRefusedError
+from chutes_core.image_policy import ImagePolicy
+from chutes_core.pools import ssl_context
+from chutes_core.public_address import is_public
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["ImagePolicy", "ainline_images", "inline_images"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePolicy:
-    """Limits on what may be fetched.
+def inline_images(
+    messages: Sequence[Message], policy: ImagePolicy, within: float | None = None, clock: Clock | None = None
+) -> list[Message]:
+    """Return the messages with their remote images as data URIs.
 
-    Attributes:
-        max_count: The most images and videos in one request.
-        max_bytes: The largest size of each.
-        max_redirects: The most redirects for each.
-        timeout: Seconds for each, and for every network operation on the way.
-        allow_private: Also connect to private addresses; for tests and trusted messages only.
+    Args:
+        messages: The messages.
+        policy: The limits on what is fetched.
+        within: Seconds for all images together.
+        clock: The clock.
+
+    Raises:
+        RequestRefusedError: An image cannot be fetched, or may not be.
+        WireFailure: They did not arrive ``within`` that time.
     """
+    import httpx
 
-    max_count: int = 8
-    max_bytes: int = 20_000_000
-    max_redirects: int = 3
-    timeout: float = 30.0
-    allow_private: bool = False
+    from chutes_core.transport import sender
+    from chutes_core.wire import SyncWire
 
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """A request to a checked IP address; the host name stays in the Host header and in TLS."""
-
-    url: str
-    headers: Mapping[str, str]
-    extensions: Mapping[str, object]
+    if not (urls := _wanted(messages, policy)):
+        return list(messages)
+    clock = clock or SystemClock()
+    fetcher = _Fetcher(policy, within, clock)
+    with httpx.Client(verify=ssl_context(), trust_env=False) as http:
+        hand = SyncWire(sender(http, _request, PLAIN), clock=clock, encodings=PLAIN)
+        return _replace(messages, run(fetcher.run(urls), hand))
 
 
-def _target(url: str, addresses: Iterable[str], policy: ImagePolicy) -> _Target:
+async def ainline_images(
+    messages: Sequence[Message], policy: ImagePolicy, within: float | None = None, clock: Clock | None = None
+) -> list[Message]:
+    """Do the same without blocking the event loop."""
+    import httpx
+
+    from chutes_core.transport import asender
+    from chutes_core.wire import AsyncWire
+
+    if not (urls := _wanted(messages, policy)):
+        return list(messages)
+    clock = clock or SystemClock()
+    fetcher = _Fetcher(policy, within, clock)
+    async with httpx.AsyncClient(verify=ssl_context(), trust_env=False) as http:
+
+        async def pool() -> httpx.AsyncClient:
+            return http
+
+        hand = AsyncWire(asender(pool, _request, PLAIN), clock=clock, encodings=PLAIN)
+        return _replace(messages, await arun(fetcher.run(urls), hand))
+
+
+def _request(
+    method: str, url: str, *, headers: Mapping[str, str], extensions: Mapping[str, object], **rest: object
+) -> httpx.Request:
+    """Build a request to an IP address; TLS is with the host that its header names."""
+    import httpx
+
+    name = urlsplit(f"//{headers['Host']}").hostname
+    return httpx.Request(method, url, headers=headers, extensions={**extensions, "sni_hostname": name})
+
+
+class _Fetcher:
+    """Fetches the images of one request, each within the policy's time, and all within that of the call."""
+
+    def __init__(self, policy: ImagePolicy, within: float | None, clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._all_until = None if within is None else clock.now() + within
+        self._until = 0.0
+
+    def run(self, urls: Sequence[str]) -> Flow[dict[str, str]]:
+        """Return the images as data URIs."""
+        inlined = {}
+        for url in urls:
+            own = self._clock.now() + self._policy.timeout
+            self._until = own if self._all_until is None else min(own, self._all_until)
+            failed: WireFailure | None = None
+            try:
+                inlined[url] = yield from self._image(url)
+            except WireFailure as problem:
+                failed = problem
+            if failed is not None:
+                raise self._explained(url, failed)
+        return inlined
+
+    def _explained(self, url: str, failed: WireFailure) -> Exception:
+        host = urlsplit(url).hostname
+        if failed.reason in ("timeout", "connect_timeout"):
+            if self._until == self._all_until:
+                return failed
+            said = f"did not arrive within {self._policy.timeout:g} seconds"
+        elif failed.reason == "too_large":
+            said = f"is larger than {self._policy.max_bytes:,} bytes"
+        elif failed.reason == "invalid":
+            said = f"cannot be read: {failed.said}"
+        else:
+            said = f"cannot be fetched ({failed.said.partition(':')[0]})"
+        return RequestRefusedError(f"The image at {host} {said}.")
+
+    def _left(self) -> float:
+        if (left := self._until - self._clock.now()) <= 0:
+            raise WireFailure("timeout", "the time limit passed")
+        return left
+
+    def _image(self, url: str) -> Flow[str]:
+        """Fetch one image, wherever it is redirected to."""
+        place, most = url, Most(self._policy.max_bytes, self._policy.max_bytes)
+        for _ in range(self._policy.max_redirects + 1):
+            host, port = _host_of(place)
+            addresses = cast("Sequence[str]", (yield Resolve(host, port, self._left())))
+            target, left = _target(place, addresses, self._policy), self._left()
+            try:
+                kind = _kind(url, cast("Arrived", (yield Open(target, left, left, most))))
+            except StatusFailure as answer:
+                status, headers = answer.status, answer.headers
+            else:
+                return (yield from self._content(kind))
+            if status not in _REDIRECTS:
+                raise _refused(url, status)
+            place = _joined(place, headers.get("location", ""))
+        raise RequestRefusedError(f"The image at {urlsplit(url).hostname} is behind too many redirects.")
+
+    def _content(self, kind: str) -> Flow[str]:
+        content = bytearray()
+        while (block := (yield Read(self._left()))) is not None:
+            content += cast("bytes", block)
+        return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _target(url: str, addresses: Iterable[str], policy: ImagePolicy) -> WireRequest:
+    """Return a request to a checked IP address; the host name stays in its header and in TLS."""
     parts = urlsplit(url)
-    found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
-    if not found or (not policy.allow_private and not all(_public(address) for address in found)):
+    found = list(addresses)
+    if not found or not (policy.allow_private or all(map(is_public, found))):
         raise RequestRefusedError(f"The image at {parts.hostname} is not at a public address, so it is not fetched.")
     port = f":{parts.port}" if parts.port else ""
     host = (parts.hostname or "").encode("idna").decode()
-    return _Target(
-        parts._replace(netloc=_literal(str(found[0])) + port).geturl(),
-        {"Host": _literal(host) + port},
-        {"sni_hostname": host},
-    )
+    place = parts._replace(netloc=_literal(found[0].partition("%")[0]) + port).geturl()
+    return WireRequest(place, None, {"Host": _literal(host) + port, "Accept": "image/*, video/*"}, "GET")
 
 
 def _literal(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether an address is public, including an IPv4 address embedded in an IPv6 one."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if address.is_site_local or (inner is not None and not _public(inner)):
-            return False
-    return address.is_global and not address.is_multicast
+def _joined(place: str, location: str) -> str:
+    try:
+        return urljoin(place, location)
+    except ValueError:
+        raise RequestRefusedError("An image's address is not valid.") from None
 
 
 def _host_of(url: str) -> tuple[str, int]:
@@ -90,31 +189,24 @@ def _host_of(url: str) -> tuple[str, int]:
         raise RequestRefusedError("An image's address is not valid.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise RequestRefusedError("An image must be at a plain http(s) address.")
+    if "%" in parts.hostname:  # an interface of this machine
+        raise RequestRefusedError(f"The image at {parts.hostname} is not at a public address, so it is not fetched.")
     return parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
-def _kind(url: str, status: int, content_type: str) -> str:
+def _kind(url: str, headers: Arrived) -> str:
     host = urlsplit(url).hostname
-    if status != 200:
-        raise RequestRefusedError(f"The image at {host} cannot be fetched: {host} answered {status}.")
-    kind = content_type.partition(";")[0].strip().lower()
+    if headers.status != 200:
+        raise _refused(url, headers.status)
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.startswith(("image/", "video/")):
         raise RequestRefusedError(f"{host} sent {kind or 'data of no stated type'}, not an image or a video.")
     return kind
 
 
-def _too_large(url: str, policy: ImagePolicy) -> RequestRefusedError:
-    return RequestRefusedError(f"The image at {urlsplit(url).hostname} is larger than {policy.max_bytes:,} bytes.")
-
-
-def _too_slow(url: str, policy: ImagePolicy) -> RequestRefusedError:
-    return RequestRefusedError(
-        f"The image at {urlsplit(url).hostname} did not arrive within {policy.timeout:g} seconds."
-    )
-
-
-def _unreachable(url: str, error: Exception) -> RequestRefusedError:
-    return RequestRefusedError(f"The image at {urlsplit(url).hostname} cannot be fetched ({type(error).__name__}).")
+def _refused(url: str, status: int) -> RequestRefusedError:
+    host = urlsplit(url).hostname
+    return RequestRefusedError(f"The image at {host} cannot be fetched: {host} answered {status}.")
 
 
 def _wanted(messages: Sequence[Message], policy: ImagePolicy) -> list[str]:
@@ -142,46 +234,3 @@ def _replace_parts(message: Message, inlined: Mapping[str, str]) -> Message:
             part = {**part, part["type"]: {**(holder if isinstance(holder, Mapping) else {}), "url": inlined[url]}}
         parts.append(part)
     return {**message, "content": parts}
-
-
-def inline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Message]:
-    """Return the messages with their remote images as data URIs."""
-    import httpx
-
-    def fetch(http: httpx.Client, url: str) -> str:
-        place, until = url, time.monotonic() + policy.timeout
-        for _ in range(policy.max_redirects + 1):
-            host, port = _host_of(place)
-            addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-            target = _target(place, addresses, policy)
-            with http.stream("GET", target.url, headers=target.headers, extensions=dict(target.extensions)) as reply:
-                if reply.status_code in _REDIRECTS:
-                    place = urljoin(place, reply.headers.get("location", ""))
-                    continue
-                kind = _kind(url, reply.status_code, reply.headers.get("content-type", ""))
-                content = bytearray()
-                for block in reply.iter_bytes():
-                    content += block
-                    if len(content) > policy.max_bytes:
-                        raise _too_large(url, policy)
-                    if time.monotonic() > until:  # a slow trickle never hits the per-operation timeout
-                        raise _too_slow(url, policy)
-                return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-        raise RequestRefusedError(f"The image at {urlsplit(url).hostname} is behind too many redirects.")
-
-    urls = _wanted(messages, policy)
-    if not urls:
-        return list(messages)
-    inlined: dict[str, str] = {}
-    with httpx.Client(timeout=policy.timeout, trust_env=False) as http:
-        for url in urls:
-            try:
-                inlined[url] = fetch(http, url)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-                raise _unreachable(url, error) from None
-    return _replace(messages, inlined)
-
-
-async def ainline_images(messages: Sequence[Message], policy: ImagePolicy) -> list[Message]:
-    """Do the same without blocking the event loop."""
-    return await asyncio.to_thread(inline_images, messages, policy)

@@ -15,7 +15,7 @@ __all__ = ["Bill"]
 class Bill:
     """The account of one request, with its reservation if the ledger is a budget.
 
-    A context manager: on exit the reservation is released, unless a stream has taken it over.
+    A context manager: on exit the reservation is released.
 
     Args:
         account: Where usage is entered.
@@ -37,15 +37,9 @@ class Bill:
 
     def __init__(self, account: Account, body: Mapping[str, object] | None) -> None:
         self.account = account
-        self._streams = False
         hold = account.hold(body)
         # A finalizer: a stream that is dropped without being closed releases its reservation too.
         self._release = weakref.finalize(self, hold.release) if hold is not None else None
-
-    def until_read(self) -> Self:
-        """Hand the reservation over to the stream, which calls :meth:`close`."""
-        self._streams = True
-        return self
 
     def close(self) -> None:
         """Release the reservation; safe to call twice."""
@@ -58,5 +52,4 @@ class Bill:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None or not self._streams:
-            self.close()
+        self.close()

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from chutes_core import pools
 from chutes_core.auth import ApiKey, Credential, Secret
 from chutes_core.catalog import Catalog
 from chutes_core.client_base import ClientBase
+from chutes_core.clock import Clock
 from chutes_core.door import loads
-from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
+from chutes_core.effects import Authorize, Effect, MaskedHeader, Open, WireRequest, run
 from chutes_core.embeddings import malformed, read_embeddings
 from chutes_core.errors import Retry
 from chutes_core.failures import error_from_response
@@ -185,6 +185,11 @@ class Door(ClientBase):
         return self._http_client
 
     @property
+    def clock(self) -> Clock:
+        """The clock."""
+        return self._clock
+
+    @property
     def credential(self) -> Credential:
         """The source of the key."""
         return self._credential
@@ -225,16 +230,14 @@ class Door(ClientBase):
         """
         return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
 
-    def outgoing(self, request: httpx.Request, secret: Secret) -> dict[str, str]:
-        """Build the request headers: the SDK's, minus those meant for OpenAI, plus the key."""
+    def outgoing(self, request: httpx.Request, question: Question, secret: Secret) -> WireRequest:
+        """Build the request to send: the SDK's, minus the headers meant for OpenAI, plus the key."""
         foreign = {*_FOREIGN, *(name for name in _custom_headers() if name not in map(str.lower, self._headers))}
         sent = {name: value for name, value in request.headers.items() if name.lower() not in foreign}
         given = request.headers.get("authorization", "")
-        key = WireRequest("", secret=secret).plain_headers()
-        if _PLACEHOLDER not in given:  # with_options(api_key=...) set another
-            key = {"Authorization": given} if given else {}
-        # Only encodings that both HTTP packages support, since the two sides may use different ones.
-        return {**sent, "User-Agent": pools.user_agent(), "Accept-Encoding": "gzip, deflate", **key}
+        if _PLACEHOLDER not in given:  # with_options(api_key=...) set another, or none
+            return WireRequest(question.url, None, {**sent, **_other(given)}, request.method, content=question.content)
+        return WireRequest(question.url, None, sent, request.method, secret, content=question.content)
 
     def stream(self, question: Question, headers: Mapping[str, str]) -> PassThrough:
         """Return the guard for a streamed reply."""
@@ -266,6 +269,8 @@ class Door(ClientBase):
         error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
         said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
         advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
+        if error.retry_after is not None:
+            advice["retry-after"] = f"{error.retry_after:.3f}"
         return json.dumps({"error": said}).encode(), advice
 
     def settled(self, stream: PassThrough, bill: Bill) -> None:
@@ -296,6 +301,11 @@ class _Given:
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
+
+
+def _other(authorization: str) -> dict[str, str]:
+    """Return the header of another key, masked where tools show it."""
+    return {"Authorization": MaskedHeader(authorization)} if authorization else {}
 
 
 def _json(content: bytes) -> object:

@@ -7,27 +7,31 @@ new exceptions of the SDK's types: those of the HTTP client have frames that hol
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from chutes_core import pools
-from chutes_core.auth import Secret
-from chutes_core.errors import ChutesError, Kind, redact
+from chutes_core.effects import WireFailure, adrive, drive
+from chutes_core.errors import ChutesError, Kind
+from chutes_core.failures import failure
 from chutes_core.openai_errors import as_openai
+from chutes_core.openai_exchange import Exchange, Head
+from chutes_core.transport import Build, asender, sender, shared_request
+from chutes_core.wire import AsyncWire, SyncWire
 
 if TYPE_CHECKING:
     import httpx
 
-    from chutes_core.openai_bill import Bill
-    from chutes_core.openai_door import AsyncDoor, Door, Question
-    from chutes_core.openai_stream import PassThrough
+    from chutes_core.openai_door import AsyncDoor, Door
 
 __all__ = ["AsyncTransport", "Transport"]
 
 T = TypeVar("T")
-_FRAMING = ("content-encoding", "content-length", "transfer-encoding")
+_DROPPED = frozenset({b"content-encoding", b"content-length", b"transfer-encoding", b"location", b"set-cookie"})
+"""Headers that are not true of the reply as the SDK gets it, and those that its own client would act upon."""
+_ERRORS = {"connect": "ConnectError", "connect_timeout": "ConnectTimeout", "timeout": "ReadTimeout"}
 
 
 class Transport:
@@ -39,29 +43,13 @@ class Transport:
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and check its reply."""
         request.read()
-        question = self._door.question(request)
-        with _clean(request, lambda: self._door.bill(question)) as bill:
-            secret = _clean(request, self._door.credential.secret)
-            response = self._send(request, question, secret)
-            if response.status_code == 401:
-                try:
-                    fresh = _clean(request, lambda: self._door.credential.secret(secret))
-                except BaseException:
-                    response.close()
-                    raise
-                if fresh != secret:
-                    response.close()
-                    response = self._send(request, question, fresh)
-            if question.streams and response.is_success:
-                steps = _guarded(self._door, question, response, bill.until_read())
-                return _reply(request, response, bill=bill, stream=steps)
-            if question.body is None and response.is_success:
-                return _reply(request, response, stream=_passed(request, response))
-            return _judged(self._door, request, question, response, _clean(request, response.read), bill)
-
-    def _send(self, request: httpx.Request, question: Question, secret: Secret) -> httpx.Response:
-        http = cast("httpx.Client", self._door.own_client or pools.sync_pools().get(self._door))
-        return _clean(request, lambda: http.send(_request(self._door, http, request, question, secret), stream=True))
+        door, own = self._door, cast("httpx.Client | None", self._door.own_client)
+        send = sender(own or pools.sync_pools().get(door), _build(own))
+        steps = drive(Exchange(door, request).run(), SyncWire(send, door.credential, clock=door.clock), [])
+        head = cast("Head", _clean(request, lambda: next(steps)))
+        if head.content is not None:
+            steps.close()
+        return _reply(request, head, steps)
 
     def close(self) -> None:
         """Release the shared pool; a client passed in by the user is left open."""
@@ -83,30 +71,17 @@ class AsyncTransport:
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and check its reply."""
         await request.aread()
-        question = self._door.question(request)
-        with _clean(request, lambda: self._door.bill(question)) as bill:
-            secret = await _aclean(request, self._door.credential.asecret)
-            response = await self._send(request, question, secret)
-            if response.status_code == 401:
-                try:
-                    fresh = await _aclean(request, lambda: self._door.credential.asecret(secret))
-                except BaseException:
-                    await response.aclose()
-                    raise
-                if fresh != secret:
-                    await response.aclose()
-                    response = await self._send(request, question, fresh)
-            if question.streams and response.is_success:
-                steps = _aguarded(self._door, question, response, bill.until_read())
-                return _reply(request, response, bill=bill, stream=steps)
-            if question.body is None and response.is_success:
-                return _reply(request, response, stream=_apassed(request, response))
-            return _judged(self._door, request, question, response, await _aclean(request, response.aread), bill)
+        door, own = self._door, cast("httpx.AsyncClient | None", self._door.own_client)
 
-    async def _send(self, request: httpx.Request, question: Question, secret: Secret) -> httpx.Response:
-        http = cast("httpx.AsyncClient", self._door.own_client or await pools.async_pools().get(self._door))
-        sent = _request(self._door, http, request, question, secret)
-        return await _aclean(request, lambda: http.send(sent, stream=True))
+        async def pool() -> httpx.AsyncClient:
+            return own or await pools.async_pools().get(door)
+
+        wire = AsyncWire(asender(pool, _build(own)), door.credential, clock=door.clock)
+        steps = adrive(Exchange(door, request).run(), wire, [])
+        head = cast("Head", await _aclean(request, lambda: anext(steps)))
+        if head.content is not None:
+            await steps.aclose()
+        return _reply(request, head, steps)
 
     async def aclose(self) -> None:
         """Release the shared pool; a client passed in by the user is left open."""
@@ -119,50 +94,25 @@ class AsyncTransport:
         await self.aclose()
 
 
-def _request(
-    door: Door, http: httpx.Client | httpx.AsyncClient, request: httpx.Request, question: Question, secret: Secret
-) -> httpx.Request:
-    """Build the request to send: the SDK keeps its own, which has no key."""
-    headers = door.outgoing(request, secret)
-    return http.build_request(
-        request.method, question.url, headers=headers, content=question.content, extensions=dict(request.extensions)
-    )
-
-
-def _judged(
-    door: Door, request: httpx.Request, question: Question, response: httpx.Response, content: bytes, bill: Bill
-) -> httpx.Response:
-    """Pass on a reply that was not streamed; raise if it is not a valid answer."""
-    if not response.is_success:
-        return _reply(request, response, *door.refusal(question, response.status_code, response.headers, content))
-    return _reply(request, response, _clean(request, lambda: door.check(question, response.headers, content, bill)))
+def _build(own: httpx.Client | httpx.AsyncClient | None) -> Build:
+    return shared_request if own is None else own.build_request
 
 
 def _reply(
-    request: httpx.Request,
-    response: httpx.Response,
-    content: bytes | None = None,
-    changed: Mapping[str, str] | None = None,
-    stream: Iterator[bytes] | AsyncIterator[bytes] | None = None,
-    bill: Bill | None = None,
+    request: httpx.Request, head: Head, rest: Generator[object, None, None] | AsyncGenerator[object, None]
 ) -> httpx.Response:
     """Build the reply for the SDK, in its own HTTP package, with the body decoded."""
     package = _package_of(request)
-    dropped = {*_FRAMING, *(changed or ())}
-    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in dropped]
-    body = (
-        {"content": content}
-        if stream is None
-        else {"stream": _bodies(package)[isinstance(stream, AsyncIterator)](stream, response, bill)}
-    )
-    made = package.Response(
-        response.status_code, headers=[*headers, *(changed or {}).items()], extensions=_http_version(response), **body
-    )
-    return cast("httpx.Response", made)
+    headers = [(name, _read_alike(value)) for name, value in head.headers if name.lower() not in _DROPPED]
+    body: dict[str, object] = {"content": head.content}
+    if head.content is None:
+        body = {"stream": _bodies(package)[isinstance(rest, AsyncGenerator)](rest, request)}
+    return cast("httpx.Response", package.Response(head.status, headers=headers, **body))
 
 
-def _http_version(response: httpx.Response) -> dict[str, object]:
-    return {name: value for name, value in response.extensions.items() if name in ("http_version", "reason_phrase")}
+def _read_alike(value: bytes) -> bytes:
+    """Leave out a stated charset: JSON has none, and of those that Python knows some are no charsets."""
+    return value.partition(b";")[0] if b"charset" in value.lower() else value
 
 
 def _package_of(message: object) -> ModuleType:
@@ -170,108 +120,31 @@ def _package_of(message: object) -> ModuleType:
     return sys.modules[type(message).__module__.partition(".")[0]]
 
 
-# ------------------------------------------------------------------------------------------------------ errors
-
-
 def _clean(request: httpx.Request, act: Callable[[], T]) -> T:
     """Run ``act``; replace its exception with one of the SDK's types, without the original frames."""
     try:
         return act()
-    except Exception as error:
-        if (problem := _problem(error, request)) is None:
-            raise
+    except (ChutesError, WireFailure) as error:
+        problem = _problem(error, request)
     raise problem
 
 
 async def _aclean(request: httpx.Request, act: Callable[[], Awaitable[T]]) -> T:
     try:
         return await act()
-    except Exception as error:
-        if (problem := _problem(error, request)) is None:
-            raise
+    except (ChutesError, WireFailure) as error:
+        problem = _problem(error, request)
     raise problem
 
 
-def _problem(error: Exception, request: httpx.Request) -> Exception | None:
-    """Return a new exception of the SDK or of its HTTP package; None if the error is neither ours nor the client's."""
+def _problem(error: ChutesError | WireFailure, request: httpx.Request) -> Exception:
+    """Return a new exception of the SDK or of its HTTP package."""
     if isinstance(error, ChutesError):
         return as_openai(error)
-    if not _of_http_client(error):
-        return None
-    package = _package_of(request)
-    kind = getattr(package, type(error).__name__, package.TransportError)
-    return cast("Exception", kind(redact(str(error)), request=request))
-
-
-def _of_http_client(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
-
-
-def _end(error: Exception, stream: PassThrough) -> tuple[Kind, str]:
-    """Return how a stream broke off; re-raise an exception that is not the HTTP client's."""
-    if not _of_http_client(error):
-        raise error
-    name = type(error).__name__
-    late = Kind.STALL if stream.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT
-    return late if "Timeout" in name else Kind.RESET, redact(f"{name}: {error}")
-
-
-# ------------------------------------------------------------------------------------------------------ bodies
-
-
-def _passed(request: httpx.Request, response: httpx.Response) -> Iterator[bytes]:
-    """Pass on a body without checking it."""
-    blocks = response.iter_bytes()
-    while (block := _clean(request, lambda: next(blocks, None))) is not None:
-        yield block
-
-
-async def _apassed(request: httpx.Request, response: httpx.Response) -> AsyncIterator[bytes]:
-    blocks = response.aiter_bytes()
-    while (block := await _aclean(request, lambda: anext(blocks, None))) is not None:
-        yield block
-
-
-def _guarded(door: Door, question: Question, response: httpx.Response, bill: Bill) -> Iterator[bytes]:
-    stream, blocks = door.stream(question, response.headers), response.iter_bytes()
-    block: bytes | None = b""
-    try:
-        while block is not None:
-            end: tuple[Kind, str] | None = None
-            try:
-                block = next(blocks, None)
-            except Exception as error:
-                block, end = None, _end(error, stream)
-            yield from _steps(stream, block, end)
-    finally:
-        door.settled(stream, bill)
-
-
-async def _aguarded(door: Door, question: Question, response: httpx.Response, bill: Bill) -> AsyncIterator[bytes]:
-    stream, blocks = door.stream(question, response.headers), response.aiter_bytes()
-    block: bytes | None = b""
-    try:
-        while block is not None:
-            end: tuple[Kind, str] | None = None
-            try:
-                block = await anext(blocks, None)
-            except Exception as error:
-                block, end = None, _end(error, stream)
-            for piece in _steps(stream, block, end):
-                yield piece
-    finally:
-        door.settled(stream, bill)
-
-
-def _steps(stream: PassThrough, block: bytes | None, end: tuple[Kind, str] | None) -> Iterator[bytes]:
-    """Pass on the next bytes, or close; errors become the SDK's types."""
-    problem: Exception | None = None
-    try:
-        yield from stream.close(*(end or ())) if block is None else stream.feed(block)
-    except ChutesError as error:
-        problem = as_openai(error)
-    if problem is not None:
-        raise problem
+    if error.reason in ("invalid", "too_large"):
+        return as_openai(failure(Kind.MALFORMED, error.said))
+    kind = getattr(_package_of(request), _ERRORS.get(error.reason, "ReadError"))
+    return cast("Exception", kind(error.said, request=request))
 
 
 @lru_cache(maxsize=2)
@@ -279,29 +152,25 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
     """Return the blocking and async body classes for an HTTP package."""
 
     class Body(package.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, steps: Iterator[bytes], response: httpx.Response, bill: Bill | None) -> None:
-            self._steps, self._response, self._bill = steps, response, bill
+        def __init__(self, steps: Generator[bytes, None, None], request: httpx.Request) -> None:
+            self._steps, self._request = steps, request
 
         def __iter__(self) -> Iterator[bytes]:
-            return self._steps
+            while (block := _clean(self._request, lambda: next(self._steps, None))) is not None:
+                yield block
 
         def close(self) -> None:
-            cast("Generator[bytes, None, None]", self._steps).close()
-            self._response.close()
-            if self._bill is not None:
-                self._bill.close()  # a generator that never started does not run its finally block
+            self._steps.close()
 
     class AsyncBody(package.AsyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, steps: AsyncIterator[bytes], response: httpx.Response, bill: Bill | None) -> None:
-            self._steps, self._response, self._bill = steps, response, bill
+        def __init__(self, steps: AsyncGenerator[bytes, None], request: httpx.Request) -> None:
+            self._steps, self._request = steps, request
 
-        def __aiter__(self) -> AsyncIterator[bytes]:
-            return self._steps
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while (block := await _aclean(self._request, lambda: anext(self._steps, None))) is not None:
+                yield block
 
         async def aclose(self) -> None:
-            await cast("AsyncGenerator[bytes, None]", self._steps).aclose()
-            await self._response.aclose()
-            if self._bill is not None:
-                self._bill.close()
+            await self._steps.aclose()
 
     return Body, AsyncBody

@@ -56,7 +56,7 @@ def http_package() -> ModuleType:
 def _options(transport: Callable[[ModuleType], object]) -> dict[str, object]:
     package = http_package()
     # Every request has its own key; this keeps the client from looking for credentials in URLs or .netrc.
-    options: dict[str, object] = {"verify": ssl_context(), "follow_redirects": True, "auth": package.Auth()}
+    options: dict[str, object] = {"verify": ssl_context(), "auth": package.Auth()}
     if any(scheme in ("http", "https", "all") for scheme in getproxies()):
         return {**options, "limits": _limits(_CONNECTIONS)}  # only the client itself can choose a proxy per request
     return {**options, "transport": transport(package)}

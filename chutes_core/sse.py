@@ -12,8 +12,8 @@ from __future__ import annotations
 
 __all__ = ["MAX_EVENT", "EventDecoder", "EventTooLongError", "Stray"]
 
-MAX_EVENT = 4 * 1024 * 1024
-"""The most bytes of one event: a thousand times what any has, and little enough to hold."""
+MAX_EVENT = 1024 * 1024
+"""The most bytes of one event: hundreds of times what any has, and few enough to hold what they may unfold to."""
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = (b"\n", b"\r")
 _UNUSED_FIELDS = frozenset({b"", b"event", b"id", b"retry"})  # "" is a comment

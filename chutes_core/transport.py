@@ -7,10 +7,12 @@ functions are sanitized in :mod:`chutes_core.wire`.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from chutes_core.bodies import ENCODINGS
+from chutes_core.deadline import trace
 from chutes_core.effects import Open
 from chutes_core.errors import RequestRefusedError
 from chutes_core.pools import http_package, user_agent
@@ -67,27 +69,31 @@ def shared_request(method: str, url: str, **parts: object) -> httpx.Request:
     return request
 
 
-def _request(build: Build, effect: Open) -> httpx.Request:
+def _request(build: Build, effect: Open, encodings: Collection[str], extensions: Mapping[str, object]) -> httpx.Request:
     request = effect.request
     headers = {
         "Accept": "application/json",
-        "Accept-Encoding": "gzip, deflate",
         "User-Agent": user_agent(),
+        **({} if request.body is None else {"Content-Type": "application/json"}),
         **request.plain_headers(),
+        # The last word: what came in another encoding could not be read.
+        "Accept-Encoding": ", ".join(encodings) or "identity",
     }
-    content = request.content
-    if request.body is not None:
-        headers.setdefault("Content-Type", "application/json")
-        content = encoded(request.body)
     return build(
         request.method,
         request.url,
         params=dict(request.params) or None,
-        headers=headers,
-        content=content,
+        headers=_once(headers),
+        content=request.content if request.body is None else encoded(request.body),
         # As an extension the timeouts are plain numbers, the same for httpx and httpx2.
-        extensions={"timeout": _limits(effect)},
+        extensions={"timeout": _limits(effect), **extensions},
     )
+
+
+def _once(headers: dict[str, str]) -> dict[str, str]:
+    """Drop headers that come again, written in another way; the last one counts."""
+    names = {name.lower(): name for name in headers}
+    return headers if len(names) == len(headers) else {name: headers[name] for name in names.values()}
 
 
 def _limits(effect: Open) -> dict[str, float | None]:
@@ -100,15 +106,20 @@ def _limits(effect: Open) -> dict[str, float | None]:
     return {"connect": connect, "read": wait, "write": wait, "pool": connect if wait is None else wait}
 
 
-def sender(http: httpx.Client, build: Build) -> Callable[[Open], object]:
-    """Return a function that sends requests, blocking, without reading the reply's body."""
-    return lambda effect: http.send(_request(build, effect), stream=True)
+def sender(http: httpx.Client, build: Build, encodings: Collection[str] = ENCODINGS) -> Callable[[Open], object]:
+    """Return a function that sends requests, blocking, without reading the reply's body or following redirects."""
+    return lambda effect: http.send(
+        _request(build, effect, encodings, {"trace": trace}), stream=True, follow_redirects=False
+    )
 
 
-def asender(pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build) -> Callable[[Open], Awaitable[object]]:
-    """Return a function that sends requests on the event loop, without reading the reply's body."""
+def asender(
+    pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build, encodings: Collection[str] = ENCODINGS
+) -> Callable[[Open], Awaitable[object]]:
+    """Return a function that does the same on the event loop."""
 
     async def send(effect: Open) -> object:
-        return await (await pool()).send(_request(build, effect), stream=True)
+        request = _request(build, effect, encodings, {})
+        return await (await pool()).send(request, stream=True, follow_redirects=False)
 
     return send

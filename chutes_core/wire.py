@@ -8,20 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket as sockets
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Protocol, cast
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, cast
 
 from chutes_core.auth import Credential
+from chutes_core.bodies import (
+    ENCODINGS,
+    JSON,
+    BodyError,
+    Gauge,
+    TooLargeError,
+    Unpacker,
+    aunpacked,
+    unpacked,
+    unpacker_for,
+)
 from chutes_core.clock import Clock
-from chutes_core.effects import Authorize, Effect, Inline, Open, Read, Sleep, StatusFailure, WireFailure
+from chutes_core.deadline import Deadline, hold, until
+from chutes_core.effects import (
+    Arrived,
+    Authorize,
+    Effect,
+    Inline,
+    Open,
+    Read,
+    Resolve,
+    Sleep,
+    StatusFailure,
+    WireFailure,
+)
 from chutes_core.errors import redact
 from chutes_core.images import ainline_images, inline_images
-from chutes_core.watchdog import Watch, watchdog
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["AsyncWire", "SyncWire"]
-
 
 _MOST_SAID = 1024 * 1024
 """The most bytes read of an error body: far more than one has, far less than fills memory."""
@@ -32,7 +57,7 @@ class _Body(Protocol):
 
     status_code: int
     is_success: bool
-    headers: Mapping[str, str]
+    headers: httpx.Headers
     extensions: Mapping[str, object]
     is_stream_consumed: bool
     request: _Sent
@@ -49,62 +74,106 @@ class _Sent(Protocol):
     extensions: Mapping[str, object]
 
 
-class _NetworkStream(Protocol):
-    def get_extra_info(self, info: str) -> object: ...
-
-
-def _problem(error: Exception) -> Exception | None:
-    """Convert an exception of the HTTP client to our own; None if it is not one of the client's."""
+def _unopened(error: Exception) -> Exception | None:
+    """Convert an exception of the HTTP client, or of its time, to our own; None if it is another one."""
+    if isinstance(error, TimeoutError):
+        return _late()
+    if isinstance(error, UnicodeError):  # such as a cookie that the service has set in your own client
+        return WireFailure("connect", "a header of the request cannot be encoded")
     if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
         return None
-    name = type(error).__name__
-    said = redact(f"{name}: {error}" if str(error) else name)
+    name, said = type(error).__name__, _said(error)
     if name in ("ConnectTimeout", "PoolTimeout"):
         return WireFailure("connect_timeout", said)
     return WireFailure("timeout" if "Timeout" in name else "connect", said)
 
 
-def _transport_errors(response: object) -> tuple[type[Exception], ...]:
-    """Return the exceptions that reading this response may raise: those of its package."""
-    package = sys.modules[type(response).__module__.partition(".")[0]]
-    return (package.HTTPError, package.StreamError)
+def _broken(error: Exception) -> WireFailure:
+    """Convert an exception that was raised while reading."""
+    if isinstance(error, BodyError):
+        return WireFailure("too_large" if isinstance(error, TooLargeError) else "invalid", str(error))
+    if isinstance(error, TimeoutError):
+        return _late()
+    return WireFailure("timeout" if "Timeout" in type(error).__name__ else "broken", _said(error))
 
 
-def _is_plain(body: _Body) -> bool:
-    """Return whether the raw bytes can be read as they are: no content encoding, and not consumed yet."""
-    return "content-encoding" not in body.headers and not body.is_stream_consumed
-
-
-def _read_failure(error: Exception, late: bool) -> WireFailure:
+def _said(error: Exception) -> str:
     name = type(error).__name__
-    said = redact(f"{name}: {error}" if str(error) else name)
-    return WireFailure("timeout" if late or "Timeout" in name else "broken", said)
+    return redact(f"{name}: {error}" if str(error) else name)
 
 
-def _take_limits(response: object) -> dict[str, object]:
+def _late() -> WireFailure:
+    return WireFailure("timeout", "the time limit passed")
+
+
+class _Wire:
+    """What both hands have in common: the reply that is open, and how much of it may still come."""
+
+    def __init__(self, credential: Credential | None, clock: Clock, encodings: Collection[str]) -> None:
+        self._credential = credential
+        self._clock = clock
+        self._encodings = encodings
+        self._body: _Body | None = None
+        self._errors: tuple[type[Exception], ...] = ()
+        self._limits: dict[str, object] = {}
+        self._gauge = Gauge(JSON)
+        self._held = True
+        self._unreadable: WireFailure | None = None
+
+    def _arrived(self, response: object, effect: Open) -> tuple[_Body, Unpacker | None]:
+        """Take a reply whose headers are there, and choose how its body is unpacked."""
+        self._body = body = cast("_Body", response)
+        package = sys.modules[type(response).__module__.partition(".")[0]]
+        self._errors = (package.HTTPError, package.StreamError, TimeoutError, BodyError)
+        self._limits = _take_limits(body)
+        unpacker, self._unreadable = None, None
+        if not body.is_stream_consumed:  # else a transport has it in memory, unpacked
+            try:
+                unpacker = unpacker_for(body.headers, self._encodings)
+            except BodyError as error:
+                self._unreadable = _broken(error)
+        self._gauge = Gauge(effect.most, packed=unpacker is not None)
+        return body, unpacker
+
+    def _headers(self, body: _Body, within: float | None, started: float) -> Arrived:
+        if within is not None and self._clock.now() - started > within:
+            raise _late()
+        if self._unreadable is not None:
+            raise self._unreadable
+        return Arrived(body.headers, body.status_code, body.headers.raw)
+
+
+def _take_limits(body: _Body) -> dict[str, object]:
     """Disable the client's read timeout for the body; return the dict that announces our limits to a test's transport.
 
     The HTTP client reads its timeout once, when the body begins; ours was meant for the headers.
     """
-    limits = cast("_Body", response).request.extensions.get("timeout")
+    limits = body.request.extensions.get("timeout")
     if not isinstance(limits, dict):
         return {}
     limits["read"] = None
     return limits
 
 
-class SyncWire:
+def _rest(within: float | None, took: float) -> float | None:
+    """Return what is left of a timeout."""
+    return None if within is None else max(within - took, 0.0)
+
+
+class SyncWire(_Wire):
     """Performs the effects of one call, blocking."""
 
-    def __init__(self, send: Callable[[Open], object], credential: Credential | None = None, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        send: Callable[[Open], object],
+        credential: Credential | None = None,
+        *,
+        clock: Clock,
+        encodings: Collection[str] = ENCODINGS,
+    ) -> None:
+        super().__init__(credential, clock, encodings)
         self._send = send
-        self._credential = credential
-        self._clock = clock
-        self._response: object = None
         self._blocks: Iterator[bytes] = iter(())
-        self._watch: Watch | None = None
-        self._errors: tuple[type[Exception], ...] = ()
-        self._limits: dict[str, object] = {}
 
     def perform(self, effect: Effect) -> object:
         """Perform one effect of a flow."""
@@ -116,8 +185,10 @@ class SyncWire:
             case Sleep(seconds):
                 self._clock.sleep(seconds)
                 return None
-            case Inline(messages, policy):
-                return inline_images(messages, policy)
+            case Inline(messages, policy, within):
+                return inline_images(messages, policy, within, self._clock)
+            case Resolve(host, port, _):
+                return self._resolve(host, port)
             case Authorize(refused):
                 return self._credential.secret(refused) if self._credential else None
             case _:
@@ -125,33 +196,29 @@ class SyncWire:
 
     def close(self) -> None:
         """Return the connection to the pool, or close it if the reply was not read to its end."""
-        if self._watch is not None:
-            self._watch.end()
-            self._watch = None
-        response, self._response = self._response, None
-        if response is not None:
-            cast("_Body", response).close()
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
 
-    def _open(self, effect: Open) -> Mapping[str, str]:
+    def _open(self, effect: Open) -> Arrived:
         self.close()
-        started = self._clock.now()
+        started, within = self._clock.now(), effect.headers_within
         problem: Exception | None = None
         try:
-            response = self._send(effect)
+            with Deadline(within):
+                response = self._send(effect)
         except Exception as error:
-            if (problem := _problem(error)) is None:
+            if (problem := _unopened(error)) is None:
                 raise
         if problem is not None:
             raise problem
-        self._response, body = response, cast("_Body", response)
-        self._errors = _transport_errors(response)
-        self._blocks = body.iter_raw() if _is_plain(body) else body.iter_bytes()
-        self._limits = _take_limits(response)
-        self._watch = _watch(response)
+        self._held = hold(cast("_Body", response).extensions.get("network_stream"))
+        body, unpacker = self._arrived(response, effect)
+        blocks = body.iter_bytes() if body.is_stream_consumed else body.iter_raw()
+        self._blocks = blocks if unpacker is None else unpacked(blocks, unpacker)
         if not body.is_success:
-            raise self._refusal(body, started, effect.headers_within)
-        _check_late(self._clock.now() - started, effect.headers_within)
-        return body.headers
+            raise self._refusal(body, started, within)
+        return self._headers(body, within, started)
 
     def _refusal(self, body: _Body, started: float, within: float | None) -> StatusFailure:
         """Read the body of an error reply, as far as it arrives in time: the status alone is enough."""
@@ -162,70 +229,51 @@ class SyncWire:
             ):
                 said += block
         self.close()
-        return StatusFailure(body.status_code, dict(body.headers), bytes(said))
+        return StatusFailure(body.status_code, dict(body.headers), bytes(said[:_MOST_SAID]))
 
     def _read(self, within: float | None) -> bytes | None:
-        started, watch = self._clock.now(), self._watch
+        started, problem = self._clock.now(), self._unreadable
         self._limits["wait"] = within
-        if watch is None:
-            # HTTP/2: the connection is shared, so it is not shut down; the client checks this timeout at every read.
+        if not self._held:  # a transport that has no socket of ours reads its timeout itself
             self._limits["read"] = within
-        elif within is not None:
-            watch.arm(max(within, 0.0))
-        problem: Exception | None = None
+        token = until.set(None if within is None else time.monotonic() + within)
         try:
-            block = next(self._blocks, None)
+            if problem is None and (block := next(self._blocks, None)) is not None:
+                self._gauge.take(block)
         except self._errors as error:
-            problem = _read_failure(error, late=watch is not None and watch.fired)
+            problem = _broken(error)
+        finally:
+            until.reset(token)
+        if within is not None and self._clock.now() - started > within:  # nothing could interrupt the wait
+            problem = problem or _late()
         if problem is not None:
             raise problem
-        if watch is not None:
-            watch.disarm()
-            if watch.fired:  # a body without a stated length seems to end when its socket is shut down
-                raise WireFailure("timeout", "the time limit passed")
-        _check_late(self._clock.now() - started, within)
         return block
 
-
-def _watch(response: object) -> Watch | None:
-    """Watch a reply's socket, unless it is shared or absent."""
-    stream = cast("_Body", response).extensions.get("network_stream")
-    socket = cast("_NetworkStream", stream).get_extra_info("socket") if stream is not None else None
-    if socket is None or cast("_Body", response).extensions.get("http_version") == b"HTTP/2":
-        return None
-
-    def abort() -> None:
-        # The plain socket's shutdown: a TLS socket's would drop the session while the reader uses it.
-        with contextlib.suppress(OSError):  # it may have closed already
-            sockets.socket.shutdown(cast("sockets.socket", socket), sockets.SHUT_RDWR)
-
-    return watchdog().watch(abort)
+    @staticmethod
+    def _resolve(host: str, port: int) -> list[str]:
+        """Look up a host. Nothing can interrupt the system's resolver, which has limits of its own."""
+        try:
+            return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            problem = WireFailure("connect", type(error).__name__)
+        raise problem
 
 
-def _rest(within: float | None, took: float) -> float | None:
-    """Return what is left of a timeout."""
-    return None if within is None else max(within - took, 0.0)
-
-
-def _check_late(took: float, within: float | None) -> None:
-    """Enforce a timeout even if nothing could interrupt the wait."""
-    if within is not None and took > within:
-        raise WireFailure("timeout", "the time limit passed")
-
-
-class AsyncWire:
+class AsyncWire(_Wire):
     """Performs the effects of one call on the event loop."""
 
     def __init__(
-        self, send: Callable[[Open], Awaitable[object]], credential: Credential | None = None, *, clock: Clock
+        self,
+        send: Callable[[Open], Awaitable[object]],
+        credential: Credential | None = None,
+        *,
+        clock: Clock,
+        encodings: Collection[str] = ENCODINGS,
     ) -> None:
+        super().__init__(credential, clock, encodings)
         self._send = send
-        self._credential = credential
-        self._clock = clock
-        self._response: object = None
         self._blocks: AsyncIterator[bytes] | None = None
-        self._errors: tuple[type[Exception], ...] = ()
-        self._limits: dict[str, object] = {}
 
     async def perform(self, effect: Effect) -> object:
         """Perform one effect of a flow."""
@@ -237,8 +285,10 @@ class AsyncWire:
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
                 return None
-            case Inline(messages, policy):
-                return await ainline_images(messages, policy)
+            case Inline(messages, policy, within):
+                return await ainline_images(messages, policy, within, self._clock)
+            case Resolve(host, port, within):
+                return await self._resolve(host, port, within)
             case Authorize(refused):
                 return await self._credential.asecret(refused) if self._credential else None
             case _:
@@ -246,32 +296,28 @@ class AsyncWire:
 
     async def close(self) -> None:
         """Return the connection to the pool, or close it if the reply was not read to its end."""
-        response, self._response = self._response, None
-        if response is not None:
-            await cast("_Body", response).aclose()
+        body, self._body = self._body, None
+        if body is not None:
+            await body.aclose()
 
-    async def _open(self, effect: Open) -> Mapping[str, str]:
+    async def _open(self, effect: Open) -> Arrived:
         await self.close()
-        started = self._clock.now()
+        started, within = self._clock.now(), effect.headers_within
         problem: Exception | None = None
         try:
-            async with asyncio.timeout(effect.headers_within):
+            async with asyncio.timeout(within):
                 response = await self._send(effect)
-        except TimeoutError:
-            problem = WireFailure("timeout", "the time limit passed")
         except Exception as error:
-            if (problem := _problem(error)) is None:
+            if (problem := _unopened(error)) is None:
                 raise
         if problem is not None:
             raise problem
-        self._response, body = response, cast("_Body", response)
-        self._errors = _transport_errors(response)
-        self._blocks = body.aiter_raw() if _is_plain(body) else body.aiter_bytes()
-        self._limits = _take_limits(response)
+        body, unpacker = self._arrived(response, effect)
+        blocks = body.aiter_bytes() if body.is_stream_consumed else body.aiter_raw()
+        self._blocks = blocks if unpacker is None else aunpacked(blocks, unpacker)
         if not body.is_success:
-            raise await self._refusal(body, started, effect.headers_within)
-        _check_late(self._clock.now() - started, effect.headers_within)
-        return body.headers
+            raise await self._refusal(body, started, within)
+        return self._headers(body, within, started)
 
     async def _refusal(self, body: _Body, started: float, within: float | None) -> StatusFailure:
         said = bytearray()
@@ -282,21 +328,36 @@ class AsyncWire:
             ):
                 said += block
         await self.close()
-        return StatusFailure(body.status_code, dict(body.headers), bytes(said))
+        return StatusFailure(body.status_code, dict(body.headers), bytes(said[:_MOST_SAID]))
 
     async def _read(self, within: float | None) -> bytes | None:
         assert self._blocks is not None, "a flow opens before it reads"
-        started = self._clock.now()
+        started, problem = self._clock.now(), self._unreadable
         self._limits["wait"] = within
-        problem: Exception | None = None
         try:
             async with asyncio.timeout(within):
-                block = await anext(self._blocks, None)
-        except TimeoutError:
-            problem = WireFailure("timeout", "the time limit passed")
+                if problem is None and (block := await anext(self._blocks, None)) is not None:
+                    self._gauge.take(block)
         except self._errors as error:
-            problem = _read_failure(error, late=False)
+            problem = _broken(error)
+        if within is not None and self._clock.now() - started > within:
+            problem = problem or _late()
         if problem is not None:
             raise problem
-        _check_late(self._clock.now() - started, within)
         return block
+
+    @staticmethod
+    async def _resolve(host: str, port: int, within: float | None) -> list[str]:
+        try:
+            async with asyncio.timeout(within):
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return _addresses(found)
+        except TimeoutError:
+            problem = _late()
+        except (OSError, UnicodeError) as error:
+            problem = WireFailure("connect", type(error).__name__)
+        raise problem
+
+
+def _addresses(found: Iterable[tuple[object, object, object, object, tuple[object, ...]]]) -> list[str]:
+    return [str(address[0]) for *_, address in found]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from chutes_core.clock import Clock
 from chutes_core.door import loads
 from chutes_core.e2ee.collateral import Fetched
-from chutes_core.effects import Flow, Open, Read, WireFailure, WireRequest
+from chutes_core.effects import Flow, Open, Read, WireFailure, WireRequest, opened
 from chutes_core.errors import Kind
 from chutes_core.failures import failure
 
@@ -51,7 +51,8 @@ class Asking:
     def _get(self, request: WireRequest) -> Flow[Fetched]:
         if self.left() == 0.0:
             raise WireFailure("timeout", "the time limit passed")
-        headers = cast("Mapping[str, str]", (yield Open(request, cast("Open", self._open).connect, self.left())))
+        effect = Open(request, cast("Open", self._open).connect, self.left())
+        headers = yield from opened(effect, self._clock.now)
         lowered = {name.lower(): value for name, value in headers.items()}
         blocks: list[bytes] = []
         while (block := (yield Read(self.left()))) is not None:

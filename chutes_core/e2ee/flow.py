@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from chutes_core.auth import Secret
+from chutes_core.bodies import JSON, Gauge, TooLargeError
 from chutes_core.catalog import Catalog
 from chutes_core.clock import Clock
 from chutes_core.e2ee.asking import Asking, parsed
@@ -23,7 +24,7 @@ from chutes_core.e2ee.machines import Machines, registry_for
 from chutes_core.e2ee.names import E2EE, fit_body, target
 from chutes_core.e2ee.partial import readable, without_words
 from chutes_core.e2ee.seal import SealBrokenError, SealedRequest, require_crypto, seal
-from chutes_core.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest
+from chutes_core.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures import failure, kind_of, message_of, reported_error
 from chutes_core.model_info import ModelInfo
@@ -120,6 +121,7 @@ class _Attempts:
         self._sealed: SealedRequest | None = None
         self._frames: FrameReader | None = None
         self._ended = False
+        self._most = JSON
         self.opened = False
         """Whether any part of the sealed answer has been decrypted and passed on."""
 
@@ -158,8 +160,11 @@ class _Attempts:
         }
         url, secret = f"{self._path.url}/e2e/invoke", step.request.secret
         request = WireRequest(url, None, headers, secret=secret, content=sealed.blob)
+        self._most = step.most
+        # What is sealed is longer than what is in it, by a third and an envelope, and its bytes are any.
+        most = step.most.times(2)._replace(values=0)
         try:
-            return (yield Open(request, step.connect, asking.left()))
+            return (yield from opened(Open(request, step.connect, asking.left(), most), self._path.clock.now))
         except StatusFailure as answer:
             refused = readable(answer)
         except WireFailure:
@@ -212,8 +217,9 @@ class _Attempts:
         if not any(blocks):
             return None
         try:
-            plain = cast("SealedRequest", self._sealed).key.whole(b"".join(blocks))
-        except SealBrokenError as problem:
+            plain = cast("SealedRequest", self._sealed).key.whole(b"".join(blocks), self._most.sent)
+            Gauge(self._most).take(plain)
+        except (SealBrokenError, TooLargeError) as problem:
             said = str(problem)
         else:
             self.opened = True

@@ -94,24 +94,24 @@ CALLS: dict[str, tuple[Callable[[int], Any], Callable[[Any], object]]] = {
     "LlamaIndex ChutesFallback.chat": (llm_fallback, call_llm),
 }
 RECORDED = {
-    "ChutesClient.stream": 97,
-    "ChatChutes.stream": 109,
-    "LangChain ChutesFallback.stream": 117,
-    "Chutes.stream_chat": 104,
-    "LlamaIndex ChutesFallback.stream_chat": 110,
-    "ChutesClient.chat": 334,
-    "ChatChutes.invoke": 418,
-    "LangChain ChutesFallback.invoke": 1685,
-    "Chutes.chat": 429,
-    "LlamaIndex ChutesFallback.chat": 1714,
+    "ChutesClient.stream": 117,
+    "ChatChutes.stream": 129,
+    "LangChain ChutesFallback.stream": 137,
+    "Chutes.stream_chat": 124,
+    "LlamaIndex ChutesFallback.stream_chat": 130,
+    "ChutesClient.chat": 464,
+    "ChatChutes.invoke": 555,
+    "LangChain ChutesFallback.invoke": 2046,
+    "Chutes.chat": 571,
+    "LlamaIndex ChutesFallback.chat": 2066,
 }
 """Function calls of ours, per chunk of a stream and per call with a whole reply, on Python 3.11."""
 LANGCHAIN = "from langchain_core.language_models import BaseChatModel; from langchain_core.runnables import RunnableMap"
 IMPORTS = {
     "chutes_core": ("pass", "from chutes_core import ChutesClient", 215),
-    "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 32),
+    "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 40),
     "LangChain, fallback": (LANGCHAIN, "from langchain_chutes import ChutesFallback", 77),
-    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 24),
+    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 31),
 }
 """The framework alone, what is imported after it, and how many modules that loads."""
 

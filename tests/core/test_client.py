@@ -37,7 +37,6 @@ from chutes_core import (
 from chutes_core import pools as pools_module
 from chutes_core.clock import SystemClock
 from chutes_core.testing import Answer
-from chutes_core.watchdog import Watchdog
 from tests.ports import free_port
 
 from .clients import HELLO, MODEL, MODES, call, scripted
@@ -296,13 +295,11 @@ def test_bytes_that_add_nothing_are_no_life() -> None:
 
 
 class Leaping(SystemClock):
-    """The time of a client, its watchdog and its event loop, which a test can move on."""
+    """The time of a client and its event loop, which a test can move on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        self.dog = Watchdog(now=self.now, threaded=False)
         self.loop = asyncio.get_running_loop()
-        monkeypatch.setattr("chutes_core.wire.watchdog", lambda: self.dog)
         monkeypatch.setattr(self.loop, "time", self.now)
 
     def now(self) -> float:
@@ -310,7 +307,6 @@ class Leaping(SystemClock):
 
     def leap(self, seconds: float) -> None:
         self.ahead += seconds
-        self.dog.check()
         self.loop.call_soon_threadsafe(lambda: None)  # look at the time again
 
 

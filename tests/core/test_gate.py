@@ -15,7 +15,6 @@ from chutes_core.gate import Gate
 from chutes_core.lanes import Lanes
 from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
-from chutes_core.watchdog import Watchdog
 
 from .clients import HELLO
 
@@ -180,22 +179,3 @@ def started(works: list[Callable[[], object]]) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     return threads
-
-
-def test_a_watch_that_ends_while_all_are_looked_at() -> None:
-    """As when its stream is collected in the watching thread; the others are looked at all the same."""
-    now = [0.0]
-    dog = Watchdog(now=lambda: now[0], threaded=False)
-    watches = [dog.watch(lambda: None) for _ in range(3)]
-
-    class Ends(float):
-        """A limit that is looked at, and meanwhile another stream is collected."""
-
-        def __le__(self, other: object) -> bool:
-            watches[1].end()
-            return super().__le__(other)  # type: ignore[operator]
-
-    watches[0].deadline = watches[2].deadline = Ends(1.0)
-    now[0] = 2.0
-    dog.check()
-    assert [watch.fired for watch in watches] == [True, False, True]

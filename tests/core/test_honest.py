@@ -147,7 +147,7 @@ def test_what_follows_the_answer_is_waited_for_briefly() -> None:
 
 
 def test_without_a_socket_of_its_own_the_http_client_keeps_the_limit() -> None:
-    """Where the watchdog cannot act (HTTP/2, other transports), the client's read limit is kept up to date."""
+    """Where the connection is not known (other transports), the client's read limit is kept up to date."""
     seen: list[object] = []
 
     class Body(httpx.SyncByteStream):

@@ -216,11 +216,11 @@ def test_a_bill_that_is_dropped_holds_nothing() -> None:
     """Nobody need close it, and closing it twice does no harm."""
     budget = Budget(tokens=1_000)
     body = {"model": MODEL, "messages": SAID, "max_tokens": 50}
-    bill = Bill(Account(budget, lambda: Catalog.load(offline=True)), body).until_read()
+    bill = Bill(Account(budget, lambda: Catalog.load(offline=True)), body)
     bill.close()
     bill.close()
     assert budget.reserved.tokens == 0
-    bill = Bill(Account(budget, lambda: Catalog.load(offline=True)), body).until_read()
+    bill = Bill(Account(budget, lambda: Catalog.load(offline=True)), body)
     assert budget.reserved.tokens > 50
     del bill
     gc.collect()

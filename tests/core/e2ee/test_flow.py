@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from chutes_core import errors
+from chutes_core.bodies import CHAT
 from chutes_core.e2ee import E2EE, SealedPath, attest
 from chutes_core.effects import Open, Sleep, adrive, arun, drive, run
 from chutes_core.errors import APIError, Kind
@@ -423,6 +424,24 @@ def test_who_leaves_while_asking_takes_nobody_with_him() -> None:
         step = flow.send(hand.perform(step))
     flow.close()
     assert ask(service, path=path).content
+
+
+@pytest.mark.parametrize("plain", [b" " * (17 * 1024 * 1024), b"[" + b"0," * 400_001 + b"0]"], ids=["bytes", "values"])
+def test_a_sealed_bomb_is_no_answer(plain: bytes) -> None:
+    """A machine may compress more into its reply than any answer has."""
+    service = Service(script=[lambda service, reply, body: [reply.whole(plain)]])
+    error = failed(service, retries=0)
+    assert error.kind is Kind.SEALED_REPLY
+    assert "more than" in str(error)
+
+
+def test_what_is_sealed_may_be_longer() -> None:
+    """The limits of the reply as it is sent leave room for its envelope."""
+    service = Service()
+    hand = Hand(service)
+    run(planned(service, sealed_path(service))[0], hand)
+    (sent,) = [effect for effect in hand.effects if isinstance(effect, Open) and effect.request.content]
+    assert sent.most == CHAT.times(2)._replace(values=0)
 
 
 class Billed:

@@ -1,0 +1,133 @@
+"""Deadlines of blocking calls.
+
+An HTTP client gives each operation on a socket a timeout of its own, so a server that sends one byte before each runs
+out is waited for without end. Here a thread has one deadline for whatever it waits for: :class:`Deadline` sets it, and
+the sockets of our requests compute the timeout of every operation from it. Nothing watches from outside, so no thread
+is needed, and what a call costs does not depend on how many others are open.
+
+The HTTP client tells of new connections through its ``trace`` extension, and of one it uses again through the reply's
+``network_stream``: see docs/decisions/0003 for what that leaves open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Hashable, MutableMapping
+from contextvars import ContextVar, Token
+from functools import lru_cache
+from typing import cast
+
+__all__ = ["Deadline", "hold", "left", "trace", "until"]
+
+until: ContextVar[float | None] = ContextVar("chutes_deadline", default=None)
+"""The deadline, by the monotonic clock. :class:`Deadline` sets it; a read, of which there are many, does so itself."""
+_ENOUGH = 1.0
+"""Seconds in which a host on the other side of the world answers, if it does."""
+_ASKED = (".connect_tcp.started",)
+_MADE = (".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")
+
+
+class Deadline:
+    """A block whose network operations must all end within so many seconds; None sets no limit.
+
+    >>> with Deadline(10):
+    ...     left(3), round(left(60))
+    (3, 10)
+    >>> left(60)
+    60
+    """
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        at = None if self._seconds is None else time.monotonic() + self._seconds
+        self._token: Token[float | None] = until.set(at)
+
+    def __exit__(self, *error: object) -> None:
+        until.reset(self._token)
+
+
+def left(timeout: float | None) -> float | None:
+    """Return a timeout that ends no later than the current deadline.
+
+    Raises:
+        TimeoutError: It has passed.
+    """
+    at = until.get()
+    if at is None:
+        return timeout
+    rest = at - time.monotonic()
+    if rest <= 0:
+        raise TimeoutError("the time limit passed")
+    return rest if timeout is None or timeout > rest else timeout
+
+
+def trace(event: str, info: MutableMapping[str, object]) -> None:
+    """Follow how a connection is made; for the ``trace`` extension of a blocking request."""
+    if event.endswith(_MADE):
+        hold(info["return_value"])
+    elif event.endswith(_ASKED):
+        _share(info)
+
+
+def _share(info: MutableMapping[str, object]) -> None:
+    """Have the addresses of a host share the time: they are tried one after the other, each with the same timeout.
+
+    Where that would be too little for any of them, the first one has all of it.
+    """
+    info["timeout"] = whole = left(cast("float | None", info["timeout"]))
+    if whole is None:
+        return
+    host, port = cast("str", info["host"]), cast("int", info["port"])
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return  # what cannot be resolved fails when it is connected to
+    whole = cast("float", left(whole))
+    if len(found) > 1 and whole < _ENOUGH * len(found):
+        info["host"], info["timeout"] = found[0][4][0], whole
+    else:
+        info["timeout"] = whole / max(len(found), 1)
+
+
+def hold(stream: object) -> bool:
+    """Make a connection keep deadlines from now on; return whether it can."""
+    about = getattr(stream, "get_extra_info", None)
+    found = about("socket") if callable(about) else None
+    if not isinstance(found, socket.socket):
+        return False
+    with contextlib.suppress(TypeError):  # a class of another form, such as one written in C
+        found.__class__ = _keeping(cast("Hashable", type(found)))
+    return issubclass(type(found), _Keeps)
+
+
+class _Keeps:
+    """Marks the sockets that keep deadlines."""
+
+    __slots__ = ()
+
+
+@lru_cache(maxsize=16)
+def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
+    """Return the class of sockets that keep deadlines and are otherwise of this kind."""
+    if issubclass(kind, _Keeps):
+        return kind
+
+    class Socket(kind, _Keeps):  # type: ignore[valid-type, misc]
+        __slots__ = ()  # the same layout, so that a socket can become one
+
+        def settimeout(self, value: float | None) -> None:
+            super().settimeout(left(value))
+
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            # TLS within TLS sets a timeout once and then reads as often as it likes.
+            super().settimeout(left(self.gettimeout()))
+            return cast("bytes", super().recv(size, flags))
+
+    Socket.__name__, Socket.__qualname__ = kind.__name__, kind.__qualname__
+    return Socket
