@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chutes_core.auth import Secret
 from chutes_core.effects import WireRequest
-from chutes_core.errors import Kind
+from chutes_core.errors import APIError, Kind
 from chutes_core.failures import error_from_response, failure
 
 __all__ = ["Answer", "exchange"]
@@ -41,7 +41,7 @@ class Answer:
             raise error_from_response(self.status, self.content, self.headers)
         try:
             return json.loads(self.content) if self.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise failure(Kind.MALFORMED, "the body is not JSON", status_code=self.status) from None
 
 
@@ -59,20 +59,10 @@ def exchange(
         ConnectionFailedError: There was no reply.
         TimeLimitError: There was none in time.
     """
-    import httpx
+    from chutes_core.fetch import fetch
 
-    from chutes_core.pools import ssl_context, user_agent
-
-    headers = {"User-Agent": user_agent(), **WireRequest(url, secret=secret).plain_headers()}
-    try:
-        with httpx.Client(verify=ssl_context(), timeout=timeout or 30.0) as http:
-            started = time.monotonic()
-            reply = http.request(method, url, headers=headers, json=body)
-    except httpx.TimeoutException as problem:
-        error = failure(Kind.CONNECT_TIMEOUT, type(problem).__name__)
-    except httpx.HTTPError as problem:
-        error = failure(Kind.CONNECT, f"{type(problem).__name__}: {problem}")
-    else:
-        lowered = {name.lower(): value for name, value in reply.headers.items()}
-        return Answer(reply.status_code, lowered, reply.content, time.monotonic() - started)
-    raise error  # out here it has no context, and so no frame that holds the key
+    started = time.monotonic()
+    reply = fetch(WireRequest(url, body, method=method, secret=secret), timeout or 30.0)
+    if isinstance(reply, APIError):
+        raise reply
+    return Answer(reply.status, reply.headers, reply.content, time.monotonic() - started)

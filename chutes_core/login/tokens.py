@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from chutes_core.auth import Secret
 from chutes_core.door import loads
+from chutes_core.effects import WireRequest
 from chutes_core.errors import APIError, Kind, redact
 from chutes_core.failures import error_from_response, failure
+
+if TYPE_CHECKING:
+    from chutes_core.fetch import Fetched
 
 __all__ = ["Grant", "Refusal", "request_tokens", "revoke", "user_of"]
 
@@ -41,14 +47,14 @@ def request_tokens(service: str, form: Mapping[str, Secret | str]) -> Grant | Re
     reply = _post(f"{service}/idp/token", form)
     if isinstance(reply, APIError):
         return reply
-    status, content = reply
+    status, headers, content = reply
     body = _object(content)
     if status == 200:
         grant = _grant(body)
         return grant or failure(Kind.MALFORMED, "the token endpoint returned no token", status_code=status)
     if status in (400, 401) and isinstance(body.get("error"), str):
         return Refusal(redact(str(body["error"])), redact(str(body.get("error_description") or "")))
-    return error_from_response(status, content)
+    return error_from_response(status, content, headers)
 
 
 def revoke(service: str, token: Secret) -> APIError | None:
@@ -56,38 +62,24 @@ def revoke(service: str, token: Secret) -> APIError | None:
     reply = _post(f"{service}/idp/token/revoke", {"token": token})
     if isinstance(reply, APIError):
         return reply
-    return None if reply[0] == 200 else error_from_response(*reply)
+    return None if reply.status == 200 else error_from_response(reply.status, reply.content, reply.headers)
 
 
 def user_of(service: str, access: Secret) -> str:
     """Return the user name of a token; empty if the service does not say."""
-    reply = _send("GET", f"{service}/idp/userinfo", {}, access)
-    name = _object(reply[1]).get("username") if not isinstance(reply, APIError) and reply[0] == 200 else None
+    from chutes_core.fetch import fetch
+
+    reply = fetch(WireRequest(f"{service}/idp/userinfo", method="GET", secret=access), _SECONDS)
+    name = None if isinstance(reply, APIError) or reply.status != 200 else _object(reply.content).get("username")
     return name if isinstance(name, str) and name.isprintable() else ""
 
 
-def _post(url: str, form: Mapping[str, Secret | str]) -> tuple[int, bytes] | APIError:
-    return _send("POST", url, form, None)
-
-
-def _send(
-    method: str, url: str, form: Mapping[str, Secret | str], bearer: Secret | None
-) -> tuple[int, bytes] | APIError:
-    import httpx
-
-    from chutes_core.pools import ssl_context, user_agent
+def _post(url: str, form: Mapping[str, Secret | str]) -> Fetched | APIError:
+    from chutes_core.fetch import fetch
 
     plain = {name: text.get_secret_value() if isinstance(text, Secret) else text for name, text in form.items()}
-    headers = {"Accept": "application/json", "User-Agent": user_agent()}
-    if bearer is not None:
-        headers["Authorization"] = f"Bearer {bearer.get_secret_value()}"
-    try:
-        with httpx.Client(verify=ssl_context(), timeout=_SECONDS) as http:
-            response = http.request(method, url, data=plain or None, headers=headers)
-            return response.status_code, response.content
-    except httpx.HTTPError as error:
-        said = redact(f"{type(error).__name__}: {error}")
-        return failure(Kind.CONNECT_TIMEOUT if isinstance(error, httpx.TimeoutException) else Kind.CONNECT, said)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return fetch(WireRequest(url, None, headers, content=urlencode(plain).encode()), _SECONDS)
 
 
 def _object(content: bytes) -> dict[str, object]:
