@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
 
-__all__ = ["ApiKey", "Credential", "LeftBehind", "Secret", "SupportsSecret"]
+__all__ = ["ApiKey", "Credential", "KeyFunction", "LeftBehind", "Secret", "SupportsSecret", "wrapped_key"]
 
 ENVIRONMENT = ("CHUTES_OAUTH_TOKEN", "CHUTES_API_KEY")
 _MISSING = (
@@ -96,6 +96,51 @@ class LeftBehind:
     """
 
 
+class KeyFunction:
+    """A function that returns a key, without its repr: that of a ``functools.partial`` shows its arguments.
+
+    >>> from functools import partial
+    >>> KeyFunction(partial(str, "cpk_0123"))
+    <a function>
+    """
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function: Callable[[], object] = function
+
+    def __call__(self) -> object:
+        """Return the key."""
+        return self.function()
+
+    def __repr__(self) -> str:
+        return "<a function>"
+
+    def __eq__(self, other: object) -> bool:
+        return self.function == (other.function if isinstance(other, KeyFunction) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+
+def wrapped_key(key: object, wrap: Callable[[str], object]) -> object:
+    """Wrap a key so that neither a text nor a function shows it.
+
+    Raises:
+        ConfigurationError: It is none of what can be a key.
+
+    >>> wrapped_key("cpk_0123", Secret), wrapped_key(lambda: "cpk_0123", Secret), wrapped_key(None, Secret)
+    (Secret('cpk_****'), <a function>, None)
+    """
+    if key is None or isinstance(key, SupportsSecret | KeyFunction):
+        return key
+    if isinstance(key, str):
+        return wrap(key)
+    if callable(key):
+        return KeyFunction(key)
+    raise ConfigurationError("api_key must be a key, a SecretStr, or a function that returns one.")
+
+
 class Credential:
     """The key of a client, from any source.
 
@@ -127,7 +172,8 @@ class Credential:
         if api_key is None or isinstance(api_key, LeftBehind):
             return
         if callable(api_key):
-            self._source = cast("Callable[[], object]", api_key)
+            source = cast("Callable[[], object]", api_key)
+            self._source = source.function if isinstance(source, KeyFunction) else source
             return
         found = _read(api_key)
         del api_key

@@ -19,6 +19,8 @@ from chutes_core.entries import Account
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures import failure
 from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
+from chutes_core.frames import unseen
+from chutes_core.headers import Headers
 from chutes_core.image_policy import ImagePolicy
 from chutes_core.model_info import ModelInfo
 from chutes_core.not_found import Wanted, with_hint
@@ -40,6 +42,7 @@ class ClientBase:
 
     _is_async = False
 
+    @unseen
     def __init__(
         self,
         api_key: ApiKey | LeftBehind | None = None,
@@ -69,7 +72,7 @@ class ClientBase:
         _check_kind("inline_images", inline_images, bool, ImagePolicy)
         self.ledger = ledger if ledger is not None else Ledger()
         self._credential = Credential(api_key, service=self.settings.management_url)
-        self._headers = _checked_headers(default_headers)
+        self._headers = Headers.kept(default_headers) or Headers()
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
         self._catalog = catalog
         self._images = ImagePolicy() if inline_images is True else inline_images or None
@@ -117,6 +120,11 @@ class ClientBase:
         return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog))
 
     @property
+    def default_headers(self) -> Headers:
+        """The headers of every request; one that is set here goes along from the next call on."""
+        return self._headers
+
+    @property
     def catalog(self) -> Catalog:
         """The model catalogue: the one you passed, the one :meth:`models` fetched, or the newest available."""
         if self._catalog is None:
@@ -146,7 +154,7 @@ class ClientBase:
         return request
 
     def _chat_wire(self, request: ChatRequest) -> WireRequest:
-        return WireRequest(f"{self.settings.base_url}/chat/completions", request.body, self._headers)
+        return WireRequest(f"{self.settings.base_url}/chat/completions", request.body, self._headers.ready())
 
     def _embed_calls(
         self,
@@ -170,7 +178,7 @@ class ClientBase:
                 f"Name one embedding model, not a list as in {model!r}: vectors of different models cannot be compared."
             )
         name = info.id if info is not None else model
-        request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers)
+        request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers.ready())
         account, agreed = self._record, dict[str, int | str]()
         return [
             EmbedCall(
@@ -195,7 +203,7 @@ class ClientBase:
 
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
         base = self.settings.base_url if endpoint.gateway else self.settings.management_url
-        request = WireRequest(f"{base}{endpoint.path}", None, self._headers, "GET", None, endpoint.params)
+        request = WireRequest(f"{base}{endpoint.path}", None, self._headers.ready(), "GET", None, endpoint.params)
         value = yield from JsonCall(request, policy).run()
         try:
             return endpoint.parse(value)
@@ -206,7 +214,9 @@ class ClientBase:
         check_model(model)
         info = self.catalog.get(model)
         name = quote(info.chute_id if info is not None and info.chute_id else model)
-        request = WireRequest(f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers, "GET")
+        request = WireRequest(
+            f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers.ready(), "GET"
+        )
         return WarmUpCall(request, policy, model=model)
 
     def _take_models(self, rows: list[Mapping[str, object]]) -> list[ModelInfo]:
@@ -231,19 +241,6 @@ def _check_kind(name: str, value: object, *kinds: type) -> None:
     if value is not None and not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise ConfigurationError(f"{name} must be a {wanted}, not a {type(value).__name__}.")
-
-
-def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Refuse invalid headers without showing their values, which may be secret."""
-    checked = dict(headers or {})
-    for name, value in checked.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ConfigurationError(f"The header {name!r} must be text.")
-        if not (name + value).isascii() or not (name + value).isprintable():
-            raise ConfigurationError(f"The header {name!r} has characters that are not allowed in headers.")
-        if name.lower() == "authorization":
-            raise ConfigurationError("Pass the key as api_key, not as a header, where it would end up in pickles.")
-    return checked
 
 
 def _checked_http_client(http_client: object, *, wants_async: bool) -> object:

@@ -14,7 +14,10 @@ from typing import Literal, Protocol, TypeVar, cast
 from chutes_core.auth import Secret
 from chutes_core.bodies import JSON, Most
 from chutes_core.conversation import Message
+from chutes_core.errors import APIError
+from chutes_core.headers import HiddenText
 from chutes_core.image_policy import ImagePolicy
+from chutes_core.masking import Known
 from chutes_core.redirects import MOST_REDIRECTS, next_place
 
 __all__ = [
@@ -25,7 +28,6 @@ __all__ = [
     "Flow",
     "Hand",
     "Inline",
-    "MaskedHeader",
     "Open",
     "Read",
     "Resolve",
@@ -80,15 +82,6 @@ class Arrived(dict[str, str]):
         self.raw = raw
 
 
-class MaskedHeader(str):
-    """A header value whose repr is masked, for tools that show the variables of frames."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'Bearer ****'"
-
-
 @dataclass(frozen=True, slots=True)
 class WireRequest:
     """One HTTP request. The key is kept apart, masked, until the request is sent.
@@ -106,7 +99,7 @@ class WireRequest:
 
     def plain_headers(self) -> dict[str, str]:
         """Return the headers to send, key included."""
-        key = {"Authorization": MaskedHeader(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
+        key = {"Authorization": HiddenText(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
         return {**self.headers, **key}
 
 
@@ -213,7 +206,9 @@ class AsyncHand(Protocol):
 
 
 def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None, None]:
-    """Run a flow, blocking, and append its return value to ``outcome``."""
+    """Run a flow, blocking, and append its return value to ``outcome``; its failure has no secret in it."""
+    known = Known()
+    problem: Exception | None = None
     try:
         step = next(flow)
         while True:
@@ -221,6 +216,8 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
                 yield step
                 step = next(flow)
                 continue
+            if type(step) is Open:
+                known.learn(step.request.headers, step.request.secret)
             failed: WireFailure | StatusFailure | None = None
             try:
                 value = wire.perform(step)
@@ -229,13 +226,22 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
             step = flow.send(value) if failed is None else flow.throw(failed)
     except StopIteration as end:
         outcome.append(end.value)
+    except APIError as error:
+        problem = known.mask(error)
+        step = value = None  # what has arrived is not shown by this frame
+    except WireFailure as error:
+        problem = WireFailure(error.reason, known.message(error.said))
     finally:
         flow.close()
         wire.close()
+    if problem is not None:
+        raise problem
 
 
 async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGenerator[object, None]:
-    """Run a flow on the event loop, and append its return value to ``outcome``."""
+    """Run a flow on the event loop, and append its return value to ``outcome``; its failure has no secret in it."""
+    known = Known()
+    problem: Exception | None = None
     try:
         step = next(flow)
         while True:
@@ -243,6 +249,8 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
                 yield step
                 step = next(flow)
                 continue
+            if type(step) is Open:
+                known.learn(step.request.headers, step.request.secret)
             failed: WireFailure | StatusFailure | None = None
             try:
                 value = await wire.perform(step)
@@ -251,9 +259,16 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
             step = flow.send(value) if failed is None else flow.throw(failed)
     except StopIteration as end:
         outcome.append(end.value)
+    except APIError as error:
+        problem = known.mask(error)
+        step = value = None  # what has arrived is not shown by this frame
+    except WireFailure as error:
+        problem = WireFailure(error.reason, known.message(error.said))
     finally:
         flow.close()
         await wire.close()
+    if problem is not None:
+        raise problem
 
 
 def run(flow: Flow[T], wire: Hand) -> T:

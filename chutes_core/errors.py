@@ -95,7 +95,9 @@ __all__ = [
     "redact",
 ]
 
-_SECRETS = re.compile(r"\b(cpk_|cak_|crt_|csc_)[A-Za-z0-9._\-]+|(?i:(bearer|basic)\s+)[A-Za-z0-9._~+/\-]{8,}=*")
+_SECRETS = re.compile(
+    r"(cpk_|cak_|crt_|csc_)[A-Za-z0-9._\-]+|(?i:(bearer|basic)(?:\s|%20|\+)+)[A-Za-z0-9._~+/\-]{8,}=*"
+)
 
 
 def redact(text: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from chutes_core.auth import ApiKey, Credential, Secret
@@ -21,11 +21,14 @@ from chutes_core.catalog import Catalog
 from chutes_core.client_base import ClientBase
 from chutes_core.clock import Clock
 from chutes_core.door import loads
-from chutes_core.effects import Authorize, Effect, MaskedHeader, Open, WireRequest, run
+from chutes_core.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.embeddings import malformed, read_embeddings
 from chutes_core.errors import Retry
 from chutes_core.failures import error_from_response
 from chutes_core.flows import CallPolicy, WholeCall
+from chutes_core.frames import unseen
+from chutes_core.headers import MASK, Headers, HiddenText
+from chutes_core.masking import Known
 from chutes_core.not_found import with_hint
 from chutes_core.openai_bill import Bill
 from chutes_core.openai_stream import PassThrough
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client"]
 
-_PLACEHOLDER = "****"
 _FOREIGN = (
     "openai-organization",
     "openai-project",
@@ -55,6 +57,7 @@ _FOREIGN = (
 )
 
 
+@unseen
 def openai_client(
     api_key: ApiKey | None = None,
     *,
@@ -99,6 +102,7 @@ def openai_client(
     return openai.OpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
 
 
+@unseen
 def async_openai_client(
     api_key: ApiKey | None = None,
     *,
@@ -138,11 +142,12 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
 
     return {
         # The transport adds the key to each request, so the SDK never holds it.
-        "api_key": _PLACEHOLDER,
+        "api_key": MASK,
         "base_url": door.settings.base_url,
         "timeout": openai.Timeout(600.0, connect=10.0) if timeout is None else timeout,
         "max_retries": max_retries,
-        "default_headers": dict(door.headers),
+        # The same for secret headers.
+        "default_headers": Headers(door.default_headers.ready()).dumped(),
     }
 
 
@@ -158,6 +163,7 @@ class Question:
     model: str | None = None
     chat: ChatRequest | None = None
     body: Mapping[str, object] | None = None
+    known: Known = field(default_factory=Known, repr=False, compare=False)
 
     @property
     def streams(self) -> bool:
@@ -173,11 +179,6 @@ class Question:
 
 class Door(ClientBase):
     """Decides where each request goes, with which key, and whether its reply is valid. Does no I/O."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers for every request."""
-        return self._headers
 
     @property
     def own_client(self) -> object:
@@ -231,11 +232,16 @@ class Door(ClientBase):
         return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
 
     def outgoing(self, request: httpx.Request, question: Question, secret: Secret) -> WireRequest:
-        """Build the request to send: the SDK's, minus the headers meant for OpenAI, plus the key."""
+        """Build the request: the SDK's, minus the headers meant for OpenAI, plus the key and the secret ones."""
         foreign = {*_FOREIGN, *(name for name in _custom_headers() if name not in map(str.lower, self._headers))}
-        sent = {name: value for name, value in request.headers.items() if name.lower() not in foreign}
+        own = {name.lower(): value for name, value in self._headers.items()}
+        sent = {
+            name: own.get(name.lower(), value) if value == MASK else value
+            for name, value in request.headers.items()
+            if name.lower() not in foreign
+        }
         given = request.headers.get("authorization", "")
-        if _PLACEHOLDER not in given:  # with_options(api_key=...) set another, or none
+        if MASK not in given:  # with_options(api_key=...) set another, or none
             return WireRequest(question.url, None, {**sent, **_other(given)}, request.method, content=question.content)
         return WireRequest(question.url, None, sent, request.method, secret, content=question.content)
 
@@ -265,7 +271,7 @@ class Door(ClientBase):
         self, question: Question, status: int, headers: Mapping[str, str], content: bytes
     ) -> tuple[bytes, dict[str, str]]:
         """Convert a failure to OpenAI's format, with the retry headers that the SDK obeys."""
-        error = error_from_response(status, content, headers, model=question.model)
+        error = question.known.mask(error_from_response(status, content, headers, model=question.model))
         error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
         said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
         advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
@@ -305,7 +311,7 @@ class _Given:
 
 def _other(authorization: str) -> dict[str, str]:
     """Return the header of another key, masked where tools show it."""
-    return {"Authorization": MaskedHeader(authorization)} if authorization else {}
+    return {"Authorization": HiddenText(authorization)} if authorization else {}
 
 
 def _json(content: bytes) -> object:

@@ -64,16 +64,18 @@ class Exchange:
             if answer is not None:
                 yield self._refused(answer)
             elif question.streams:
-                yield Head(headers.status, headers.raw)
+                yield Head(headers.status, self._masked(headers.raw))
                 yield from self._stream(headers, bill)
             elif question.body is None:
-                yield Head(headers.status, headers.raw)
+                yield Head(headers.status, self._masked(headers.raw))
                 yield from self._passed()
             else:
                 content = yield from self._whole()
                 content = door.check(question, headers, content, bill)
                 # A reply that was read as JSON is JSON, whatever the service calls it.
-                yield Head(headers.status, _changed(headers.raw, {"content-type": "application/json"}), content)
+                yield Head(
+                    headers.status, _changed(self._masked(headers.raw), {"content-type": "application/json"}), content
+                )
 
     def _open(self) -> Flow[Arrived]:
         """Send the request; if the key is refused and may be renewed, send it again with the new one."""
@@ -90,6 +92,7 @@ class Exchange:
     def _sent(self, secret: Secret) -> Flow[Arrived]:
         most = _PASSED if self._question.body is None else most_of(self._question.body)
         request = self._door.outgoing(self._request, self._question, secret)
+        self._question.known.learn(request.headers, request.secret)
         effect = Open(request, self._connect, self._left(self._started), most)
         return cast("Arrived", (yield from opened(effect, self._door.clock.now)))
 
@@ -100,7 +103,12 @@ class Exchange:
         content, changed = self._door.refusal(self._question, answer.status, answer.headers, answer.content)
         named = ((name, value) for name, value in answer.headers.items() if name.lower() not in _WAITS)
         raw = [(name.encode("ascii", "replace"), value.encode()) for name, value in named]
-        return Head(answer.status, _changed(raw, changed), content)
+        return Head(answer.status, _changed(self._masked(raw), changed), content)
+
+    def _masked(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Mask what a server has written back of what it was sent."""
+        mask = self._question.known.text
+        return [(name, mask(value.decode("latin-1")).encode("latin-1")) for name, value in headers]
 
     def _whole(self) -> Flow[bytes]:
         content = bytearray()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.request import getproxies
 
 from chutes_core import lanes
+from chutes_core.frames import unseen
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +63,12 @@ def _options(transport: Callable[[ModuleType], object]) -> dict[str, object]:
     return {**options, "transport": transport(package)}
 
 
+@unseen
+def _client(kind: str, transport: Callable[[ModuleType], object]) -> object:
+    """Make a client; one that cannot use the proxies of the environment does not show their passwords."""
+    return getattr(http_package(), kind)(**_options(transport))
+
+
 def _limits(connections: int) -> object:
     return http_package().Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=lanes.KEEP_ALIVE
@@ -96,7 +103,7 @@ class SyncPools:
         with self._lock:
             self._users.add(user)
             if self._http is None:
-                self._http = cast("httpx.Client", http_package().Client(**_options(_sync_transport)))
+                self._http = cast("httpx.Client", _client("Client", _sync_transport))
             return self._http
 
     def release(self, user: object) -> None:
@@ -123,7 +130,7 @@ class AsyncPools:
         self._users.add(user)
         kept = self._by_loop.get(loop)
         if kept is None:
-            http = cast("httpx.AsyncClient", http_package().AsyncClient(**_options(_async_transport)))
+            http = cast("httpx.AsyncClient", _client("AsyncClient", _async_transport))
             with self._lock:
                 # A pool refers to its loop, so without this a closed loop would never be freed.
                 for ended in [each for each in self._by_loop if each.is_closed()]:

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, cast
 from chutes_core.clock import Clock, SystemClock
 from chutes_core.embeddings import check_texts, malformed
 from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
+from chutes_core.frames import unseen
+from chutes_core.headers import Headers
 from chutes_core.parts import Parts
 from chutes_core.progress import Progress
 from chutes_core.tables import CONTENT, distinct, indexed, without
@@ -63,7 +65,8 @@ class _Worker(ABC):
         patience: Seconds without a single success after which a worker gives up on temporary failures.
         clock: For tests: a virtual clock.
         options: Client options: ``api_key`` as a function, ``base_url``, ``ledger``, …; without a key, workers read
-            it from their own environment.
+            it from their own environment. ``default_headers`` may be a function too, and must be one if a header is
+            secret.
     """
 
     kind: str  # its name in recipes: Ray puts a class of its own around ours
@@ -86,6 +89,12 @@ class _Worker(ABC):
             raise ConfigurationError(
                 "Give no key here: it would be part of the job's description. Set CHUTES_API_KEY on the workers, or "
                 "pass api_key a function that finds it there."
+            )
+        headers = options.get("default_headers")
+        if not callable(headers) and (secret := Headers(cast("Mapping[str, str] | None", headers)).secret):
+            raise ConfigurationError(
+                f"Give no value for {', '.join(secret)} here: it would be part of the job's description. Pass "
+                "default_headers a function that returns all headers and finds this one on the workers."
             )
         for name, number in (("request_size", request_size), ("concurrency", concurrency)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
@@ -114,7 +123,10 @@ class _Worker(ABC):
         if self._client is None:
             from chutes_core.client import ChutesClient
 
-            self._client = ChutesClient(**self._options)  # type: ignore[arg-type]
+            options, headers = dict(self._options), self._options.get("default_headers")
+            if callable(headers):
+                options["default_headers"] = headers()
+            self._client = ChutesClient(**options)  # type: ignore[arg-type]
         return self._client
 
     def __call__(self, table: Table) -> Table:
@@ -243,6 +255,7 @@ class Embed(_Worker):
 
     kind = "Embed"
 
+    @unseen
     def __init__(
         self,
         model: str,
@@ -306,6 +319,7 @@ class Ask(_Worker):
 
     kind = "Ask"
 
+    @unseen
     def __init__(
         self,
         model: str,

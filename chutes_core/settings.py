@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from chutes_core.errors import ConfigurationError, redact
+from chutes_core.errors import ConfigurationError
 
-__all__ = ["Settings", "TimeLimits"]
+__all__ = ["Settings", "TimeLimits", "check_address"]
 
+T = TypeVar("T")
 BASE_URL = "https://llm.chutes.ai/v1"
 EMBEDDING_BASE_URL = "https://embed.chutes.ai/v1"
 MANAGEMENT_URL = "https://api.chutes.ai"
@@ -107,7 +108,19 @@ class Settings:
         return replace(cls(), **{name: _url(name, value) for name, value in chosen.items() if value})
 
 
-def _url(name: str, value: str) -> str:
+def check_address(name: str, value: T) -> T:
+    """Return an address as it was given, or None; refuse one that could not be used, or that has a secret in it.
+
+    >>> check_address("base_url", "https://me:secret@h.test")
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: base_url must not contain a user or password; pass the key as api_key.
+    """
+    if value:
+        _url(name, value)
+    return value
+
+
+def _url(name: str, value: object) -> str:
     """Validate a URL and strip its trailing slash."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a string such as {BASE_URL!r}, not {type(value).__name__}.")
@@ -117,10 +130,11 @@ def _url(name: str, value: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        # A mistaken value may be a key, or contain a password.
-        shown = re.sub(r"[^/\s]*@", "****@", redact(value))
-        raise ConfigurationError(f"{name} must be an http(s) address such as {BASE_URL!r}, not {shown!r}.")
-    if parts.username is not None:
+        raise ConfigurationError(
+            f"{name} must be an http(s) address such as {BASE_URL!r}. What was given is not repeated here, because a "
+            "mistaken value may be a key."
+        )
+    if "@" in parts.netloc:
         raise ConfigurationError(f"{name} must not contain a user or password; pass the key as api_key.")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{name} must end at its path: {parts.scheme}://{parts.netloc}{parts.path}")

@@ -1,12 +1,13 @@
 """Send requests over a shared pool, or over the user's own client.
 
-Requests are built here and sent by the HTTP client, of httpx or httpx2; see docs/decisions/0006. Exceptions of these
-functions are sanitized in :mod:`chutes_core.wire`.
+Requests are built here and sent by the HTTP client, of httpx or httpx2; see docs/decisions/0006. No exception leaves
+with the frames of the HTTP client, which hold the headers; :mod:`chutes_core.wire` replaces the client's own.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +16,7 @@ from chutes_core.bodies import ENCODINGS
 from chutes_core.deadline import trace
 from chutes_core.effects import Open
 from chutes_core.errors import RequestRefusedError
+from chutes_core.frames import without_frames
 from chutes_core.pools import http_package, user_agent
 
 if TYPE_CHECKING:
@@ -108,9 +110,17 @@ def _limits(effect: Open) -> dict[str, float | None]:
 
 def sender(http: httpx.Client, build: Build, encodings: Collection[str] = ENCODINGS) -> Callable[[Open], object]:
     """Return a function that sends requests, blocking, without reading the reply's body or following redirects."""
-    return lambda effect: http.send(
-        _request(build, effect, encodings, {"trace": trace}), stream=True, follow_redirects=False
-    )
+
+    def send(effect: Open) -> object:
+        before = sys.exception()
+        try:
+            request = _request(build, effect, encodings, {"trace": trace})
+            return http.send(request, stream=True, follow_redirects=False)
+        except BaseException as error:
+            problem = without_frames(error, before)
+        raise problem
+
+    return send
 
 
 def asender(
@@ -119,7 +129,12 @@ def asender(
     """Return a function that does the same on the event loop."""
 
     async def send(effect: Open) -> object:
-        request = _request(build, effect, encodings, {})
-        return await (await pool()).send(request, stream=True, follow_redirects=False)
+        http, before = await pool(), sys.exception()
+        try:
+            request = _request(build, effect, encodings, {})
+            return await http.send(request, stream=True, follow_redirects=False)
+        except BaseException as error:
+            problem = without_frames(error, before)
+        raise problem
 
     return send

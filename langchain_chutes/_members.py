@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
+from chutes_core.auth import KeyFunction
 from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesWarning, ConfigurationError
 from chutes_core.fallback import FallbackPolicy, LiveStats, Member
@@ -259,6 +260,7 @@ def _account(provider: str, where: str, key: object) -> str:
     """Identify an account by a short digest, which does not reveal its long random key."""
     if isinstance(key, SecretStr):
         key = key.get_secret_value()
+    key = key.function if isinstance(key, KeyFunction) else key
     told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
     digest = hashlib.blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
     return f"{provider}-{digest}"

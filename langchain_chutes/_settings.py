@@ -7,14 +7,26 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
-from chutes_core.auth import LeftBehind
+from chutes_core.auth import LeftBehind, wrapped_key
 from chutes_core.catalog import Catalog
 from chutes_core.errors import ChutesError, ConfigurationError
-from chutes_core.settings import Settings, TimeLimits
+from chutes_core.guarded import Guarded
+from chutes_core.headers import Headers
+from chutes_core.settings import TimeLimits, check_address
 from chutes_core.usage import Ledger
 from langchain_chutes._errors import as_langchain
 
@@ -30,7 +42,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _KEY_VARIABLE = "CHUTES_API_KEY"
 
 
-class ChutesSettings(BaseModel):
+class ChutesSettings(Guarded, BaseModel):
     """The connection arguments: hosts, key, timeouts and retries."""
 
     model_config = ConfigDict(
@@ -55,7 +67,8 @@ class ChutesSettings(BaseModel):
     """Maximum number of retries, where a retry may help; nothing else retries."""
 
     default_headers: Mapping[str, str] | None = None
-    """Sent with every request."""
+    """Sent with every request. A value may be secret and is not shown, dumped or pickled, unless its header is known
+    to be harmless, like `X-Title`."""
 
     e2ee: Any = False
     """Encrypt every request end to end to the machine that answers it: True, or an `E2EE` that sets how strictly
@@ -80,6 +93,13 @@ class ChutesSettings(BaseModel):
         "base_url", "management_url", "e2ee", "timeout", "max_retries", "default_headers", "ledger", "clock",
     )  # fmt: skip
     """The arguments that a client takes as they are."""
+
+    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "api_key": lambda key: wrapped_key(key, SecretStr),
+        "default_headers": Headers.kept,
+        "base_url": partial(check_address, "base_url"),
+        "management_url": partial(check_address, "management_url"),
+    }
 
     _key_is_given: bool = PrivateAttr(default=False)
     _unpickled: bool = PrivateAttr(default=False)
@@ -110,7 +130,7 @@ class ChutesSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
-        Settings.resolve(base_url=self.base_url, management_url=self.management_url)
+        self._wrap()
         if self.e2ee is not False:
             self.e2ee = self._sealing(self.e2ee)
         if self.max_retries < 0:
@@ -128,6 +148,15 @@ class ChutesSettings(BaseModel):
         model = str(getattr(self, "model", ""))
         return checked(wish, model=model, headers=self.default_headers, catalog=self._known_models)
 
+    @field_serializer("default_headers")
+    def _dumped_headers(self, headers: Mapping[str, str] | None) -> dict[str, str] | None:
+        return None if headers is None else Headers(headers).dumped()
+
+    def _cache_part(self) -> str:
+        """Return what a cache key needs beside the dump: without showing them, it tells secret headers apart."""
+        headers = Headers.kept(self.default_headers)
+        return str(headers.told_apart(self.api_key)) if headers and headers.secret else ""
+
     @property
     def lc_secrets(self) -> dict[str, str]:
         """Map secret arguments to the environment variables that hold them."""
@@ -141,6 +170,8 @@ class ChutesSettings(BaseModel):
             told["timeout"] = dataclasses.asdict(self.timeout)
         if self.e2ee:
             told["e2ee"] = plain_e2ee(self.e2ee)
+        if self.default_headers is not None:
+            told["default_headers"] = self._dumped_headers(self.default_headers)
         return told
 
     @property
@@ -180,24 +211,6 @@ class ChutesSettings(BaseModel):
             if made is not None and made.catalog.fetched_at > known.fetched_at:
                 known = made.catalog
         return known
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an argument and drop clients made with its old value."""
-        if name == "api_key" and isinstance(value, str):
-            value = SecretStr(value)
-        super().__setattr__(name, value)
-        if self.__pydantic_private__ and name in type(self).model_fields:
-            self._changed({name})
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy the model; a copy with changed arguments gets its own clients."""
-        if update and isinstance(key := update.get("api_key"), str):
-            update = {**update, "api_key": SecretStr(key)}
-        copied = super().model_copy(update=update, deep=deep)
-        if update:
-            copied._client = copied._async_client = None
-            copied._changed(update.keys())
-        return copied
 
     def _changed(self, names: Collection[str]) -> None:
         """Drop what was made from the old arguments."""

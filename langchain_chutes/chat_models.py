@@ -362,6 +362,9 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     def _llm_type(self) -> str:
         return "chutes-chat"
 
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return super()._get_llm_string(stop, **kwargs) + self._cache_part()
+
     @property
     def _identifying_params(self) -> dict[str, Any]:
         told = {"model": self.model, "base_url": self.base_url, **self._given(), "extra_body": self.extra_body}

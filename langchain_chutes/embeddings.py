@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from pydantic import ConfigDict, Field
 from chutes_core.embeddings import BATCH_SIZE, CONCURRENCY
 from chutes_core.errors import ConfigurationError
 from chutes_core.model_info import traits_for
+from chutes_core.settings import check_address
 from langchain_chutes._settings import ChutesSettings, translated_errors
 
 __all__ = ["ChutesEmbeddings"]
@@ -51,6 +53,10 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     """One host for all embedding models; by default `CHUTES_EMBEDDING_BASE_URL`, else each model's own host."""
 
     _passed_on: ClassVar[tuple[str, ...]] = (*ChutesSettings._passed_on, "embedding_base_url")
+
+    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        **ChutesSettings._wraps, "embedding_base_url": partial(check_address, "embedding_base_url"),
+    }  # fmt: skip
 
     query_instruction: str | Literal[False] | None = None
     """Query template with `{task}` and `{query}`; by default the model's own, False for none."""

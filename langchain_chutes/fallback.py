@@ -32,6 +32,7 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
+from chutes_core.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._forms import Form, ToolList
 from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
@@ -80,6 +81,7 @@ class ChutesFallback(BaseChatModel):
     _seats: list[Seat] | None = PrivateAttr(default=None)
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
 
+    @unseen
     def __init__(
         self,
         members: Sequence[Listed] = (),
@@ -104,6 +106,7 @@ class ChutesFallback(BaseChatModel):
         return FallbackPolicy.from_dict(value) if isinstance(value, Mapping) else value
 
     @classmethod
+    @unseen
     def from_models(cls, models: str, **arguments: Any) -> Self:
         """Create a fallback from a comma-separated string of names.
 
@@ -113,6 +116,7 @@ class ChutesFallback(BaseChatModel):
         return cls(split_models(models), **arguments)
 
     @classmethod
+    @unseen
     def route(cls, name: str, source: Mapping[str, object] | str | os.PathLike[str], **arguments: Any) -> Self:
         """Create the fallback for a task, from a mapping or a TOML or YAML file of routes.
 
@@ -296,6 +300,10 @@ class ChutesFallback(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "chutes-fallback"
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        parts = [member._cache_part() for member in self.members if isinstance(member, ChatChutes)]
+        return super()._get_llm_string(stop, **kwargs) + "".join(parts)
 
     @property
     def _identifying_params(self) -> dict[str, Any]:

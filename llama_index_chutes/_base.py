@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Semaphore
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -21,8 +22,11 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.schema import BaseComponent
 
 from chutes_core import ConfigurationError, Ledger, TimeLimits
-from chutes_core.auth import LeftBehind
-from chutes_core.errors import redact
+from chutes_core.auth import LeftBehind, wrapped_key
+from chutes_core.frames import unseen
+from chutes_core.guarded import Guarded
+from chutes_core.headers import Headers
+from chutes_core.settings import check_address
 
 if TYPE_CHECKING:
     from chutes_core import AsyncChutesClient, Catalog, ChutesClient
@@ -31,16 +35,11 @@ __all__ = ["ChutesComponent", "kept", "refuse_unknown"]
 
 # Connections are not sent to another process, and keys neither: it uses its own.
 _STAYS_HERE = ("http_client", "async_http_client", "clock")
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 
 def _hidden(key: object) -> object:
     """Wrap a plain key so that no repr, traceback or dump shows it."""
-    if isinstance(key, str):
-        return SecretStr(key)
-    if key is None or callable(key) or hasattr(key, "get_secret_value"):
-        return key
-    raise ValueError("api_key must be a key, a SecretStr, or a function that returns one")
+    return wrapped_key(key, SecretStr)
 
 
 class _Clients:
@@ -63,7 +62,7 @@ def kept(component: BaseModel, name: str) -> Any:
     return None if private is None else private[name]
 
 
-class ChutesComponent(BaseComponent):
+class ChutesComponent(Guarded, BaseComponent):
     """The connection settings as fields, with clients created from them on first use.
 
     Settings can be changed at any time; the next call uses them.
@@ -95,8 +94,8 @@ class ChutesComponent(BaseComponent):
         default=None, description="Time limits, or seconds for the whole call including retries."
     )
     max_retries: int = Field(default=2, ge=0, description="Maximum number of retries, where a retry may help.")
-    default_headers: dict[str, str] | None = Field(
-        default=None, repr=False, description="Headers for every request; secret ones are not serialized."
+    default_headers: MutableMapping[str, str] | None = Field(
+        default=None, description="Headers for every request; what may be secret is masked in serialized data."
     )
     http_client: Any = Field(default=None, exclude=True, repr=False, description="Your own httpx or httpx2 Client.")
     async_http_client: Any = Field(
@@ -113,11 +112,18 @@ class ChutesComponent(BaseComponent):
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
     _unpickled: bool = PrivateAttr(default=False)
+    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "api_key": _hidden,
+        "default_headers": Headers.kept,
+        "api_base": partial(check_address, "api_base"),
+        "management_url": partial(check_address, "management_url"),
+    }
     _hints: ClassVar[Mapping[str, str]] = {}
     _other_names: ClassVar[Mapping[str, str]] = {"model_name": "model", "base_url": "api_base"}
 
     if not TYPE_CHECKING:  # type checkers see the fields instead of this signature
 
+        @unseen
         def __init__(self, **data: Any) -> None:
             data = _by_field_name(type(self), data)
             refuse_unknown(type(self).__name__, type(self).model_fields, data, self._hints)
@@ -149,21 +155,15 @@ class ChutesComponent(BaseComponent):
         return value
 
     @field_serializer("default_headers")
-    def _public_headers(self, headers: dict[str, str] | None) -> dict[str, str] | None:
-        if headers is None:
-            return None
-        return {
-            name: value
-            for name, value in headers.items()
-            if name.lower() not in _SECRET_HEADERS and redact(value) == value
-        }
+    def _dumped_headers(self, headers: Mapping[str, str] | None) -> dict[str, str] | None:
+        # The framework's caches know a component by this, and the answers may differ with a header.
+        return None if headers is None else Headers(headers).told_apart(self.api_key)
 
     def __getstate__(self) -> dict[str, Any]:
         # The framework's own __getstate__ removes what it cannot pickle from the live object: give it a copy.
         copy = self.model_copy(update=dict.fromkeys(_STAYS_HERE))
         if not callable(self.api_key):
             copy.__dict__["api_key"] = LeftBehind()
-        copy.default_headers = self._public_headers(self.default_headers)
         object.__setattr__(copy, "__pydantic_private__", None)
         return BaseComponent.__getstate__(copy)
 

@@ -13,10 +13,11 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms.llm import LLM
 
 from chutes_core import ChutesError, ChutesWarning, ConfigurationError, ModelInfo
-from chutes_core.auth import Credential
+from chutes_core.auth import Credential, KeyFunction
 from chutes_core.fallback import Member
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import refuse_other_names, verify_of
+from chutes_core.headers import Headers
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from llama_index_chutes._base import refuse_unknown
 from llama_index_chutes._chat_model import ChatModel
@@ -248,9 +249,15 @@ def _own(llm: Chutes, pools: bool) -> Seat:
     except ChutesError:
         key = None  # the first call reports the missing key
     account, host = _account("chutes", where, key), "" if where == BASE_URL else where
-    pool = _digest(account, *(repr(getattr(llm, name)) for name in _ALIKE)) if pools and not llm.e2ee else None
+    pool = _digest(account, *(_said(llm, name) for name in _ALIKE)) if pools and not llm.e2ee else None
     sealed = verify_of(llm.e2ee)
     return Seat(Member(llm.model, account, joint_info(llm.model, infos), host, pool, sealed), llm, infos)
+
+
+def _said(llm: Chutes, name: str) -> str:
+    """Return a setting as text that is the same for equal ones only, also if its repr hides it."""
+    setting = getattr(llm, name)
+    return repr(setting.told_apart(llm.api_key) if isinstance(setting, Headers) else setting)
 
 
 def _foreign(llm: LLM) -> Seat:
@@ -271,6 +278,7 @@ def _account(provider: str, where: str, key: object) -> str:
 
     The digest is too short to recover a key, and the same in every process, so that health can be shared.
     """
+    key = key.function if isinstance(key, KeyFunction) else key
     told = key if isinstance(key, str) else f"{id(key):x}" if key is not None else ""
     return f"{provider}-{_digest(where, told)}"
 

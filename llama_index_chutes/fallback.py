@@ -26,6 +26,7 @@ from chutes_core import ConfigurationError
 from chutes_core.clock import SystemClock
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
+from chutes_core.frames import unseen
 from chutes_core.settings import Settings
 from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept
@@ -86,6 +87,7 @@ class ChutesFallback(ChatModel):
     _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
+    @unseen
     def __init__(
         self,
         members: Sequence[str | Mapping[str, Any] | LLM] = (),
@@ -118,6 +120,7 @@ class ChutesFallback(ChatModel):
             super().__setattr__(name, value if check is None else check(value))
 
     @classmethod
+    @unseen
     def from_models(cls, models: str, **arguments: Any) -> ChutesFallback:
         """Create a fallback from a comma-separated string of names.
 
@@ -127,6 +130,7 @@ class ChutesFallback(ChatModel):
         return cls(split_models(models), **arguments)
 
     @classmethod
+    @unseen
     def route(cls, name: str, config: Mapping[str, Any] | str | os.PathLike[str], **arguments: Any) -> ChutesFallback:
         """Create the fallback for a task from a configuration; arguments given here override the route's.
 

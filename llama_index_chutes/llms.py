@@ -11,6 +11,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
+from chutes_core.frames import unseen
 from chutes_core.request import build_chat_request, model_infos
 from llama_index_chutes._base import ChutesComponent, kept
 from llama_index_chutes._chat_model import ChatModel
@@ -85,6 +86,7 @@ class Chutes(ChutesComponent, ChatModel):
 
     if not TYPE_CHECKING:
 
+        @unseen
         def __init__(self, **data: Any) -> None:
             super().__init__(**data)
             # Refuse invalid parameters here, not at the first call.

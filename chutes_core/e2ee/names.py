@@ -76,6 +76,10 @@ class E2EE:
     verify: Verify = "binding"
     collateral: Collateral | None = None
 
+    def __repr__(self) -> str:
+        how = None if self.collateral is None else "<a function>"  # whose own repr may show its arguments
+        return f"{type(self).__name__}(verify={self.verify!r}, collateral={how})"
+
     def __post_init__(self) -> None:
         check_verify(self.verify)
 

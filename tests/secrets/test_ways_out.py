@@ -1,0 +1,72 @@
+"""No way out shows a secret: neither of an object, nor of a call that failed, nor of a refusal."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pickle import PicklingError
+
+import pytest
+from pydantic_core import PydanticSerializationError
+
+from .ways import CALLS, SHOWS, told
+from .world import HEADER, KEYS, MAKERS, Service, leaks, made
+
+NOT_FOR = (AttributeError, TypeError, NotImplementedError, PicklingError, PydanticSerializationError)
+
+CORE = tuple(
+    f"chutes_core/{name}.py" for name in ("client", "effects", "flows", "stream", "frames", "openai_transport")
+)
+
+
+@pytest.fixture(autouse=True)
+def _any_key() -> Iterator[None]:
+    """Keys without a known beginning are what this is about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("kind", MAKERS)
+def test_no_object_shows_a_secret(kind: str, key: str) -> None:
+    """Printed, dumped, copied, pickled, or described for a trace, a cache or an event."""
+    found, shown = {}, 0
+    for way, show in SHOWS.items():
+        if key == "function" and "pickle" in way:
+            continue  # a function goes along, with its arguments
+        thing = made(kind, key=KEYS[key]())
+        try:
+            text = show(thing)
+        except NOT_FOR:
+            continue
+        shown += 1
+        if where := leaks(text):
+            found[way] = where
+    assert found == {}
+    assert shown > 8
+
+
+@pytest.mark.parametrize("way", ["status", "body", "event", "partial", "malformed", "long"])
+@pytest.mark.parametrize(("kind", "method"), [(kind, method) for kind, methods in CALLS.items() for method in methods])
+def test_no_failure_shows_a_secret(kind: str, method: str, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever form the service writes it back in: not in texts, frames, pickles, logs, callbacks, runs or events."""
+    if "openai" in kind and method in ("models", "embed") and way in ("body", "malformed"):
+        pytest.skip("the SDK reads these replies itself")
+    service, seen = Service(way), []
+    thing = made(kind, service)
+    caplog.set_level(logging.DEBUG)
+    try:
+        CALLS[kind][method](thing, seen)
+    except Exception as error:
+        # The tokens that were passed on before are the caller's, and in the frames of whoever handles them.
+        shown = list(told(error, CORE if way == "partial" else ("",)))
+    else:
+        assert way in ("event", "partial") or "models" in method or "account" in method  # it was an answer
+        return
+    assert any("s3cr3t" in str(headers) for headers in service.seen)
+    shown += seen if way != "partial" else []
+    assert [found for each in shown for found in leaks(each)] == []
+    assert leaks(caplog.text) == []
+    assert caplog.records == [] or all(HEADER.lower() not in record.getMessage().lower() for record in caplog.records)
