@@ -152,6 +152,8 @@ class Leftovers:
                 gc.freeze()
             there = self.things()
             extra = self._extra(there)
+            if any(map(_is_socket, extra)):
+                _close_shared_pool()
             until, pause = monotonic() + PATIENCE, 0.001
             while extra and not self.failed and monotonic() < until:
                 sleep(pause)
@@ -209,6 +211,17 @@ class Leftovers:
 
 def _is_socket(thing: tuple[str, object]) -> bool:
     return thing[0] == "file" and "socket" in str(thing[1])
+
+
+def _close_shared_pool() -> None:
+    """Close the connections that the process keeps for the next call of any client: they are no test's fault."""
+    pools = sys.modules.get("chutes_core.pools")
+    if pools is not None:
+        shared = pools.sync_pools()
+        with shared._lock:
+            http, shared._http = shared._http, None
+        if http is not None:
+            http.close()
 
 
 def _reaped(process: int) -> bool:
