@@ -207,8 +207,7 @@ class AsyncHand(Protocol):
 
 def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None, None]:
     """Run a flow, blocking, and append its return value to ``outcome``; its failure has no secret in it."""
-    known = Known()
-    problem: Exception | None = None
+    known, problem = Known(), None
     try:
         step = next(flow)
         while True:
@@ -226,11 +225,9 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
             step = flow.send(value) if failed is None else flow.throw(failed)
     except StopIteration as end:
         outcome.append(end.value)
-    except APIError as error:
+    except (APIError, WireFailure) as error:
         problem = known.mask(error)
         step = value = None  # what has arrived is not shown by this frame
-    except WireFailure as error:
-        problem = WireFailure(error.reason, known.message(error.said))
     finally:
         flow.close()
         wire.close()
@@ -240,8 +237,7 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
 
 async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGenerator[object, None]:
     """Run a flow on the event loop, and append its return value to ``outcome``; its failure has no secret in it."""
-    known = Known()
-    problem: Exception | None = None
+    known, problem = Known(), None
     try:
         step = next(flow)
         while True:
@@ -259,11 +255,9 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
             step = flow.send(value) if failed is None else flow.throw(failed)
     except StopIteration as end:
         outcome.append(end.value)
-    except APIError as error:
+    except (APIError, WireFailure) as error:
         problem = known.mask(error)
         step = value = None  # what has arrived is not shown by this frame
-    except WireFailure as error:
-        problem = WireFailure(error.reason, known.message(error.said))
     finally:
         flow.close()
         await wire.close()

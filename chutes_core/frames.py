@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import ModuleType
 from typing import ParamSpec, TypeVar, cast
 
@@ -37,7 +35,8 @@ def without_frames(error: E, before: BaseException | None = None) -> E:
     ...     without_frames(problem).__traceback__ is None
     True
     """
-    known = type(error).__module__.partition(".")[0] in _EXPECTED or not isinstance(error, Exception)
+    known = type(error).__module__.partition(".")[0] in _EXPECTED or isinstance(error, TimeoutError)
+    known = known or not isinstance(error, Exception)
     if not known and not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
         steps = traceback.extract_tb(error.__traceback__)[1:]
         if steps:
@@ -60,10 +59,9 @@ def _chain(error: BaseException, before: BaseException | None) -> Iterator[BaseE
 
 
 def unseen(function: Callable[P, T]) -> Callable[P, T]:
-    """Let no exception show what a function was given or holds: neither in a frame, nor as input that pydantic refused.
+    """Let no exception show the arguments of a function: neither in a frame, nor as the input that pydantic refused.
 
-    It is for functions that see keys and headers in plain text, or what a server wrote back: plain ones, generators,
-    and those of async code.
+    It is for functions that are given keys and headers in plain text.
 
     >>> @unseen
     ... def make(api_key):
@@ -74,56 +72,24 @@ def unseen(function: Callable[P, T]) -> Callable[P, T]:
     Raised at make (...)
     """
 
-    def called(*args: P.args, **kwargs: P.kwargs) -> object:
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
         before = sys.exception()
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            problem = _cleaned(error, before)
+            problem = without_frames(_without_input(error), before)
         del args, kwargs
         raise problem
 
-    def stepped(*args: P.args, **kwargs: P.kwargs) -> Iterator[object]:
-        before, steps = sys.exception(), cast("Iterator[object]", function(*args, **kwargs))
-        del args, kwargs
-        try:
-            return (yield from steps)
-        except Exception as error:
-            problem = _cleaned(error, before)
-        raise problem
-
-    async def awaited(*args: P.args, **kwargs: P.kwargs) -> object:
-        before = sys.exception()
-        try:
-            return await cast("Awaitable[object]", function(*args, **kwargs))
-        except Exception as error:
-            problem = _cleaned(error, before)
-        del args, kwargs
-        raise problem
-
-    async def astepped(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[object]:
-        before, steps = sys.exception(), cast("AsyncGenerator[object, None]", function(*args, **kwargs))
-        del args, kwargs
-        try:
-            async with aclosing(steps):
-                async for step in steps:
-                    yield step
-            return
-        except Exception as error:
-            step, problem = None, _cleaned(error, before)
-        raise problem
-
-    kinds = (isgeneratorfunction, stepped), (iscoroutinefunction, awaited), (isasyncgenfunction, astepped)
-    made = next((wrapper for applies, wrapper in kinds if applies(function)), called)
-    return cast("Callable[P, T]", wraps(function)(made))
+    return called
 
 
-def _cleaned(error: Exception, before: BaseException | None) -> Exception:
+def _without_input(error: Exception) -> Exception:
     # pydantic is loaded if one of its exceptions is here; the core itself does not need it.
     pydantic = sys.modules.get("pydantic_core")
-    if pydantic is not None and isinstance(error, pydantic.ValidationError):
-        error = _reported(error, pydantic)
-    return without_frames(error, before)
+    refused = pydantic is not None and isinstance(error, pydantic.ValidationError)
+    return _reported(error, cast("ModuleType", pydantic)) if refused else error
 
 
 def _reported(error: Exception, pydantic: ModuleType) -> Exception:

@@ -15,12 +15,11 @@ from typing import TypeVar
 
 from chutes_core.auth import Secret
 from chutes_core.echoes import SHORTEST, Echoes, replaced, replaced_each
-from chutes_core.errors import ChutesError
 from chutes_core.headers import MASK, is_secret
 
 __all__ = ["Known"]
 
-E = TypeVar("E", bound=ChutesError)
+E = TypeVar("E", bound=Exception)
 _DEEPEST = 64
 _TOO_DEEP = "\0"
 _HUGE = 10**40  # a number with more digits is not a secret, and takes long to write out

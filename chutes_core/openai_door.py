@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from chutes_core.auth import ApiKey, Credential, Secret
@@ -163,7 +163,6 @@ class Question:
     model: str | None = None
     chat: ChatRequest | None = None
     body: Mapping[str, object] | None = None
-    known: Known = field(default_factory=Known, repr=False, compare=False)
 
     @property
     def streams(self) -> bool:
@@ -232,7 +231,7 @@ class Door(ClientBase):
         return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
 
     def outgoing(self, request: httpx.Request, question: Question, secret: Secret) -> WireRequest:
-        """Build the request: the SDK's, minus the headers meant for OpenAI, plus the key and the secret ones."""
+        """Build the request to send: the SDK's, minus the headers meant for OpenAI, plus the key and secret headers."""
         foreign = {*_FOREIGN, *(name for name in _custom_headers() if name not in map(str.lower, self._headers))}
         own = {name.lower(): value for name, value in self._headers.items()}
         sent = {
@@ -268,10 +267,10 @@ class Door(ClientBase):
         return content
 
     def refusal(
-        self, question: Question, status: int, headers: Mapping[str, str], content: bytes
+        self, question: Question, status: int, headers: Mapping[str, str], content: bytes, known: Known
     ) -> tuple[bytes, dict[str, str]]:
         """Convert a failure to OpenAI's format, with the retry headers that the SDK obeys."""
-        error = question.known.mask(error_from_response(status, content, headers, model=question.model))
+        error = known.mask(error_from_response(status, content, headers, model=question.model))
         error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
         said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
         advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}

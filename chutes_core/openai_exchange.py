@@ -12,6 +12,7 @@ from chutes_core.bodies import JSON, MIB, Most, most_of
 from chutes_core.effects import Arrived, Authorize, Flow, Open, Read, StatusFailure, WireFailure, opened
 from chutes_core.errors import Kind
 from chutes_core.flows import BROKEN_OFF
+from chutes_core.masking import Known
 
 if TYPE_CHECKING:
     import httpx
@@ -48,6 +49,7 @@ class Exchange:
         self._door = door
         self._request = request
         self._question = door.question(request)
+        self._known = Known()
         timeouts = cast("Mapping[str, float | None]", request.extensions.get("timeout") or {})
         self._connect, self._wait = timeouts.get("connect"), timeouts.get("read")
         self._started = door.clock.now()
@@ -64,18 +66,16 @@ class Exchange:
             if answer is not None:
                 yield self._refused(answer)
             elif question.streams:
-                yield Head(headers.status, self._masked(headers.raw))
+                yield self._head(headers.status, headers.raw)
                 yield from self._stream(headers, bill)
             elif question.body is None:
-                yield Head(headers.status, self._masked(headers.raw))
+                yield self._head(headers.status, headers.raw)
                 yield from self._passed()
             else:
                 content = yield from self._whole()
                 content = door.check(question, headers, content, bill)
                 # A reply that was read as JSON is JSON, whatever the service calls it.
-                yield Head(
-                    headers.status, _changed(self._masked(headers.raw), {"content-type": "application/json"}), content
-                )
+                yield self._head(headers.status, _changed(headers.raw, {"content-type": "application/json"}), content)
 
     def _open(self) -> Flow[Arrived]:
         """Send the request; if the key is refused and may be renewed, send it again with the new one."""
@@ -92,23 +92,26 @@ class Exchange:
     def _sent(self, secret: Secret) -> Flow[Arrived]:
         most = _PASSED if self._question.body is None else most_of(self._question.body)
         request = self._door.outgoing(self._request, self._question, secret)
-        self._question.known.learn(request.headers, request.secret)
+        self._known.learn(request.headers, request.secret)
         effect = Open(request, self._connect, self._left(self._started), most)
         return cast("Arrived", (yield from opened(effect, self._door.clock.now)))
 
     def _left(self, since: float) -> float | None:
         return None if self._wait is None else max(self._wait - (self._door.clock.now() - since), 0.0)
 
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes | None = None) -> Head:
+        """Build what the SDK gets first, and logs: without the secrets that a service writes into its headers."""
+        given = list(headers)
+        values = cast("list[str]", self._known.value([value.decode("latin-1") for _, value in given]))
+        named = zip((name for name, _ in given), values, strict=True)
+        return Head(status, [(name, value.encode("latin-1")) for name, value in named], content)
+
     def _refused(self, answer: StatusFailure) -> Head:
-        content, changed = self._door.refusal(self._question, answer.status, answer.headers, answer.content)
+        answered = (answer.status, answer.headers, answer.content)
+        content, changed = self._door.refusal(self._question, *answered, self._known)
         named = ((name, value) for name, value in answer.headers.items() if name.lower() not in _WAITS)
         raw = [(name.encode("ascii", "replace"), value.encode()) for name, value in named]
-        return Head(answer.status, _changed(self._masked(raw), changed), content)
-
-    def _masked(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Mask what a server has written back of what it was sent."""
-        mask = self._question.known.text
-        return [(name, mask(value.decode("latin-1")).encode("latin-1")) for name, value in headers]
+        return self._head(answer.status, _changed(raw, changed), content)
 
     def _whole(self) -> Flow[bytes]:
         content = bytearray()

@@ -158,7 +158,7 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
         def __iter__(self) -> Iterator[bytes]:
             while (block := _clean(self._request, lambda: next(self._steps, None))) is not None:
                 yield block
-                del block  # what has arrived is not shown by this frame
+                block = b""  # not shown by this frame if the next one fails
 
         def close(self) -> None:
             self._steps.close()
@@ -170,7 +170,7 @@ def _bodies(package: ModuleType) -> tuple[type, type]:
         async def __aiter__(self) -> AsyncIterator[bytes]:
             while (block := await _aclean(self._request, lambda: anext(self._steps, None))) is not None:
                 yield block
-                del block
+                block = b""
 
         async def aclose(self) -> None:
             await self._steps.aclose()

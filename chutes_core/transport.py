@@ -129,7 +129,7 @@ def asender(
     """Return a function that does the same on the event loop."""
 
     async def send(effect: Open) -> object:
-        http, before = await pool(), sys.exception()
+        before, http = sys.exception(), await pool()
         try:
             request = _request(build, effect, encodings, {})
             return await http.send(request, stream=True, follow_redirects=False)

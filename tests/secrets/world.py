@@ -101,7 +101,8 @@ class Service:
         self.seen.append(sent)
         told = echo({name: value for name, value in sent.items() if any(secret in value for secret in SECRETS)})
         back = {"x-request-id": f"id {sent.get('x-tenant-token')}", "x-chutes-invocationid": sent["authorization"]}
-        events = {**back, "content-type": "text/event-stream"}
+        # The SDK logs the request id of a reply that it takes for an answer.
+        events = {"x-chutes-invocationid": sent["authorization"], "content-type": "text/event-stream"}
         stream = b'"stream":true' in request.content.replace(b" ", b"")
         if self.way == "status":
             return package.Response(401, json={"detail": {"message": " ".join(told), told[0]: told}}, headers=back)
@@ -109,7 +110,7 @@ class Service:
             long = "x" * (1000 - len(KEY) // 2) + sent["authorization"].partition(" ")[2]
             return package.Response(400, json={"detail": long}, headers=back)
         if self.way == "malformed":
-            return package.Response(200, content=("{" + " ".join(told)).encode(), headers=back)
+            return package.Response(200, content=("{" + " ".join(told)).encode(), headers=events if stream else back)
         if self.way == "body" and not stream:
             return package.Response(200, json={"error": {"message": " ".join(told), "code": 400}}, headers=back)
         if self.way in ("event", "partial", "body") and stream:
