@@ -60,7 +60,9 @@ def last(mode: str, answer: Answer, schema: Any, method: Any) -> Any:
 
 @CASE
 @pytest.mark.parametrize("mode", ["sync-whole", "async-stream"])
-@pytest.mark.parametrize(("schema", "method"), zip(SCHEMAS, ["json_schema", "json_mode", "json_schema"], strict=True))
+@pytest.mark.parametrize(
+    ("schema", "method"), list(zip(SCHEMAS, ["json_schema", "json_mode", "json_schema"], strict=True))
+)
 def test_langchain(method: Any, schema: Any, mode: str, case: Case) -> None:
     """As text, whole and in a stream, as an instance and as a dict."""
     answer = Answer(case.text, pieces=9)
