@@ -96,7 +96,8 @@ __all__ = [
 ]
 
 _SECRETS = re.compile(
-    r"(cpk_|cak_|crt_|csc_)[A-Za-z0-9._\-]+|(?i:(bearer|basic)(?:\s|%20|\+)+)[A-Za-z0-9._~+/\-]{8,}=*"
+    r"(cpk_|cak_|crt_|csc_)[A-Za-z0-9._\-]+"
+    r"|(?i:(bearer|basic)(?:\s|%20|\+)+)[A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{7,}=*"
 )
 
 
