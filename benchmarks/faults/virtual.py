@@ -111,4 +111,10 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]], context: Context 
     """Run a coroutine in virtual time, from 0 on."""
     loop = VirtualLoop()
     with _patched(loop), asyncio.Runner(loop_factory=lambda: loop) as runner:
-        return runner.run(main(loop), context=context)
+        try:
+            return runner.run(main(loop), context=context)
+        except Stuck:
+            for task in asyncio.all_tasks(loop):  # nobody waits for what waits for ever
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            raise
