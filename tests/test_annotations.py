@@ -31,9 +31,16 @@ def own_modules() -> Iterator[ModuleType]:
 
 
 def is_data(each: type) -> bool:
-    """Tell whether a class's annotations are its fields."""
-    model = issubclass(each, BaseModel) or dataclasses.is_dataclass(each)
-    return model or typing.is_typeddict(each) or hasattr(each, "_fields")
+    """Tell whether a class's annotations are its fields, and a field of another class may hold it."""
+    if dataclasses.is_dataclass(each):  # one that cannot be made without private arguments is made by its owner alone
+        return not any(name.startswith("_") for name in needed(each))
+    return issubclass(each, BaseModel) or typing.is_typeddict(each) or hasattr(each, "_fields")
+
+
+def needed(each: type) -> list[str]:
+    """Return the arguments that a class cannot do without."""
+    parameters = inspect.signature(each).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
 def named(each: type) -> str:
