@@ -5,11 +5,11 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import langchain_core.exceptions as lc
 import pytest
 
 from chutes_core import ConfigurationError, MissingKeyError
 from langchain_chutes import ChatChutes, ChutesFallback
+from langchain_chutes._errors import ModelAuthenticationError
 from langchain_chutes.fallback import Health
 
 from .fallback_stage import ANSWER, NAMES, Recorder, Stage, Tree, stage
@@ -30,7 +30,7 @@ def test_without_any_key_that_is_what_is_raised(mode: str) -> None:
     """As MissingKeyError, LangChain's and ours, alone, with how to give one."""
     made = stage([], api_key=None).call(mode)
     assert isinstance(made.error, MissingKeyError)
-    assert isinstance(made.error, lc.ModelAuthenticationError)
+    assert isinstance(made.error, ModelAuthenticationError)
     assert "CHUTES_API_KEY" in str(made.error)
     assert made.transport.requests == []
     assert made.model.health.snapshot()["members"] == {}
