@@ -59,7 +59,7 @@ class Most(NamedTuple):
 # Far above any answer (131,072 tokens are half a megabyte of text, and 40 MB of events), far below what fills memory.
 JSON = Most(32 * MIB, 8 * MIB, values=400_000)
 CHAT = Most(16 * MIB, 4 * MIB, values=400_000)
-STREAM = Most(256 * MIB, 6 * MIB, lines=1_000_000)
+STREAM = Most(256 * MIB, 4 * MIB, lines=1_000_000)
 _LOGPROBS = 8
 _TEXT = Most(MIB // 4, MIB // 4, values=20_000)
 
@@ -96,7 +96,7 @@ class TooLargeError(BodyError):
 class Gauge:
     """Measures a body as it arrives.
 
-    >>> Gauge(Most(10, 10, values=3)).take(b"[1,2,3]")
+    >>> Gauge(Most(10, 10, values=3)).take(b"[1,2,3,4]")
     Traceback (most recent call last):
     chutes_core.bodies.TooLargeError: the body has more than 3 values
     """
