@@ -93,7 +93,9 @@ def test_every_public_name_has_its_place_in_the_reference(site: Path, package: s
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files without a word."""
+    """Serves files without a word, and lets go of connections that a browser opens to have them ready."""
+
+    timeout = 1
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -147,7 +149,7 @@ def reader(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rea
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-        driver.set_page_load_timeout(30)
+        driver.set_page_load_timeout(120)
         try:
             yield Reader(driver, f"http://127.0.0.1:{server.server_port}/")
         finally:

@@ -147,6 +147,8 @@ def desk(server: LocalChutes, browser: Any, monkeypatch: pytest.MonkeyPatch) -> 
     yield at
     for command in at.commands:
         command.stop()
+    with server.refusing():  # which ends the connections that the browser keeps
+        pass
 
 
 def sign_in(desk: Desk) -> None:
