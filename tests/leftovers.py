@@ -27,6 +27,8 @@ import pytest
 
 # How long something that is on its way out, such as a process that was told to end, may take to go, in seconds.
 PATIENCE = 60.0
+# Threads that a process has once, whichever test is the first to need them.
+SHARED_THREADS = {"tqdm_monitor"}  # one for all progress bars
 # How often a loop that is to close goes round for its tasks: one that closes a generator needs a few.
 STEPS = 20
 # After so many tests, with more than so many objects that outlived one, these are put where the collector does not
@@ -49,7 +51,7 @@ def _threads() -> Things:
     return {
         ("thread", thread.ident): f"the thread {thread.name!r}"
         for thread in threading.enumerate()
-        if not isinstance(thread, threading._DummyThread)
+        if thread.name not in SHARED_THREADS and not isinstance(thread, threading._DummyThread)
     }
 
 
