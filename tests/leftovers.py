@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 # How long something that is on its way out, such as a process that was told to end, may take to go, in seconds.
-PATIENCE = 60.0
+PATIENCE = 30.0
 # Threads that a process has once, whichever test is the first to need them.
 SHARED_THREADS = {"tqdm_monitor"}  # one for all progress bars
 # How often a loop that is to close goes round for its tasks: one that closes a generator needs a few.
@@ -176,7 +176,7 @@ class Leftovers:
     def _extra(self, there: Things) -> Things:
         extra = {name: there[name] for name in there.keys() - self.there - self._wider()}
         # A server that was there may have closed its door and opened it again.
-        for _ in self.sockets - there.keys():
+        for _ in (self.sockets | set(filter(_is_socket, self._wider()))) - there.keys():
             extra.pop(next(filter(_is_socket, extra), ("", "")), None)
         for thing in list(extra):
             if (thing[0] == "process" and _reaped(int(str(thing[1])))) or (self.engine and _is_socket(thing)):
@@ -272,13 +272,14 @@ class Plugin:
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self) -> Iterator[None]:
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
         try:
             result = yield
         except BaseException:
             self.leftovers.failed = True
             raise
         finally:
+            getattr(item, "funcargs", {}).clear()  # pytest lets go of a test's fixtures a little later
             self.leftovers.check()
         return result
 

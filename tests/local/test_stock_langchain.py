@@ -6,8 +6,9 @@ service, so that whoever passes here is prepared for it.
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import add
 from typing import Any
@@ -37,6 +38,24 @@ def pay(amount: int, to: str) -> str:
     return f"paid {amount} to {to}"
 
 
+@pytest.fixture(autouse=True)
+def _close_kept_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the HTTP clients that langchain_openai would keep for the next chat model in this process."""
+    utils: Any = importlib.import_module("langchain_openai.chat_models._client_utils")
+    build, built = utils._build_sync_httpx_client, []
+
+    def noted(*args: Any) -> Any:
+        built.append(build(*args))
+        return built[-1]
+
+    utils._cached_sync_httpx_client.cache_clear()
+    monkeypatch.setattr(utils, "_build_sync_httpx_client", noted)
+    yield
+    utils._cached_sync_httpx_client.cache_clear()
+    for client in built:
+        client.close()
+
+
 @pytest.fixture
 def chat(server: LocalChutes) -> Any:
     return chat_at(server)
@@ -47,15 +66,18 @@ def chat_at(server: LocalChutes, **settings: Any) -> Any:
     return stock.ChatOpenAI(**{**given, **settings})
 
 
-def embedder_at(server: LocalChutes) -> Any:
+@pytest.fixture
+def embedder(server: LocalChutes) -> Iterator[Any]:
     # Left to itself it would send token ids, by a tokenizer that has to be fetched and that fits another model.
-    return stock.OpenAIEmbeddings(
+    made = stock.OpenAIEmbeddings(
         model=EMBEDDER,
         base_url=server.embedding_base_url,
         api_key=server.api_key,
         max_retries=0,
         check_embedding_ctx_length=False,
     )
+    yield made
+    made.client._client.close()
 
 
 def merged(chunks: Iterable[Any]) -> Any:
@@ -110,9 +132,9 @@ def test_structured_output_works(chat: Any, method: str) -> None:
     assert asked.invoke("JSON with 'city' for: I live in Oslo.") == {"city": "echo"}
 
 
-def test_embeddings_work(server: LocalChutes) -> None:
+def test_embeddings_work(embedder: Any) -> None:
     """One vector per text, each in its place."""
-    vectors = embedder_at(server).embed_documents(["a longer text", "b"])
+    vectors = embedder.embed_documents(["a longer text", "b"])
     assert [len(vector) for vector in vectors] == [384, 384]
 
 
@@ -277,13 +299,12 @@ def test_defect_a_missing_key_looks_busy(server: LocalChutes, monkeypatch: pytes
     assert len(waits) == 2
 
 
-def test_defect_vectors_change_places(server: LocalChutes) -> None:
+def test_defect_vectors_change_places(embedder: Any, server: LocalChutes) -> None:
     """Embeddings are taken in the order they come, whatever their index says; one that is missing is not missed.
 
     This is why they have to be sorted and counted: otherwise a search finds the wrong text.
     """
     texts = ["one", "two", "three"]
-    embedder = embedder_at(server)
     right = embedder.embed_documents(texts)
     server.faults.parse(f"{EMBEDDER}=shuffled > short")
     assert [right.index(vector) for vector in embedder.embed_documents(texts)] == [0, 2, 1]
