@@ -7,6 +7,7 @@ service, so that whoever passes here is prepared for it.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -38,20 +39,34 @@ PAY = tools.FunctionTool.from_defaults(pay)
 
 
 @pytest.fixture
-def llm(server: LocalChutes) -> Any:
-    return llm_at(server)
+def llm_at(server: LocalChutes) -> Iterator[Any]:
+    """Makes a stock client with settings, and closes it after the test."""
+    made: list[Any] = []
+
+    def make(**settings: Any) -> Any:
+        given = {"model": MODEL, "api_base": server.base_url, "api_key": server.api_key, "max_retries": 0}
+        given |= {"is_chat_model": True, "is_function_calling_model": True, **settings}
+        made.append(stock.OpenAILike(**given))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each._get_client().close()
 
 
-def llm_at(server: LocalChutes, **settings: Any) -> Any:
-    given = {"model": MODEL, "api_base": server.base_url, "api_key": server.api_key, "max_retries": 0}
-    return stock.OpenAILike(**{**given, "is_chat_model": True, "is_function_calling_model": True, **settings})
+@pytest.fixture
+def llm(llm_at: Any) -> Any:
+    return llm_at()
 
 
-def embedder_at(server: LocalChutes) -> Any:
+@pytest.fixture
+def embedder(server: LocalChutes) -> Iterator[Any]:
     module: Any = pytest.importorskip("llama_index.embeddings.openai_like")
-    return module.OpenAILikeEmbedding(
+    made = module.OpenAILikeEmbedding(
         model_name=EMBEDDER, api_base=server.embedding_base_url, api_key=server.api_key, max_retries=0
     )
+    yield made
+    made._get_client().close()
 
 
 def finishes(replies: list[Any]) -> list[str]:
@@ -105,25 +120,25 @@ def test_tools_work(llm: Any, streaming: bool) -> None:
 
 
 @pytest.mark.parametrize("by_schema", [False, True])
-def test_structured_output_works(server: LocalChutes, by_schema: bool) -> None:
+def test_structured_output_works(llm_at: Any, server: LocalChutes, by_schema: bool) -> None:
     """A model of pydantic is filled in, through a tool or through a schema."""
-    llm = llm_at(server, should_use_structured_outputs=by_schema).as_structured_llm(Place)
+    llm = llm_at(should_use_structured_outputs=by_schema).as_structured_llm(Place)
     assert llm.complete("I live in Oslo: city?").raw == Place(city="echo")
     body: Any = server.journal.wait(1)[0].body
     assert ("response_format" in body, "tools" in body) == (by_schema, not by_schema)
 
 
-def test_embeddings_work(server: LocalChutes) -> None:
+def test_embeddings_work(embedder: Any) -> None:
     """One vector per text, each in its place."""
-    vectors = embedder_at(server).get_text_embedding_batch(["a longer text", "b"])
+    vectors = embedder.get_text_embedding_batch(["a longer text", "b"])
     assert [len(vector) for vector in vectors] == [384, 384]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("shape", ["reasoning_content", "reasoning"])
-def test_reasoning_in_a_field_is_kept(server: LocalChutes, shape: str, streaming: bool) -> None:
+def test_reasoning_in_a_field_is_kept(llm_at: Any, shape: str, streaming: bool) -> None:
     """Either field becomes a block of its own, beside the answer."""
-    llm = llm_at(server, default_headers={"X-Local-Reasoning": shape})
+    llm = llm_at(default_headers={"X-Local-Reasoning": shape})
     reply = list(llm.stream_chat(SAID))[-1] if streaming else llm.chat(SAID)
     thought, said = reply.message.blocks
     assert "rehearsal of reasoning" in thought.content
@@ -174,12 +189,12 @@ def test_defect_every_chunk_of_a_stream_bills_again(llm: Any, server: LocalChute
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(("shape", "beginning"), [("think", "<think>\n"), ("close_only", "")])
-def test_defect_tags_stay_in_the_answer(server: LocalChutes, shape: str, beginning: str, streaming: bool) -> None:
+def test_defect_tags_stay_in_the_answer(llm_at: Any, shape: str, beginning: str, streaming: bool) -> None:
     """Reasoning between tags is taken for the answer, tags and all.
 
     This is why the text has to be split, also where a tag is spread over chunks, or opens nowhere.
     """
-    llm = llm_at(server, default_headers={"X-Local-Reasoning": shape})
+    llm = llm_at(default_headers={"X-Local-Reasoning": shape})
     message = (list(llm.stream_chat(SAID))[-1] if streaming else llm.chat(SAID)).message
     assert len(message.blocks) == 1
     assert message.content.startswith(f"{beginning}This is a rehearsal of reasoning")
@@ -242,7 +257,7 @@ def test_defect_no_answer_at_all_is_a_success(llm: Any, server: LocalChutes) -> 
     assert list(llm.stream_chat(SAID)) == []
 
 
-def test_defect_a_missing_key_looks_busy(server: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_a_missing_key_looks_busy(llm_at: Any, server: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request without a key in the right header is a 429 in HTML, and is asked again like a busy model: six times.
 
     This is why a missing key has to be refused before anything is sent (``X-API-Key`` is not looked at), and why
@@ -252,19 +267,18 @@ def test_defect_a_missing_key_looks_busy(server: LocalChutes, monkeypatch: pytes
     monkeypatch.setattr(time, "sleep", waits.append)
     headers = {"Authorization": "", "X-API-Key": server.api_key}
     with pytest.raises(openai.RateLimitError) as error:
-        llm_at(server, max_retries=2, default_headers=headers).chat(SAID)
+        llm_at(max_retries=2, default_headers=headers).chat(SAID)
     assert "<html>" in error.value.response.text
     assert [(entry.status, entry.key_kind) for entry in server.journal.wait(6)] == [(429, None)] * 6
     assert len(waits) == 5
 
 
-def test_defect_vectors_change_places(server: LocalChutes) -> None:
+def test_defect_vectors_change_places(embedder: Any, server: LocalChutes) -> None:
     """Embeddings are taken in the order they come, whatever their index says; one that is missing is not missed.
 
     This is why they have to be sorted and counted: otherwise a search finds the wrong text.
     """
     texts = ["one", "two", "three"]
-    embedder = embedder_at(server)
     right = embedder.get_text_embedding_batch(texts)
     server.faults.parse(f"{EMBEDDER}=shuffled > short")
     assert [right.index(vector) for vector in embedder.get_text_embedding_batch(texts)] == [0, 2, 1]
