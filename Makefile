@@ -59,7 +59,7 @@ demo: $(DEMO) ## answers, faults and fallbacks in front of your eyes; without a 
 test: ## the quick tests; all others of the core; the rest; and what touches the SDK once more, on openai 2.x
 	@$(MAKE) -s -j2 venv venv-openai2
 	@echo "the quick tests of the core on $$($(PY) tools/versions.py openai)"
-	@$(call PYTEST,$(PY),--cov --cov-report= --cov-fail-under=0 $(QUICK))
+	@$(call PYTEST,$(PY),$(TOGETHER) --cov --cov-report= --cov-fail-under=0 $(QUICK))
 	@echo "the others of the core on $$($(PY) tools/versions.py openai)"
 	@$(call PYTEST,$(PY),$(TOGETHER) --cov --cov-append --cov-report=term --cov-fail-under=$(COV_MIN) $(CORE))
 	@echo "the frameworks, the embedded Chutes and the rest on $$($(PY) tools/versions.py openai)"
