@@ -103,8 +103,10 @@ class ChoiceDraft:
 
 def _check_token(token: Mapping[str, object]) -> None:
     """Check one token of the log probabilities."""
-    door.text(token.get("token"), "logprobs.content[].token")
-    door.number(token.get("logprob"), "logprobs.content[].logprob")
+    if door.text(token.get("token"), "logprobs.content[].token") is None:
+        raise door.MisfitError("logprobs.content[].token is null, not text")
+    if door.number(token.get("logprob"), "logprobs.content[].logprob") is None:
+        raise door.MisfitError("logprobs.content[].logprob is null, not a number")
     for byte in door.listed(token.get("bytes"), "logprobs.content[].bytes"):
         door.count(byte, "logprobs.content[].bytes[]")
 

@@ -145,12 +145,17 @@ def test_what_is_no_reply_is_refused(broken: dict[str, Any]) -> None:
 def test_several_choices_come_by_their_index() -> None:
     """Choices in any order are sorted, and one without an index takes its place."""
     choices = [
-        {"index": 1, "message": {"content": "b"}, "finish_reason": "stop", "logprobs": {"content": [{"token": "b"}]}},
+        {
+            "index": 1,
+            "message": {"content": "b"},
+            "finish_reason": "stop",
+            "logprobs": {"content": [{"token": "b", "logprob": -1}]},
+        },
         {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"},
     ]
     reply = parse_reply({"choices": choices}, choices=2)
     assert [choice.content for choice in reply.choices] == ["a", "b"]
-    assert reply.choices[1].logprobs == {"content": [{"token": "b"}]}
+    assert reply.choices[1].logprobs == {"content": [{"token": "b", "logprob": -1}]}
     assert parse_reply({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}).choices[0].index == 0
 
 

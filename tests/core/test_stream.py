@@ -388,6 +388,8 @@ def test_a_refusal_is_not_lost() -> None:
         ({"index": -1}, r"choices\[\].index is out of range"),
         ({"logprobs": [1]}, "logprobs is a list"),
         ({"logprobs": {"content": [1]}}, r"logprobs.content\[0\] is a number"),
+        ({"logprobs": {"content": [{"token": None, "logprob": -1}]}}, r"logprobs.content\[\].token is null"),
+        ({"logprobs": {"content": [{"token": "a"}]}}, r"logprobs.content\[\].logprob is null"),
         ({"delta": {"content": "b", "role": 7}}, "delta.role is a number"),
         ({"delta": {"content": "b", "reasoning": {}}}, "reasoning is an object"),
         ({"delta": {"content": "b", "tool_calls": [{"index": -1}]}}, r"tool_calls\[\].index is out of range"),

@@ -115,7 +115,10 @@ def said(deltas: Sequence[Any], finish: Any) -> tuple[str, list[Any]]:
     for delta in deltas:
         text += _text(delta.get("content"))
         for piece in delta.get("tool_calls") or []:
-            call = calls.setdefault(piece.get("index"), ["", ""])
+            index = piece.get("index")
+            if index is None:  # an engine that leaves it out goes on with the last call, or opens one by its id
+                index = max(calls, default=-1) + (1 if piece.get("id") or not calls else 0)
+            call = calls.setdefault(index, ["", ""])
             call[0] = call[0] or _text(piece["function"].get("name"))
             arguments = piece["function"].get("arguments")
             call[1] += json.dumps(arguments) if isinstance(arguments, dict) else _text(arguments)
