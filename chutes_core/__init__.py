@@ -57,6 +57,10 @@ if TYPE_CHECKING:
         UnavailableError,
         UnknownModelError,
     )
+    from chutes_core.fallback.client import AsyncFallbackClient, FallbackClient
+    from chutes_core.fallback.policy import FallbackPolicy
+    from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream, Restart
+    from chutes_core.fallback.trace import Attempt, FallbackError
     from chutes_core.image_policy import ImagePolicy
     from chutes_core.model_info import ModelInfo, Traits
     from chutes_core.openai_door import async_openai_client, openai_client
@@ -109,6 +113,10 @@ _HOMES = {
         "UnavailableError",
         "UnknownModelError",
     ],
+    "fallback.client": ["AsyncFallbackClient", "FallbackClient"],
+    "fallback.policy": ["FallbackPolicy"],
+    "fallback.stream": ["AsyncFallbackStream", "FallbackReply", "FallbackStream", "Restart"],
+    "fallback.trace": ["Attempt", "FallbackError"],
     "image_policy": ["ImagePolicy"],
     "model_info": ["ModelInfo", "Traits"],
     "openai_door": ["async_openai_client", "openai_client"],
@@ -124,7 +132,10 @@ __all__ = [
     "APIError",
     "AccountLimitError",
     "AsyncChutesClient",
+    "AsyncFallbackClient",
+    "AsyncFallbackStream",
     "AsyncStream",
+    "Attempt",
     "AttestationError",
     "AuthenticationError",
     "Budget",
@@ -144,6 +155,11 @@ __all__ = [
     "Delta",
     "Embeddings",
     "EmptyReplyError",
+    "FallbackClient",
+    "FallbackError",
+    "FallbackPolicy",
+    "FallbackReply",
+    "FallbackStream",
     "ImagePolicy",
     "IncompleteAnswerError",
     "InvalidRequestError",
@@ -161,6 +177,7 @@ __all__ = [
     "Reply",
     "ReplyMeta",
     "RequestRefusedError",
+    "Restart",
     "Retry",
     "Scope",
     "Secret",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
 from chutes_core.account import Endpoint
@@ -118,6 +118,12 @@ class ClientBase:
         if self._sealed is None:
             return call.run()
         return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog))
+
+    def without_retries(self, headers: Mapping[str, str]) -> Self:
+        """Return a client with the same settings that makes no retries, and with these headers."""
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__, max_retries=0, _headers=Headers.kept(headers) or Headers())
+        return made
 
     @property
     def default_headers(self) -> Headers:

@@ -21,7 +21,14 @@ from pydantic import BaseModel
 import chutes_core
 import langchain_chutes
 import llama_index_chutes
-from chutes_core import AsyncChutesClient, ChutesClient, async_openai_client, openai_client
+from chutes_core import (
+    AsyncChutesClient,
+    AsyncFallbackClient,
+    ChutesClient,
+    FallbackClient,
+    async_openai_client,
+    openai_client,
+)
 from chutes_local import LocalChutes
 from chutes_local.pytest_plugin import chutes_faults, chutes_local
 from langchain_chutes import ChatChutes, ChutesEmbeddings, CostCallback
@@ -160,20 +167,21 @@ def test_llama_index_fills_a_form(server: LocalChutes, name: str, method: str) -
 
 def core(make: Callable[..., Any], server: LocalChutes, mode: str, **more: Any) -> str:
     """What a client of the core says."""
+    asked = {} if isinstance(make, partial) else {"model": ONE}  # a fallback knows its models
 
     async def waiting() -> str:
         async with make(**settings(server, **more)) as client:
             if mode == "awhole":
-                return str((await client.chat(HELLO, model=ONE)).content)
-            async with client.stream(HELLO, model=ONE) as stream:
+                return str((await client.chat(HELLO, **asked)).content)
+            async with client.stream(HELLO, **asked) as stream:
                 return "".join([delta.content async for delta in stream])
 
     if mode.startswith("a"):
         return asyncio.run(waiting())
     with make(**settings(server, **more)) as client:
         if mode == "whole":
-            return str(client.chat(HELLO, model=ONE).content)
-        with client.stream(HELLO, model=ONE) as stream:
+            return str(client.chat(HELLO, **asked).content)
+        with client.stream(HELLO, **asked) as stream:
             return "".join(delta.content for delta in stream)
 
 
@@ -181,6 +189,9 @@ def core(make: Callable[..., Any], server: LocalChutes, mode: str, **more: Any) 
 def test_the_cores_clients_answer(server: LocalChutes, mode: str) -> None:
     """In text."""
     assert SAID in core(AsyncChutesClient if mode.startswith("a") else ChutesClient, server, mode)
+    server.faults.add(ONE, "capacity")
+    fallback = AsyncFallbackClient if mode.startswith("a") else FallbackClient
+    assert SAID in core(partial(fallback, [ONE, TWO]), server, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -238,7 +249,15 @@ def test_all_embed(server: LocalChutes) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [ChutesClient, AsyncChutesClient, ChutesEmbeddings, ChutesEmbedding, *LANGCHAIN.values(), *LLAMA_INDEX.values()],
+    [
+        ChutesClient,
+        AsyncChutesClient,
+        partial(FallbackClient, [ONE]),
+        ChutesEmbeddings,
+        ChutesEmbedding,
+        *LANGCHAIN.values(),
+        *LLAMA_INDEX.values(),
+    ],
 )
 def test_all_can_be_made_to_seal(make: Callable[..., Any]) -> None:
     """Nothing is asked for it."""
@@ -265,8 +284,8 @@ def test_a_sealed_call_is_answered(server: LocalChutes, package: str) -> None:
 def test_none_is_left_out() -> None:
     """Every public model and client is called above."""
     called = {
-        ChutesClient, AsyncChutesClient, ChatChutes, ChutesEmbeddings, LangChainFallback, Chutes, ChutesEmbedding,
-        LlamaIndexFallback,
+        ChutesClient, AsyncChutesClient, FallbackClient, AsyncFallbackClient, ChatChutes, ChutesEmbeddings,
+        LangChainFallback, Chutes, ChutesEmbedding, LlamaIndexFallback,
     }  # fmt: skip
     packages = (chutes_core, langchain_chutes, llama_index_chutes)
     public = {getattr(package, name) for package in packages for name in package.__all__}

@@ -10,17 +10,10 @@ from chutes_core.fallback.trace import Attempt
 from chutes_core.response import Delta, Reply
 from chutes_core.usage import Totals, Usage
 
-__all__ = ["Answered", "Meter", "Restart", "answer_json", "attempts_json", "summed_up", "usage_json", "usage_words"]
+__all__ = ["Answered", "Meter", "answer_json", "attempts_json", "summed_up", "usage_json", "usage_words"]
 
 
 _TOO_SHORT = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """The answer so far is void: another model begins again."""
-
-    model: str
 
 
 @dataclass(slots=True)
@@ -37,10 +30,10 @@ class Meter:
     first: float | None = None
     last: float | None = None
 
-    def take(self, part: Delta | Restart, now: float) -> None:
+    def take(self, part: Delta, now: float) -> None:
         """Note when a part came; only what a reader sees counts as the first."""
         self.last = now
-        if self.first is None and isinstance(part, Delta) and (part.content or part.reasoning or part.tool_calls):
+        if self.first is None and (part.content or part.reasoning or part.tool_calls):
             self.first = now
 
     @property

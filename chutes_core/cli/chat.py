@@ -14,7 +14,7 @@ from chutes_core.cli.table import Cell
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chutes_core.cli.answers import Answered, Restart
+    from chutes_core.cli.answers import Answered
     from chutes_core.cli.asking import Question
     from chutes_core.cli.options import Commands, Parser
     from chutes_core.fallback import Attempt
@@ -153,9 +153,9 @@ class Screen:
         self._reasoning = reasoning
         self._channel: Channel | None = None
 
-    def take(self, part: Delta | Restart) -> None:
+    def take(self, part: Delta) -> None:
         """Write a part."""
-        from chutes_core.cli.answers import Restart
+        from chutes_core.fallback.stream import Restart
 
         if isinstance(part, Restart):
             self.end()

@@ -261,7 +261,7 @@ def test_a_call_of_no_tool_is_invalid() -> None:
 
 def test_logprobs_come_together() -> None:
     """Log probabilities of the steps are one list at the end."""
-    steps = [{"content": [{"token": token}]} for token in "ab"]
+    steps = [{"content": [{"token": token, "logprob": -1}]} for token in "ab"]
     data = sse(
         {"id": "c1", "choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": steps[0]}]},
         {
@@ -269,7 +269,7 @@ def test_logprobs_come_together() -> None:
             "choices": [{"index": 0, "delta": {"content": "b"}, "logprobs": steps[1], "finish_reason": "stop"}],
         },
     )
-    assert play(data)[1].choices[0].logprobs == {"content": [{"token": "a"}, {"token": "b"}]}
+    assert play(data)[1].choices[0].logprobs == {"content": [*steps[0]["content"], *steps[1]["content"]]}
 
 
 def test_a_role_on_every_delta_is_no_restart() -> None:

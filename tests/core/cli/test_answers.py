@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chutes_core.cli.answers import Answered, Meter, Restart, summed_up, usage_json, usage_words
+from chutes_core import Restart
+from chutes_core.cli.answers import Answered, Meter, summed_up, usage_json, usage_words
 from chutes_core.response import Choice, Delta, Reply, ReplyMeta
 from chutes_core.usage import Totals, Usage
 
@@ -22,7 +23,7 @@ def test_the_first_part_that_shows_something_counts() -> None:
     for part, now in [
         (Delta(), 101.0),
         (Delta(reasoning="Hm"), 102.0),
-        (Restart("b"), 103.0),
+        (Restart(model="b"), 103.0),
         (Delta(content="x"), 104.0),
     ]:
         meter.take(part, now)

@@ -10,14 +10,14 @@ from typing import Any
 
 import httpx
 
-from chutes_core import AsyncChutesClient, ChutesClient, ChutesError, Delta
-from chutes_core.fallback import Call, FallbackPolicy, Health, Member, Try
-from chutes_core.fallback.drivers import Relay, afallback, fallback
+from chutes_core import AsyncFallbackClient, Catalog, ChutesError, Delta, FallbackClient, Restart, ToolCallDelta
+from chutes_core.fallback import Call, FallbackPolicy, Health, Member
 from chutes_core.testing import FAULTS, Answer, Fault, FaultScript, FaultyTransport, VirtualClock
 
 HELLO = [{"role": "user", "content": "Hi"}]
 ANSWER = Answer("The answer is forty-two.", pieces=4)
 PAYING = Answer("Paying.", tool_calls=[("pay", {"amount": 1000})], pieces=3)
+LISTED = ["acme/one", "acme/two", {"model": "other/three", "api_key": "cpk_other"}]
 MEMBERS = [Member("acme/one"), Member("acme/two"), Member("other/three", account="other")]
 STYLES = ["sync-whole", "sync-stream", "async-whole", "async-stream"]
 ALL_FAULTS = [
@@ -104,7 +104,6 @@ class Whole:
     script: Sequence[Answer | Fault | str]
     style: str
     policy: FallbackPolicy
-    members: Sequence[Member] = field(default_factory=lambda: MEMBERS)
     health: Health | None = None
     clock: VirtualClock = field(default_factory=VirtualClock)
     parts: list[Delta] = field(default_factory=list)
@@ -114,31 +113,25 @@ class Whole:
         self.transport = FaultyTransport(FaultScript(self.script, default=ANSWER), clock=self.clock)
         self.meter = Metered(self.transport)
         self.health = self.health or Health(now=self.clock.now)
-        self.call = Call(
-            self.members,
-            self.policy,
-            self.health,
-            now=self.clock.now,
-            chance=lambda: 0.5,
-            visible=self.style.endswith("stream"),
-        )
-        restarts = self.policy.after_commit == "restart"
-        self.relay: Relay[Delta] = Relay(
-            self.call,
-            shows=lambda part: bool(part.content or part.reasoning or part.tool_calls),
-            usage=lambda part: part.usage,
-            marker=lambda step: Delta(finish_reason="marker"),
-            holds=(lambda part: bool(part.tool_calls)) if restarts else None,
-            whole=self.style.endswith("whole"),
-        )
-        self.tried: list[Try] = []
+        self.is_whole = self.style.endswith("whole")
+        self.stream = self.made()._stream(HELLO, {}, None, whole=self.is_whole)
+        self.call: Call = self.stream._relay.call
+
+    def made(self) -> Any:
+        """Return the client in whose style the call is made."""
+        blocking = self.style.startswith("sync")
+        http: Any = httpx.Client(transport=self.meter) if blocking else httpx.AsyncClient(transport=self.meter)
+        return (FallbackClient if blocking else AsyncFallbackClient)(
+            LISTED, "cpk_test", policy=self.policy, health=self.health, clock=self.clock, chance=lambda: 0.5,
+            http_client=http, catalog=Catalog.bundled(),
+        )  # fmt: skip
 
     def run(self) -> Whole:
         """Make the call."""
         try:
             if self.style.startswith("sync"):
-                for part in fallback(self.relay, self.ask, clock=self.clock):
-                    self.parts.append(part)
+                self.parts.extend(self.stream)
+                self._end()
             else:
                 asyncio.run(self.arun())
         except ChutesError as error:
@@ -146,30 +139,27 @@ class Whole:
         return self
 
     async def arun(self) -> None:
-        async for part in afallback(self.relay, self.aask, clock=self.clock):
+        async for part in self.stream:
             self.parts.append(part)
+        self._end()
 
-    def ask(self, step: Try) -> Iterator[Delta]:
-        self.tried.append(step)
-        client = ChutesClient(
-            "cpk_test", http_client=httpx.Client(transport=self.meter), clock=self.clock, max_retries=0
-        )
-        with client.stream(HELLO, model=step.member.name, timeout=step.limits) as stream:
-            yield from stream
+    def _end(self) -> None:
+        """Take a whole answer, which comes in no parts, as one part."""
+        self.reply = self.stream.reply
+        if self.is_whole:
+            assert self.parts == []
+            calls = [ToolCallDelta(call.index, call.id, call.name, call.arguments) for call in self.reply.tool_calls]
+            self.parts.append(Delta(self.reply.content, self.reply.reasoning, calls))
 
-    async def aask(self, step: Try) -> AsyncIterator[Delta]:
-        self.tried.append(step)
-        client = AsyncChutesClient(
-            "cpk_test", http_client=httpx.AsyncClient(transport=self.meter), clock=self.clock, max_retries=0
-        )
-        async with client.stream(HELLO, model=step.member.name, timeout=step.limits) as stream:
-            async for delta in stream:
-                yield delta
+    @property
+    def asked(self) -> list[str]:
+        """The models that were asked, in order."""
+        return [request.model for request in self.transport.requests]
 
     @property
     def answer(self) -> list[Delta]:
         """What a reader has after the last marker."""
-        marks = [place for place, part in enumerate(self.parts) if part.finish_reason == "marker"]
+        marks = [place for place, part in enumerate(self.parts) if isinstance(part, Restart)]
         return self.parts[marks[-1] + 1 :] if marks else self.parts
 
     @property

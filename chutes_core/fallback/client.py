@@ -1,0 +1,417 @@
+"""A fallback as a client: the same calls as :class:`chutes_core.ChutesClient`, over several models.
+
+>>> from chutes_core import FallbackClient, FallbackPolicy
+>>> client = FallbackClient(["acme/one", "acme/two"], "cpk_0123", policy=FallbackPolicy(deadline=60))
+>>> client
+FallbackClient(['acme/one', 'acme/two'], deadline=60)
+
+``client.chat([{"role": "user", "content": "Hello"}])`` returns one whole answer, with the ``attempts`` behind it, or
+raises a :class:`FallbackError` that lists them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from operator import is_not
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
+
+from chutes_core.auth import ApiKey
+from chutes_core.catalog import Catalog
+from chutes_core.client import AsyncChutesClient, ChutesClient
+from chutes_core.client_base import ClientBase
+from chutes_core.clock import Clock, SystemClock
+from chutes_core.conversation import Message
+from chutes_core.errors import ChutesError, ConfigurationError, RequestRefusedError
+from chutes_core.fallback.call import Call, Try
+from chutes_core.fallback.health import Health
+from chutes_core.fallback.hop import joint_info
+from chutes_core.fallback.live import LiveStats
+from chutes_core.fallback.members import Member, Needs
+from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
+from chutes_core.fallback.trace import Attempt
+from chutes_core.frames import unseen
+from chutes_core.image_policy import ImagePolicy
+from chutes_core.request import ChatParams, model_infos
+from chutes_core.response import Reply
+from chutes_core.settings import BASE_URL, TimeLimits
+from chutes_core.usage import Ledger, cost
+
+if TYPE_CHECKING:
+    from chutes_core.client import AsyncStream, Stream
+
+__all__ = ["AsyncFallbackClient", "FallbackClient"]
+
+C = TypeVar("C", ChutesClient, AsyncChutesClient)
+Limits = TimeLimits | float | None
+# Texts are hardly ever more than this many characters per token, so the estimate stays on the low side.
+_CHARACTERS = 6
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of :class:`ChutesClient` that a fallback passes on to the clients of its members."""
+
+    base_url: str | None
+    management_url: str | None
+    timeout: Limits
+    default_headers: Mapping[str, str] | None
+    http_client: object
+    catalog: Catalog | None
+    ledger: Ledger | None
+    inline_images: bool | ImagePolicy
+    e2ee: object  # a bool or an E2EE, whose modules are not loaded for its type alone
+    max_retries: int
+
+
+_OWN = {"model", "api_key", *ClientOptions.__annotations__, *ChatParams.__annotations__}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seat(Generic[C]):
+    """A member: its model, the client to ask it with, its own parameters, and what the engine knows of it."""
+
+    name: str
+    client: C
+    params: ChatParams
+    member: Member = field(default=Member(""))
+
+
+class _FallbackBase(Generic[C]):
+    """What the sync and async fallback share: members, and the planning of every call."""
+
+    _client: type[C]
+
+    @unseen
+    def __init__(
+        self,
+        members: Sequence[str | Mapping[str, object]],
+        api_key: ApiKey | None = None,
+        *,
+        policy: FallbackPolicy | Mapping[str, object] | None = None,
+        health: Health | None = None,
+        on_attempt: Callable[[Attempt], object] | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+        **shared: Unpack[ClientOptions],
+    ) -> None:
+        _check_members(members, shared)
+        self._set_up(policy, health, on_attempt, clock, chance)
+        self.ledger = shared.get("ledger") or Ledger()
+        shared = {**shared, "ledger": self.ledger}
+        by_name: C | None = None
+        for each in members:
+            if isinstance(each, str):
+                by_name = by_name or self._made(api_key, shared)
+                self._seats.append(_Seat(each, by_name, {}))
+            else:
+                self._seats.append(self._own_seat(each, api_key, shared))
+
+    @classmethod
+    def over(
+        cls,
+        client: C,
+        models: Sequence[str],
+        *,
+        policy: FallbackPolicy | Mapping[str, object] | None = None,
+        health: Health | None = None,
+        on_attempt: Callable[[Attempt], object] | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Create a fallback whose members are asked with an existing client, whose own retries are turned off.
+
+        >>> FallbackClient.over(ChutesClient("cpk_0123"), ["acme/one", "acme/two"])
+        FallbackClient(['acme/one', 'acme/two'])
+        """
+        _check_members(models, {})
+        made = cls.__new__(cls)
+        made._set_up(policy, health, on_attempt, clock or client._clock, random.random)
+        made.ledger = client.ledger
+        quiet = client.without_retries(made.policy.headers(client.default_headers))
+        made._seats = [_Seat(name, quiet, {}) for name in models]
+        return made
+
+    def _set_up(
+        self,
+        policy: FallbackPolicy | Mapping[str, object] | None,
+        health: Health | None,
+        on_attempt: Callable[[Attempt], object] | None,
+        clock: Clock | None,
+        chance: Callable[[], float],
+    ) -> None:
+        self.policy = policy if isinstance(policy, FallbackPolicy) else FallbackPolicy.from_dict(policy or {})
+        self._clock: Clock = clock or SystemClock()
+        self.health = health if health is not None else Health(now=self._clock.now)
+        self._on_attempt = on_attempt
+        self._chance = chance
+        self._seats: list[_Seat[C]] = []
+        self._catalogs: list[Catalog] = []
+        self._stats: tuple[LiveStats | None] | None = None
+
+    def _own_seat(self, listed: Mapping[str, object], api_key: ApiKey | None, shared: ClientOptions) -> _Seat[C]:
+        """Return a member that has a client of its own."""
+        name = listed.get("model")
+        if not isinstance(name, str):
+            raise ConfigurationError(f"A member needs the name of its model: {{'model': 'a/one', ...}}, not {name!r}.")
+        for given in listed:
+            if given not in _OWN:
+                raise ConfigurationError(f"A member has no {given!r}: {', '.join(sorted(_OWN))}.")
+        options = {given: value for given, value in listed.items() if given in ClientOptions.__annotations__}
+        params = {given: value for given, value in listed.items() if given in ChatParams.__annotations__}
+        key = cast("ApiKey | None", listed.get("api_key", api_key))
+        client = self._made(key, cast("ClientOptions", {**shared, **options}))
+        return _Seat(name, client, cast("ChatParams", params))
+
+    def _made(self, key: ApiKey | None, options: ClientOptions) -> C:
+        options = {**options, "max_retries": 0}
+        if self.policy.confidential:
+            options["default_headers"] = self.policy.headers(options.get("default_headers"))
+        return self._client(key, clock=self._clock, **options)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        names = [seat.name for seat in self._seats]
+        rules = "order=<function>" if callable(self.policy.order) else ", ".join(
+            f"{name}={value!r}" for name, value in self.policy.to_dict().items()
+        )  # fmt: skip
+        return f"{type(self).__name__}({names!r}" + (f", {rules})" if rules else ")")
+
+    def _sit(self) -> list[_Seat[C]]:
+        """Return the members as the engine sees them, described anew when a client has a newer catalogue."""
+        catalogs = [seat.client.catalog for seat in self._seats]
+        if len(catalogs) != len(self._catalogs) or any(map(is_not, catalogs, self._catalogs)):
+            pools: list[object] = []
+            self._seats = [replace(seat, member=_described(seat, pools)) for seat in self._seats]
+            self._catalogs = catalogs
+        return self._seats
+
+    def _live(self) -> LiveStats | None:
+        """Return the service's statistics, if the policy's order uses them."""
+        if self.policy.order not in ("latency", "throughput"):
+            return None
+        if self._stats is None:
+            client = self._seats[0].client
+            self._stats = (LiveStats.of_service(client.settings, client.catalog),)
+        return self._stats[0]
+
+    def _relay(
+        self, messages: Sequence[Message], params: ChatParams, *, whole: bool
+    ) -> tuple[DeltaRelay, list[_Seat[C]]]:
+        """Begin a call: nothing is sent before the first step."""
+        if (params.get("n") or 1) > 1:
+            raise RequestRefusedError("A fallback returns one answer: for n > 1, ask one model with ChutesClient.")
+        seats = self._sit()
+        call = Call(
+            [seat.member for seat in seats], self.policy, self.health, needs_of(messages, params),
+            now=self._clock.now, chance=self._chance, visible=not whole, stats=self._live(),
+        )  # fmt: skip
+        return DeltaRelay(call, whole=whole, price=self._price, on_attempt=self._on_attempt), seats
+
+    def _price(self, reply: Reply) -> float | None:
+        if reply.model is None or reply.usage is None:
+            return None
+        found = (seat.client.catalog.get(reply.model) for seat in self._seats)
+        info = next((info for info in found if info is not None), None)
+        return cost(reply.usage, info) if info is not None else None
+
+    @staticmethod
+    def _question(
+        seats: Sequence[_Seat[C]], step: Try, params: ChatParams, timeout: Limits
+    ) -> tuple[C, str, TimeLimits, ChatParams]:
+        """Return the client to ask, and what; members asked together differ in their names only."""
+        member = step.together[0] if step.together else step.member
+        seat = next(each for each in seats if each.member is member)
+        limits = step.limits.least(seat.client.limits)
+        if timeout is not None:
+            limits = limits.least(TimeLimits.of(timeout))
+        return seat.client, step.member.name, limits, {**seat.params, **params}
+
+
+class FallbackClient(_FallbackBase[ChutesClient]):
+    """Sync client that asks the next model when one fails.
+
+    Args:
+        members: In order: names of models, or mappings with a ``"model"`` and what is that member's own: any argument
+            of ``ChutesClient``, such as ``"api_key"`` or ``"base_url"``, and any parameter of a call.
+        api_key: The key of all members that have none of their own.
+        policy: When to move to the next member, and in which order.
+        health: The recorded health of the members; pass the same object to several fallbacks to share it.
+        on_attempt: Is told of each attempt that has ended, and of each member that was skipped.
+        clock: For tests.
+        chance: For tests: returns a random number between 0 and 1.
+        **shared: Any other argument of ``ChutesClient``, for all members.
+    """
+
+    _client = ChutesClient
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        timeout: Limits = None,
+        **params: Unpack[ChatParams],
+    ) -> FallbackReply:
+        """Return the whole answer of the first member that gives one.
+
+        Args:
+            messages: The conversation.
+            timeout: Limits of each attempt, beside those of the policy: the shorter ones hold.
+            **params: The parameters of the call.
+
+        Raises:
+            FallbackError: No member gave a whole answer; it lists the attempts.
+        """
+        stream = self._stream(messages, params, timeout, whole=True)
+        for _ in stream:
+            pass
+        return stream.reply
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        timeout: Limits = None,
+        **params: Unpack[ChatParams],
+    ) -> FallbackStream:
+        """Stream the answer of the first member that gives one.
+
+        A member that fails before any of its answer was given out is replaced unnoticed. After that the error is
+        raised, or with ``FallbackPolicy(after_commit="restart")`` a ``Restart`` comes and then another answer.
+        """
+        return self._stream(messages, params, timeout, whole=False)
+
+    def _stream(
+        self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool
+    ) -> FallbackStream:
+        relay, seats = self._relay(messages, params, whole=whole)
+
+        def ask(step: Try) -> Stream:
+            client, model, limits, sent = self._question(seats, step, params, timeout)
+            return client.stream(messages, model=model, timeout=limits, **sent)
+
+        return FallbackStream(relay, ask, self._clock)
+
+    def close(self) -> None:
+        """Close the clients of all members."""
+        for seat in self._seats:
+            seat.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
+    """Async client that asks the next model when one fails, with the same arguments as :class:`FallbackClient`."""
+
+    _client = AsyncChutesClient
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        timeout: Limits = None,
+        **params: Unpack[ChatParams],
+    ) -> FallbackReply:
+        """Return the whole answer of the first member that gives one."""
+        stream = self._stream(messages, params, timeout, whole=True)
+        async for _ in stream:
+            pass
+        return stream.reply
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        timeout: Limits = None,
+        **params: Unpack[ChatParams],
+    ) -> AsyncFallbackStream:
+        """Stream the answer of the first member that gives one: ``async for delta in client.stream(...)``."""
+        return self._stream(messages, params, timeout, whole=False)
+
+    def _stream(
+        self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool
+    ) -> AsyncFallbackStream:
+        relay, seats = self._relay(messages, params, whole=whole)
+
+        def ask(step: Try) -> AsyncStream:
+            client, model, limits, sent = self._question(seats, step, params, timeout)
+            return client.stream(messages, model=model, timeout=limits, **sent)
+
+        return AsyncFallbackStream(relay, ask, self._clock)
+
+    async def aclose(self) -> None:
+        """Close the clients of all members."""
+        for seat in self._seats:
+            await seat.client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def needs_of(messages: Sequence[Message], params: Mapping[str, object] | ChatParams) -> Needs:
+    """Return what a request needs of a model; the tokens are an estimate that errs on the low side.
+
+    >>> needs_of([{"role": "user", "content": "word " * 1200}], {"max_tokens": 100}).tokens
+    1100
+    """
+    length = 0
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list | tuple) else [{"text": content}]
+        texts = (part.get("text") for part in parts if isinstance(part, Mapping))
+        length += sum(len(text) for text in texts if isinstance(text, str))
+    return Needs.of(cast("Mapping[str, object]", {**params, "messages": list(messages)}), length // _CHARACTERS)
+
+
+def _check_members(members: Sequence[object], shared: ClientOptions) -> None:
+    if isinstance(members, str | Mapping) or not isinstance(members, Sequence) or not members:
+        raise ConfigurationError("A fallback takes a list of at least one model: ['a/one', 'b/two'].")
+    for each in members:
+        if not isinstance(each, str | Mapping):
+            raise ConfigurationError(
+                "A member is the name of a model, or a mapping with its 'model' and whatever is its own, such as "
+                f"'api_key' or 'temperature', not a {type(each).__name__}."
+            )
+    if shared.get("max_retries"):
+        raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
+
+
+def _described(seat: _Seat[C], pools: list[object]) -> Member:
+    """Describe a member to the engine: its account, where it is, and with whom it can share a request."""
+    client = seat.client
+    where = client.settings.base_url
+    sealed = client._sealed.settings.verify if client._sealed is not None else ""
+    alike = (client, seat.params)
+    if alike not in pools:
+        pools.append(alike)
+    return Member(
+        seat.name,
+        _account(client, where),
+        joint_info(seat.name, model_infos(client.catalog, seat.name)),
+        "" if where == BASE_URL else where,
+        None if sealed else f"pool-{pools.index(alike)}",
+        sealed,
+    )
+
+
+def _account(client: ClientBase, where: str) -> str:
+    """Identify an account by a short digest, which does not reveal its key."""
+    try:
+        secret = client._credential.at_hand()
+    except ChutesError:
+        secret = None  # the first call says what is wrong with the key
+    told = secret.get_secret_value() if secret is not None else f"{id(client._credential):x}"
+    digest = blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
+    return f"chutes-{digest}"
