@@ -69,7 +69,7 @@ LONG = (
     "tests/integration/test_ray.py",
     "tests/integration/test_core.py",
     "tests/langchain_chutes/test_standard.py",
-    "tests/local/test_backend.py",
+    "tests/local/backends/test_backend.py",
     "tests/llama_index_chutes/test_examples.py",
     "tests/langchain_chutes/test_examples.py",
     "tests/local/test_docs_browser.py",

@@ -14,21 +14,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chutes_local.accounts import API_KEY
-    from chutes_local.faults import Fault, FaultPlan
-    from chutes_local.journal import Entry, Journal
+    from chutes_local.faults.kinds import Fault
+    from chutes_local.faults.plan import FaultPlan
     from chutes_local.server import LocalChutes, serve
+    from chutes_local.world.accounts import API_KEY
+    from chutes_local.world.journal import Entry, Journal
 
     __version__: str
 
 __all__ = ["API_KEY", "Entry", "Fault", "FaultPlan", "Journal", "LocalChutes", "__version__", "serve"]
 
 _HOMES = {
-    "API_KEY": "accounts",
-    "Entry": "journal",
-    "Fault": "faults",
-    "FaultPlan": "faults",
-    "Journal": "journal",
+    "API_KEY": "world.accounts",
+    "Entry": "world.journal",
+    "Fault": "faults.kinds",
+    "FaultPlan": "faults.plan",
+    "Journal": "world.journal",
     "LocalChutes": "server",
     "serve": "server",
 }

@@ -14,9 +14,9 @@ if __name__ == "__main__":
     # While modules are imported, Ctrl-C as an exception can get lost in the import system: be ended by it instead.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from chutes_local.backend import BackendError
-from chutes_local.faults import FaultPlan
-from chutes_local.kinds import KINDS
+from chutes_local.backends.backend import BackendError
+from chutes_local.faults.kinds import KINDS
+from chutes_local.faults.plan import FaultPlan
 from chutes_local.server import LocalChutes
 
 DEFAULT_PORT = 8765

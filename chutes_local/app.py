@@ -1,6 +1,6 @@
 """The server as one ASGI application.
 
->>> from chutes_local.backend import choose_backend
+>>> from chutes_local.backends.choose import choose_backend
 >>> app = create_app(World(choose_backend("echo")))
 >>> sorted(app.sites)
 ['api', 'chute', 'embed', 'llm', 'local']
@@ -16,15 +16,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from chutes_local import account, chat, control, e2ee, errors, models, oauth_routes
-from chutes_local.embeddings import embed
-from chutes_local.errors import Answer
-from chutes_local.faults import Fault
-from chutes_local.fleet import Chute
-from chutes_local.gate import Gate
-from chutes_local.inference import Call, Handler, infer
-from chutes_local.reply import plain
-from chutes_local.state import World
+from chutes_local import control
+from chutes_local.e2ee import routes as e2ee
+from chutes_local.faults.kinds import Fault
+from chutes_local.gateway import chat
+from chutes_local.gateway.embeddings import embed
+from chutes_local.gateway.inference import Call, Handler, infer
+from chutes_local.hosts import Gate
+from chutes_local.management import account, models
+from chutes_local.management import login as oauth_routes
+from chutes_local.wire import errors
+from chutes_local.wire.errors import Answer, plain
+from chutes_local.world.fleet import Chute
+from chutes_local.world.world import World
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 CORDS: dict[str, dict[str, Handler]] = {

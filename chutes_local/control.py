@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from chutes_local import errors
-from chutes_local.errors import Refused
-from chutes_local.faults import Fault, FaultPlan
-from chutes_local.kinds import KINDS
-from chutes_local.pages import Endpoint, guarded, json_object
-from chutes_local.state import World
+from chutes_local.faults.kinds import KINDS, Fault
+from chutes_local.faults.plan import FaultPlan
+from chutes_local.management.pages import Endpoint, guarded, json_object
+from chutes_local.wire import errors
+from chutes_local.wire.errors import Refused
+from chutes_local.world.world import World
 
 Json = dict[str, object]
 _FAULT_FIELDS = ("after", "seconds", "value")

@@ -19,8 +19,8 @@ from typing import cast
 
 import pytest
 
-from chutes_local.backend import BackendKind
-from chutes_local.faults import FaultPlan
+from chutes_local.backends.backend import BackendKind
+from chutes_local.faults.plan import FaultPlan
 from chutes_local.server import LocalChutes, serve
 
 __all__ = ["chutes_faults", "chutes_local"]

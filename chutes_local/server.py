@@ -15,15 +15,16 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from chutes_local.accounts import API_KEY, Accounts, Trouble
 from chutes_local.app import create_app
-from chutes_local.backend import Backend, BackendError, BackendKind, choose_backend
-from chutes_local.faults import FaultPlan
-from chutes_local.fleet import Chute, Fleet
-from chutes_local.journal import Journal
-from chutes_local.listener import Listener
-from chutes_local.oauth import OAuthStore
-from chutes_local.state import Clock, World
+from chutes_local.backends.backend import Backend, BackendError, BackendKind
+from chutes_local.backends.choose import choose_backend
+from chutes_local.faults.plan import FaultPlan
+from chutes_local.wire.listener import Listener
+from chutes_local.world.accounts import API_KEY, Accounts, Trouble
+from chutes_local.world.fleet import Chute, Fleet
+from chutes_local.world.journal import Journal
+from chutes_local.world.oauth import OAuthStore
+from chutes_local.world.world import Clock, World
 
 STOP_SECONDS = 10.0
 
@@ -35,7 +36,7 @@ class LocalChutes:
         backend: ``"auto"``, ``"llama"``, ``"echo"``, or your own backend.
         host: the address to listen on; rarely worth changing.
         port: the port; 0 takes a free one.
-        faults: fault rules as text (see :mod:`chutes_local.faults`).
+        faults: fault rules as text (see :mod:`chutes_local.faults.plan`).
         seed: makes the probabilities in ``faults`` reproducible.
         keys: further keys that cause trouble, beyond the documented ones: ``{"cpk_x": "poor"}``.
         strict_keys: refuse keys that do not look like Chutes keys.

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from chutes_core import ChutesClient, IncompleteAnswerError
 from chutes_local import LocalChutes, serve
-from chutes_local.backend import BackendError
+from chutes_local.backends.backend import BackendError
 from langchain_chutes import ChutesFallback, FallbackPolicy
 
 MODEL = "google/gemma-4-31B-turbo-TEE"

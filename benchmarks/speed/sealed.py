@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.speed import canned
 from benchmarks.speed.clients.sealed import CHUTE
-from chutes_local.e2ee_proof import evidence, measurements
-from chutes_local.e2ee_seal import MachineKey, event
+from chutes_local.e2ee.proof import evidence, measurements
+from chutes_local.wire.seal import MachineKey, event
 
 MACHINE = "bench-machine"
 _NUMBERS = 20_000

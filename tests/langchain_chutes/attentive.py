@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from chutes_local.backend import ChatRequest, EngineDelta
-from chutes_local.bounds import minimal_instance
-from chutes_local.echo import EchoBackend
+from chutes_local.backends.backend import ChatRequest, EngineDelta
+from chutes_local.backends.bounds import minimal_instance
+from chutes_local.backends.echo import EchoBackend
 
 __all__ = ["AttentiveEcho"]
 

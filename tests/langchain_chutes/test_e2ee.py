@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from chutes_core import E2EE, APIError, AttestationError, ChutesError, ConfigurationError, Kind
 from chutes_core.e2ee import seal
 from chutes_local import LocalChutes
-from chutes_local.e2ee_proof import LIES
+from chutes_local.e2ee.proof import LIES
 from langchain_chutes import ChatChutes, ChutesEmbeddings, ChutesFallback, FallbackError, FallbackPolicy
 from tests.parity.sealed import MENDED, MODEL, MODES, OTHER, PLAIN, connection, running, server
 from tests.parity.test_langchain_sealed import ask

@@ -24,7 +24,7 @@ from llama_index.core.types import PydanticProgramMode
 from chutes_core import E2EE, APIError, AttestationError, ConfigurationError, Kind
 from chutes_core.e2ee import seal
 from chutes_local import LocalChutes
-from chutes_local.e2ee_proof import LIES
+from chutes_local.e2ee.proof import LIES
 from llama_index_chutes import Chutes, ChutesEmbedding, ChutesFallback, FallbackError, FallbackPolicy
 from tests.parity.sealed import MENDED, MODEL, OTHER, PLAIN, connection, running, server
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from chutes_local import LocalChutes
-from chutes_local.kinds import KINDS
+from chutes_local.faults.kinds import KINDS
 from tests.local.conftest import MODEL, OTHER, Ask
 
 

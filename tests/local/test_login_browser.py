@@ -22,7 +22,7 @@ from chutes_core.auth import Secret
 from chutes_core.login import LoginEndedError, LoginStore
 from chutes_core.login.pkce import OAuthApp, SignIn
 from chutes_local import LocalChutes
-from chutes_local.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
+from chutes_local.world.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.ports import free_port
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

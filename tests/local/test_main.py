@@ -14,7 +14,7 @@ import pytest
 
 import chutes_local
 from chutes_local.__main__ import main
-from chutes_local.kinds import KINDS
+from chutes_local.faults.kinds import KINDS
 
 ROOT = Path(chutes_local.__file__).parent.parent
 

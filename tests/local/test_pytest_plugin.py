@@ -27,9 +27,9 @@ def test_two_failures_then_an_answer(chutes_local, chutes_faults):
     chutes_faults.add("*", "auth")
 
 def test_the_next_test_starts_clean(chutes_local, chutes_faults):
-    assert len(chutes_local.journal) == 0
+    assert len(chutes_local.world.journal) == 0
     assert ask(chutes_local) == 200
-    assert len(chutes_local.journal.wait(1)) == 1
+    assert len(chutes_local.world.journal.wait(1)) == 1
 
 def test_the_echo_answers(chutes_local):
     assert not chutes_local.world.backend.is_model

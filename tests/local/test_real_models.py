@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from chutes_local import LocalChutes, serve
-from chutes_local.backend import choose_backend
+from chutes_local.backends.choose import choose_backend
 from tests.local.conftest import EMBEDDER, MODEL, events, spoken
 
 pytestmark = pytest.mark.local

@@ -11,8 +11,8 @@ import pytest
 
 import chutes_local
 from chutes_local import LocalChutes, serve
-from chutes_local.backend import BackendError, EmbedResult
-from chutes_local.echo import EchoBackend
+from chutes_local.backends.backend import BackendError, EmbedResult
+from chutes_local.backends.echo import EchoBackend
 from tests.local.conftest import MODEL
 
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}

@@ -8,7 +8,7 @@ from typing import Any
 
 from chutes_core.e2ee.frames import FrameReader
 from chutes_core.e2ee.seal import ReplyKey, seal
-from chutes_local.e2ee_seal import MachineKey, ReplySeal, event
+from chutes_local.wire.seal import MachineKey, ReplySeal, event
 
 WORDS = ["The", " walrus", " said", " nothing", "."]
 

@@ -21,8 +21,8 @@ from chutes_core.model_info import ModelInfo
 from chutes_core.request import build_chat_request
 from chutes_core.settings import TimeLimits
 from chutes_core.testing import VirtualClock
-from chutes_local.e2ee_proof import evidence, measurements
-from chutes_local.e2ee_seal import MachineKey
+from chutes_local.e2ee.proof import evidence, measurements
+from chutes_local.wire.seal import MachineKey
 
 from .machine import plain_events, sealed_lines
 

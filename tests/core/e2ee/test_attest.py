@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core.e2ee.attest import ProofError, Quote, check_binding, check_measurements, check_signature, quotes_of
-from chutes_local.e2ee_proof import evidence, measurements, quote
+from chutes_local.e2ee.proof import evidence, measurements, quote
 
 NUMBER, KEY = "ab" * 32, "the key in base64"
 RAW = base64.b64decode(quote(NUMBER, KEY))

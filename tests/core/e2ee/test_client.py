@@ -27,8 +27,8 @@ from chutes_core import (
 )
 from chutes_core.clock import SystemClock
 from chutes_local import LocalChutes, serve
-from chutes_local.e2ee_proof import LIES
-from chutes_local.kinds import KINDS
+from chutes_local.e2ee.proof import LIES
+from chutes_local.faults.kinds import KINDS
 
 MODEL = "Qwen/Qwen3-32B-TEE"
 EMBEDDER = "Qwen/Qwen3-Embedding-8B-TEE"

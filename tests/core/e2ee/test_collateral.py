@@ -12,7 +12,7 @@ import pytest
 from chutes_core.e2ee.attest import ProofError, Quote
 from chutes_core.e2ee.collateral import Fetched, collateral, platform_of
 from chutes_core.effects import Flow
-from chutes_local.e2ee_proof import quote
+from chutes_local.e2ee.proof import quote
 
 from .dcap import CHAINS, FakeDcap
 

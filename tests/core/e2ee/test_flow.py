@@ -588,7 +588,7 @@ def test_full_verification_asks_for_the_makers_signature(
 ) -> None:
     """With the collateral that was given; a signature or a firmware that does not hold sends nothing."""
     monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap(status))
-    monkeypatch.setattr("chutes_local.e2ee_proof.MAKER", attest._INTEL)
+    monkeypatch.setattr("chutes_local.e2ee.proof.MAKER", attest._INTEL)
     service, given = Service(), list[bytes]()
     path = sealed_path(service, verify="full", collateral=lambda raw: str(given.append(raw)))
     if said:
@@ -604,7 +604,7 @@ def test_full_verification_asks_for_the_makers_signature(
 def test_collateral_that_cannot_be_had_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function of yours that fails is a failure of the model like any other, so the next one may take over."""
     monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("UpToDate"))
-    monkeypatch.setattr("chutes_local.e2ee_proof.MAKER", attest._INTEL)
+    monkeypatch.setattr("chutes_local.e2ee.proof.MAKER", attest._INTEL)
 
     def unreachable(raw: bytes) -> str:
         raise OSError("no route")
@@ -642,7 +642,7 @@ def test_without_collateral_it_is_fetched_from_the_maker_without_the_key(monkeyp
     """Once for all machines of a kind, and the maker learns nothing of who asks."""
     dcap = FakeDcap("UpToDate")
     monkeypatch.setitem(sys.modules, "dcap_qvl", dcap)
-    monkeypatch.setattr("chutes_local.e2ee_proof.MAKER", attest._INTEL)
+    monkeypatch.setattr("chutes_local.e2ee.proof.MAKER", attest._INTEL)
     service = Service()
     sent: list[Any] = []
     known = service.answer

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chutes_core.e2ee import frames
 from chutes_core.e2ee.frames import FrameReader, MachineError
 from chutes_core.e2ee.seal import SealBrokenError
-from chutes_local.e2ee_seal import event
+from chutes_local.wire.seal import event
 
 from .machine import WORDS, asked, chunk, plain_events, read, sealed_lines, text_of
 

@@ -98,7 +98,7 @@ def test_a_reply_that_unpacks_to_too_much_is_an_error() -> None:
 def test_a_reply_that_is_not_one_packed_piece_is_an_error(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the machine itself sealed it."""
     key, reply = asked()
-    monkeypatch.setattr("chutes_local.e2ee_seal.gzip.compress", lambda plain: packed)
+    monkeypatch.setattr("chutes_local.wire.seal.gzip.compress", lambda plain: packed)
     blob = reply.whole(b"{}")
     monkeypatch.undo()
     with pytest.raises(SealBrokenError, match="not valid gzip"):

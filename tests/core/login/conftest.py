@@ -15,7 +15,7 @@ from chutes_core.login.pkce import OAuthApp, SignIn
 from chutes_core.login.renew import current_login
 from chutes_core.login.store import LoginStore, StoredLogin
 from chutes_local import LocalChutes, serve
-from chutes_local.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_REDIRECT, AuthorizeQuery
+from chutes_local.world.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_REDIRECT, AuthorizeQuery
 
 APP = OAuthApp(DEMO_CLIENT_ID, Secret(DEMO_CLIENT_SECRET))
 PUBLIC_APP = OAuthApp(DEMO_CLIENT_ID)

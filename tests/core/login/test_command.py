@@ -20,7 +20,7 @@ from chutes_core.cli.options import Parser
 from chutes_core.cli.out import Out
 from chutes_core.login.store import LoginStore
 from chutes_local import LocalChutes
-from chutes_local.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
+from chutes_local.world.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.core.login.conftest import frames
 from tests.ports import free_port
 

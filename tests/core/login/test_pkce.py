@@ -16,7 +16,7 @@ from chutes_core.auth import Secret
 from chutes_core.login.errors import LoginError
 from chutes_core.login.pkce import OAuthApp, SignIn
 from chutes_local import LocalChutes
-from chutes_local.oauth import CODE_SECONDS
+from chutes_local.world.oauth import CODE_SECONDS
 from tests.core.login.conftest import APP, PUBLIC_APP, code_for, frames
 
 SERVICE = "https://api.chutes.ai"

@@ -1,0 +1,1 @@
+"""The management host: account, models, and signing in."""
