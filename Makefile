@@ -18,15 +18,15 @@ TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fall
 	$(wildcard tests/langchain_chutes/test_fallback*.py tests/llama_index_chutes/test_fallback*.py) --plain-httpx
 LOWEST := openai httpx pydantic langchain-core llama-index-core
 # The core's thorough tests: on real sockets and servers, or with thousands of examples. All others are quick.
-THOROUGH := tests/core/cli tests/core/login tests/core/test_client.py tests/core/test_images.py tests/core/test_scale.py \
+THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/test_images.py tests/core/test_scale.py \
 	tests/core/test_schema.py tests/core/test_openai_door.py tests/core/test_openai_bill.py \
 	tests/core/fallback/test_call.py tests/core/fallback/test_drivers.py tests/core/fallback/test_invariants.py \
 	tests/core/e2ee/test_capture.py tests/core/e2ee/test_client.py tests/core/e2ee/test_frames.py \
 	tests/core/e2ee/test_interop.py tests/core/e2ee/test_seal.py
-QUICK := $(THOROUGH:%=--ignore %) tests/core chutes_core
+QUICK := $(THOROUGH:%=--ignore %) tests/core chutes_core chutes_cli
 # What covers the core; the rest runs without the price of counting lines.
 CORE := $(THOROUGH) tests/integration/test_core.py
-REST := --ignore tests/core --ignore tests/integration/test_core.py tests chutes_local langchain_chutes llama_index_chutes tools
+REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_core.py tests chutes_local langchain_chutes llama_index_chutes tools
 # What runs on openai 2.x and httpx once more: whatever touches the SDK or the core's own connections, each framework on
 # top of these, and the peers that the SDK holds there. Of the rest neither takes part (docs/decisions/0006).
 TESTS2 := tests/core/test_account.py tests/core/test_catalog.py tests/core/test_client.py tests/core/test_embeddings.py \

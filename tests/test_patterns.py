@@ -16,9 +16,9 @@ import pytest
 
 parser = re._parser  # type: ignore[attr-defined]
 REPEATS = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
-PACKAGES = ("chutes_core", "langchain_chutes", "llama_index_chutes", "chutes_local")
+PACKAGES = ("chutes_core", "chutes_cli", "langchain_chutes", "llama_index_chutes", "chutes_local")
 # What whoever runs the program writes himself: options of the command line, a list of faults.
-OWN_WORDS = ("chutes_core/cli/demands.py", "chutes_local/faults/plan.py")
+OWN_WORDS = ("chutes_cli/demands.py", "chutes_local/faults/plan.py")
 ANY = frozenset(map(chr, range(128))) | {"é"}
 
 

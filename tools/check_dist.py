@@ -22,7 +22,7 @@ import check_release
 import check_secrets
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("chutes_core", "chutes_local", "langchain_chutes", "llama_index_chutes", "llama_index")
+PACKAGES = ("chutes_core", "chutes_cli", "chutes_local", "langchain_chutes", "llama_index_chutes", "llama_index")
 NAMESPACES = ("llama_index", "llama_index/llms", "llama_index/embeddings")
 IN_SDIST = (
     "pyproject.toml",

@@ -26,9 +26,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chutes_core.cli import main as chutes_connect  # noqa: E402
-from chutes_core.cli.exits import Exit  # noqa: E402
-from chutes_core.cli.out import Out  # noqa: E402
+from chutes_cli import main as chutes_connect  # noqa: E402
+from chutes_cli.exits import Exit  # noqa: E402
+from chutes_cli.out import Out  # noqa: E402
 from chutes_local import LocalChutes, serve  # noqa: E402
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
+from chutes_cli.exchange import exchange
 from chutes_core import APIError, Kind
 from chutes_core.auth import Secret
-from chutes_core.cli.exchange import exchange
 from chutes_core.effects import WireRequest
 from chutes_core.fetch import Fetched, fetch
 from chutes_core.login import tokens

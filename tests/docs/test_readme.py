@@ -24,7 +24,7 @@ FACT = "1931"  # what the README's own document says
 def exported() -> Iterator[dict[str, str]]:
     """Start the embedded Chutes as the README says, and set what it prints; any port, and no model to fetch."""
     assert "`chutes-connect local`" in README or "chutes-connect local" in CONSOLE
-    command = [sys.executable, "-u", "-m", "chutes_core.cli", "local", "--port", "0", "--backend", "echo"]
+    command = [sys.executable, "-u", "-m", "chutes_cli", "local", "--port", "0", "--backend", "echo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

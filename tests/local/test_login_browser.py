@@ -97,7 +97,7 @@ class Desk:
 
     def start(self, *words: str) -> Command:
         """Start signing in, and wait until the address is there."""
-        login = [sys.executable, "-m", "chutes_core.cli", "login", "--no-browser", *words]
+        login = [sys.executable, "-m", "chutes_cli", "login", "--no-browser", *words]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = Command(subprocess.Popen(login, text=True, env=dict(os.environ), **pipes))  # type: ignore[call-overload]
         self.commands.append(command)

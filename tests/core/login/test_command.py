@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from chutes_cli.commands import login as command
+from chutes_cli.exits import Exit, Stop
+from chutes_cli.options import Parser
+from chutes_cli.out import Out
 from chutes_core import ChutesClient, MissingKeyError
-from chutes_core.cli import login as command
-from chutes_core.cli.exits import Exit, Stop
-from chutes_core.cli.options import Parser
-from chutes_core.cli.out import Out
 from chutes_core.login.store import LoginStore
 from chutes_local import LocalChutes
 from chutes_local.world.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET

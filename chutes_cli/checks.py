@@ -1,0 +1,139 @@
+"""What ``doctor`` looks at, as pure functions: from what was seen to a finding, with what to do about it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from chutes_cli.commands.account import Report
+from chutes_cli.exits import Exit
+from chutes_cli.numbers import dollars, seconds
+from chutes_core.auth import Secret
+
+__all__ = ["Finding", "clock", "exit_of_all", "host", "key", "money", "versions"]
+
+State = Literal["ok", "warn", "fail", "skip"]
+_KEY_LENGTH = 102
+_SKEW_WARNS = 30.0
+_SKEW_FAILS = 300.0
+PACKAGES = ("openai", "httpx", "httpx2", "langchain-core", "llama-index-core", "rich", "shtab", "authlib", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check came to.
+
+    Attributes:
+        check: Its name.
+        state: "ok", "warn", "fail", or "skip" for what could not be looked at.
+        said: What was seen.
+        remedy: What to do, where it is not in order.
+        status: The exit status that a failure stands for.
+        facts: The same for a program.
+    """
+
+    check: str
+    state: State
+    said: str
+    remedy: str = ""
+    status: Exit = Exit.FAILURE
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Give it as plain data."""
+        return {
+            "check": self.check, "state": self.state, "said": self.said, "remedy": self.remedy or None, **self.facts
+        }  # fmt: skip
+
+
+def exit_of_all(findings: Sequence[Finding]) -> Exit:
+    """Choose the status of the whole: that of the first failure.
+
+    >>> exit_of_all([Finding("a", "warn", ""), Finding("b", "fail", "", status=Exit.KEY), Finding("c", "fail", "")])
+    <Exit.KEY: 3>
+    """
+    return next((each.status for each in findings if each.state == "fail"), Exit.OK)
+
+
+def key(secret: Secret | None, source: str, problem: str = "") -> Finding:
+    """Look at the key: whether there is one, from where, and whether it has the form of one.
+
+    >>> key(Secret("cpk_0123"), "CHUTES_API_KEY").said
+    'CHUTES_API_KEY holds cpk_**** of 8 characters'
+    """
+    if secret is None:
+        return Finding("key", "fail", "no usable key", problem, Exit.KEY, {"source": None})
+    text = secret.get_secret_value()
+    kind = text[:4] if text[:4] in ("cpk_", "cak_") else ""
+    said = f"{source} holds {kind}**** of {len(text)} characters"
+    facts = {"source": source, "prefix": kind or None, "length": len(text)}
+    if not kind:
+        return Finding("key", "warn", said, "Chutes' keys begin with cpk_ and its tokens with cak_.", facts=facts)
+    if kind == "cpk_" and len(text) != _KEY_LENGTH:
+        told = f"Chutes' keys have {_KEY_LENGTH} characters: copy it again if calls are refused."
+        return Finding("key", "warn", said, told, facts=facts)
+    return Finding("key", "ok", said, facts=facts)
+
+
+def host(name: str, url: str, status: int | None, took: float | None, problem: str = "") -> Finding:
+    """Look at a host: any answer below 500 shows that it is there.
+
+    >>> host("chat", "http://127.0.0.1:1/v1", None, None, "Connection refused.").state
+    'fail'
+    """
+    facts = {"url": url, "status": status, "seconds": None if took is None else round(took, 3)}
+    if status is None:
+        return Finding(name, "fail", f"{url} does not answer", problem, Exit.UNREACHABLE, facts)
+    if status >= 500:
+        told = "The service is down: wait, or see its status page."
+        return Finding(name, "fail", f"{url} answers {status}", told, Exit.UNREACHABLE, facts)
+    return Finding(name, "ok", f"{url} answers in {seconds(took)}", facts=facts)
+
+
+def clock(date: str | None, now: float) -> Finding:
+    """Compare this machine's clock with the service's.
+
+    >>> from datetime import UTC, datetime
+    >>> clock("Sat, 22 Aug 2026 10:00:00 GMT", datetime(2026, 8, 22, 10, 10, tzinfo=UTC).timestamp()).said
+    'this clock is 10 min 0 s ahead'
+    """
+    try:
+        skew = now - parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return Finding("clock", "skip", "the service does not report its time", facts={"skew": None})
+    facts = {"skew": round(skew, 1)}
+    if abs(skew) <= _SKEW_WARNS:
+        return Finding("clock", "ok", "this clock is correct", facts=facts)
+    state: State = "fail" if abs(skew) > _SKEW_FAILS else "warn"
+    said = f"this clock is {seconds(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
+    return Finding("clock", state, said, "Set the clock: tokens and certificates depend on it.", facts=facts)
+
+
+def versions(found: Mapping[str, str | None]) -> Finding:
+    """List what is installed.
+
+    >>> versions({"chutes-connect": "0.1.0", "openai": "3.1", "rich": None}).said.partition(", ")[2]
+    'chutes-connect 0.1.0, openai 3.1'
+    """
+    told = {"python": platform.python_version(), **found}
+    there = [f"{'Python' if name == 'python' else name} {version}" for name, version in told.items() if version]
+    return Finding("versions", "ok", ", ".join(there), facts={"versions": told})
+
+
+def money(report: Report) -> Finding:
+    """Look at what is left: included requests of today, or balance."""
+    balance, today, plan = report.profile.balance, report.today, report.subscription
+    parts = [f"{report.profile.username or 'you'}: balance {dollars(balance)}"]
+    if today is not None and today.total:
+        parts.append(f"{today.used:,g} of {today.total:,g} requests used today")
+    if plan is not None and plan.active:
+        parts.append(f"a plan for {dollars(plan.monthly_price)} a month")
+    said = ", ".join(parts)
+    facts = {"balance": balance, "quota_remaining": today.remaining if today is not None else None}
+    included = today is not None and today.remaining != 0
+    if (balance is not None and balance <= 0) and not included:
+        return Finding("account", "fail", said, "Add balance: quota and balance are used up.", Exit.ACCOUNT, facts)
+    return Finding("account", "ok", said, facts=facts)

@@ -1,0 +1,172 @@
+"""``chutes-connect account``: balance, quota, the caps of a subscription, and when each resets."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from chutes_cli.exits import Exit, described
+from chutes_cli.numbers import dollars, seconds
+from chutes_cli.out import Out
+from chutes_cli.table import Cell
+from chutes_core.account import Discount, Profile, Quota, QuotaUsage, Subscription, Window
+from chutes_core.errors import APIError, ConnectionFailedError
+
+if TYPE_CHECKING:
+    from chutes_cli.options import Commands
+    from chutes_core.catalog import Catalog
+    from chutes_core.client import ChutesClient
+
+__all__ = ["Report", "add", "fetched", "report_json", "report_lines"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Report:
+    """What the service's pages said of an account; None where a page did not answer, and ``missing`` says why."""
+
+    profile: Profile
+    quotas: list[Quota] | None = None
+    today: QuotaUsage | None = None
+    subscription: Subscription | None = None
+    discounts: list[Discount] | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def fetched(service: ChutesClient) -> Report:
+    """Ask the pages. The first must answer; what another does not say is missing."""
+    pages = service.account
+    report = Report(pages.me())
+
+    def ask(name: str, page: Callable[[], T]) -> T | None:
+        try:
+            return page()
+        except ConnectionFailedError:
+            raise
+        except APIError as error:
+            report.missing[name] = described(error)
+            return None
+
+    report.quotas = ask("quotas", pages.quotas)
+    report.today = ask("today", pages.quota_usage)
+    report.subscription = ask("subscription", pages.subscription)
+    report.discounts = ask("discounts", pages.discounts)
+    return report
+
+
+def report_lines(report: Report, names: Mapping[str, str], now: datetime) -> list[tuple[str, Cell]]:
+    """Say it for a person: what, and how much.
+
+    >>> report = Report(Profile("anna", "u1", -0.5), today=QuotaUsage(300.0, 12.0))
+    >>> for name, cell in report_lines(report, {}, datetime(2026, 8, 22, 18, tzinfo=UTC)): print(name, "|", cell.text)
+    account | anna
+    balance | -$0.50: only requests within your quota are accepted
+    today | 12 of 300 requests used, 288 left; resets in 6 h 0 min
+    """
+    me = report.profile
+    lines = [("account", Cell(me.username or "?")), ("balance", _balance(me.balance))]
+    if report.today is not None:
+        lines.append(("today", _today(report.today, now)))
+    for quota in report.quotas or []:
+        if quota.model != "*":
+            lines.append(("quota", Cell(f"{quota.requests:,.0f} a day of {names.get(quota.model, quota.model)}")))
+    if (plan := report.subscription) is not None:
+        lines.append(("plan", Cell(f"{dollars(plan.monthly_price)} a month" if plan.active else "no subscription")))
+        windows = (("4 hours", plan.four_hour), ("month", plan.monthly))
+        lines += [(name, _window(window, now)) for name, window in windows if window is not None]
+    for discount in report.discounts or []:
+        model = "all models" if discount.model == "*" else names.get(discount.model, discount.model)
+        lines.append(("discount", Cell(f"{discount.share:.0%} off {model}")))
+    return lines
+
+
+def _balance(balance: float | None) -> Cell:
+    if balance is None:
+        return Cell("?")
+    if balance > 0:
+        return Cell(dollars(balance), "green")
+    return Cell(f"{dollars(balance)}: only requests within your quota are accepted", "yellow")
+
+
+def _today(usage: QuotaUsage, now: datetime) -> Cell:
+    if usage.total is None:
+        return Cell(f"{usage.used:,g} requests used, no limit")
+    if usage.total == 0:
+        return Cell("no requests included: each is paid from the balance")
+    midnight = (now + timedelta(days=1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    left = usage.remaining or 0.0
+    told = f"{usage.used:,g} of {usage.total:,g} requests used, {left:,g} left"
+    return Cell(f"{told}; resets in {seconds((midnight - now).total_seconds())}", "" if left else "yellow")
+
+
+def _window(window: Window, now: datetime) -> Cell:
+    if window.cap is None:
+        return Cell("no cap")
+    left = window.remaining if window.remaining is not None else window.cap - window.usage
+    told = f"{dollars(window.usage)} of {dollars(window.cap)} used, {dollars(left)} left"
+    if window.reset_at is not None and window.reset_at > now:
+        told += f"; resets in {seconds((window.reset_at - now).total_seconds())}"
+    return Cell(told, "" if left > 0 else "yellow")
+
+
+def report_json(report: Report, names: Mapping[str, str]) -> dict[str, object]:
+    """Give it as plain data."""
+    today = report.today
+    return {
+        "username": report.profile.username,
+        "user_id": report.profile.user_id,
+        "balance": report.profile.balance,
+        "quotas": _listed(report.quotas, names),
+        "today": None if today is None else {"total": today.total, "used": today.used, "remaining": today.remaining},
+        "subscription": None if report.subscription is None else _plain(asdict(report.subscription)),
+        "discounts": _listed(report.discounts, names),
+        "missing": report.missing,
+    }
+
+
+def _listed(entries: list[Quota] | list[Discount] | None, names: Mapping[str, str]) -> list[dict[str, object]] | None:
+    return None if entries is None else [{**asdict(each), "name": names.get(each.model)} for each in entries]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def names_of(catalog: Catalog) -> dict[str, str]:
+    """Which chute id is which model."""
+    return {info.chute_id: info.id for info in catalog if info.chute_id}
+
+
+def add(commands: Commands) -> None:
+    """Register the command."""
+    from chutes_cli.options import add_service_options, command
+
+    parser = command(
+        commands,
+        "account",
+        "show balance, quotas, caps and discounts, and when they reset",
+        usage="[OPTIONS]",
+        run=_run,
+    )
+    add_service_options(parser)
+
+
+def _run(options: argparse.Namespace, out: Out) -> int:
+    from chutes_cli.options import client
+
+    with client(options) as service:
+        report, names = fetched(service), names_of(service.catalog)
+    if out.as_json:
+        out.data(report_json(report, names))
+        return Exit.OK
+    for name, cell in report_lines(report, names, datetime.now(UTC)):
+        out.line(Cell(f"{name:<9} ", "dim"), cell)
+    for name, why in report.missing.items():
+        out.note(Cell("note: ", "yellow"), f"{name} unknown: {why}")
+    return Exit.OK

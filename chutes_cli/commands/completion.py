@@ -1,0 +1,45 @@
+"""``chutes-connect completion``: the shell finishes commands and options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from chutes_cli.exits import Exit, Stop
+from chutes_cli.out import Out
+
+if TYPE_CHECKING:
+    from chutes_cli.options import Commands
+
+__all__ = ["add"]
+
+_SHELLS = ("bash", "zsh", "tcsh")
+
+
+def add(commands: Commands) -> None:
+    """Register the command."""
+    from chutes_cli.options import command
+
+    parser = command(
+        commands,
+        "completion",
+        "print a shell completion script",
+        usage="{bash,zsh,tcsh}",
+        run=_run,
+        examples=[
+            "completion bash > ~/.local/share/bash-completion/completions/chutes-connect",
+            "completion zsh > ~/.zfunc/_chutes-connect      (a folder in your fpath)",
+        ],
+    )
+    parser.add_argument("shell", choices=_SHELLS, help="the shell")
+
+
+def _run(options: argparse.Namespace, out: Out) -> int:
+    from chutes_cli import parser
+
+    try:
+        import shtab
+    except ImportError:
+        raise Stop("Shell completion needs the package shtab: pip install 'chutes-connect[cli]'") from None
+    out.line(shtab.complete(parser(), options.shell))
+    return Exit.OK
