@@ -18,8 +18,8 @@ TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fall
 	$(wildcard tests/langchain_chutes/test_fallback*.py tests/llama_index_chutes/test_fallback*.py) --plain-httpx
 LOWEST := openai httpx pydantic langchain-core llama-index-core
 # The core's thorough tests: on real sockets and servers, or with thousands of examples. All others are quick.
-THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/test_images.py tests/core/test_scale.py \
-	tests/core/test_schema.py tests/core/test_openai_door.py tests/core/test_openai_bill.py \
+THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/wire/test_images.py tests/core/test_scale.py \
+	tests/core/request/test_schema.py tests/core/openai_sdk/test_door.py tests/core/openai_sdk/test_bill.py \
 	tests/core/fallback/test_call.py tests/core/fallback/test_drivers.py tests/core/fallback/test_invariants.py \
 	tests/core/e2ee/test_capture.py tests/core/e2ee/test_client.py tests/core/e2ee/test_frames.py \
 	tests/core/e2ee/test_interop.py tests/core/e2ee/test_seal.py
@@ -29,10 +29,10 @@ CORE := $(THOROUGH) tests/integration/test_core.py
 REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_core.py tests chutes_local langchain_chutes llama_index_chutes tools
 # What runs on openai 2.x and httpx once more: whatever touches the SDK or the core's own connections, each framework on
 # top of these, and the peers that the SDK holds there. Of the rest neither takes part (docs/decisions/0006).
-TESTS2 := tests/core/test_account.py tests/core/test_catalog.py tests/core/test_client.py tests/core/test_embeddings.py \
-	tests/core/test_errors.py tests/core/test_faults.py tests/core/test_honest.py tests/core/test_images.py \
-	tests/core/test_lanes.py tests/core/test_not_found.py tests/core/test_openai_bill.py tests/core/test_openai_door.py \
-	tests/core/test_openai_stream.py tests/core/test_testing.py tests/core/e2ee/test_client.py \
+TESTS2 := tests/core/test_account.py tests/core/catalog/test_catalog.py tests/core/test_client.py tests/core/calls/test_embeddings.py \
+	tests/core/test_errors.py tests/core/test_faults.py tests/core/test_honest.py tests/core/wire/test_images.py \
+	tests/core/wire/test_lanes.py tests/core/failures/test_hints.py tests/core/openai_sdk/test_bill.py tests/core/openai_sdk/test_door.py \
+	tests/core/openai_sdk/test_passthrough.py tests/core/test_testing.py tests/core/e2ee/test_client.py \
 	tests/core/e2ee/test_interop.py tests/core/fallback/test_live.py tests/integration/test_core.py \
 	tests/parity/test_langchain.py tests/parity/test_llama_index.py tests/langchain_chutes/test_standard.py \
 	tests/secrets/test_ways_out.py \

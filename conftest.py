@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--plain-httpx"):
-        from chutes_core import pools
+        from chutes_core.wire import pools
 
         found = pools.find_spec
         pools.find_spec = lambda name: None if name == "httpx2" else found(name)  # type: ignore[assignment]

@@ -7,17 +7,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
 from chutes_cli.answers import Answered, Meter
-from chutes_core import pools
 from chutes_core.fallback import Attempt, FallbackPolicy, Health
 from chutes_core.fallback.client import FallbackClient
 from chutes_core.fallback.stream import FallbackReply
 from chutes_core.response import Delta, Reply
+from chutes_core.wire import pools
 
 if TYPE_CHECKING:
+    from chutes_core.calls.clock import Clock
     from chutes_core.client import ChutesClient
-    from chutes_core.clock import Clock
-    from chutes_core.conversation import Message
-    from chutes_core.request import ChatParams
+    from chutes_core.request.chat import ChatParams
+    from chutes_core.request.messages import Message
 
 __all__ = ["Question"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chutes_cli.numbers import tokens
-from chutes_core.model_info import KINDS, ModelInfo
+from chutes_core.catalog.model_info import KINDS, ModelInfo
 
 __all__ = ["WORDS", "Demand", "fitting", "limited", "named", "read_demands", "unmet"]
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chutes_core.auth import Secret
-from chutes_core.effects import WireRequest
+from chutes_core.calls.effects import WireRequest
 from chutes_core.errors import APIError, Kind
-from chutes_core.failures import error_from_response, failure
+from chutes_core.failures.reading import error_from_response, failure
 
 __all__ = ["Answer", "exchange"]
 
@@ -59,7 +59,7 @@ def exchange(
         ConnectionFailedError: There was no reply.
         TimeLimitError: There was none in time.
     """
-    from chutes_core.fetch import fetch
+    from chutes_core.wire.fetch import fetch
 
     started = time.monotonic()
     reply = fetch(WireRequest(url, body, method=method, secret=secret), timeout or 30.0)

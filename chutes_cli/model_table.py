@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from chutes_cli.numbers import plural, price, seconds, size
 from chutes_cli.table import Cell, Column, Table, fitted, width_of
-from chutes_core.catalog import Catalog
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 
 __all__ = ["LEGEND", "changes", "fallback_line", "models_json", "models_table", "summary"]
 

@@ -12,9 +12,9 @@ from chutes_cli.exits import Exit, Stop
 if TYPE_CHECKING:
     from chutes_cli.out import Out
     from chutes_core.auth import Secret
-    from chutes_core.catalog import Catalog
+    from chutes_core.calls.clock import Clock
+    from chutes_core.catalog.catalog import Catalog
     from chutes_core.client import ChutesClient
-    from chutes_core.clock import Clock
     from chutes_core.settings import Settings
 
 __all__ = [
@@ -187,7 +187,7 @@ def client(options: argparse.Namespace, *, max_retries: int = 2, clock: Clock | 
 
 def catalog_at_hand() -> Catalog:
     """What is known of the models without asking anybody."""
-    from chutes_core.catalog import Catalog
+    from chutes_core.catalog.catalog import Catalog
 
     return Catalog.load(offline=True)
 

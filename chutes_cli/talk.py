@@ -137,7 +137,7 @@ def _turn(
 ) -> Totals:
     from chutes_cli.asking import Question
     from chutes_cli.screen import show, teller
-    from chutes_core.clock import SystemClock
+    from chutes_core.calls.clock import SystemClock
 
     try:
         messages = state.asked(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chutes_cli.table import Cell
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 
 if TYPE_CHECKING:
     import argparse

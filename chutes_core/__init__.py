@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chutes_core.auth import Credential, Secret
-    from chutes_core.budget import Budget
-    from chutes_core.catalog import Catalog
+    from chutes_core.calls.embeddings import Embeddings
+    from chutes_core.catalog.catalog import Catalog
+    from chutes_core.catalog.model_info import ModelInfo, Traits
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
-    from chutes_core.e2ee.names import E2EE
-    from chutes_core.embeddings import Embeddings
+    from chutes_core.e2ee.settings import E2EE
     from chutes_core.errors import (
         AccountLimitError,
         APIError,
@@ -61,23 +61,23 @@ if TYPE_CHECKING:
     from chutes_core.fallback.policy import FallbackPolicy
     from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream, Restart
     from chutes_core.fallback.trace import Attempt, FallbackError
-    from chutes_core.image_policy import ImagePolicy
-    from chutes_core.model_info import ModelInfo, Traits
-    from chutes_core.openai_door import async_openai_client, openai_client
-    from chutes_core.request import ChatParams, ModelRef
+    from chutes_core.openai_sdk.door import async_openai_client, openai_client
+    from chutes_core.request.chat import ChatParams, ModelRef
+    from chutes_core.request.image_policy import ImagePolicy
     from chutes_core.response import Choice, Delta, Reply, ReplyMeta, ToolCall, ToolCallDelta
     from chutes_core.settings import Settings, TimeLimits
+    from chutes_core.spending.budget import Budget
     from chutes_core.usage import Ledger, Totals, Usage, cost
 
     __version__: str
 
 _HOMES = {
     "auth": ["Credential", "Secret"],
-    "budget": ["Budget"],
-    "catalog": ["Catalog"],
+    "spending.budget": ["Budget"],
+    "catalog.catalog": ["Catalog"],
     "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
     "e2ee": ["E2EE"],
-    "embeddings": ["Embeddings"],
+    "calls.embeddings": ["Embeddings"],
     "errors": [
         "APIError",
         "AccountLimitError",
@@ -117,10 +117,10 @@ _HOMES = {
     "fallback.policy": ["FallbackPolicy"],
     "fallback.stream": ["AsyncFallbackStream", "FallbackReply", "FallbackStream", "Restart"],
     "fallback.trace": ["Attempt", "FallbackError"],
-    "image_policy": ["ImagePolicy"],
-    "model_info": ["ModelInfo", "Traits"],
-    "openai_door": ["async_openai_client", "openai_client"],
-    "request": ["ChatParams", "ModelRef"],
+    "request.image_policy": ["ImagePolicy"],
+    "catalog.model_info": ["ModelInfo", "Traits"],
+    "openai_sdk.door": ["async_openai_client", "openai_client"],
+    "request.chat": ["ChatParams", "ModelRef"],
     "response": ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"],
     "settings": ["Settings", "TimeLimits"],
     "usage": ["Ledger", "Totals", "Usage", "cost"],

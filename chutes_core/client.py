@@ -1,6 +1,7 @@
 """The sync and async clients: every call returns a complete answer or raises a clear error.
 
-They build the requests; :mod:`chutes_core.flows` makes the decisions, and :mod:`chutes_core.wire` does the I/O.
+They build the requests; :mod:`chutes_core.calls.flows` makes the decisions, and :mod:`chutes_core.wire.hands` does the
+I/O.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
-from chutes_core import account, pools
+from chutes_core import account
 from chutes_core.account import AccountPages, AsyncAccountPages, Endpoint, Utilization
+from chutes_core.calls.effects import Flow, adrive, arun, drive, run
+from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
+from chutes_core.calls.flows import StreamCall, WarmUpStatus, WholeCall
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.client_base import ClientBase
-from chutes_core.conversation import Message
-from chutes_core.effects import Flow, adrive, arun, drive, run
-from chutes_core.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
-from chutes_core.flows import StreamCall, WarmUpStatus, WholeCall
-from chutes_core.model_info import ModelInfo
-from chutes_core.request import ChatParams
+from chutes_core.request.chat import ChatParams
+from chutes_core.request.messages import Message
 from chutes_core.response import Delta, Reply
 from chutes_core.settings import TimeLimits
-from chutes_core.transport import asender, sender, shared_request
-from chutes_core.wire import AsyncWire, SyncWire
+from chutes_core.wire import pools
+from chutes_core.wire.hands import AsyncWire, SyncWire
+from chutes_core.wire.sending import asender, sender, shared_request
 
 if TYPE_CHECKING:
     import httpx

@@ -10,23 +10,23 @@ from urllib.parse import quote
 
 from chutes_core.account import Endpoint
 from chutes_core.auth import ApiKey, Credential, LeftBehind
-from chutes_core.catalog import Catalog
-from chutes_core.clock import Clock, SystemClock
-from chutes_core.conversation import Message
-from chutes_core.effects import Flow, WireRequest
-from chutes_core.embeddings import EmbedCall, Embeddings, batches, check_texts
-from chutes_core.entries import Account
+from chutes_core.calls.clock import Clock, SystemClock
+from chutes_core.calls.effects import Flow, WireRequest
+from chutes_core.calls.embeddings import EmbedCall, Embeddings, batches, check_texts
+from chutes_core.calls.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
-from chutes_core.failures import failure
-from chutes_core.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
-from chutes_core.frames import unseen
-from chutes_core.headers import Headers
-from chutes_core.image_policy import ImagePolicy
-from chutes_core.model_info import ModelInfo
-from chutes_core.not_found import Wanted, with_hint
-from chutes_core.request import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model, model_infos
+from chutes_core.failures.hints import Wanted, with_hint
+from chutes_core.failures.reading import failure
+from chutes_core.request.chat import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model, model_infos
+from chutes_core.request.image_policy import ImagePolicy
+from chutes_core.request.messages import Message
 from chutes_core.response import Reply
+from chutes_core.secrets.frames import unseen
+from chutes_core.secrets.headers import Headers
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
+from chutes_core.spending.recording import Account
 from chutes_core.usage import Ledger
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class ClientBase:
         if e2ee is False:
             return None
         from chutes_core.e2ee import E2EE, SealedPath
-        from chutes_core.e2ee.names import check_headers
+        from chutes_core.e2ee.settings import check_headers
 
         settings = E2EE.of(e2ee)
         if settings is None:

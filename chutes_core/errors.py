@@ -54,9 +54,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chutes_core.budget import Budget
     from chutes_core.fallback.trace import Attempt
     from chutes_core.response import Reply
+    from chutes_core.spending.budget import Budget
 
 __all__ = [
     "APIError",
@@ -133,7 +133,7 @@ class Retry(StrEnum):
 
 
 class Kind(StrEnum):
-    """The exact cause of a failure. :data:`chutes_core.failures.FACTS` has the consequences of each."""
+    """The exact cause of a failure. :data:`chutes_core.failures.reading.FACTS` has the consequences of each."""
 
     CAPACITY = "capacity"
     ACCOUNT_LIMIT = "account_limit"
@@ -277,14 +277,14 @@ class APIError(ChutesError):
     @property
     def scope(self) -> Scope:
         """Whether the model, the account or the request is at fault."""
-        from chutes_core.failures import FACTS
+        from chutes_core.failures.reading import FACTS
 
         return FACTS[self.kind].scope
 
     @property
     def retry(self) -> Retry:
         """Where the same request is worth retrying."""
-        from chutes_core.failures import FACTS
+        from chutes_core.failures.reading import FACTS
 
         return FACTS[self.kind].retry
 

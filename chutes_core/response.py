@@ -1,4 +1,4 @@
-"""Replies and deltas as plain values: built by :mod:`chutes_core.assemble`, read by callers."""
+"""Replies and deltas as plain values: built by :mod:`chutes_core.reply.assemble`, read by callers."""
 
 from __future__ import annotations
 

@@ -25,20 +25,20 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from chutes_core.clock import Clock, SystemClock
-from chutes_core.embeddings import check_texts, malformed
+from chutes_core.calls.clock import Clock, SystemClock
+from chutes_core.calls.embeddings import check_texts, malformed
+from chutes_core.catalog.traits import traits_for
+from chutes_core.corpus.parts import Parts
+from chutes_core.corpus.progress import Progress
+from chutes_core.corpus.tables import CONTENT, distinct, indexed, without
 from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
-from chutes_core.frames import unseen
-from chutes_core.headers import Headers
-from chutes_core.parts import Parts
-from chutes_core.progress import Progress
-from chutes_core.tables import CONTENT, distinct, indexed, without
-from chutes_core.traits import traits_for
+from chutes_core.secrets.frames import unseen
+from chutes_core.secrets.headers import Headers
 from chutes_core.usage import Ledger, Totals
 
 if TYPE_CHECKING:
     from chutes_core.client import ChutesClient
-    from chutes_core.tables import Table
+    from chutes_core.corpus.tables import Table
 
 __all__ = ["Ask", "Embed", "Parts", "Progress"]
 

@@ -15,10 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chutes_core.door import count, mapping
-from chutes_core.gate import Gate
+from chutes_core.locks import Gate
 
 if TYPE_CHECKING:
-    from chutes_core.model_info import ModelInfo
+    from chutes_core.catalog.model_info import ModelInfo
 
 __all__ = ["Ledger", "Totals", "Usage", "cost"]
 
@@ -80,7 +80,7 @@ def cost(usage: Usage, info: ModelInfo) -> float | None:
     Cached prompt tokens cost ``price_cached``, or the full price if that is unknown. A call without answer tokens,
     such as an embedding, needs no price for them.
 
-    >>> from chutes_core.model_info import ModelInfo
+    >>> from chutes_core.catalog.model_info import ModelInfo
     >>> info = ModelInfo(id="acme/one", price_in=0.4, price_out=3.0, price_cached=0.04)
     >>> cost(Usage(1_000_000, 100_000, 1_100_000, cached_tokens=500_000), info)
     0.52

@@ -15,8 +15,8 @@ from typing import Any
 from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
 from llama_index.core.tools import FunctionTool
 
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultyTransport
+from chutes_core.wire.pools import http_package
 from llama_index_chutes import Chutes
 
 MODEL = "google/gemma-4-31B-turbo-TEE"

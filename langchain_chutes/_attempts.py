@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from langchain_core.runnables import Runnable
 
 from chutes_core.errors import Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import Try
 from chutes_core.fallback.bounded import abounded, bounded, threaded
 from langchain_chutes._foreign import Checked, as_chunk, bind_foreign, blocks

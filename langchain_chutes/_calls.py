@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 
 from chutes_core.errors import APIError, ChutesError, Kind, Retry
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.usage import Usage

@@ -22,18 +22,18 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
-from chutes_core.budget import Budget, Estimate, most, prompt_tokens
 from chutes_core.errors import APIError
 from chutes_core.fallback.trace import Attempt, FallbackError
-from chutes_core.meter import Meter, Prices, Used, Watcher, watch, watching
-from chutes_core.tally import QUOTA, Tally
+from chutes_core.spending.budget import Budget, Estimate, most, prompt_tokens
+from chutes_core.spending.meter import Meter, Prices, Used, Watcher, watch, watching
+from chutes_core.spending.totals import QUOTA, Tally
 from chutes_core.usage import Ledger, Usage
 from langchain_chutes._settings import translated_errors
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from chutes_core.catalog import Catalog
+    from chutes_core.catalog.catalog import Catalog
 
 __all__ = ["CostCallback"]
 

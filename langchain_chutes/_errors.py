@@ -156,7 +156,7 @@ def retryable(error: core.ChutesError) -> bool:
 def as_langchain(error: E) -> E:
     """Return the error as one that is LangChain's too, with the same attributes, cause and traceback.
 
-    >>> from chutes_core.failures import failure
+    >>> from chutes_core.failures.reading import failure
     >>> error = as_langchain(failure(core.Kind.CAPACITY, "busy", model="acme/one"))
     >>> type(error).__mro__[1:3], error.kind, error.is_retryable
     ((<class 'chutes_core.errors.CapacityError'>, ...), <Kind.CAPACITY: 'capacity'>, True)
@@ -190,7 +190,7 @@ class _MissingHere(ModelNotFoundError):
 def elsewhere(error: core.APIError) -> core.APIError:
     """Return a failure that would end a call as one that moves on to the next member, otherwise unchanged.
 
-    >>> from chutes_core.failures import failure
+    >>> from chutes_core.failures.reading import failure
     >>> error = failure(core.Kind.BAD_REQUEST, "no", model="acme/one")
     >>> error.retry, elsewhere(error).retry, elsewhere(error).kind
     (<Retry.NEVER: 'never'>, <Retry.ELSEWHERE: 'elsewhere'>, <Kind.BAD_REQUEST: 'bad_request'>)

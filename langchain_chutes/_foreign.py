@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import Runnable
 
 from chutes_core.errors import Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from langchain_chutes._forms import Form, ToolList, asked_of
 from langchain_chutes._parts import Part, shows
 from langchain_chutes._schemas import titled

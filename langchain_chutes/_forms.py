@@ -19,7 +19,7 @@ from langchain_core.runnables import (
 )
 
 from chutes_core.errors import Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from langchain_chutes._parsers import AnswerParser, answer_parser
 from langchain_chutes._parts import Part
 from langchain_chutes._schemas import Schema

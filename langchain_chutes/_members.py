@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
 from chutes_core.auth import KeyFunction
-from chutes_core.catalog import Catalog
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.errors import ChutesWarning, ConfigurationError
 from chutes_core.fallback import FallbackPolicy, LiveStats, Member
 from chutes_core.fallback.hop import joint_info

@@ -3,7 +3,7 @@
 LangChain's own parsers complete truncated JSON, which is right during a stream but wrong at its end: an answer that
 hit its length limit would become a valid object with half its fields. They also validate only pydantic models, take
 the first of several calls, and read a stream anew with every chunk. Which part of an answer counts is decided in
-:mod:`chutes_core.structured`; here every fault becomes an ``OutputParserException``.
+:mod:`chutes_core.reply.structured`; here every fault becomes an ``OutputParserException``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from chutes_core.json_text import Pace
-from chutes_core.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
+from chutes_core.reply.json_text import Pace
+from chutes_core.reply.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
 from langchain_chutes._refusals import raise_if_refused
 from langchain_chutes._restart import Kept, is_restart
 from langchain_chutes._schemas import Schema, broken, promise, titled

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from chutes_core.errors import Kind, RefusalError
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.response import Choice, Reply
 from langchain_chutes._errors import as_langchain
 

@@ -10,7 +10,7 @@ from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import Attempt, Call, FallbackError, Try
 from chutes_core.fallback.drivers import afallback, fallback

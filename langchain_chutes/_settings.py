@@ -22,10 +22,10 @@ from pydantic import (
 )
 
 from chutes_core.auth import LeftBehind, wrapped_key
-from chutes_core.catalog import Catalog
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.errors import ChutesError, ConfigurationError
-from chutes_core.guarded import Guarded
-from chutes_core.headers import Headers
+from chutes_core.secrets.guarded import Guarded
+from chutes_core.secrets.headers import Headers
 from chutes_core.settings import TimeLimits, check_address
 from chutes_core.usage import Ledger
 from langchain_chutes._errors import as_langchain

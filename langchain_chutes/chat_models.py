@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, model_validator
 
 from chutes_core.errors import ConfigurationError
-from chutes_core.request import Effort
+from chutes_core.request.chat import Effort
 from chutes_core.usage import cost
 from langchain_chutes._arguments import call_arguments
 from langchain_chutes._messages import request_messages

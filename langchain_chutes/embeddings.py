@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field
 
-from chutes_core.embeddings import BATCH_SIZE, CONCURRENCY
+from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY
+from chutes_core.catalog.model_info import traits_for
 from chutes_core.errors import ConfigurationError
-from chutes_core.model_info import traits_for
 from chutes_core.settings import check_address
 from langchain_chutes._settings import ChutesSettings, translated_errors
 

@@ -32,7 +32,7 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
-from chutes_core.frames import unseen
+from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._forms import Form, ToolList
 from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats

@@ -23,9 +23,9 @@ from llama_index.core.schema import BaseComponent
 
 from chutes_core import ConfigurationError, Ledger, TimeLimits
 from chutes_core.auth import LeftBehind, wrapped_key
-from chutes_core.frames import unseen
-from chutes_core.guarded import Guarded
-from chutes_core.headers import Headers
+from chutes_core.secrets.frames import unseen
+from chutes_core.secrets.guarded import Guarded
+from chutes_core.secrets.headers import Headers
 from chutes_core.settings import check_address
 
 if TYPE_CHECKING:

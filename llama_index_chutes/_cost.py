@@ -27,17 +27,17 @@ from llama_index.core.callbacks.schema import BASE_TRACE_EVENT
 from llama_index.core.instrumentation.span import BaseSpan, active_span_id
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
-from chutes_core.budget import Budget, Estimate, prompt_tokens
 from chutes_core.errors import APIError
 from chutes_core.fallback.trace import FallbackError
-from chutes_core.meter import Meter, OpenCall, Prices, Used, watching
-from chutes_core.tally import QUOTA, Tally
+from chutes_core.spending.budget import Budget, Estimate, prompt_tokens
+from chutes_core.spending.meter import Meter, OpenCall, Prices, Used, watching
+from chutes_core.spending.totals import QUOTA, Tally
 from chutes_core.usage import Usage
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from chutes_core.catalog import Catalog
+    from chutes_core.catalog.catalog import Catalog
 
 __all__ = ["CostHandler"]
 

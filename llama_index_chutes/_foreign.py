@@ -17,7 +17,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
 
 from chutes_core import Kind, TimeLimits, Usage
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback.bounded import abounded, bounded, threaded
 from chutes_core.fallback.foreign import as_failure
 from llama_index_chutes._parts import Final, Wanted, has_calls

@@ -17,7 +17,7 @@ from chutes_core.auth import Credential, KeyFunction
 from chutes_core.fallback import Member
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import refuse_other_names, verify_of
-from chutes_core.headers import Headers
+from chutes_core.secrets.headers import Headers
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from llama_index_chutes._base import refuse_unknown
 from llama_index_chutes._chat_model import ChatModel

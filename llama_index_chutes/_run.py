@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
 
 from chutes_core import APIError, AsyncStream, Delta, Reply, Stream, Usage
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import Attempt, Call, Needs, Receipt, Try
 from chutes_core.fallback.drivers import Relay, afallback, fallback
 from chutes_core.usage import cost
@@ -41,7 +41,7 @@ from llama_index_chutes._structured import Plan
 from llama_index_chutes.llms import Chutes
 
 if TYPE_CHECKING:
-    from chutes_core.meter import Unbegun
+    from chutes_core.spending.meter import Unbegun
     from llama_index_chutes.fallback import ChutesFallback
 
 __all__ = ["Run", "needs_of"]

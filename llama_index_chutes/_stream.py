@@ -25,7 +25,7 @@ from llama_index_chutes._messages import chat_response, completion_response
 
 if TYPE_CHECKING:
     from chutes_core import AsyncStream, Delta, Reply, Stream, ToolCallDelta
-    from chutes_core.meter import Unbegun
+    from chutes_core.spending.meter import Unbegun
 
 __all__ = ["ChatDraft", "CompletionDraft", "Draft", "adrain", "drain", "unbegun"]
 
@@ -55,7 +55,7 @@ class Draft(Protocol[T_co]):
 
 def unbegun() -> Unbegun:
     """Return a guard for a stream that has not begun, for its generator to own."""
-    from chutes_core.meter import Unbegun  # not loaded before the first call
+    from chutes_core.spending.meter import Unbegun  # not loaded before the first call
 
     return Unbegun()
 

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatResponse, ThinkingBlock, ToolCa
 from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core import APIError, Choice, Kind, Reply, ToolCall, Usage
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 
 __all__ = ["arrived", "finish_reason", "invalid_calls", "said_of", "unusable", "usage_of"]
 
@@ -30,7 +30,7 @@ def unusable(
     error = failure(kind, said, model=model, partial_reply=arrived(response, model, calls_as_text=True))
     if not quiet:
         return error
-    from chutes_core.e2ee.partial import without_words
+    from chutes_core.e2ee.privacy import without_words
 
     return without_words(error, opened=False)
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, cast
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, field_validator
 
-from chutes_core.embeddings import one_width
-from chutes_core.model_info import traits_for
+from chutes_core.calls.embeddings import one_width
+from chutes_core.catalog.model_info import traits_for
 from llama_index_chutes._base import ChutesComponent
 
 __all__ = ["DEFAULT_EMBEDDING_MODEL", "DEFAULT_TASK", "ChutesEmbedding"]

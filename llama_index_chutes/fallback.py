@@ -23,10 +23,10 @@ from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
 from chutes_core import ConfigurationError
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.routes import route, split_models
-from chutes_core.frames import unseen
+from chutes_core.secrets.frames import unseen
 from chutes_core.settings import Settings
 from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept

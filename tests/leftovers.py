@@ -217,7 +217,7 @@ def _is_socket(thing: tuple[str, object]) -> bool:
 
 def _close_shared_pool() -> None:
     """Close the connections that the process keeps for the next call of any client: they are no test's fault."""
-    pools = sys.modules.get("chutes_core.pools")
+    pools = sys.modules.get("chutes_core.wire.pools")
     if pools is not None:
         shared = pools.sync_pools()
         with shared._lock:

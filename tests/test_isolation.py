@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pytest_socket import SocketConnectBlockedError
 
-from chutes_core.pools import http_package
+from chutes_core.wire.pools import http_package
 
 pytest_plugins = ["pytester"]
 

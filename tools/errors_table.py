@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from chutes_core.errors import Kind, Retry, Scope  # noqa: E402
-from chutes_core.failure_table import FACTS, RULES  # noqa: E402
+from chutes_core.failures.table import FACTS, RULES  # noqa: E402
 
 PAGE = ROOT / "docs" / "errors.md"
 TABLE = re.compile(r"(?P<head><!-- failures -->\n\n)(?P<body>(?:\|[^\n]*\n)*)")
 CONCERNS = {Scope.TARGET: "this model", Scope.ACCOUNT: "the account", Scope.REQUEST: "the request"}
-# What `chutes_core.failures` takes a status for that no rule speaks of.
+# What `chutes_core.failures.reading` takes a status for that no rule speaks of.
 OTHERS = {Kind.UPSTREAM: "any other from 500", Kind.UNEXPECTED: "any other"}
 AGAIN = {Retry.HERE: "here", Retry.ELSEWHERE: "elsewhere", Retry.NEVER: "never"}
 

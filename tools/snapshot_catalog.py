@@ -19,7 +19,7 @@ from urllib.request import urlopen
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chutes_core.model_info import parse_row  # noqa: E402
+from chutes_core.catalog.model_info import parse_row  # noqa: E402
 
 SERVICE = "https://llm.chutes.ai/v1/models"
 TARGET = ROOT / "chutes_core" / "data" / "catalog.json"

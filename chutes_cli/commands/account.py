@@ -17,7 +17,7 @@ from chutes_core.errors import APIError, ConnectionFailedError
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
-    from chutes_core.catalog import Catalog
+    from chutes_core.catalog.catalog import Catalog
     from chutes_core.client import ChutesClient
 
 __all__ = ["Report", "add", "fetched", "report_json", "report_lines"]

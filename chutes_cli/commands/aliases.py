@@ -14,11 +14,11 @@ from chutes_cli.out import Out
 from chutes_cli.table import Column, Table
 from chutes_core.account import rows
 from chutes_core.errors import Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
-    from chutes_core.catalog import Catalog
+    from chutes_core.catalog.catalog import Catalog
 
 __all__ = ["Alias", "add", "alias_table", "body_of", "parse_aliases"]
 
@@ -62,7 +62,7 @@ def _text(row: Mapping[str, object], name: str) -> str | None:
 def body_of(name: str, models: Sequence[str], catalog: Catalog) -> dict[str, object]:
     """Make the request for an alias: the service wants the ids of chutes, people know models by name.
 
-    >>> from chutes_core.catalog import Catalog
+    >>> from chutes_core.catalog.catalog import Catalog
     >>> body_of("fast", ["Qwen/Qwen3-32B"], Catalog.bundled())
     {'alias': 'fast', 'chute_ids': ['ac059e33-eb27-541c-b9a9-24b214036475']}
     """

@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.prompts import joined, params, question, system
     from chutes_cli.screen import show, teller
     from chutes_cli.waiting import RETRIES, TellingClock
-    from chutes_core.clock import SystemClock
+    from chutes_core.calls.clock import SystemClock
 
     stdin_key(options)  # the first line, before the rest is the prompt
     if not options.prompt and out.interactive and not out.as_json:

@@ -11,7 +11,7 @@ from chutes_cli.exits import Exit, Stop
 from chutes_cli.numbers import dollars, ratio
 from chutes_cli.out import Out
 from chutes_cli.table import Cell, Column, Table
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.usage import Usage, cost
 
 if TYPE_CHECKING:

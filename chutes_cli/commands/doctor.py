@@ -172,7 +172,7 @@ def _call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
     from chutes_cli import checks
     from chutes_cli.answers import summed_up
     from chutes_cli.asking import Question
-    from chutes_core.clock import SystemClock
+    from chutes_core.calls.clock import SystemClock
 
     hello = [{"role": "user", "content": "Say OK."}]
     asked = Question(service, [name], hello, {"max_tokens": 16}, clock=SystemClock())

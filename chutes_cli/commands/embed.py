@@ -16,8 +16,8 @@ from chutes_cli.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
-    from chutes_core.catalog import Catalog
-    from chutes_core.embeddings import Embeddings
+    from chutes_core.calls.embeddings import Embeddings
+    from chutes_core.catalog.catalog import Catalog
 
 __all__ = ["add", "as_query", "rows", "texts_of"]
 
@@ -72,11 +72,11 @@ def _filled(lines: Iterable[str]) -> list[str]:
 def as_query(texts: Sequence[str], model: str, catalog: Catalog) -> list[str]:
     r"""Put what the model's template expects around queries.
 
-    >>> from chutes_core.catalog import Catalog
+    >>> from chutes_core.catalog.catalog import Catalog
     >>> as_query(["When?"], "Qwen/Qwen3-Embedding-8B-TEE", Catalog.bundled())
     ['Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: When?']
     """
-    from chutes_core.traits import traits_for
+    from chutes_core.catalog.traits import traits_for
 
     info = catalog.get(model)
     template = (info.traits if info is not None else traits_for(model)).query_instruction

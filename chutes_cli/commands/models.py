@@ -14,9 +14,9 @@ from chutes_core.errors import ChutesError
 if TYPE_CHECKING:
     from chutes_cli.demands import Demand
     from chutes_cli.options import Commands
-    from chutes_core.catalog import Catalog
+    from chutes_core.catalog.catalog import Catalog
+    from chutes_core.catalog.model_info import ModelInfo
     from chutes_core.client import ChutesClient
-    from chutes_core.model_info import ModelInfo
 
 __all__ = ["add", "asked", "chosen"]
 
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     """Register the command."""
     from chutes_cli.numbers import count, tokens
     from chutes_cli.options import add_service_options, command
-    from chutes_core.model_info import KINDS
+    from chutes_core.catalog.model_info import KINDS
 
     parser = command(
         commands,
@@ -124,13 +124,13 @@ def chosen(
 ) -> list[ModelInfo]:
     """Return the models that meet the demands, the best first. What is known to be cold comes last.
 
-    >>> from chutes_core.catalog import Catalog
+    >>> from chutes_core.catalog.catalog import Catalog
     >>> from chutes_cli.demands import read_demands
     >>> [info.id for info in chosen(list(Catalog.bundled()), read_demands("tools, vision"), "price", 1)]
     ['google/gemma-4-31B-turbo-TEE']
     """
     from chutes_cli.demands import fitting
-    from chutes_core.catalog_query import ordered
+    from chutes_core.catalog.query import ordered
 
     found = fitting(models, demands)
     if order == "name":
@@ -153,7 +153,7 @@ def asked(service: ChutesClient, out: Out) -> Catalog:
 
 def _refresh(service: ChutesClient, out: Out) -> int:
     from chutes_cli.model_table import changes, models_json, summary
-    from chutes_core.catalog_cache import cache_file
+    from chutes_core.catalog.cache import cache_file
     from chutes_core.settings import Settings
 
     before = service.catalog

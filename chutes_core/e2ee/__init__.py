@@ -10,4 +10,4 @@ __all__ = ["E2EE", "Proof", "SealedPath"]
 
 from chutes_core.e2ee.flow import SealedPath
 from chutes_core.e2ee.machines import Proof
-from chutes_core.e2ee.names import E2EE
+from chutes_core.e2ee.settings import E2EE

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import cast
 from urllib.parse import urlsplit
 
-from chutes_core.clock import Clock
+from chutes_core.calls.clock import Clock
+from chutes_core.calls.effects import Flow, Open, Read, WireFailure, WireRequest, opened
 from chutes_core.door import loads
 from chutes_core.e2ee.collateral import Fetched
-from chutes_core.effects import Flow, Open, Read, WireFailure, WireRequest, opened
 from chutes_core.errors import Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 
 __all__ = ["Asking", "parsed"]
 

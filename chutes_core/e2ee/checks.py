@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from chutes_core.catalog import Catalog
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.e2ee.attest import require_dcap
-from chutes_core.e2ee.names import E2EE, check_headers, check_known
 from chutes_core.e2ee.seal import require_crypto
+from chutes_core.e2ee.settings import E2EE, check_headers, check_known
 
 __all__ = ["checked", "plain"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from chutes_core.calls.effects import Flow
 from chutes_core.e2ee.attest import ProofError, Quote, require_dcap
-from chutes_core.effects import Flow
 
 __all__ = ["INTEL", "Fetched", "collateral", "platform_of"]
 

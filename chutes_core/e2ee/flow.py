@@ -1,6 +1,6 @@
 """The encrypted path as a layer around a call: the call is unchanged, and this layer seals it.
 
-A flow (:mod:`chutes_core.flows`) yields ``Open`` to send a request and ``Read`` for the bytes of its reply.
+A flow (:mod:`chutes_core.calls.flows`) yields ``Open`` to send a request and ``Read`` for the bytes of its reply.
 :meth:`SealedPath.wrap` runs such a flow and handles both: for an ``Open`` it finds a machine, checks its proof, and
 sends the request sealed for that machine; after a ``Read`` it decrypts the bytes. Everything else passes through, so
 retries, timeouts, the guard and the ledger are those of the plain path, and failures here use the same failure table.
@@ -13,23 +13,23 @@ from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from chutes_core.auth import Secret
-from chutes_core.bodies import JSON, Gauge, TooLargeError
-from chutes_core.catalog import Catalog
-from chutes_core.clock import Clock
+from chutes_core.calls.clock import Clock
+from chutes_core.calls.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.e2ee.asking import Asking, parsed
 from chutes_core.e2ee.attest import require_dcap
 from chutes_core.e2ee.frames import FrameReader, MachineError
 from chutes_core.e2ee.instances import Seat
 from chutes_core.e2ee.machines import Machines, registry_for
-from chutes_core.e2ee.names import E2EE, fit_body, target
-from chutes_core.e2ee.partial import readable, without_words
+from chutes_core.e2ee.privacy import readable, without_words
 from chutes_core.e2ee.seal import SealBrokenError, SealedRequest, require_crypto, seal
-from chutes_core.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened
+from chutes_core.e2ee.settings import E2EE, fit_body, target
 from chutes_core.errors import APIError, Kind
-from chutes_core.failures import failure, kind_of, message_of, reported_error
-from chutes_core.model_info import ModelInfo
+from chutes_core.failures.reading import failure, kind_of, message_of, reported_error
 from chutes_core.response import Reply
-from chutes_core.transport import encoded
+from chutes_core.wire.bodies import JSON, Gauge, TooLargeError
+from chutes_core.wire.sending import encoded
 
 __all__ = ["SealedPath"]
 
@@ -73,7 +73,7 @@ class SealedPath:
         self.registry = registry_for(self.clock)
 
     def target(self, model: str, catalog: Catalog) -> ModelInfo:
-        """Find the one model that a request can be sealed for; see :func:`chutes_core.e2ee.names.target`."""
+        """Find the one model that a request can be sealed for; see :func:`chutes_core.e2ee.settings.target`."""
         return target(model, catalog, verify=self.settings.verify)
 
     def machines(self, secret: Secret | None) -> Machines:
@@ -85,7 +85,7 @@ class SealedPath:
 
         Args:
             call: The call, as it would run on the plain path.
-            info: The model, with a chute id (:func:`chutes_core.e2ee.names.target`).
+            info: The model, with a chute id (:func:`chutes_core.e2ee.settings.target`).
             arrived: Returns what has arrived of a streamed answer, for errors.
         """
         attempt = _Attempts(self, info, arrived)

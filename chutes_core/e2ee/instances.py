@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from chutes_core.clock import Clock
-from chutes_core.gate import Gate
+from chutes_core.calls.clock import Clock
+from chutes_core.locks import Gate
 
 __all__ = ["Ask", "Instance", "InstancePool", "RequestRate", "Seat", "Wait", "read_instances"]
 

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from typing import cast
 
 from chutes_core.auth import Secret
-from chutes_core.clock import Clock, SystemClock
+from chutes_core.calls.clock import Clock, SystemClock
+from chutes_core.calls.effects import Flow, Sleep, StatusFailure, WireFailure
 from chutes_core.e2ee import attest
 from chutes_core.e2ee.asking import Asking, parsed
 from chutes_core.e2ee.attest import ProofError, Quote
 from chutes_core.e2ee.collateral import collateral, platform_of
 from chutes_core.e2ee.instances import Ask, Instance, InstancePool, RequestRate, Seat, read_instances
-from chutes_core.e2ee.names import E2EE, Verify
-from chutes_core.effects import Flow, Sleep, StatusFailure, WireFailure
+from chutes_core.e2ee.settings import E2EE, Verify
 from chutes_core.errors import APIError, Kind
-from chutes_core.failures import failure, message_of
+from chutes_core.failures.reading import failure, message_of
 
 __all__ = ["Machines", "Proof", "Registry", "registry_for"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chutes_core.errors import APIError, Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.settings import TimeLimits
 
 __all__ = ["abounded", "bounded", "threaded"]

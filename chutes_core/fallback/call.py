@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import APIError, ChutesError, Kind, RequestRefusedError, Retry, Scope
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import Hop, blamed, together
@@ -22,7 +23,6 @@ from chutes_core.fallback.members import Member, Needs, eligible, features_named
 from chutes_core.fallback.order import ordered
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.trace import Attempt, FallbackError, Outcome, Receipt
-from chutes_core.model_info import ModelInfo
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage, cost
 
@@ -88,7 +88,7 @@ class Call:
         first_hop: ``"server"`` if the first request goes to several members at once, otherwise ``"member"``, with the
             reason if the policy asked for ``"server"``.
 
-    >>> from chutes_core.failures import failure
+    >>> from chutes_core.failures.reading import failure
     >>> call = Call([Member("acme/one"), Member("acme/two")], FallbackPolicy(), Health(), now=lambda: 0.0)
     >>> call.next().member.name
     'acme/one'

@@ -20,11 +20,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
 
 from chutes_core.auth import ApiKey
-from chutes_core.catalog import Catalog
+from chutes_core.calls.clock import Clock, SystemClock
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.client import AsyncChutesClient, ChutesClient
 from chutes_core.client_base import ClientBase
-from chutes_core.clock import Clock, SystemClock
-from chutes_core.conversation import Message
 from chutes_core.errors import ChutesError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.health import Health
@@ -34,10 +33,11 @@ from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
-from chutes_core.frames import unseen
-from chutes_core.image_policy import ImagePolicy
-from chutes_core.request import ChatParams, model_infos
+from chutes_core.request.chat import ChatParams, model_infos
+from chutes_core.request.image_policy import ImagePolicy
+from chutes_core.request.messages import Message
 from chutes_core.response import Reply
+from chutes_core.secrets.frames import unseen
 from chutes_core.settings import BASE_URL, TimeLimits
 from chutes_core.usage import Ledger, cost
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 
-from chutes_core.clock import Clock
+from chutes_core.calls.clock import Clock
 from chutes_core.errors import APIError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.call import Call, GiveUp, Try, Wait
 from chutes_core.fallback.foreign import as_failure

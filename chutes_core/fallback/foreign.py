@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chutes_core.errors import APIError, ChutesError, Kind
-from chutes_core.failures import failure, kind_of, parse_retry_after
+from chutes_core.failures.reading import failure, kind_of, parse_retry_after
 from chutes_core.fallback.trace import FallbackError
 
 __all__ = ["as_failure"]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
 
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import APIError, Kind
 from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.model_info import ModelInfo
 
 __all__ = ["Hop", "blamed", "joint_info", "together"]
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from weakref import WeakValueDictionary
 
-from chutes_core.catalog import Catalog
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.settings import BASE_URL, MANAGEMENT_URL, Settings
 
 __all__ = ["LiveStats"]

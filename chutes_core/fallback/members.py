@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ConfigurationError
-from chutes_core.model_info import ModelInfo
 
 if TYPE_CHECKING:
     from chutes_core.fallback.policy import FallbackPolicy

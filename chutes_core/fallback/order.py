@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.model_info import ModelInfo
 
 __all__ = ["ordered"]
 
@@ -30,7 +30,7 @@ def ordered(
 
     Latency is what this health has measured itself, else the service's recent statistics, else the catalogue's value.
 
-    >>> from chutes_core.model_info import ModelInfo
+    >>> from chutes_core.catalog.model_info import ModelInfo
     >>> dear, cheap = (Member(n, info=ModelInfo(id=n, price_in=p, price_out=p)) for n, p in [("dear", 9), ("cheap", 1)])
     >>> [each.name for each in ordered([dear, cheap], FallbackPolicy(order="price"), Health(), now=0, chance=lambda: 0)]
     ['cheap', 'dear']

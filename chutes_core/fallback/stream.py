@@ -20,8 +20,8 @@ from chutes_core.response import Delta, Reply
 from chutes_core.usage import Usage
 
 if TYPE_CHECKING:
+    from chutes_core.calls.clock import Clock
     from chutes_core.client import AsyncStream, Stream
-    from chutes_core.clock import Clock
 
 __all__ = ["AsyncFallbackStream", "DeltaRelay", "FallbackReply", "FallbackStream", "Restart"]
 

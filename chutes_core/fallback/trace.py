@@ -68,7 +68,7 @@ class Receipt(NamedTuple):
 class FallbackError(ChutesError, ExceptionGroup[APIError]):
     """No member gave a complete answer. ``exceptions`` has each failure, ``attempts`` every attempt, in order.
 
-    >>> from chutes_core.failures import failure
+    >>> from chutes_core.failures.reading import failure
     >>> busy = failure(Kind.CAPACITY, model="acme/one", status_code=429)
     >>> error = FallbackError.of([busy], [Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5)])
     >>> print(error.message)
@@ -146,13 +146,13 @@ def _summed_up(attempts: Sequence[Attempt]) -> str:
 def _remedy(failures: Sequence[APIError]) -> str:
     """Return the remedy when every member has failed: the last failure's, unless the remedies differ.
 
-    >>> from chutes_core.failures import failure
+    >>> from chutes_core.failures.reading import failure
     >>> _remedy([failure(Kind.CAPACITY), failure(Kind.PAYMENT)]) == failure(Kind.PAYMENT).args[0].partition(". ")[2]
     True
     >>> _remedy([failure(Kind.CAPACITY), failure(Kind.COLD)])
     'Try again later, or add a model of another family.'
     """
-    from chutes_core.failure_table import FACTS, REMEDIES_FOR_ALL
+    from chutes_core.failures.table import FACTS, REMEDIES_FOR_ALL
 
     last = failures[-1]
     remedies = [REMEDIES_FOR_ALL.get(each.kind, FACTS[each.kind].remedy) for each in failures]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from chutes_core.auth import Secret
+from chutes_core.calls.effects import WireRequest
 from chutes_core.door import loads
-from chutes_core.effects import WireRequest
 from chutes_core.errors import APIError, Kind, redact
-from chutes_core.failures import error_from_response, failure
+from chutes_core.failures.reading import error_from_response, failure
 
 if TYPE_CHECKING:
-    from chutes_core.fetch import Fetched
+    from chutes_core.wire.fetch import Fetched
 
 __all__ = ["Grant", "Refusal", "request_tokens", "revoke", "user_of"]
 
@@ -67,7 +67,7 @@ def revoke(service: str, token: Secret) -> APIError | None:
 
 def user_of(service: str, access: Secret) -> str:
     """Return the user name of a token; empty if the service does not say."""
-    from chutes_core.fetch import fetch
+    from chutes_core.wire.fetch import fetch
 
     reply = fetch(WireRequest(f"{service}/idp/userinfo", method="GET", secret=access), _SECONDS)
     name = None if isinstance(reply, APIError) or reply.status != 200 else _object(reply.content).get("username")
@@ -75,7 +75,7 @@ def user_of(service: str, access: Secret) -> str:
 
 
 def _post(url: str, form: Mapping[str, Secret | str]) -> Fetched | APIError:
-    from chutes_core.fetch import fetch
+    from chutes_core.wire.fetch import fetch
 
     plain = {name: text.get_secret_value() if isinstance(text, Secret) else text for name, text in form.items()}
     headers = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -108,10 +108,10 @@ RECORDED = {
 """Function calls of ours, per chunk of a stream and per call with a whole reply, on Python 3.11."""
 LANGCHAIN = "from langchain_core.language_models import BaseChatModel; from langchain_core.runnables import RunnableMap"
 IMPORTS = {
-    "chutes_core": ("pass", "from chutes_core import ChutesClient", 215),
-    "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 40),
-    "LangChain, fallback": (LANGCHAIN, "from langchain_chutes import ChutesFallback", 89),
-    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 31),
+    "chutes_core": ("pass", "from chutes_core import ChutesClient", 239),
+    "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 50),
+    "LangChain, fallback": (LANGCHAIN, "from langchain_chutes import ChutesFallback", 96),
+    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 40),
 }
 """The framework alone, what is imported after it, and how many modules that loads."""
 

@@ -105,7 +105,7 @@ def test_a_page_that_fails_is_missing_and_no_more(
     run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One page that does not answer leaves the others."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     service.faults.parse("/users/me/discounts=bad_gateway")
     ran = run("account")
     assert ran.status == 0
@@ -117,5 +117,5 @@ def test_a_key_for_models_alone_is_status_3(run: Run, service: LocalChutes, monk
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_scoped")
     assert run("account").status == 3
     monkeypatch.setenv("CHUTES_MANAGEMENT_URL", NOWHERE)
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     assert run("account").status == 4

@@ -6,7 +6,7 @@ import pytest
 
 from chutes_cli.commands.aliases import Alias, body_of, parse_aliases
 from chutes_cli.exits import Exit, Stop
-from chutes_core.catalog import Catalog
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.errors import APIError, Kind, UnknownModelError
 from chutes_local import LocalChutes
 

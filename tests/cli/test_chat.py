@@ -162,7 +162,7 @@ def test_each_failure_has_a_status_and_a_remedy(
     run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch, fault: str, status: int, said: str
 ) -> None:
     """A failure is one line that says what to do in the command's own words, and a status by its sort."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     service.faults.parse(f"{MODEL}={fault}")
     ran = run("chat", MODEL, "Hello there")
     assert ran.status == status
@@ -175,7 +175,7 @@ def test_a_busy_model_is_asked_again_and_a_person_is_told(
     run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal each wait is a note of its own; a pipe, --quiet and --json wait in silence."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
 
     def told(*words: str, terminal: bool = True) -> list[str]:
         service.reset()
@@ -194,7 +194,7 @@ def test_each_question_of_a_conversation_counts_its_own_tries(
     typed: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one question had to wait for is not counted with the next."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     service.faults.parse(f"{MODEL}=capacity > ok > capacity > ok")
     ran = typed("Hello", "Again")
     assert ran.err.count(" s (1 of 2)") == 2
@@ -269,7 +269,7 @@ def test_a_person_is_told_that_what_was_shown_is_void(run: Run, service: LocalCh
 
 def test_when_all_fail_the_last_decides(run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fallback without an answer is one line with every attempt, and the status of the last."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     service.faults.parse("*=disabled")
     ran = run("chat", MODEL, "Hello", "--fallback", OTHER)
     assert ran.status == 5
@@ -282,7 +282,7 @@ def test_a_fallback_that_is_busy_throughout_sums_up_its_rounds(
     run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that failed alike in every round is named once, and the remedy is one for a fallback."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     service.faults.parse("*=capacity")
     error = run("chat", MODEL, "Hello", "--fallback", OTHER).err.splitlines()[-1]
     assert error.count(MODEL) == error.count(OTHER) == 1
@@ -294,7 +294,7 @@ def test_an_unreachable_gateway_names_the_model(
     run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No connection is status 4."""
-    monkeypatch.setattr("chutes_core.clock.SystemClock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     assert run("chat", MODEL, "hi", "--base-url", f"{NOWHERE}/v1").status == 4
 
 

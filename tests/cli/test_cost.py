@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from chutes_cli.commands.cost import Workload, estimates, reference
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_local import LocalChutes
 
 from .conftest import MODEL, Run

@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from chutes_cli.demands import fitting, limited, named, read_demands, unmet
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.model_info import ModelInfo
 
 INFO = ModelInfo(
     id="acme/Coder-TEE",

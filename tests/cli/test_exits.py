@@ -6,7 +6,7 @@ import pytest
 
 from chutes_cli.exits import Exit, Stop, described, exit_of, reported
 from chutes_core.errors import ConfigurationError, Kind, MissingKeyError
-from chutes_core.failures import FACTS, failure
+from chutes_core.failures.reading import FACTS, failure
 from chutes_core.fallback import Attempt, FallbackError
 from chutes_core.login.errors import LoginEndedError, LoginError
 

@@ -8,8 +8,8 @@ import pytest
 
 from chutes_cli.commands.models import chosen
 from chutes_cli.demands import read_demands
-from chutes_core.catalog import Catalog
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_local import LocalChutes
 
 from .conftest import EMBEDDER, MODEL, NOWHERE, OTHER, Run

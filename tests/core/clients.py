@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chutes_core import AsyncChutesClient, ChutesClient, ChutesError, Delta, Reply
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, Fault, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.wire.pools import http_package
 
 KEY = "cpk_test"
 MODEL = "acme/one"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chutes_core.meter import watch
+from chutes_core.spending.meter import watch
 
 
 @pytest.fixture(autouse=True)

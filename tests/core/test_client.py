@@ -34,9 +34,9 @@ from chutes_core import (
     TimeLimitError,
     TimeLimits,
 )
-from chutes_core import pools as pools_module
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_core.testing import Answer
+from chutes_core.wire import pools as pools_module
 from tests.ports import free_port
 
 from .clients import HELLO, MODEL, MODES, call, scripted

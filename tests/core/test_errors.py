@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import chutes_core
 from chutes_core import errors
 from chutes_core.errors import APIError, ChutesError, ConfigurationError, ContextLengthError, Kind, redact
-from chutes_core.failures import error_from_response, failure
+from chutes_core.failures.reading import error_from_response, failure
 from chutes_core.fallback.trace import FallbackError
 from chutes_core.login.errors import CannotListenError, LoginEndedError, LoginError
 from chutes_core.response import Choice, Reply

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from .test_parts import ONE, Parts, Service, run
+from tests.core.corpus.test_parts import ONE, Parts, Service, run
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'chutes-connect[ray]'")
 

@@ -24,14 +24,14 @@ from chutes_core import (
     TimeLimitError,
     TimeLimits,
 )
-from chutes_core import pools as pools_module
-from chutes_core.assemble import parse_reply
+from chutes_core.reply.assemble import parse_reply
 from chutes_core.testing import Answer
+from chutes_core.wire import pools as pools_module
+from tests.core.reply.test_guard import chunk, failing, play, sse
 
 from .clients import HELLO, MODEL, MODES, call, scripted
 from .raw_server import DONE, END, HEAD, event, piece, raw_server, reply
 from .test_client import KEY, answering, ask
-from .test_stream import chunk, failing, play, sse
 
 # --- finish reasons that say "not finished" ----------------------------------------------------------
 
@@ -93,7 +93,7 @@ def test_an_interrupt_shows_no_key() -> None:
         assert caught.value.__traceback__ is not None
         inner = caught.value.with_traceback(caught.value.__traceback__.tb_next)
         shown = "".join(traceback.TracebackException.from_exception(inner, capture_locals=True).format())
-    assert "transport.py" in shown
+    assert "sending.py" in shown
     assert "handle_request" not in shown
     assert KEY not in shown
 

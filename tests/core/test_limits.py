@@ -26,10 +26,10 @@ from chutes_core import (
     TimeLimitError,
     TimeLimits,
 )
-from chutes_core.effects import Arrived, Effect, Open, Resolve, WireFailure, run
-from chutes_core.images import ImagePolicy, _Fetcher
-from chutes_core.pools import http_package, ssl_context
+from chutes_core.calls.effects import Arrived, Effect, Open, Resolve, WireFailure, run
 from chutes_core.testing import VirtualClock
+from chutes_core.wire.images import ImagePolicy, _Fetcher
+from chutes_core.wire.pools import http_package, ssl_context
 
 from .clients import HELLO, KEY
 from .raw_server import RawServer, Request, raw_server

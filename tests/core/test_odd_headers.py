@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from chutes_core import APIError, ChutesClient
-from chutes_core.pools import http_package
+from chutes_core.wire.pools import http_package
 
 from .clients import HELLO, KEY, MODEL
 from .raw_server import DONE, END, RawServer, Request, event, json_reply, raw_server

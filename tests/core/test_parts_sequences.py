@@ -17,8 +17,7 @@ pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'chutes-connec
 
 from chutes_core import ConfigurationError
 from chutes_core.scale import Parts
-
-from .test_parts import Crash, Service, corpus, counts, crashing, finished, run
+from tests.core.corpus.test_parts import Crash, Service, corpus, counts, crashing, finished, run
 
 KEYS = st.integers(0, 7)
 TEXTS = st.sampled_from(["", "a", "b", "longer", "bad"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chutes_core import AsyncChutesClient, Budget, BudgetExceededError, Catalog, ChutesClient, Usage
-from chutes_core.meter import Meter, watch
+from chutes_core.spending.meter import Meter, watch
 from chutes_core.testing import Answer, Fault, FaultScript
 
 from .clients import HELLO, MODES, call, http_package, scripted

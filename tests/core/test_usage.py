@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chutes_core.model_info import ModelInfo
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.usage import Ledger, Totals, Usage, cost
 
 PRICED = ModelInfo(id="acme/one", price_in=0.4, price_out=3.0, price_cached=0.04)

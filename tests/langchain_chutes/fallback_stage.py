@@ -16,8 +16,8 @@ from langchain_core.tracers import BaseTracer
 from pydantic import BaseModel, PrivateAttr
 
 from chutes_core import ChutesError
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.wire.pools import http_package
 from langchain_chutes import ChutesFallback, FallbackPolicy
 from langchain_chutes.fallback import collect
 

@@ -10,8 +10,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from chutes_core import ChutesError
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, Fault, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.wire.pools import http_package
 from langchain_chutes import ChatChutes
 
 KEY = "cpk_test"

@@ -11,8 +11,8 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import SecretStr
 
 from chutes_core import Catalog
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultScript
+from chutes_core.wire.pools import http_package
 from langchain_chutes import ChatChutes, ChutesEmbeddings, ChutesFallback
 
 from .fallback_stage import stage

@@ -17,8 +17,8 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import SecretStr, ValidationError
 
 from chutes_core import Catalog, ChutesWarning, ConfigurationError, ModelInfo, RequestRefusedError, TimeLimits, Usage
+from chutes_core.catalog.model_info import Traits
 from chutes_core.errors import TimeLimitError
-from chutes_core.model_info import Traits
 from chutes_core.testing import Answer
 from langchain_chutes import ChatChutes
 

@@ -15,7 +15,7 @@ from langchain_core.exceptions import ModelError
 from pydantic import ValidationError
 
 from chutes_core import APIError, ConfigurationError, Ledger, MalformedReplyError, RequestRefusedError
-from chutes_core.pools import ssl_context
+from chutes_core.wire.pools import ssl_context
 from chutes_local import LocalChutes
 from langchain_chutes import ChutesEmbeddings
 from tests.core.spoiled import TEXTS as SPOILED

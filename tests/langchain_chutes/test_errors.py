@@ -17,7 +17,7 @@ from chutes_core import (
     UnknownModelError,
 )
 from chutes_core import errors as core
-from chutes_core.failures import FACTS, failure
+from chutes_core.failures.reading import FACTS, failure
 from chutes_core.testing import Answer
 from langchain_chutes import ChatChutes
 from langchain_chutes._errors import _TWINS, as_langchain

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from chutes_core import CapacityError, Catalog, ColdModelError, InvalidRequestError, Kind, ModelInfo
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import LiveStats
 from chutes_core.testing import Answer, Fault
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy

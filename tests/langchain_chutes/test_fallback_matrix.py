@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chutes_core import APIError, Kind, Retry, Scope
-from chutes_core.failures import FACTS
+from chutes_core.failures.reading import FACTS
 from chutes_core.testing import FAULTS, Fault
 from langchain_chutes import FallbackError
 from langchain_chutes.fallback import collect

@@ -20,7 +20,7 @@ def test_all_names_are_there() -> None:
 
 
 HEAVY = ("openai", "httpx", "numpy", "ssl", "asyncio", "langchain_core.language_models.base", "langsmith")
-LATER = ("openai", "chutes_core.client", "chutes_core.pools", "langchain_chutes.embeddings")
+LATER = ("openai", "chutes_core.client", "chutes_core.wire.pools", "langchain_chutes.embeddings")
 
 
 def loaded(program: str, modules: tuple[str, ...]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.language_models import ModelProfile
 
 from chutes_core import Catalog, ModelInfo
-from chutes_core.model_info import Traits
+from chutes_core.catalog.model_info import Traits
 from langchain_chutes._profile import default_method, echoes_reasoning, model_infos, model_profile
 
 ONE = ModelInfo(

@@ -13,7 +13,7 @@ from langchain_core import exceptions
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from chutes_core import Kind, RefusalError
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.testing import Answer
 from langchain_chutes import _errors
 from langchain_chutes._parsers import answer_parser

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.utils.json import parse_partial_json
 
-from chutes_core.assemble import ChoiceDraft, ToolDraft
+from chutes_core.reply.assemble import ChoiceDraft, ToolDraft
+from chutes_core.reply.think import ThinkSplitter
 from chutes_core.response import ToolCallDelta
 from chutes_core.testing import Answer, Fault
-from chutes_core.think import ThinkSplitter
 from langchain_chutes._tool_pieces import ToolPieces, spoiled, spoiler
 from tests.effort import HOSTILE, WORST, assert_linear
 

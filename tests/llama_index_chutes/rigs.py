@@ -11,8 +11,8 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from llama_index.core.tools import FunctionTool
 
 from chutes_core import Catalog, ChutesError
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, Fault, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.wire.pools import http_package
 from llama_index_chutes import Chutes, ChutesEmbedding
 
 KEY = "cpk_test"

@@ -17,8 +17,8 @@ from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core import Catalog
 from chutes_core.fallback import Attempt
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.wire.pools import http_package
 from llama_index_chutes import ChutesFallback, FallbackPolicy
 from llama_index_chutes._parts import row
 from llama_index_chutes.fallback import is_restart

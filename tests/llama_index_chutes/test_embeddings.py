@@ -18,8 +18,8 @@ from llama_index.core.schema import Document, QueryBundle, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 
 from chutes_core import APIError, Catalog, ConfigurationError, Kind, MalformedReplyError
-from chutes_core.pools import ssl_context
 from chutes_core.testing import VirtualClock
+from chutes_core.wire.pools import ssl_context
 from llama_index_chutes import ChutesEmbedding
 from tests.core.spoiled import TEXTS as SPOILED
 from tests.core.spoiled import assert_right, replies, text_of

@@ -14,7 +14,7 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
 from chutes_core import APIError, MalformedReplyError, RefusalError, StreamFailedError
-from chutes_core.structured import FormError
+from chutes_core.reply.structured import FormError
 from chutes_core.testing import Answer, Fault
 from llama_index_chutes import FallbackError
 from llama_index_chutes._structured import Mode, Plan, Reader

@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.tools import FunctionTool
 
 from chutes_core import Delta, Kind, MalformedReplyError, RequestRefusedError, ToolCallDelta
-from chutes_core.stream import StreamGuard
+from chutes_core.reply.guard import StreamGuard
 from chutes_core.testing import Answer
 from llama_index_chutes._stream import ChatDraft
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chutes_core import Kind
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_local import LocalChutes, serve
 from tests.core.e2ee.test_client import FAULTS as ALL_FAULTS
 

@@ -23,8 +23,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 
 from chutes_core import ChutesClient, ChutesError, ChutesWarning, openai_client
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer
+from chutes_core.wire.pools import http_package
 from langchain_chutes import ChatChutes, ChutesEmbeddings
 from llama_index_chutes import Chutes, ChutesEmbedding
 

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 import langchain_chutes as lc
-from chutes_core import ConfigurationError, pools
+from chutes_core import ConfigurationError
 from chutes_core.scale import Embed
+from chutes_core.wire import pools
 
 from .ways import CALLS, HERE, SHOWS
 from .world import ALL, HARMLESS, HEADER, HEADERS, KEY, MAKERS, MODEL, PASSWORD, TOKEN, Service, leaks, made

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import langchain_chutes as lc
 import llama_index_chutes as li
 from chutes_core import AsyncChutesClient, ChutesClient, async_openai_client, openai_client
-from chutes_core.pools import http_package
+from chutes_core.wire.pools import http_package
 
 HEADER = "X-Tenant-Token"
 TOKEN = "s3cr3t/T0ken+of=tenant~7"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errors_table
 import pytest
 
-from chutes_core import Kind, failures
+from chutes_core import Kind
+from chutes_core.failures import reading as failures
 
 PAGE = "# A page\n\n<!-- failures -->\n\n| old |\n\n| another table |\n"
 

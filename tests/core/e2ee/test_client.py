@@ -25,7 +25,7 @@ from chutes_core import (
     TimeLimits,
     UnknownModelError,
 )
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_local import LocalChutes, serve
 from chutes_local.e2ee.proof import LIES
 from chutes_local.faults.kinds import KINDS

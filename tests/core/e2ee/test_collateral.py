@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from chutes_core.calls.effects import Flow
 from chutes_core.e2ee.attest import ProofError, Quote
 from chutes_core.e2ee.collateral import Fetched, collateral, platform_of
-from chutes_core.effects import Flow
 from chutes_local.e2ee.proof import quote
 
 from .dcap import CHAINS, FakeDcap

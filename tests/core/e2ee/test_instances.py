@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chutes_core.calls.effects import WireFailure
 from chutes_core.e2ee.instances import (
     MARGIN,
     Ask,
@@ -18,7 +19,6 @@ from chutes_core.e2ee.instances import (
     Wait,
     read_instances,
 )
-from chutes_core.effects import WireFailure
 from chutes_core.testing import VirtualClock
 
 

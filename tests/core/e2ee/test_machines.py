@@ -7,7 +7,7 @@ import os
 import pytest
 
 from chutes_core.auth import Secret
-from chutes_core.clock import SystemClock
+from chutes_core.calls.clock import SystemClock
 from chutes_core.e2ee import E2EE
 from chutes_core.e2ee import machines as module
 from chutes_core.e2ee.instances import Ask, Instance, Seat

@@ -9,8 +9,8 @@ import pytest
 
 from chutes_core import Catalog, ConfigurationError, RequestRefusedError, UnknownModelError
 from chutes_core.e2ee import E2EE
-from chutes_core.e2ee.names import check_headers, check_known, check_name, fit_body, target
-from chutes_core.openai_door import async_openai_client, openai_client
+from chutes_core.e2ee.settings import check_headers, check_known, check_name, fit_body, target
+from chutes_core.openai_sdk.door import async_openai_client, openai_client
 
 CATALOG = Catalog.bundled()
 MODEL = "Qwen/Qwen3-32B-TEE"

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.faults import virtual
-from chutes_core.pools import http_package
 from chutes_core.testing import Answer, SentRequest, VirtualClock
 from chutes_core.testing.faults import FAULTS, Fault, clean_play
+from chutes_core.wire.pools import http_package
 
 ANSWER = Answer("The answer is forty-two.", pieces=4)
 OUTAGES = ("capacity", "cold", "refused", "hang")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from chutes_core import APIError, Kind, RequestRefusedError
 from chutes_core.errors import ChutesError
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackPolicy, GiveUp, Health, Member, Try, Wait
 
 OUTAGES = {

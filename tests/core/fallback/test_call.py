@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core import APIError, Kind, RequestRefusedError, Retry, Scope
-from chutes_core.failures import FACTS, failure
+from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.failures.reading import FACTS, failure
 from chutes_core.fallback import Call, FallbackError, FallbackPolicy, GiveUp, Health, Member, Needs, Try, Wait
-from chutes_core.model_info import ModelInfo
 from chutes_core.testing import VirtualClock
 
 ONE, TWO, THREE = (Member(name) for name in ("acme/one", "acme/two", "acme/three"))

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core import Kind, Scope
-from chutes_core.failures import FACTS
+from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.failures.reading import FACTS
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health, Member
 from chutes_core.fallback.health import COOLDOWN
-from chutes_core.model_info import ModelInfo
 
 from .crowd import OUTAGES, Crowd, Fate, down
 

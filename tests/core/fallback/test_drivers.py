@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core import APIError, ChutesClient, Delta, Kind, Usage
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackError, FallbackPolicy, Health, Member, Try
 from chutes_core.fallback.drivers import Relay, afallback, fallback
 from chutes_core.fallback.foreign import as_failure

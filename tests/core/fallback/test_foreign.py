@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from chutes_core import Kind
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback.foreign import as_failure
 
 REQUEST = httpx.Request("POST", "https://other.example/v1")

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from chutes_core import Kind, Usage
-from chutes_core.assemble import parse_reply
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ConfigurationError
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackPolicy, GiveUp, Health, Member, Needs, Receipt, Try
 from chutes_core.fallback.hop import Hop, joint_info
-from chutes_core.model_info import ModelInfo
+from chutes_core.reply.assemble import parse_reply
 from chutes_core.response import Reply, ReplyMeta
 from chutes_core.testing import Answer
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chutes_core import APIError, Kind, Retry, Scope
-from chutes_core.failures import FACTS
+from chutes_core.failures.reading import FACTS
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health
 from chutes_core.testing import Fault, VirtualClock
 

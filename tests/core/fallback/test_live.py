@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from chutes_core import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.fallback import Call, FallbackPolicy, Health, LiveStats, Member, Try
-from chutes_core.model_info import ModelInfo
 from chutes_core.settings import Settings
 
 SLOW, FAST = (Member(name, info=ModelInfo(id=name, ttft=ttft, tps=1 / ttft)) for name, ttft in (("s", 2.0), ("f", 0.5)))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.fallback import FallbackPolicy, Member, Needs
 from chutes_core.fallback.members import eligible, reason_to_skip
-from chutes_core.model_info import ModelInfo
 
 
 @pytest.mark.parametrize(

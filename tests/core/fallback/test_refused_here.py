@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from chutes_core import BudgetExceededError, ChutesError, Kind, MissingKeyError, RequestRefusedError, UnknownModelError
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ConfigurationError
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackError, FallbackPolicy, Health, Member, Try
 from chutes_core.fallback.drivers import Relay, fallback
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.login.errors import CannotListenError, LoginEndedError, LoginError
-from chutes_core.model_info import ModelInfo
 from chutes_core.testing import VirtualClock
 
 ONE, TWO, THREE = (Member(name, info=ModelInfo(id=name), pool="p") for name in ("acme/one", "acme/two", "acme/three"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chutes_core import Kind
-from chutes_core.failure_table import FACTS, REMEDIES_FOR_ALL
-from chutes_core.failures import failure
+from chutes_core.failures.reading import failure
+from chutes_core.failures.table import FACTS, REMEDIES_FOR_ALL
 from chutes_core.fallback import Attempt, FallbackError
 
 ONE, TWO = "Qwen/Qwen3-32B-TEE", "google/gemma-4-31B-turbo-TEE"

@@ -1,0 +1,443 @@
+"""The decisions of a call, as generators: what to send, and when to wait, retry or give up.
+
+A flow does no I/O. It yields an :class:`~chutes_core.calls.effects.Effect` and is sent the result, yields the deltas
+of a stream, and returns the reply, so sync and async calls run the same code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
+
+from chutes_core.auth import Secret
+from chutes_core.calls.clock import Clock
+from chutes_core.calls.effects import (
+    Authorize,
+    Flow,
+    Inline,
+    Open,
+    Read,
+    Sleep,
+    StatusFailure,
+    WireFailure,
+    WireRequest,
+    opened,
+)
+from chutes_core.door import loads
+from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
+from chutes_core.failures.hints import Wanted
+from chutes_core.failures.reading import FACTS, error_from_response, failure, reported_error
+from chutes_core.reply.assemble import flaw_of, parse_reply
+from chutes_core.reply.guard import StreamGuard
+from chutes_core.reply.sse import EventDecoder
+from chutes_core.request.chat import ChatRequest
+from chutes_core.request.image_policy import ImagePolicy
+from chutes_core.request.messages import Message
+from chutes_core.response import Reply, ReplyMeta
+from chutes_core.settings import TimeLimits
+from chutes_core.spending.recording import Account
+from chutes_core.usage import Usage
+from chutes_core.wire.bodies import most_of
+
+__all__ = [
+    "BROKEN_OFF",
+    "CallPolicy",
+    "JsonCall",
+    "StreamCall",
+    "WarmUpCall",
+    "WarmUpStatus",
+    "WholeCall",
+    "retry_pause",
+]
+
+T = TypeVar("T")
+
+MAX_RETRY_AFTER = 60.0
+_MAX_PAUSE = 30.0
+_LINGER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """Timeout and retry settings of a call.
+
+    Attributes:
+        limits: The time limits.
+        max_retries: Maximum number of retries, where the failure table allows them.
+        clock: The clock.
+        chance: Returns a random number between 0 and 1, for jitter.
+        started: Start time, if the call is one of several with a shared limit; None starts with the call.
+        explain: Adds what is known about the model to a failure, given the kind of model that the call needs.
+    """
+
+    limits: TimeLimits
+    max_retries: int
+    clock: Clock
+    chance: Callable[[], float] = field(default=random.random)
+    started: float | None = None
+    explain: Callable[[APIError, Wanted | None], APIError] = field(default=lambda error, wanted: error)
+
+
+def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: float | None) -> float | None:
+    """Return how long to wait before retrying here; None gives up.
+
+    The wait doubles with each attempt, with jitter over its upper half. A Retry-After is obeyed, unless it is so long
+    that raising the error is better.
+
+    >>> from chutes_core.calls.clock import SystemClock
+    >>> policy = CallPolicy(TimeLimits(), 2, SystemClock(), chance=lambda: 1.0)
+    >>> busy = failure(Kind.CAPACITY)
+    >>> [retry_pause(busy, tried, policy, remaining=None) for tried in (0, 1, 2)]
+    [4.0, 8.0, None]
+    """
+    if tried >= policy.max_retries or error.retry is not Retry.HERE:
+        return None
+    if error.retry_after is not None:
+        if error.retry_after > MAX_RETRY_AFTER:
+            return None
+        pause = error.retry_after * (1 + 0.1 * policy.chance())
+    else:
+        pause = min(FACTS[error.kind].wait * 2**tried, _MAX_PAUSE) * (0.5 + 0.5 * policy.chance())
+    return None if remaining is not None and pause >= remaining else pause
+
+
+class _Call:
+    """Base of all calls: the key, the remaining time, and the retries."""
+
+    late = Kind.TOTAL_TIMEOUT
+    """The kind of failure if the reply's headers do not arrive in time."""
+    wanted: Wanted | None = None
+    """The kind of model that the call needs."""
+
+    def __init__(
+        self, request: WireRequest, policy: CallPolicy, *, model: str | None = None, ledger: Account | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._request = request
+        self._policy = policy
+        self._model = model
+        self._started = policy.clock.now() if policy.started is None else policy.started
+        self._total_is_next = False
+
+    def _left(self, limit: float | None, since: float) -> float | None:
+        """Return the time left of a limit that started at ``since``, capped by the whole call's."""
+        now, total = self._policy.clock.now(), self._policy.limits.total
+        own = None if limit is None else max(limit - (now - since), 0.0)
+        whole = None if total is None else max(total - (now - self._started), 0.0)
+        self._total_is_next = whole is not None and (own is None or whole < own)
+        return whole if self._total_is_next else own
+
+    def _late(self, kind: Kind) -> Kind:
+        """Return which limit has passed: the whole call's if that came first."""
+        return Kind.TOTAL_TIMEOUT if self._total_is_next else kind
+
+    def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
+        if within == 0.0:
+            raise failure(self._late(self.late), model=self._model)
+        request, most = replace(self._request, secret=secret), most_of(self._request.body)
+        try:
+            headers = yield from opened(
+                Open(request, self._policy.limits.connect, within, most), self._policy.clock.now
+            )
+        except StatusFailure as answer:
+            error = error_from_response(answer.status, answer.content, answer.headers, model=self._model)
+            error = self._policy.explain(error, self.wanted)
+        except WireFailure as problem:
+            kind = _UNOPENED.get(problem.reason) or self._late(self.late)
+            error = failure(kind, problem.said, model=self._model)
+        else:
+            return ReplyMeta.parse(headers)
+        raise error  # raised out here, it has no context and so nothing of the raw reply
+
+    def _inline(self, policy: ImagePolicy | None) -> Flow[None]:
+        """Inline the remote images in the request, if enabled."""
+        if policy is None or self._request.body is None:
+            return
+        messages = cast("list[Message]", self._request.body["messages"])
+        left, late = self._left(None, self._started), False
+        try:
+            inlined = yield Inline(messages, policy, left)
+        except WireFailure:
+            late = True
+        if late:
+            raise failure(Kind.TOTAL_TIMEOUT, "while fetching the images", model=self._model)
+        self._request = replace(self._request, body={**self._request.body, "messages": inlined})
+
+    def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
+        """Run attempts until one succeeds or fails for good."""
+        tried, renewed = 0, False
+        secret = cast("Secret | None", (yield Authorize()))
+        while True:
+            # Released only after usage is recorded: for a moment both count, but never neither.
+            hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
+            try:
+                result = yield from attempt(secret)
+            except GeneratorExit:
+                self._account(*self._partly())  # stopped early: usage so far is billed
+                if self._ledger is not None:
+                    self._ledger.left()
+                raise
+            except APIError as error:
+                if error.partial_reply is not None and error.partial_reply.usage is not None:
+                    self._account(error.partial_reply.model, error.partial_reply.usage)
+                refused = secret
+                if isinstance(error, AuthenticationError) and not renewed:
+                    # A key from a function or a login may be renewed: ask once more.
+                    renewed, secret = True, cast("Secret | None", (yield Authorize(refused)))
+                pause = 0.0
+                if secret == refused:
+                    left = self._left(None, self._started)
+                    wait = (
+                        retry_pause(error, tried, self._policy, remaining=left) if self._worth_retrying(error) else None
+                    )
+                    if wait is None:
+                        raise
+                    tried, pause = tried + 1, wait
+            else:
+                if isinstance(result, Reply):
+                    self._account(result.model, result.usage)
+                return result
+            finally:
+                if hold is not None:
+                    hold.release()
+            if pause:
+                yield Sleep(pause)
+
+    def _account(self, model: str | None, usage: Usage | None) -> None:
+        if self._ledger is not None and (model or usage):
+            self._ledger(model or self._model, usage)
+
+    def _partly(self) -> tuple[str | None, Usage | None]:
+        """Return what the current attempt has used so far."""
+        return None, None
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        """Return whether this call may be retried after this failure."""
+        return True
+
+
+class JsonCall(_Call):
+    """A request whose reply is one JSON value: embeddings, the catalogue, the account."""
+
+    def __init__(
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        *,
+        model: str | None = None,
+        give_up: frozenset[Kind] = frozenset(),
+        ledger: Account | None = None,
+    ) -> None:
+        super().__init__(request, policy, model=model, ledger=ledger)
+        self._give_up = give_up
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return error.kind not in self._give_up
+
+    def run(self) -> Flow[object]:
+        """Return the value."""
+        return (yield from self._retrying(self._value))
+
+    def _value(self, secret: Secret | None) -> Flow[object]:
+        value, _ = yield from self._exchange(secret)
+        return value
+
+    def _exchange(self, secret: Secret | None) -> Flow[tuple[object, ReplyMeta]]:
+        started = self._policy.clock.now()
+        meta = yield from self._open(secret, self._left(self._policy.limits.whole, started))
+        blocks: list[bytes] = []
+        try:
+            while (block := (yield Read(self._left(self._policy.limits.whole, started)))) is not None:
+                blocks.append(cast("bytes", block))
+        except WireFailure as problem:
+            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
+            raise failure(kind, problem.said, model=self._model) from None
+        try:
+            return loads(b"".join(blocks)), meta
+        except ValueError:
+            raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
+
+
+class WholeCall(JsonCall):
+    """A chat call without streaming."""
+
+    wanted = "chat"
+
+    def __init__(
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        chat: ChatRequest,
+        images: ImagePolicy | None = None,
+        ledger: Account | None = None,
+    ) -> None:
+        super().__init__(request, policy, model=chat.model, ledger=ledger)
+        self._chat = chat
+        self._images = images
+
+    def run(self) -> Flow[Reply]:
+        """Return the reply."""
+        yield from self._inline(self._images)
+        return (yield from self._retrying(self._reply))
+
+    def _reply(self, secret: Secret | None) -> Flow[Reply]:
+        body, meta = yield from self._exchange(secret)
+        if not isinstance(body, dict):
+            raise failure(Kind.MALFORMED, "the reply is not an object", model=self._model)
+        if body.get("error") or (body.get("detail") and "choices" not in body):
+            raise reported_error(body, model=self._model, request_id=meta.invocation_id)
+        chat = self._chat
+        try:
+            reply = parse_reply(body, meta, starts_thinking=chat.starts_thinking, choices=chat.choices)
+        except ValueError as problem:
+            raise failure(Kind.MALFORMED, str(problem), model=self._model, request_id=meta.invocation_id) from None
+        unfinished = [choice for choice in reply.choices if choice.finish_reason is None]
+        flaw = flaw_of(reply, allow_empty=chat.allow_empty)
+        if unfinished or len(reply.choices) < chat.choices:
+            flaw = Kind.TRUNCATED, ""
+        if flaw is not None:
+            raise failure(*flaw, model=self._model, request_id=meta.invocation_id, partial_reply=reply)
+        return reply
+
+
+class StreamCall(_Call):
+    """A chat call with streaming. It is retried only until the first delta is delivered."""
+
+    late, wanted = Kind.FIRST_TOKEN_TIMEOUT, "chat"
+
+    def __init__(
+        self,
+        request: WireRequest,
+        policy: CallPolicy,
+        chat: ChatRequest,
+        images: ImagePolicy | None = None,
+        ledger: Account | None = None,
+    ) -> None:
+        super().__init__(request, policy, model=chat.model, ledger=ledger)
+        self._chat = chat
+        self._images = images
+        self.guard = self._new_guard()
+
+    def run(self) -> Flow[Reply]:
+        """Yield the deltas and return the whole reply."""
+        yield from self._inline(self._images)
+        return (yield from self._retrying(self._reply))
+
+    def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
+        chat = self._chat
+        return StreamGuard(
+            model=chat.model,
+            choices=chat.choices,
+            allow_empty=chat.allow_empty,
+            starts_thinking=chat.starts_thinking,
+            meta=meta,
+        )
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return not self.guard.delivered
+
+    def _partly(self) -> tuple[str | None, Usage | None]:
+        reply = self.guard.reply
+        return reply.model, reply.usage
+
+    def _reply(self, secret: Secret | None) -> Flow[Reply]:
+        limits, clock = self._policy.limits, self._policy.clock
+        last = clock.now()
+        self.guard = guard = self._new_guard()
+        meta = yield from self._open(secret, self._left(limits.first_token, last))
+        self.guard = guard = self._new_guard(meta)
+        while not guard.done:
+            left = self._left(limits.gap if guard.delivered else limits.first_token, last)
+            try:
+                if left == 0.0:
+                    raise WireFailure("timeout", "the time limit passed")
+                block = yield Read(left)
+            except WireFailure as problem:
+                yield from guard.close(self._broken(problem), problem.said)
+                return guard.reply
+            if block is None:
+                break
+            before = guard.count
+            yield from guard.feed(cast("bytes", block))
+            if guard.count != before:
+                last = clock.now()  # only additions to the answer reset it; the reader's own time does not count
+        yield from guard.close()
+        yield from self._drain()
+        return guard.reply
+
+    def _broken(self, problem: WireFailure) -> Kind:
+        late = self._late(Kind.STALL if self.guard.delivered else Kind.FIRST_TOKEN_TIMEOUT)
+        return BROKEN_OFF.get(problem.reason, late)
+
+    def _drain(self) -> Flow[None]:
+        """Briefly read to the end of the HTTP reply, so that its connection can be reused."""
+        since = self._policy.clock.now()
+        try:
+            while left := self._left(_LINGER, since):
+                if (yield Read(left)) is None:
+                    return
+        except WireFailure:
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpStatus:
+    """The service's status while it wakes a model: ``status`` is ``cold`` or ``hot``."""
+
+    status: str
+    log: str = ""
+
+    @property
+    def hot(self) -> bool:
+        """Whether the model is ready."""
+        return self.status == "hot"
+
+
+class WarmUpCall(_Call):
+    """A warm-up call: the service sends events until the model is hot, or gives up after 600 s."""
+
+    def run(self) -> Flow[None]:
+        """Yield each status."""
+        yield from self._retrying(self._statuses)
+
+    def _statuses(self, secret: Secret | None) -> Flow[None]:
+        started = self._policy.clock.now()
+        yield from self._open(secret, self._left(self._policy.limits.whole, started))
+        decoder, ended = EventDecoder(), False
+        try:
+            while not ended:
+                block = yield Read(self._left(self._policy.limits.whole, started))
+                ended = block is None
+                for payload in decoder.close() if ended else decoder.feed(cast("bytes", block)):
+                    status = _warm_up_status(payload)
+                    yield status
+                    if status.hot:
+                        return
+        except WireFailure as problem:
+            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
+            raise failure(kind, problem.said, model=self._model) from None
+        raise failure(Kind.COLD, "the service stopped waiting for a machine", model=self._model)
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return error.kind is Kind.CONNECT
+
+
+def _warm_up_status(payload: bytes) -> WarmUpStatus:
+    try:
+        event = loads(payload)
+    except ValueError:
+        event = None
+    event = event if isinstance(event, dict) else {}
+    return WarmUpStatus(str(event.get("status", "unknown")), str(event.get("log", "")))
+
+
+_UNOPENED: Mapping[str, Kind] = {
+    "connect": Kind.CONNECT,
+    "broken": Kind.CONNECT,
+    "connect_timeout": Kind.CONNECT_TIMEOUT,
+    "invalid": Kind.MALFORMED,
+}
+BROKEN_OFF: Mapping[str, Kind] = {"broken": Kind.RESET, "too_large": Kind.MALFORMED, "invalid": Kind.MALFORMED}
+"""By the reason of a failure after the headers; the others are time limits."""

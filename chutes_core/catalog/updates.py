@@ -1,0 +1,142 @@
+"""Merge the service's lists of models, statistics and chutes into the known models.
+
+Pure functions from models and rows to models. Unreadable rows are skipped, with one warning per list.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from chutes_core.catalog import fields as checked
+from chutes_core.catalog.model_info import ModelInfo, parse_row
+from chutes_core.errors import ChutesWarning
+
+__all__ = ["merge_chutes", "merge_rows", "merge_stats", "read_all"]
+
+T = TypeVar("T")
+Models = tuple[ModelInfo, ...]
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# Other users' chutes are public too, under any name; the gateway serves those of this user.
+_OFFICIAL = "chutes"
+
+
+def read_all(rows: Iterable[object], what: str, read: Callable[[Mapping[str, object]], T | None]) -> list[T]:
+    """Read every row; one that is not an object, or for which ``read`` returns None, is skipped with a warning."""
+    found: list[T] = []
+    skipped = 0
+    for row in rows:
+        value = read(row) if isinstance(row, Mapping) else None
+        if value is None:
+            skipped += 1
+        else:
+            found.append(value)
+    if skipped:
+        _warn(f"{skipped} of {skipped + len(found)} rows of the {what} could not be read and are ignored.")
+    return found
+
+
+def merge_rows(known: Models, rows: Iterable[object]) -> Models:
+    """Merge the service's list of models, keeping what that list never reports.
+
+    A chat model that is not listed is removed. Models of other kinds are never listed, and stay. A list without a
+    single usable row is an error of the service and changes nothing.
+    """
+    before = {info.id: info for info in known}
+    listed: dict[str, ModelInfo] = {}
+    for info in read_all(rows, "list of models", parse_row):
+        listed.setdefault(info.id, _carried_over(info, before.get(info.id)))
+    if not listed:
+        _warn("The list of models has no usable row, so the previous models are kept.")
+        return known
+    return (*listed.values(), *(info for info in known if info.kind != "chat" and info.id not in listed))
+
+
+def _carried_over(info: ModelInfo, before: ModelInfo | None) -> ModelInfo:
+    """Add what the list of models never reports, from the previous entry of the same model."""
+    if before is None:
+        return info
+    same_chute = info.chute_id == before.chute_id
+    return replace(
+        info,
+        kind=before.kind if info.output_modalities is None else info.kind,
+        host=before.host,
+        dimensions=before.dimensions,
+        ttft=before.ttft if same_chute else None,
+        tps=before.tps if same_chute else None,
+        tags=info.tags | before.tags,
+        traits=before.traits,
+    )
+
+
+class _Day(NamedTuple):
+    date: str
+    keys: tuple[str, ...]
+    ttft: float | None
+    tps: float | None
+
+
+def merge_stats(known: Models, rows: Iterable[object]) -> Models:
+    """Merge speeds from the daily statistics: for each chute, the latest day with a measurement."""
+    newest: dict[str, _Day] = {}
+    for day in read_all(rows, "statistics", _read_day):
+        for key in day.keys if day.ttft is not None or day.tps is not None else ():
+            if key not in newest or day.date > newest[key].date:
+                newest[key] = day
+
+    def measured(info: ModelInfo) -> ModelInfo:
+        day = newest.get(info.chute_id or info.id)
+        return info if day is None else replace(info, ttft=day.ttft, tps=day.tps)
+
+    return tuple(map(measured, known))
+
+
+def _read_day(row: Mapping[str, object]) -> _Day | None:
+    date = row.get("date")
+    keys = tuple(key for key in (row.get("chute_id"), row.get("name")) if isinstance(key, str))
+    if not isinstance(date, str) or not keys:
+        return None
+    ttft, tps = checked.number(row.get("average_ttft")), checked.number(row.get("average_tps"))
+    # The service writes 0 when nothing was measured.
+    return _Day(date, keys, ttft or None, tps or None)
+
+
+def merge_chutes(known: Models, rows: Iterable[object]) -> Models:
+    """Merge from the list of chutes which models are hot, and embedding models, which the list of models lacks."""
+    chutes = dict(read_all(rows, "list of chutes", _by_id))
+
+    def warmed(info: ModelInfo) -> ModelInfo:
+        hot = chutes.get(info.chute_id or "", {}).get("hot")
+        return replace(info, hot=hot) if isinstance(hot, bool) else info
+
+    names = {info.id for info in known}
+    found = {info.id: info for chute in chutes.values() if (info := _embedding_model(chute)) is not None}
+    return (*map(warmed, known), *(info for name, info in found.items() if name not in names))
+
+
+def _by_id(row: Mapping[str, object]) -> tuple[str, Mapping[str, object]] | None:
+    chute_id = row.get("chute_id")
+    return (chute_id, row) if isinstance(chute_id, str) and chute_id else None
+
+
+def _embedding_model(chute: Mapping[str, object]) -> ModelInfo | None:
+    slug, user = chute.get("slug"), chute.get("user")
+    official = isinstance(user, Mapping) and user.get("username") == _OFFICIAL
+    # The slug becomes part of a host that keys are sent to, so it must be a single host name label.
+    fit = isinstance(slug, str) and _LABEL.fullmatch(slug)
+    if chute.get("standard_template") != "embedding" or not official or not fit:
+        return None
+    told = {"kind": "embedding", "host": f"https://{slug}.chutes.ai/v1", "input_modalities": ["text"]}
+    seen = {"id": chute.get("name"), "chute_id": chute.get("chute_id"), "hot": chute.get("hot")}
+    try:
+        return ModelInfo.from_dict({**told, **seen, "confidential": chute.get("tee")})
+    except ValueError:
+        return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ChutesWarning, stacklevel=4)

@@ -1,0 +1,1 @@
+"""From a status and a phrase to a kind of failure, and from a kind to what follows."""

@@ -1,0 +1,1 @@
+"""The stock openai clients behind the guard."""

@@ -1,0 +1,341 @@
+"""The openai SDK configured for Chutes, for code that uses neither LangChain nor LlamaIndex.
+
+>>> client = openai_client("cpk_0123")
+>>> client.base_url, client.api_key
+(URL('https://llm.chutes.ai/v1/'), '****')
+
+It is the stock client with our transport as its ``http_client``, which adds the key and host to each request and
+checks each reply, so that an incomplete answer raises even where the SDK would not notice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from chutes_core.auth import ApiKey, Credential, Secret
+from chutes_core.calls.clock import Clock
+from chutes_core.calls.effects import Authorize, Effect, Open, WireRequest, run
+from chutes_core.calls.embeddings import malformed, read_embeddings
+from chutes_core.calls.flows import CallPolicy, WholeCall
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.client_base import ClientBase
+from chutes_core.door import loads
+from chutes_core.errors import Retry
+from chutes_core.failures.hints import with_hint
+from chutes_core.failures.reading import error_from_response
+from chutes_core.openai_sdk.bill import Bill
+from chutes_core.openai_sdk.passthrough import PassThrough
+from chutes_core.openai_sdk.transport import AsyncTransport, Transport
+from chutes_core.reply.guard import StreamGuard
+from chutes_core.reply.vectors import count_inputs, rows_in_order
+from chutes_core.request.chat import ChatRequest
+from chutes_core.response import ReplyMeta
+from chutes_core.secrets.frames import unseen
+from chutes_core.secrets.headers import MASK, Headers, HiddenText
+from chutes_core.secrets.masking import Known
+from chutes_core.settings import TimeLimits
+from chutes_core.usage import Ledger
+
+if TYPE_CHECKING:
+    import httpx
+    import openai
+
+__all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client"]
+
+_FOREIGN = (
+    "openai-organization",
+    "openai-project",
+    "host",
+    "content-length",
+    "authorization",
+    "user-agent",
+    "accept-encoding",
+)
+
+
+@unseen
+def openai_client(
+    api_key: ApiKey | None = None,
+    *,
+    base_url: str | None = None,
+    embedding_base_url: str | None = None,
+    management_url: str | None = None,
+    timeout: object = None,
+    max_retries: int = 2,
+    default_headers: Mapping[str, str] | None = None,
+    http_client: object = None,
+    catalog: Catalog | None = None,
+    ledger: Ledger | None = None,
+) -> openai.OpenAI:
+    """Create a stock ``openai.OpenAI`` client for Chutes.
+
+    Args:
+        api_key: A key or token, or a function that returns one; without it ``CHUTES_OAUTH_TOKEN``, then
+            ``CHUTES_API_KEY``, then the login stored by ``chutes-connect login``.
+        base_url: URL of the inference gateway.
+        embedding_base_url: One URL for all embedding models; by default each model's own host.
+        management_url: URL of the service whose stored login is used.
+        timeout: Seconds, or an ``openai.Timeout``; by default 600 s, and 10 s to connect.
+        max_retries: Maximum number of retries by the SDK, where the failure table allows them.
+        default_headers: Headers for every request.
+        http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
+        catalog: Model catalogue; by default the newest available.
+        ledger: Records tokens and cost; a ``Budget`` refuses calls that could exceed it.
+    """
+    import openai
+
+    door = Door(
+        api_key,
+        base_url=base_url,
+        embedding_base_url=embedding_base_url,
+        management_url=management_url,
+        default_headers=default_headers,
+        http_client=http_client,
+        catalog=catalog,
+        ledger=ledger,
+    )
+    http = openai.DefaultHttpxClient(transport=Transport(door))  # type: ignore[arg-type]
+    return openai.OpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+
+
+@unseen
+def async_openai_client(
+    api_key: ApiKey | None = None,
+    *,
+    base_url: str | None = None,
+    embedding_base_url: str | None = None,
+    management_url: str | None = None,
+    timeout: object = None,
+    max_retries: int = 2,
+    default_headers: Mapping[str, str] | None = None,
+    http_client: object = None,
+    catalog: Catalog | None = None,
+    ledger: Ledger | None = None,
+) -> openai.AsyncOpenAI:
+    """Create a stock ``openai.AsyncOpenAI`` client for any number of event loops; see :func:`openai_client`.
+
+    >>> async_openai_client("cpk_0123").max_retries
+    2
+    """
+    import openai
+
+    door = AsyncDoor(
+        api_key,
+        base_url=base_url,
+        embedding_base_url=embedding_base_url,
+        management_url=management_url,
+        default_headers=default_headers,
+        http_client=http_client,
+        catalog=catalog,
+        ledger=ledger,
+    )
+    http = openai.DefaultAsyncHttpxClient(transport=AsyncTransport(door))  # type: ignore[arg-type]
+    return openai.AsyncOpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+
+
+def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]:
+    import openai
+
+    return {
+        # The transport adds the key to each request, so the SDK never holds it.
+        "api_key": MASK,
+        "base_url": door.settings.base_url,
+        "timeout": openai.Timeout(600.0, connect=10.0) if timeout is None else timeout,
+        "max_retries": max_retries,
+        # The same for secret headers.
+        "default_headers": Headers(door.default_headers.ready()).dumped(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is needed to send a request and to check its reply.
+
+    ``chat`` and ``body`` are the model request; both are None on paths passed through unchanged.
+    """
+
+    url: str
+    content: bytes
+    model: str | None = None
+    chat: ChatRequest | None = None
+    body: Mapping[str, object] | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the request is streaming."""
+        return self.chat is not None and self.chat.stream
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a separate usage chunk was requested."""
+        options = self.chat.body.get("stream_options") if self.chat else None
+        return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
+class Door(ClientBase):
+    """Decides where each request goes, with which key, and whether its reply is valid. Does no I/O."""
+
+    @property
+    def own_client(self) -> object:
+        """The given HTTP client; None uses the shared connection pools."""
+        return self._http_client
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+        return self._clock
+
+    @property
+    def credential(self) -> Credential:
+        """The source of the key."""
+        return self._credential
+
+    def question(self, request: httpx.Request) -> Question:
+        """Read the request that the SDK is about to send."""
+        url, content = str(request.url), request.content
+        path = request.url.path
+        body = _json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
+        if not isinstance(body, dict):
+            return Question(url, content)
+        model = body.get("model") if isinstance(body.get("model"), str) else None
+        if path.endswith("/embeddings"):
+            if not url.startswith(f"{self.settings.base_url}/"):
+                return Question(url, content, model, body=body)  # with_options(base_url=...) set the host
+            return self._embedding(content, body, model or "")
+        asked = body.get("n")
+        chat = ChatRequest(
+            model=model or "",
+            body={"stream": False, **body},
+            choices=asked if isinstance(asked, int) else 1,
+            allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
+        )
+        return Question(url, content, model, chat, body)
+
+    def _embedding(self, content: bytes, body: dict[str, object], model: str) -> Question:
+        """Route an embedding to its model's own host, under its name there."""
+        info = self.catalog.get(model)
+        if info is not None and info.id != model:
+            content = json.dumps({**body, "model": info.id}).encode()
+        return Question(f"{self._embedding_host(info)}/embeddings", content, model, body=body)
+
+    def bill(self, question: Question) -> Bill:
+        """Reserve what a request may use.
+
+        Raises:
+            BudgetExceededError: The ledger is a budget, and the request does not fit.
+        """
+        return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
+
+    def outgoing(self, request: httpx.Request, question: Question, secret: Secret) -> WireRequest:
+        """Build the request to send: the SDK's, minus the headers meant for OpenAI, plus the key and secret headers."""
+        foreign = {*_FOREIGN, *(name for name in _custom_headers() if name not in map(str.lower, self._headers))}
+        own = {name.lower(): value for name, value in self._headers.items()}
+        sent = {
+            name: own.get(name.lower(), value) if value == MASK else value
+            for name, value in request.headers.items()
+            if name.lower() not in foreign
+        }
+        given = request.headers.get("authorization", "")
+        if MASK not in given:  # with_options(api_key=...) set another, or none
+            return WireRequest(question.url, None, {**sent, **_other(given)}, request.method, content=question.content)
+        return WireRequest(question.url, None, sent, request.method, secret, content=question.content)
+
+    def stream(self, question: Question, headers: Mapping[str, str]) -> PassThrough:
+        """Return the guard for a streamed reply."""
+        chat = cast("ChatRequest", question.chat)
+        guard = StreamGuard(
+            model=chat.model, choices=chat.choices, allow_empty=chat.allow_empty, meta=ReplyMeta.parse(headers)
+        )
+        return PassThrough(guard, include_usage=question.include_usage)
+
+    def check(self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill) -> bytes:
+        """Check a non-streamed reply as our own client does, record what it used, and return it.
+
+        Raises:
+            APIError: The reply is not a complete answer.
+        """
+        if question.chat is not None:
+            policy = CallPolicy(TimeLimits(), 0, self._clock)
+            call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=bill.account)
+            run(call.run(), _Given(headers, content))
+        elif question.body is not None:
+            return _checked_vectors(question.body, content, question.model, bill)
+        return content
+
+    def refusal(
+        self, question: Question, status: int, headers: Mapping[str, str], content: bytes, known: Known
+    ) -> tuple[bytes, dict[str, str]]:
+        """Convert a failure to OpenAI's format, with the retry headers that the SDK obeys."""
+        error = known.mask(error_from_response(status, content, headers, model=question.model))
+        error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
+        said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
+        advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
+        if error.retry_after is not None:
+            advice["retry-after"] = f"{error.retry_after:.3f}"
+        return json.dumps({"error": said}).encode(), advice
+
+    def settled(self, stream: PassThrough, bill: Bill) -> None:
+        """Record what a stream used, complete or not, and release its reservation."""
+        guard = stream.guard
+        if guard.reply.usage is not None or guard.delivered or guard.whole:
+            bill.account(guard.reply.model, guard.reply.usage)
+        bill.close()
+
+
+class AsyncDoor(Door):
+    """The same for async HTTP clients."""
+
+    _is_async = True
+
+
+class _Given:
+    """A hand whose reply has already arrived."""
+
+    def __init__(self, headers: Mapping[str, str], content: bytes) -> None:
+        self._headers = headers
+        self._blocks = [content]
+
+    def perform(self, effect: Effect) -> object:
+        if isinstance(effect, Open):
+            return self._headers
+        return None if isinstance(effect, Authorize) or not self._blocks else self._blocks.pop()
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+def _other(authorization: str) -> dict[str, str]:
+    """Return the header of another key, masked where tools show it."""
+    return {"Authorization": HiddenText(authorization)} if authorization else {}
+
+
+def _json(content: bytes) -> object:
+    try:
+        return loads(content)
+    except ValueError:
+        return None
+
+
+def _checked_vectors(asked: Mapping[str, object], content: bytes, model: str | None, bill: Bill) -> bytes:
+    """Check the reply to an embeddings request; its rows are put in order, because the SDK's users count on that."""
+    reply, dimensions = _json(content), asked.get("dimensions")
+    if reply is None:
+        raise malformed("the body is not JSON", model)
+    coded = asked.get("encoding_format") == "base64"  # which is what the SDK asks for and decodes
+    found = read_embeddings(reply, count_inputs(asked.get("input")), model=model, account=bill.account, coded=coded)
+    if isinstance(dimensions, int) and any(len(vector) != dimensions for vector in found.vectors[:1]):
+        said = f"{dimensions} dimensions were asked for and {len(found.vectors[0])} came"
+        raise malformed(said, model)
+    rows = [row for _, row in rows_in_order(reply, None)]
+    fields = cast("Mapping[str, object]", reply)
+    return content if rows == fields["data"] else json.dumps({**fields, "data": rows}).encode()
+
+
+def _custom_headers() -> list[str]:
+    """Return the headers that an SDK environment variable adds to every request; they are meant for OpenAI."""
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    return [line.partition(":")[0].strip().lower() for line in lines]

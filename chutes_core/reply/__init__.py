@@ -1,0 +1,1 @@
+"""From bytes to a checked answer: events, the guard, the assembled reply, and JSON in what a model wrote. Pure."""

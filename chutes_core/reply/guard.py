@@ -1,0 +1,350 @@
+"""The stream guard: the one place that decides whether a streamed answer is complete.
+
+:class:`StreamGuard` takes the bytes of a streamed reply and yields deltas. It does no I/O and has no clock. It raises
+as soon as the answer can no longer be complete, and :meth:`StreamGuard.close` raises if the stream ended too early;
+either way the exception carries everything delivered so far.
+
+An answer is complete when every choice has a ``finish_reason``. On Chutes that is not a formality: a machine may die
+mid-sentence, and then the gateway restarts the answer on another machine inside the same HTTP stream (a new chunk id,
+or a second opening role), or appends a bare ``{"error": …}`` outside the event format, or just closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from chutes_core import door
+from chutes_core.door import MisfitError
+from chutes_core.errors import APIError, Kind
+from chutes_core.failures.reading import failure, reported_error
+from chutes_core.reply.assemble import (
+    BROKEN_FINISHES,
+    ChoiceDraft,
+    ReplyBuilder,
+    ToolDraft,
+    choice_index,
+    finish_of,
+    flaw_of,
+    note_extra,
+    reasoning_of,
+    tool_fields,
+)
+from chutes_core.reply.sse import EventDecoder, EventTooLongError, Stray
+from chutes_core.response import Delta, Reply, ReplyMeta, ToolCallDelta
+
+__all__ = ["StreamGuard"]
+
+
+class StreamGuard:
+    r"""Turns the bytes of one streamed reply into deltas, and raises unless the answer is complete.
+
+    Args:
+        model: The requested model, for error messages.
+        choices: How many answers were requested (``n``).
+        allow_empty: Accept an empty answer, such as one cut at its start by a stop sequence.
+        starts_thinking: The model's output begins inside its reasoning, without an opening tag.
+        meta: The data from the reply's headers.
+
+    >>> guard = StreamGuard()
+    >>> chunk = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+    >>> [delta.content for delta in guard.feed(chunk)]
+    ['Hi']
+    >>> [delta.finish_reason for delta in guard.close()], guard.reply.content
+    (['stop'], 'Hi')
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        choices: int = 1,
+        allow_empty: bool = False,
+        starts_thinking: bool = False,
+        meta: ReplyMeta | None = None,
+    ) -> None:
+        self._model = model
+        self._expected = choices
+        self._allow_empty = allow_empty
+        self._events = EventDecoder()
+        self._meta = meta
+        self._starts_thinking = starts_thinking
+        self._begin()
+        self._started = False
+        self.count = 0
+        """How many deltas have been yielded."""
+        self.done = False
+        """Whether the end marker has arrived: nothing after it belongs to the answer."""
+
+    def _begin(self, chunk_id: str | None = None) -> None:
+        self._builder = ReplyBuilder(self._meta, starts_thinking=self._starts_thinking)
+        self._builder.id = chunk_id
+        self._unopened: set[int] = set()
+
+    @property
+    def delivered(self) -> bool:
+        """Whether any part of the answer has been yielded: from then on a restart would be visible."""
+        return self.count > 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every expected choice has finished."""
+        drafts = self._builder.drafts
+        return len(drafts) >= self._expected and all(draft.finish_reason for draft in drafts.values())
+
+    @property
+    def reply(self) -> Reply:
+        """What has arrived so far: the complete reply after :meth:`close`, a partial one before."""
+        return self._builder.build()
+
+    def feed(self, block: bytes) -> Iterator[Delta]:
+        """Take the next bytes; yield what they add, then raise if they are invalid."""
+        try:
+            payloads = self._events.feed(block)
+        except EventTooLongError as problem:
+            raise self._failure(Kind.MALFORMED, str(problem)) from None
+        for payload in payloads:
+            yield from self._event(payload)
+
+    def close(self, broken: Kind | None = None, said: str = "") -> Iterator[Delta]:
+        """Handle the end of the stream and yield the closing deltas: buffered text, finish reasons, usage.
+
+        Args:
+            broken: How the transport failed, if the end was not clean.
+            said: The transport's own message.
+
+        Raises:
+            APIError: The answer is incomplete.
+        """
+        if not self.done:
+            yield from self._tail()
+        if not self.whole:
+            if broken is not None:
+                raise self._failure(broken, said)
+            raise self._failure(Kind.TRUNCATED if self._started else Kind.EMPTY)
+        for index in sorted(self._builder.drafts):
+            yield from self._flush(self._builder.drafts[index])
+        try:
+            self._builder.usage()
+        except MisfitError as problem:
+            raise self._failure(Kind.MALFORMED, str(problem)) from None
+        reply = self.reply
+        if (flaw := flaw_of(reply, allow_empty=self._allow_empty)) is not None:
+            raise self._failure(*flaw)
+        for position, choice in enumerate(reply.choices, 1):
+            usage = reply.usage if position == len(reply.choices) else None
+            yield Delta(choice=choice.index, finish_reason=choice.finish_reason, usage=usage)
+
+    def _partial(self) -> Reply | None:
+        return self.reply if self._builder.drafts else None
+
+    def _failure(self, kind: Kind, said: str = "") -> APIError:
+        """Build the error of this stream, with what has arrived."""
+        return failure(
+            kind,
+            said,
+            model=self._model or self._builder.model,
+            request_id=self._builder.meta.invocation_id,
+            partial_reply=self._partial(),
+        )
+
+    def _tail(self) -> Iterator[Delta]:
+        """Read what the end of the stream completes; half an event alone is not an error."""
+        for payload in self._events.close():
+            if not _is_json(payload) and not payload.startswith(b"<"):
+                # A bare error directly follows whatever was sent before, possibly half an event.
+                _, bare, rest = payload.rpartition(b'{"error"')
+                if not bare or not _is_json(bare + rest):
+                    continue
+                payload = Stray(bare + rest)
+            yield from self._event(payload)
+
+    def _event(self, payload: bytes) -> Iterator[Delta]:
+        """Read one event."""
+        if self.done or not payload:
+            return
+        if payload.strip() == b"[DONE]":
+            self.done = True
+            return
+        try:
+            chunk = door.loads(payload)
+        except ValueError:
+            if self.whole:
+                return
+            raise self._failure(Kind.MALFORMED, _excerpt(payload)) from None
+        if not isinstance(chunk, dict) or (type(payload) is Stray and "error" not in chunk and "detail" not in chunk):
+            if self.whole:
+                return
+            raise self._failure(Kind.MALFORMED, _excerpt(payload))
+        if chunk.get("error") or (chunk.get("detail") and "choices" not in chunk):
+            if self.whole:
+                return
+            raise self._reported(chunk)
+        self._started = True
+        try:
+            yield from self._chunk(chunk)
+        except MisfitError as problem:
+            raise self._failure(Kind.MALFORMED, str(problem)) from None
+
+    def _reported(self, chunk: Mapping[str, object]) -> APIError:
+        return reported_error(
+            chunk,
+            model=self._model or self._builder.model,
+            request_id=self._builder.meta.invocation_id,
+            partial_reply=self._partial(),
+            delivered=self.delivered,
+        )
+
+    def _chunk(self, chunk: Mapping[str, object]) -> Iterator[Delta]:
+        choices = door.objects(chunk.get("choices"), "choices")
+        if not choices and chunk.get("choices") is None and "trace" not in chunk:
+            raise MisfitError("a chunk has no choices")  # it may have lost a word
+        if choices and (chunk_id := door.text(chunk.get("id"), "id")):
+            if self._builder.id is None:
+                self._builder.id = chunk_id
+            elif self._builder.id != chunk_id:
+                if self.whole:  # the machine died after finishing: the answer stands
+                    self.done = True
+                    return
+                if self.delivered or any(draft.finish_reason for draft in self._builder.drafts.values()):
+                    raise self._failure(Kind.RESTARTED, "the chunk id changed")
+                self._begin(chunk_id)  # nothing of the first machine's answer has been yielded
+        self._builder.head(chunk)
+        if len(choices) > 1 and len({choice_index(each, self._expected) for each in choices}) < len(choices):
+            raise MisfitError("a chunk has one choice twice")
+        for choice in choices:
+            index, reason = choice_index(choice, self._expected), finish_of(choice)
+            delta = self._choice(self._builder.draft(index), choice, reason)
+            if delta is not None:
+                self.count += 1
+                yield delta
+            if reason in BROKEN_FINISHES:
+                raise self._failure(Kind.STREAM_ERROR, f"finish_reason {reason!r}")
+
+    def _choice(self, draft: ChoiceDraft, choice: Mapping[str, object], reason: str | None) -> Delta | None:
+        delta = door.mapping(choice.get("delta"), "choices[].delta")
+        if delta is None:
+            raise MisfitError("choices[].delta is missing")
+        if (logprobs := choice.get("logprobs")) is not None:
+            draft.add_logprobs(logprobs)
+        step = self._delta(draft, delta)
+        note_extra(draft, choice, delta)
+        if reason is not None and reason not in BROKEN_FINISHES:
+            draft.finish_reason = reason
+        return step
+
+    def _delta(self, draft: ChoiceDraft, delta: Mapping[str, object]) -> Delta | None:
+        # Most fields are null in most deltas, of which there are thousands.
+        reasoning, content = reasoning_of(delta), door.text(delta.get("content"), "delta.content") or ""
+        refusal = None if (raw := delta.get("refusal")) is None else door.text(raw, "delta.refusal")
+        pieces = [] if (raw := delta.get("tool_calls")) is None else self._pieces(draft, raw)
+        self._check_opening(draft, door.text(delta.get("role"), "delta.role"), pieces)
+        if not (reasoning or content or pieces or refusal):
+            return None
+        if draft.finish_reason:
+            raise self._failure(Kind.RESTARTED, "the answer continued after its finish_reason")
+        steps = [step for piece in pieces if (step := self._tool(draft, piece))]
+        if refusal:
+            draft.refusal.append(refusal)
+        if reasoning:
+            # Reasoning has its own field here, so a tag in the content is part of the answer.
+            content = draft.splitter.stop() + content
+        elif content and not draft.splitter.passes:
+            reasoning, content = draft.splitter.feed(content)
+        if pieces and not draft.splitter.passes:
+            # No tag comes after the first tool call, so release what was held back for one.
+            thought, rest = draft.splitter.close()
+            reasoning, content = reasoning + thought, content + rest
+        if reasoning:
+            draft.reasoning.append(reasoning)
+        if content:
+            draft.content.append(content)
+        if not (reasoning or content or steps):
+            return None
+        return Delta(content, reasoning, steps, draft.index)
+
+    def _check_opening(self, draft: ChoiceDraft, role: str | None, pieces: Sequence[ToolCallDelta]) -> None:
+        """Detect a second opening: a role again, after deltas without one.
+
+        Some engines send the role in every delta, or again where a tool call begins; neither is an opening.
+        """
+        if not role:
+            self._unopened.add(draft.index)
+        elif draft.index in self._unopened and not (draft.empty or draft.finish_reason):
+            begins = pieces and all(piece.index not in draft.tools for piece in pieces)
+            if not begins:
+                raise self._failure(Kind.RESTARTED, "the answer opened a second time")
+
+    def _pieces(self, draft: ChoiceDraft, raw: object) -> list[ToolCallDelta]:
+        """Read the pieces of tool calls in a delta."""
+        pieces: list[ToolCallDelta] = []
+        for call in door.objects(raw, "tool_calls"):
+            function = door.mapping(call.get("function"), "tool_calls[].function") or {}
+            call_id, name, arguments = tool_fields(call, function)
+            index = door.count(call.get("index"), "tool_calls[].index")
+            if index is None:
+                index = self._tool_index(draft, pieces, call_id, name)
+            pieces.append(ToolCallDelta(index, call_id, name, arguments))
+        return pieces
+
+    def _tool(self, draft: ChoiceDraft, piece: ToolCallDelta) -> ToolCallDelta | None:
+        """Add a piece of a tool call to its call; return what it adds."""
+        tool = draft.tools.get(piece.index)
+        if tool is None:
+            draft.tools[piece.index] = ToolDraft(piece.id, piece.name or "", [piece.arguments])
+            return piece
+        other = (piece.id and tool.id and piece.id != tool.id) or (piece.name and tool.name and piece.name != tool.name)
+        if other or self._reopens(tool, piece):
+            raise self._failure(Kind.RESTARTED, f"tool call {piece.index} was opened a second time")
+        tool.continued = tool.continued or bool((tool.id or tool.name) and not (piece.id or piece.name))
+        fresh_id, fresh_name = (None if tool.id else piece.id), (None if tool.name else piece.name)
+        tool.id, tool.name = tool.id or piece.id, tool.name or piece.name or ""
+        tool.arguments.append(piece.arguments)
+        if not (fresh_id or fresh_name or piece.arguments):
+            return None
+        return ToolCallDelta(piece.index, fresh_id, fresh_name, piece.arguments)
+
+    @staticmethod
+    def _reopens(tool: ToolDraft, piece: ToolCallDelta) -> bool:
+        """Return whether a piece names its call again, after pieces that did not, and begins its arguments anew.
+
+        Some engines name the call in every piece, or once more in the last; they go on with the arguments.
+        """
+        repeats = (piece.id is not None and piece.id == tool.id) or (piece.name is not None and piece.name == tool.name)
+        return tool.continued and repeats and (not piece.arguments or piece.arguments.lstrip().startswith("{"))
+
+    @staticmethod
+    def _tool_index(draft: ChoiceDraft, pieces: Sequence[ToolCallDelta], call_id: str | None, name: str | None) -> int:
+        """Return which call a piece belongs to if the engine omits the index."""
+        known = {index: (tool.id, tool.name) for index, tool in draft.tools.items()}
+        known.update((piece.index, (piece.id, piece.name or "")) for piece in pieces)
+        for index, (known_id, _) in known.items():
+            if call_id is not None and known_id == call_id:
+                return index
+        last = max(known, default=-1)
+        opens = call_id is not None or last < 0 or (name is not None and bool(known[last][1]))
+        return last + 1 if opens else last
+
+    @staticmethod
+    def _flush(draft: ChoiceDraft) -> list[Delta]:
+        """Return what was held back for a tag that never came."""
+        reasoning, content = draft.splitter.close()
+        if not (reasoning or content):
+            return []
+        draft.reasoning += filter(None, (reasoning,))
+        draft.content += filter(None, (content,))
+        return [Delta(content, reasoning, (), draft.index)]
+
+
+def _is_json(text: bytes) -> bool:
+    if text == b"[DONE]":
+        return True
+    try:
+        door.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _excerpt(payload: bytes) -> str:
+    text = payload.decode("utf-8", "replace")
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,1 @@
+"""From the caller's parameters to what the gateway takes. Pure."""

@@ -1,0 +1,352 @@
+"""Build a chat request that Chutes accepts: a pure function from the caller's parameters to the request body.
+
+Whatever OpenAI clients send that the gateway refuses, ignores or interprets differently is fixed here, once for both
+frameworks. Nothing is invented: a parameter that was not given is not sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from chutes_core.catalog.model_info import ModelInfo, traits_for
+from chutes_core.errors import RequestRefusedError
+from chutes_core.request.messages import Message, fit_messages, prompt_bytes
+from chutes_core.request.schema import without_patterns
+
+if TYPE_CHECKING:
+    from chutes_core.catalog.catalog import Catalog
+
+__all__ = ["ChatParams", "ChatRequest", "ModelRef", "build_chat_request", "check_model", "model_infos"]
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+class ChatParams(TypedDict, total=False):
+    """The parameters of a chat call; each is sent only if given.
+
+    ``reasoning`` is this library's own: True, False or an effort, for every model that can think. Parameters not in
+    this list go into ``extra_body``.
+    """
+
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    min_tokens: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    repetition_penalty: float | None
+    length_penalty: float | None
+    stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    include_stop_str_in_output: bool | None
+    ignore_eos: bool | None
+    skip_special_tokens: bool | None
+    spaces_between_special_tokens: bool | None
+    seed: int | None
+    n: int | None
+    best_of: int | None
+    logit_bias: Mapping[str, float] | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    user: str | None
+    tools: Sequence[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
+    response_format: Mapping[str, object] | None
+    guided_json: Mapping[str, object] | None
+    guided_choice: Sequence[str] | None
+    guided_grammar: str | None
+    structured_outputs: Mapping[str, object] | None
+    chat_template_kwargs: Mapping[str, object] | None
+    continue_final_message: bool | None
+    add_generation_prompt: bool | None
+    reasoning: bool | Effort | None
+    reasoning_effort: Effort | None
+    stream_options: Mapping[str, object] | None
+    store: bool | None
+    metadata: Mapping[str, str] | None
+    extra_body: Mapping[str, object] | None
+
+
+_KNOWN = frozenset(ChatParams.__annotations__)
+_REGEX = "The gateway has disabled regular expressions for answers: describe the format with a JSON schema instead."
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A parsed model string: one model, or a routing list that the gateway works through.
+
+    >>> ModelRef.parse("a/one, b/two:latency")
+    ModelRef(names=('a/one', 'b/two'), strategy='latency', thinking=False)
+    >>> ModelRef.parse("a/one:THINKING").wire
+    'a/one'
+    """
+
+    names: tuple[str, ...]
+    strategy: str | None = None
+    thinking: bool = False
+
+    @classmethod
+    def parse(cls, model: str) -> ModelRef:
+        """Parse a model string: ``name`` or ``a,b,c``, either with ``:latency``, ``:throughput`` or ``:THINKING``.
+
+        The gateway knows ``:THINKING`` only at the very end of a single name; here it works with a list or a
+        strategy too, because it is turned into a field of the body.
+        """
+        check_model(model)
+        rest, strategy, thinking = model.strip(), None, False
+        while True:
+            head, colon, suffix = rest.rpartition(":")
+            if colon and suffix == "THINKING":
+                rest, thinking = head, True
+            elif colon and suffix.lower() in ("latency", "throughput") and strategy is None:
+                rest, strategy = head, suffix.lower()
+            else:
+                break
+        names = [name.strip() for name in rest.split(",") if name.strip()]
+        marked = [name for name in names if name.endswith(":THINKING")]
+        if marked and not thinking and len(marked) != len(names):
+            raise RequestRefusedError("':THINKING' applies to the whole request: put it at the end of the list.")
+        if not names:
+            raise RequestRefusedError(f"The model string {model!r} names no model.")
+        unmarked = dict.fromkeys(name.removesuffix(":THINKING") for name in names)
+        return cls(tuple(unmarked), strategy, thinking or bool(marked))
+
+    @property
+    def wire(self) -> str:
+        """The string to send."""
+        return ",".join(self.names) + (f":{self.strategy}" if self.strategy else "")
+
+    @property
+    def routed(self) -> bool:
+        """Whether the gateway chooses among several models."""
+        return len(self.names) > 1 or self.strategy is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request ready to be sent, and what is needed to read its answer.
+
+    Attributes:
+        model: The model string sent.
+        body: The JSON body.
+        notes: What was changed or will be lost, as sentences for a warning.
+        choices: How many answers were requested.
+        allow_empty: Whether an empty answer is valid.
+        starts_thinking: Whether the answer begins inside the reasoning, without an opening tag.
+    """
+
+    model: str
+    body: dict[str, object]
+    notes: tuple[str, ...] = ()
+    choices: int = 1
+    allow_empty: bool = False
+    starts_thinking: bool = False
+
+    @property
+    def stream(self) -> bool:
+        """Whether a stream was requested."""
+        return bool(self.body["stream"])
+
+
+def check_model(model: object) -> None:
+    """Raise if ``model`` is not a model name."""
+    if not isinstance(model, str) or not model.strip():
+        raise RequestRefusedError(f"model must be the name of a model, such as 'Qwen/Qwen3-32B-TEE', not {model!r}.")
+
+
+def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
+    """Return what is known about each model that may answer; for an unknown one, its family's traits.
+
+    >>> from chutes_core import Catalog
+    >>> model_infos(Catalog.bundled(), "Qwen/Qwen3-32B-TEE, acme/one")
+    [<ModelInfo Qwen/Qwen3-32B-TEE: ...>, <ModelInfo acme/one: chat>]
+    """
+    check_model(model)
+    whole = catalog.get(model)
+    names = (model,) if whole is not None else ModelRef.parse(model).names
+    return [catalog.get(name) or _unlisted(name) for name in names]
+
+
+@lru_cache(maxsize=256)
+def _unlisted(name: str) -> ModelInfo:
+    return ModelInfo(id=name, traits=traits_for(name))
+
+
+def build_chat_request(
+    messages: Sequence[Message],
+    model: str,
+    params: ChatParams | Mapping[str, object],
+    *,
+    stream: bool = False,
+    infos: Sequence[ModelInfo] = (),
+    inline: bool = False,
+) -> ChatRequest:
+    """Build the request for a chat call.
+
+    Args:
+        messages: The conversation in OpenAI's format.
+        model: A model, a routing list, or an alias.
+        params: The given parameters; unknown ones are refused.
+        stream: Whether to request a stream.
+        infos: The catalogue entries of the models that may answer.
+        inline: Remote images will be fetched here, so the gateway's limit on them does not apply.
+
+    >>> request = build_chat_request([{"role": "user", "content": "Hi"}], "acme/one", {"max_completion_tokens": 9})
+    >>> request.body
+    {'model': 'acme/one', 'messages': [{'role': 'user', 'content': 'Hi'}], 'max_tokens': 9, 'stream': False}
+    """
+    _refuse_unknown(params)
+    given = {name: value for name, value in params.items() if value is not None}
+    ref = ModelRef((model,)) if any(info.id == model for info in infos) else ModelRef.parse(model)
+    ref = replace(ref, names=tuple(_canonical(name, infos) for name in ref.names))
+    notes: list[str] = []
+    single_system = any(info.traits.single_system for info in infos)
+    fitted = fit_messages(messages, single_system=single_system, inline=inline)
+    body: dict[str, object] = {"model": ref.wire, "messages": fitted}
+    extra = given.pop("extra_body", {})
+    if not isinstance(extra, Mapping):
+        raise RequestRefusedError("extra_body must be a mapping of the fields to add to the request.")
+    given.pop("store", None)
+    _thinking(given, ref)
+    _max_tokens(given, fitted, infos, notes)
+    _schemas(given, notes)
+    if "tools" in given and not given["tools"]:
+        # Engines refuse an empty list, and tool_choice or parallel_tool_calls without tools.
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            given.pop(name, None)
+    if given.get("logprobs") or given.get("top_logprobs"):
+        notes.append("The gateway omits logprobs from its answers; a model's own host may send them.")
+    body.update(given)
+    if isinstance(stop := body.get("stop"), tuple):
+        body["stop"] = list(stop)
+    body["stream"] = stream
+    if stream:
+        body.setdefault("stream_options", {"include_usage": True})
+    else:
+        body.pop("stream_options", None)
+    _add(body, extra)
+    return ChatRequest(
+        ref.wire,
+        body,
+        tuple(notes),
+        choices=_count(body.get("n", 1)),
+        allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
+        starts_thinking=_starts_thinking(body, infos),
+    )
+
+
+def _add(body: dict[str, object], extra: Mapping[str, object]) -> None:
+    """Add the caller's extra fields. Template arguments are merged with those already set, not replaced."""
+    for key, value in extra.items():
+        chosen = body.get(key) if key == "chat_template_kwargs" else None
+        if isinstance(chosen, Mapping) and isinstance(value, Mapping):
+            body[key] = {**chosen, **value}
+        elif key != "stream":
+            body[key] = value
+
+
+def _canonical(name: str, infos: Sequence[ModelInfo]) -> str:
+    """Return a name in the service's spelling: it is case-sensitive, and needs ``-TEE`` in lists."""
+    if any(info.id == name for info in infos):
+        return name
+    lowered = name.lower()
+    return next((info.id for info in infos if info.id.lower() in (lowered, f"{lowered}-tee")), name)
+
+
+def _refuse_unknown(params: Mapping[str, object]) -> None:
+    for name in params:
+        if name in _KNOWN:
+            continue
+        if name in ("stream", "model", "messages"):
+            raise RequestRefusedError(f"{name!r} is not a parameter here: the method you call decides it.")
+        if name == "guided_regex":
+            raise RequestRefusedError(_REGEX)
+        close = get_close_matches(name, _KNOWN, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise RequestRefusedError(
+            f"Unknown parameter {name!r}. {hint}To send it all the same: extra_body={{{name!r}: ...}}."
+        )
+
+
+def _thinking(given: dict[str, object], ref: ModelRef) -> None:
+    """Convert every way of requesting reasoning to the one that all hosts of the service read."""
+    wish, effort = given.pop("reasoning", None), given.pop("reasoning_effort", None)
+    if wish is not None and not isinstance(wish, bool) and wish not in _EFFORTS:
+        raise RequestRefusedError(f"reasoning must be True, False or one of {', '.join(_EFFORTS)}, not {wish!r}.")
+    if effort is not None and effort not in _EFFORTS:
+        raise RequestRefusedError(f"reasoning_effort must be one of {', '.join(_EFFORTS)}, not {effort!r}.")
+    if None not in (wish, effort) and wish not in (effort, effort != "none"):
+        raise RequestRefusedError(f"reasoning={wish!r} and reasoning_effort={effort!r} contradict: give one.")
+    chosen = given.get("chat_template_kwargs", {})
+    if not isinstance(chosen, Mapping):
+        raise RequestRefusedError("chat_template_kwargs must be a mapping of what the model's template reads.")
+    wish = effort or wish
+    if wish is None and not ref.thinking:
+        return
+    on = wish not in (False, "none")
+    level = {"reasoning_effort": wish} if on and isinstance(wish, str) else {}
+    given["chat_template_kwargs"] = {"thinking": on, "enable_thinking": on, **level, **chosen}
+
+
+def _max_tokens(
+    given: dict[str, object], messages: Sequence[Message], infos: Sequence[ModelInfo], notes: list[str]
+) -> None:
+    """Use the parameter name that the gateway reads, and clamp it to the limits of every model that may answer."""
+    modern = given.pop("max_completion_tokens", None)
+    if modern is not None and given.setdefault("max_tokens", modern) != modern:
+        raise RequestRefusedError("max_tokens and max_completion_tokens mean the same here but differ: give one.")
+    wanted = given.get("max_tokens")
+    if wanted is None:
+        return
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise RequestRefusedError(f"max_tokens must be a positive whole number, not {wanted!r}.")
+    # Three bytes per token overestimates the prompt in most languages, so the rest is sure to fit.
+    tools = json.dumps(given["tools"], default=str) if given.get("tools") else ""
+    prompt = (prompt_bytes(messages) + len(tools)) // 3 + 8 * len(messages)
+    limits = [info.max_output for info in infos if info.max_output]
+    limits += [info.context_length - prompt for info in infos if info.context_length and info.context_length > prompt]
+    if limits and wanted > min(limits):
+        given["max_tokens"] = min(limits)
+        notes.append(
+            f"max_tokens={wanted} is more than the model can generate after this prompt; {min(limits)} is sent instead."
+        )
+
+
+def _schemas(given: dict[str, object], notes: list[str]) -> None:
+    """Remove from the answer's schemas what the gateway refuses; raise for what cannot be removed."""
+    structured = given.get("structured_outputs")
+    if isinstance(structured, Mapping) and structured.get("regex"):
+        raise RequestRefusedError(_REGEX)
+    removed = 0
+    for name in ("response_format", "guided_json", "structured_outputs"):
+        if name in given:
+            given[name], count = without_patterns(given[name])
+            removed += count
+    if removed:
+        notes.append(
+            f"The gateway refuses 'pattern' in a JSON schema, so {removed} of them {'was' if removed == 1 else 'were'} "
+            "removed: check the answer against them yourself."
+        )
+
+
+def _starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:
+    """Return whether the answer begins inside the reasoning; one with a fixed format does not."""
+    if any(body.get(name) for name in ("response_format", "guided_json", "guided_choice", "structured_outputs")):
+        return False
+    return bool(infos) and all(info.traits.starts_thinking is True for info in infos)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RequestRefusedError(f"n must be a positive whole number, not {value!r}.")
+    return value

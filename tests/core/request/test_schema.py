@@ -1,0 +1,101 @@
+"""JSON schemas without what the gateway refuses."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from chutes_core.request.schema import without_patterns
+
+NAMES = st.sampled_from(["pattern", "properties", "default", "items", "$defs", "enum", "a"])
+
+
+def schemas(depth: int = 3) -> st.SearchStrategy[dict[str, object]]:
+    """JSON schemas in which anything may be called what a keyword is called."""
+    if depth == 0:
+        return st.fixed_dictionaries({"type": st.just("string")}, optional={"pattern": st.text(max_size=3)})
+    inner = st.deferred(lambda: schemas(depth - 1))
+    named = st.dictionaries(NAMES, inner, max_size=2)
+    example = st.dictionaries(NAMES, st.text(max_size=3), max_size=2)
+    return st.fixed_dictionaries(
+        {"type": st.just("object")},
+        optional={
+            "pattern": st.text(max_size=3),
+            "properties": named,
+            "$defs": named,
+            "items": inner,
+            "anyOf": st.lists(inner, max_size=2),
+            "default": example,
+            "const": example,
+            "enum": st.lists(st.just("pattern"), max_size=1),
+            "required": st.lists(NAMES, max_size=2),
+            "additionalProperties": inner | st.booleans(),
+        },
+    )
+
+
+def walk(schema: object) -> tuple[int, list[str]]:
+    """Count the pattern keywords, and list the names of properties and definitions."""
+    if isinstance(schema, list):
+        walked = [walk(part) for part in schema]
+        return sum(count for count, _ in walked), [name for _, names in walked for name in names]
+    if not isinstance(schema, dict):
+        return 0, []
+    count, names = int("pattern" in schema), []
+    for key in ("properties", "$defs"):
+        names += list(schema.get(key, {}))
+    children = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", [])]
+    for child in (*children, schema.get("items"), schema.get("additionalProperties")):
+        below, further = walk(child)
+        count, names = count + below, names + further
+    return count, names
+
+
+@given(schemas())
+def test_patterns_go_and_names_stay(schema: dict[str, object]) -> None:
+    """No pattern keyword is left at any depth, each is counted, and no property of any name is lost."""
+    before = copy.deepcopy(schema)
+    count, names = walk(schema)
+    cleaned, removed = without_patterns(schema)
+    assert walk(cleaned) == (0, names)
+    assert removed == count
+    assert schema == before
+    assert without_patterns(cleaned) == (cleaned, 0)
+
+
+@given(schemas())
+def test_without_a_pattern_nothing_changes(schema: dict[str, object]) -> None:
+    """Everything but the patterns is as it was: values, examples, requirements."""
+    cleaned, _ = without_patterns(schema)
+    assert isinstance(cleaned, dict)
+    for key in ("default", "const", "enum", "required", "type"):
+        assert cleaned.get(key) == schema.get(key)
+
+
+def test_a_model_with_constraints() -> None:
+    """The schema that pydantic writes for a constrained string is freed of its pattern and of nothing else."""
+
+    class Order(BaseModel):
+        pattern: str
+        code: str = Field(pattern="^[A-Z]+$", min_length=2)
+
+    schema = Order.model_json_schema()
+    cleaned, removed = without_patterns({"type": "json_schema", "json_schema": {"name": "Order", "schema": schema}})
+    del schema["properties"]["code"]["pattern"]
+    assert cleaned == {"type": "json_schema", "json_schema": {"name": "Order", "schema": schema}}
+    assert removed == 1
+
+
+@pytest.mark.parametrize("value", [None, True, "pattern", 7, []])
+def test_what_is_no_schema_is_left_alone(value: object) -> None:
+    """Anything that holds no keywords comes back as it is."""
+    assert without_patterns(value) == (value, 0)
+
+
+def test_a_tuple_counts_as_a_list() -> None:
+    """Python's other sequence is read too."""
+    assert without_patterns({"anyOf": ({"pattern": "a"}, {"type": "null"})}) == ({"anyOf": [{}, {"type": "null"}]}, 1)
