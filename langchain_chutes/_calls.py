@@ -1,10 +1,9 @@
-"""The LangChain side of a fallback call: relaying chunks, reporting attempts, finding what a request needs. Pure."""
+"""The LangChain side of a fallback call: relaying chunks, and finding what a request needs. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from chutes_core.errors import APIError, ChutesError, Kind, Retry
 from chutes_core.failures import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
-from chutes_core.usage import Usage
+from chutes_core.fallback.report import beside
 from langchain_chutes import _errors
 from langchain_chutes._forms import Form
 from langchain_chutes._parts import Part, ends, receipt, shows, usage
@@ -27,12 +26,9 @@ if TYPE_CHECKING:
 else:
     ModelError = _errors.ModelError
 
-__all__ = ["ATTEMPTS", "FIRST_HOP", "Relay", "account", "needs_of", "raised", "report"]
+__all__ = ["Relay", "needs_of", "raised"]
 
-ATTEMPTS = "chutes_attempts"
-FIRST_HOP = "chutes_first_hop"
 _NEEDED = frozenset({"tools", "response_format", "max_tokens"})
-_COUNTS = tuple(each.name for each in fields(Usage))
 
 
 class Relay(drivers.Relay[Part]):
@@ -67,7 +63,8 @@ class Relay(drivers.Relay[Part]):
         held = super().end()
         if not held or not ends(held[-1]):
             held.append(ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last")))
-        account(held[-1], self.call)
+        last = held[-1].message
+        last.response_metadata = {**last.response_metadata, **beside(self.call)}
         return self.opened(held)
 
     def opened(self, given: list[Part]) -> list[Part]:
@@ -111,37 +108,6 @@ def _mark(blocks: bool, step: Try) -> Part:
 
 def _ends_or_calls_tools(part: Part) -> bool:
     return ends(part) or bool(part.message.tool_call_chunks)  # type: ignore[attr-defined]
-
-
-def account(last: Part, call: Call) -> None:
-    """Record the attempts in the last part of an answer."""
-    told = last.message.response_metadata
-    told = last.message.response_metadata = {**told, ATTEMPTS: [report(attempt) for attempt in call.attempts]}
-    if not told.get("model_name"):
-        told["model_name"] = call.served.name if call.served is not None else None
-    if call.policy.first_hop == "server":
-        told[FIRST_HOP] = call.first_hop
-
-
-def report(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt as plain data.
-
-    >>> report(Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy"))
-    {'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
-     'detail': 'busy', 'usage': None, 'cost': None, 'served': None}
-    """
-    kind, used = attempt.kind, attempt.usage
-    return {
-        "model": attempt.model,
-        "outcome": attempt.outcome,
-        "kind": kind.value if kind is not None else None,
-        "status_code": attempt.status_code,
-        "elapsed": attempt.elapsed,
-        "detail": attempt.detail,
-        "usage": None if used is None else {name: getattr(used, name) for name in _COUNTS},
-        "cost": attempt.cost,
-        "served": attempt.served,
-    }
 
 
 def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: Form | None) -> Needs:

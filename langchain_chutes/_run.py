@@ -14,8 +14,9 @@ from chutes_core.clock import SystemClock
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import Attempt, Call, FallbackError, Try
 from chutes_core.fallback.drivers import afallback, fallback
+from chutes_core.fallback.report import report
 from langchain_chutes._attempts import Request, aask, ask
-from langchain_chutes._calls import Relay, needs_of, raised, report
+from langchain_chutes._calls import Relay, needs_of, raised
 from langchain_chutes._members import Seat
 from langchain_chutes._parts import Part
 from langchain_chutes._runs import Runs, current_runs

@@ -16,6 +16,7 @@ from chutes_core import APIError, AsyncStream, Delta, Reply, Stream, Usage
 from chutes_core.clock import SystemClock
 from chutes_core.fallback import Attempt, Call, Needs, Receipt, Try
 from chutes_core.fallback.drivers import Relay, afallback, fallback
+from chutes_core.fallback.report import RESTART, beside
 from chutes_core.usage import cost
 from llama_index_chutes._attempts import Attempts
 from llama_index_chutes._base import kept
@@ -23,7 +24,6 @@ from llama_index_chutes._foreign import Question, aparts, parts
 from llama_index_chutes._members import Seat, unheard
 from llama_index_chutes._messages import chat_response
 from llama_index_chutes._parts import (
-    RESTART,
     Final,
     Part,
     Pieces,
@@ -32,7 +32,6 @@ from llama_index_chutes._parts import (
     adopted,
     ends,
     shows,
-    told,
     usage_in,
     waits,
 )
@@ -151,11 +150,11 @@ class Run(Relay[Part]):
         return None
 
     def _finish(self, draft: Draft[T], delta: str | None) -> T:
-        beside = told(self.call)
+        added = beside(self.call)
         if isinstance(self._end, Final):
-            return draft.adopt(self._end.response, delta, adopted(self._end, beside))
+            return draft.adopt(self._end.response, delta, adopted(self._end, added))
         assert isinstance(self._end, Reply), "a complete answer has an end"
-        return draft.finish(self._end, delta, beside)
+        return draft.finish(self._end, delta, added)
 
     # ------------------------------------------------------------------------------------------ what the engine does
 

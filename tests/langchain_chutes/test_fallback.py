@@ -25,9 +25,9 @@ from langchain_core.tracers.context import collect_runs
 
 from chutes_core import APIError, CapacityError, ChutesWarning, ConfigurationError, TimeLimits
 from chutes_core.errors import RequestRefusedError
+from chutes_core.fallback.report import report
 from chutes_core.testing import FAULTS, Answer, Fault
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy, Health
-from langchain_chutes._calls import report
 from langchain_chutes.fallback import acollect, collect, is_restart, render
 
 from .fallback_stage import (
