@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,12 @@ from chutes_core.errors import APIError, ChutesError, Kind, Retry
 from chutes_core.failures import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
+from chutes_core.fallback.members import modality
 from chutes_core.fallback.report import beside
 from langchain_chutes import _errors
 from langchain_chutes._forms import Form
 from langchain_chutes._parts import Part, ends, receipt, shows, usage
 from langchain_chutes._restart import restart_chunk, restartable
-from langchain_chutes._tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from langchain_core.exceptions import ModelError
@@ -27,8 +26,6 @@ else:
     ModelError = _errors.ModelError
 
 __all__ = ["Relay", "needs_of", "raised"]
-
-_NEEDED = frozenset({"tools", "response_format", "max_tokens"})
 
 
 class Relay(drivers.Relay[Part]):
@@ -111,33 +108,23 @@ def _ends_or_calls_tools(part: Part) -> bool:
 
 
 def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: Form | None) -> Needs:
-    """Return what a request needs from a model; the token estimate errs on the low side."""
-    tokens = sum(map(_tokens, messages))
-    if form is None and options.keys().isdisjoint(_NEEDED) and all(isinstance(each.content, str) for each in messages):
-        return Needs(tokens=tokens)
-    body: dict[str, object] = {
-        "messages": [{"content": each.content} for each in messages if not isinstance(each.content, str)],
-        "tools": options.get("tools"),
-        "response_format": options.get("response_format"),
-        "max_tokens": options.get("max_tokens"),
-    }
+    """Return what a request needs from a model."""
+    params = dict(options)
     if form is not None:
         if form.method == "function_calling" or form.tools:
-            body["tools"] = [True]
+            params["tools"] = [*(options.get("tools") or ()), *form.tools] or [True]
         if form.method in ("json_schema", "json_mode"):
-            body["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
-    if tools := options.get("tools"):
-        tokens += len(json.dumps(tools, default=str)) // 5
-    return Needs.of(body, tokens)
-
-
-def _tokens(message: BaseMessage) -> int:
-    content = message.content
-    if isinstance(content, str):
-        # Short requests fit every window, so a rough estimate will do.
-        return len(content) // 5 if len(content) < 4_000 else int(estimate_tokens(content) * 0.8)
-    texts = [part if isinstance(part, str) else part.get("text") for part in content]
-    return sum(int(estimate_tokens(text) * 0.8) for text in texts if isinstance(text, str))
+            params["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
+    texts: list[str] = []
+    modalities: set[str] = set()
+    for message in messages:
+        for part in [message.content] if isinstance(message.content, str) else message.content:
+            text = part if isinstance(part, str) else part.get("text")
+            if isinstance(text, str):
+                texts.append(text)
+            elif found := modality(part):
+                modalities.add(found)
+    return Needs.of_call(params, texts, modalities)
 
 
 class _FallbackError(FallbackError, ModelError):

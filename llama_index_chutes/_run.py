@@ -10,7 +10,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
+from llama_index.core.base.llms.types import AudioBlock, ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
 
 from chutes_core import APIError, AsyncStream, Delta, Reply, Stream, Usage
 from chutes_core.clock import SystemClock
@@ -22,7 +22,7 @@ from llama_index_chutes._attempts import Attempts
 from llama_index_chutes._base import kept
 from llama_index_chutes._foreign import Question, aparts, parts
 from llama_index_chutes._members import Seat, unheard
-from llama_index_chutes._messages import chat_response
+from llama_index_chutes._messages import chat_response, flat
 from llama_index_chutes._parts import (
     Final,
     Part,
@@ -47,8 +47,7 @@ __all__ = ["Run", "needs_of"]
 
 T = TypeVar("T")
 _CLOCK = SystemClock()
-# Tokens are hardly ever longer than this, so the estimate stays on the low side.
-_CHARACTERS = 6
+_MEDIA: Mapping[type, str] = {ImageBlock: "image", VideoBlock: "video", AudioBlock: "audio"}
 
 
 class Run(Relay[Part]):
@@ -279,20 +278,9 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
     >>> needs_of([ChatMessage("Hello there!")], {"max_tokens": 100})
     Needs(features=frozenset(), modalities=frozenset(), tokens=102)
     """
-    form = params.get("response_format")
-    body: dict[str, object] = {"tools": params.get("tools"), "response_format": form}
-    body["max_tokens"] = params.get("max_tokens") or params.get("max_completion_tokens")
-    length, modalities = 0, set[str]()
-    for message in messages:
-        for block in message.blocks:
-            if isinstance(block, TextBlock):
-                length += len(block.text)
-            elif isinstance(block, ImageBlock):
-                modalities.add("image")
-            elif isinstance(block, VideoBlock):
-                modalities.add("video")
-    told = Needs.of(body, prompt_tokens=length // _CHARACTERS)
-    return Needs(told.features, frozenset(modalities), told.tokens)
+    blocks = [block for message in messages for block in flat(message.blocks)]
+    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+    return Needs.of_call(params, texts, {_MEDIA[type(block)] for block in blocks if type(block) in _MEDIA})
 
 
 def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:
