@@ -35,7 +35,7 @@ from chutes_core.fallback.routes import route, split_models
 from chutes_core.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._forms import Form, ToolList
-from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
+from langchain_chutes._members import Listed, Seat, live_stats, member_roster, seats
 from langchain_chutes._portrait import identity, joint_profile, rules
 from langchain_chutes._profile import Resolved
 from langchain_chutes._replies import PROVIDER
@@ -96,7 +96,7 @@ class ChutesFallback(BaseChatModel):
         clock = own.get("clock")
         if health is None:
             health = Health(now=clock.now) if clock is not None else Health()
-        made = made_members(members, arguments, _maker(own))
+        made = member_roster(_maker(own)).members(members, arguments, depth=2)
         given = {"members": made, "policy": policy or FallbackPolicy(), "health": health, **own}
         super().__init__(**given)
 

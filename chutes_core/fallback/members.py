@@ -41,8 +41,9 @@ class Member:
         pool: Members of one pool can share a request, as a routing list: they have the same account and parameters.
             None for those that cannot.
         sealed: How far its machines' proofs are checked (``E2EE.verify``), if requests to it are sealed; else "".
+        number: Which of several it is that have the same model and account, and differ in settings.
         target: The key of its health.
-        place: The key of its state within a call: the same model may be listed with several API keys.
+        place: The key of its state within a call: the same model may be listed with several API keys and settings.
         account_key: The key of its account's health.
     """
 
@@ -52,6 +53,7 @@ class Member:
     host: str = ""
     pool: str | None = None
     sealed: str = ""
+    number: int = 0
     target: str = field(init=False, repr=False, compare=False)
     place: str = field(init=False, repr=False, compare=False)
     account_key: str = field(init=False, repr=False, compare=False)
@@ -59,7 +61,8 @@ class Member:
     def __post_init__(self) -> None:
         # Precomputed: every call reads them several times.
         object.__setattr__(self, "target", f"{self.host}|{self.name}")
-        object.__setattr__(self, "place", f"{self.target}|{self.account}")
+        which = f"|{self.number}" if self.number else ""
+        object.__setattr__(self, "place", f"{self.target}|{self.account}{which}")
         object.__setattr__(self, "account_key", f"account:{self.account}")
 
 
