@@ -9,13 +9,14 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from chutes_core.catalog import Catalog
+from chutes_core.errors import ConfigurationError
 from chutes_core.fallback import FallbackPolicy, LiveStats, Member, roster
 from chutes_core.settings import Settings
 from langchain_chutes._profile import model_infos
 from langchain_chutes._settings import rename_and_check
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Listed", "Seat", "live_stats", "member_roster", "seats"]
+__all__ = ["Listed", "Seat", "live_stats", "member_roster", "seats", "template_maker"]
 
 Listed = str | Mapping[str, Any] | BaseChatModel
 
@@ -67,6 +68,25 @@ class Seat(roster.Seat[BaseChatModel]):
 def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
     """Return how members are made; ``make`` makes those that are listed by name."""
     return roster.Roster(BaseChatModel, "LangChain chat model", _PROVIDERS, _read, make, _quiet, _sealed)  # type: ignore[type-abstract]
+
+
+def template_maker(template: ChatChutes | None) -> Callable[..., ChatChutes]:
+    """Return what makes members with the key, the address and the settings of another one.
+
+    >>> template_maker(ChatChutes(model="acme/one", api_key="cpk_0123", temperature=0))(model="acme/two").temperature
+    0.0
+    """
+
+    def make(**arguments: Any) -> ChatChutes:
+        if template is None:
+            raise ConfigurationError(
+                "No member of this fallback was listed by name, so nothing says with which key, address and settings "
+                "others are to be asked: pass models, such as ChatChutes(model=...)."
+            )
+        given = {name: getattr(template, name) for name in template.model_fields_set if name != "profile"}
+        return ChatChutes(**{**given, **arguments})
+
+    return make
 
 
 def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
