@@ -19,6 +19,7 @@ from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Try
 from chutes_core.fallback.bounded import abounded, bounded, threaded
+from chutes_core.settings import TimeLimits
 from langchain_chutes._foreign import Checked, as_chunk, bind_foreign, blocks
 from langchain_chutes._forms import Form, Held, bind_ours
 from langchain_chutes._members import Seat
@@ -40,6 +41,7 @@ class Request:
         messages: The conversation.
         stop: Stop sequences.
         options: Other arguments of the call.
+        limit: Its own time limit.
         runs: Reports attempts as runs of their own; None without observers.
         form: The requested structured output.
         begun: Called when an answer begins, if it is wanted in one part; None asks for chunks.
@@ -48,6 +50,7 @@ class Request:
     messages: Sequence[BaseMessage]
     stop: list[str] | None
     options: Mapping[str, Any]
+    limit: TimeLimits | None = None
     runs: Runs | None = None
     form: Form | None = field(default=None)
     begun: Callable[[], None] | None = None
@@ -64,7 +67,7 @@ def ask(seat: Seat, step: Try, request: Request) -> Iterator[Part]:
     elif seat.own is not None:
         parts = prepared.stream()
     else:
-        given = bounded(prepared.stream, step.limits, shows=shows, model=step.member.name)
+        given = bounded(prepared.stream, prepared.limits, shows=shows, model=step.member.name)
         parts = over(given, Checked(step.member.name))
     return parts if prepared.form is None else over(parts, Held(prepared.form, step.member.name))
 
@@ -81,7 +84,7 @@ def aask(seat: Seat, step: Try, request: Request) -> AsyncIterator[Part]:
         parts = prepared.astream()
     else:
         chunks = partial(threaded, prepared.stream) if blocks(seat.model) else prepared.astream
-        given = abounded(chunks, step.limits, shows=shows, model=step.member.name)
+        given = abounded(chunks, prepared.limits, shows=shows, model=step.member.name)
         parts = aover(given, Checked(step.member.name))
     return parts if prepared.form is None else aover(parts, Held(prepared.form, step.member.name))
 
@@ -93,6 +96,7 @@ class _Prepared:
         direct: A Chutes model without LangChain wrappers, called directly.
         runs: Reports the attempt as a run of its own; None without observers.
         options: The arguments of its call.
+        limits: Its time limits.
         form: The structured output to check its answer against.
     """
 
@@ -104,6 +108,7 @@ class _Prepared:
         self.form = request.form if request.form is not None and not request.form.include_raw else None
         self.direct: ChatChutes | None = None
         self._model: Runnable[Any, Any]
+        self.limits = seat.limits(step.limits, request.limit)
         own, options = seat.own, dict(request.options)
         if own is None:
             try:
@@ -119,8 +124,7 @@ class _Prepared:
             if form is not None and form.method is None:  # one method for all members
                 form = replace(form, method=default_method([each.info for each in step.together if each.info]))
         self._model, self.options = own, bind_ours(own, options, form)
-        asked = self.options.pop("request_timeout", None)
-        self.options["timeout"] = seat.limits(step.limits, self.options.get("timeout", asked))
+        self.options["timeout"] = self.limits
         if own.rate_limiter is None and not own.callbacks and not own.verbose:
             self.options.pop("ls_structured_output_format", None)
             self.direct = own

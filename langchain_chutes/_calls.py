@@ -1,10 +1,8 @@
-"""The LangChain side of a fallback call: relaying chunks, reporting attempts, finding what a request needs. Pure."""
+"""The LangChain side of a fallback call: relaying chunks, and finding what a request needs. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +13,19 @@ from chutes_core.errors import APIError, ChutesError, Kind, Retry
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
-from chutes_core.usage import Usage
+from chutes_core.fallback.members import modality
+from chutes_core.fallback.report import beside
 from langchain_chutes import _errors
 from langchain_chutes._forms import Form
 from langchain_chutes._parts import Part, ends, receipt, shows, usage
 from langchain_chutes._restart import restart_chunk, restartable
-from langchain_chutes._tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from langchain_core.exceptions import ModelError
 else:
     ModelError = _errors.ModelError
 
-__all__ = ["ATTEMPTS", "FIRST_HOP", "Relay", "account", "needs_of", "raised", "report"]
-
-ATTEMPTS = "chutes_attempts"
-FIRST_HOP = "chutes_first_hop"
-_NEEDED = frozenset({"tools", "response_format", "max_tokens"})
-_COUNTS = tuple(each.name for each in fields(Usage))
+__all__ = ["Relay", "needs_of", "raised"]
 
 
 class Relay(drivers.Relay[Part]):
@@ -67,7 +60,8 @@ class Relay(drivers.Relay[Part]):
         held = super().end()
         if not held or not ends(held[-1]):
             held.append(ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last")))
-        account(held[-1], self.call)
+        last = held[-1].message
+        last.response_metadata = {**last.response_metadata, **beside(self.call)}
         return self.opened(held)
 
     def opened(self, given: list[Part]) -> list[Part]:
@@ -113,65 +107,24 @@ def _ends_or_calls_tools(part: Part) -> bool:
     return ends(part) or bool(part.message.tool_call_chunks)  # type: ignore[attr-defined]
 
 
-def account(last: Part, call: Call) -> None:
-    """Record the attempts in the last part of an answer."""
-    told = last.message.response_metadata
-    told = last.message.response_metadata = {**told, ATTEMPTS: [report(attempt) for attempt in call.attempts]}
-    if not told.get("model_name"):
-        told["model_name"] = call.served.name if call.served is not None else None
-    if call.policy.first_hop == "server":
-        told[FIRST_HOP] = call.first_hop
-
-
-def report(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt as plain data.
-
-    >>> report(Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy"))
-    {'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
-     'detail': 'busy', 'usage': None, 'cost': None, 'served': None}
-    """
-    kind, used = attempt.kind, attempt.usage
-    return {
-        "model": attempt.model,
-        "outcome": attempt.outcome,
-        "kind": kind.value if kind is not None else None,
-        "status_code": attempt.status_code,
-        "elapsed": attempt.elapsed,
-        "detail": attempt.detail,
-        "usage": None if used is None else {name: getattr(used, name) for name in _COUNTS},
-        "cost": attempt.cost,
-        "served": attempt.served,
-    }
-
-
 def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: Form | None) -> Needs:
-    """Return what a request needs from a model; the token estimate errs on the low side."""
-    tokens = sum(map(_tokens, messages))
-    if form is None and options.keys().isdisjoint(_NEEDED) and all(isinstance(each.content, str) for each in messages):
-        return Needs(tokens=tokens)
-    body: dict[str, object] = {
-        "messages": [{"content": each.content} for each in messages if not isinstance(each.content, str)],
-        "tools": options.get("tools"),
-        "response_format": options.get("response_format"),
-        "max_tokens": options.get("max_tokens"),
-    }
+    """Return what a request needs from a model."""
+    params = dict(options)
     if form is not None:
         if form.method == "function_calling" or form.tools:
-            body["tools"] = [True]
+            params["tools"] = [*(options.get("tools") or ()), *form.tools] or [True]
         if form.method in ("json_schema", "json_mode"):
-            body["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
-    if tools := options.get("tools"):
-        tokens += len(json.dumps(tools, default=str)) // 5
-    return Needs.of(body, tokens)
-
-
-def _tokens(message: BaseMessage) -> int:
-    content = message.content
-    if isinstance(content, str):
-        # Short requests fit every window, so a rough estimate will do.
-        return len(content) // 5 if len(content) < 4_000 else int(estimate_tokens(content) * 0.8)
-    texts = [part if isinstance(part, str) else part.get("text") for part in content]
-    return sum(int(estimate_tokens(text) * 0.8) for text in texts if isinstance(text, str))
+            params["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
+    texts: list[str] = []
+    modalities: set[str] = set()
+    for message in messages:
+        for part in [message.content] if isinstance(message.content, str) else message.content:
+            text = part if isinstance(part, str) else part.get("text")
+            if isinstance(text, str):
+                texts.append(text)
+            elif found := modality(part):
+                modalities.add(found)
+    return Needs.of_call(params, texts, modalities)
 
 
 class _FallbackError(FallbackError, ModelError):

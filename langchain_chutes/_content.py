@@ -92,7 +92,7 @@ def _parts(block: str | Mapping[Any, Any]) -> list[Part]:
         return []
     if kind in ("file", "document", "input_file", "file_url"):
         return [_file(block)]
-    if kind == "audio":
+    if kind in ("audio", "input_audio", "audio_url"):
         raise RequestRefusedError("Chutes takes no audio in a chat: send its transcript as text.")
     if not isinstance(kind, str):
         raise RequestRefusedError(

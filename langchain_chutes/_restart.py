@@ -14,9 +14,9 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 
-__all__ = ["RESTART", "acollect", "collect", "is_restart", "render", "restart_chunk", "restart_message", "restartable"]
+from chutes_core.fallback.report import RESTART
 
-RESTART = "chutes_restart"
+__all__ = ["acollect", "collect", "is_restart", "render", "restart_chunk", "restart_message", "restartable"]
 
 
 class _Restart(AIMessageChunk):

@@ -14,8 +14,10 @@ from chutes_core.calls.clock import SystemClock
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import Attempt, Call, FallbackError, Try
 from chutes_core.fallback.drivers import afallback, fallback
+from chutes_core.fallback.report import report
+from chutes_core.fallback.roster import refuse_several, taken_limit
 from langchain_chutes._attempts import Request, aask, ask
-from langchain_chutes._calls import Relay, needs_of, raised, report
+from langchain_chutes._calls import Relay, needs_of, raised
 from langchain_chutes._members import Seat
 from langchain_chutes._parts import Part
 from langchain_chutes._runs import Runs, current_runs
@@ -54,9 +56,8 @@ class Run:
         if "model" in options or "model_name" in options:
             raise RequestRefusedError("A fallback has several models: set them when you create it, not in a call.")
         self._seats = owner._sit()
-        answers = options.get("n") or max((seat.own.n or 1 for seat in self._seats if seat.own is not None), default=1)
-        if answers > 1:
-            raise RequestRefusedError("A fallback returns one answer: for n > 1, call one of its members directly.")
+        refuse_several(options, (seat.model for seat in self._seats))
+        limit = taken_limit(options)
         options.pop("stream", None)
         form = options.pop("chutes_form", None)
         policy = owner.policy
@@ -75,7 +76,7 @@ class Run:
         )
         self._runs = current_runs(run_manager)
         begun = self._call.first_part if whole else None
-        self._request = Request(messages, stop, options, self._runs, form, begun)
+        self._request = Request(messages, stop, options, limit, self._runs, form, begun)
         self._relay = Relay(self._call, handled=owner.handled, whole=whole, blocks=owner.output_version == "v1")
         self._told = 0
 

@@ -1,33 +1,22 @@
-"""Token estimates, without a tokenizer or a network call.
-
->>> estimate_tokens("How many tokens is this?"), estimate_tokens("这是多少个词元")
-(6, 7)
-"""
+"""Estimates of how many tokens a request has, without a tokenizer or a network call."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from chutes_core.tokens import estimate_tokens
 from langchain_chutes._messages import request_messages
 from langchain_chutes._tools import Tool, tool_params
 
-__all__ = ["estimate_message_tokens", "estimate_tokens"]
+__all__ = ["estimate_message_tokens"]
 
 # The gateway downscales images to 1,024 pixels; one of that size takes about this many tokens.
 _PER_IMAGE = 1_200
 _PER_MESSAGE = 4
-
-
-def estimate_tokens(text: str) -> int:
-    """Estimate the tokens in a text: four English letters, or three bytes of any other script, per token."""
-    size = len(text.encode("utf-8", "replace"))
-    plain = size if text.isascii() else sum(character < "\x80" for character in text)
-    return math.ceil(plain / 4 + (size - plain) / 3)
 
 
 def estimate_message_tokens(messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> int:

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from chutes_core.errors import ConfigurationError
 from chutes_core.request.chat import Effort
+from chutes_core.tokens import estimate_tokens
 from chutes_core.usage import cost
 from langchain_chutes._arguments import call_arguments
 from langchain_chutes._messages import request_messages
@@ -28,7 +29,7 @@ from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result, summed_
 from langchain_chutes._schemas import Schema, response_format, titled
 from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
 from langchain_chutes._structured import check_method, parsed
-from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
+from langchain_chutes._tokens import estimate_message_tokens
 from langchain_chutes._tools import Tool, tool_choice_param, tool_names, tool_params
 
 if TYPE_CHECKING:

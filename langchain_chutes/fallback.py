@@ -35,7 +35,7 @@ from chutes_core.fallback.routes import route, split_models
 from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._forms import Form, ToolList
-from langchain_chutes._members import Listed, Seat, live_stats, made_members, seats
+from langchain_chutes._members import Listed, Seat, live_stats, member_roster, seats, template_maker
 from langchain_chutes._portrait import identity, joint_profile, rules
 from langchain_chutes._profile import Resolved
 from langchain_chutes._replies import PROVIDER
@@ -78,6 +78,9 @@ class ChutesFallback(BaseChatModel):
     handled: tuple[type[Exception], ...] | None = Field(default=None, exclude=True, repr=False)
     """The exceptions that move on to the next member; by default (None) every model failure."""
 
+    template: Any = Field(default=None, exclude=True, repr=False)
+    """A member that was listed by name: what it shares with the others, those that are configured later get too."""
+
     _seats: list[Seat] | None = PrivateAttr(default=None)
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
 
@@ -96,7 +99,12 @@ class ChutesFallback(BaseChatModel):
         clock = own.get("clock")
         if health is None:
             health = Health(now=clock.now) if clock is not None else Health()
-        made = made_members(members, arguments, _maker(own))
+        rebuilt = "template" in own  # by LangChain, which makes a configured fallback of another one's fields
+        named: list[ChatChutes] = []
+        maker = template_maker(own["template"]) if rebuilt else _maker(own, named)
+        made = member_roster(maker).members(members, arguments, depth=2)
+        if not rebuilt:
+            own["template"] = next((each for each in named if each.model in members), None)
         given = {"members": made, "policy": policy or FallbackPolicy(), "health": health, **own}
         super().__init__(**given)
 
@@ -326,15 +334,20 @@ class ChutesFallback(BaseChatModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the model; replaced members are checked again."""
+        if update and "members" in update:
+            update = {**update, "members": self._exchanged(update["members"])}
         copied = super().model_copy(update=update, deep=deep)
         copied._changed(update or {"members"})
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an argument and drop whatever was derived from its old value."""
-        super().__setattr__(name, value)
+        super().__setattr__(name, self._exchanged(value) if name == "members" else value)
         if self.__pydantic_private__ and name in type(self).model_fields:
             self._changed({name})
+
+    def _exchanged(self, members: Sequence[Listed]) -> list[BaseChatModel]:
+        return member_roster(template_maker(self.template)).members(members, {}, depth=2)
 
     def _changed(self, names: Collection[str]) -> None:
         self._seats = self._stats = None
@@ -344,6 +357,8 @@ class ChutesFallback(BaseChatModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
+        if not any(member is self.template for member in self.members):  # it may have connections of its own
+            state["__dict__"] = {**state["__dict__"], "template": None}
         return {**state, "__pydantic_private__": {"_seats": None, "_stats": None}}
 
     def __repr__(self) -> str:
@@ -359,12 +374,13 @@ class ChutesFallback(BaseChatModel):
     __str__ = __repr__
 
 
-def _maker(own: Mapping[str, Any]) -> Any:
-    """Return the function that makes a member from a name; all members share one ledger."""
+def _maker(own: Mapping[str, Any], made: list[ChatChutes]) -> Any:
+    """Return the function that makes a member from a name, and adds it to ``made``; all members share one ledger."""
     ledger = Ledger()
     common = {name: own[name] for name in ("clock", "output_version") if own.get(name) is not None}
 
     def make(**arguments: Any) -> ChatChutes:
-        return ChatChutes(**{"ledger": ledger, **common, **arguments})
+        made.append(ChatChutes(**{"ledger": ledger, **common, **arguments}))
+        return made[-1]
 
     return make

@@ -15,7 +15,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index_instrumentation.dispatcher import Dispatcher, active_instrument_tags
 
 from chutes_core.fallback import Attempt, Call, Try
-from llama_index_chutes._parts import row
+from chutes_core.fallback.report import report
 
 __all__ = ["AttemptEvent", "Attempts"]
 
@@ -88,7 +88,7 @@ class Attempts:
                 self._tell(attempt, error)
 
     def _tell(self, attempt: Attempt, error: BaseException | None) -> None:
-        told, span, self._span = row(attempt), self._span, None
+        told, span, self._span = report(attempt), self._span, None
         dispatcher.event(AttemptEvent(attempt=told, span_id=self._parent if span is None else span[0]))
         if span is not None and attempt.outcome == "answered":
             dispatcher.span_exit(*span, told)

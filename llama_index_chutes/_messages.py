@@ -29,7 +29,7 @@ from llama_index.core.base.llms.types import (
 
 from chutes_core import Choice, Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
 
-__all__ = ["chat_response", "completion_response", "reply_message", "wire_messages"]
+__all__ = ["chat_response", "completion_response", "flat", "reply_message", "wire_messages"]
 
 _ROLES = {
     MessageRole.DEVELOPER: "system",
@@ -56,7 +56,7 @@ def wire_messages(messages: Iterable[ChatMessage], *, echo_reasoning: bool = Fal
 
 def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
     role = _ROLES.get(message.role, message.role.value)
-    blocks = list(_flat(message.blocks))
+    blocks = list(flat(message.blocks))
     wire: dict[str, Any] = {"role": role, "content": _content(blocks)}
     if isinstance(name := message.additional_kwargs.get("name"), str):
         wire["name"] = name
@@ -80,14 +80,14 @@ def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
     return wire
 
 
-def _flat(blocks: Iterable[Any]) -> Iterator[Any]:
+def flat(blocks: Iterable[Any]) -> Iterator[Any]:
     """Yield the blocks; those inside a citation follow a text that names the source."""
     for block in blocks:
         if isinstance(block, CitableBlock | CitationBlock):
             named = (("Title", block.title), ("Source", block.source))
             if origin := "\n".join(f"{name}: {value}" for name, value in named if value):
                 yield TextBlock(text=origin)
-            yield from _flat(block.nested_blocks)
+            yield from flat(block.nested_blocks)
         else:
             yield block
 
@@ -125,10 +125,7 @@ def _part(block: object) -> dict[str, Any]:
             "video_url": {"url": address, **({"detail": block.detail} if block.detail else {})},
         }
     if isinstance(block, AudioBlock):
-        if block.url:
-            return {"type": "audio_url", "audio_url": {"url": str(block.url)}}
-        data = base64.b64encode(block.resolve_audio().read()).decode()
-        return {"type": "input_audio", "input_audio": {"data": data, "format": block.format or "wav"}}
+        raise RequestRefusedError("Chutes takes no audio in a chat: send its transcript as text.")
     if isinstance(block, DocumentBlock):
         raise RequestRefusedError(
             f"The document {block.title!r} cannot be sent: Chutes takes no files. Send its text as a TextBlock, or "

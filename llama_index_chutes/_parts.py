@@ -1,9 +1,9 @@
-"""The parts that members yield to the fallback, and the report on its attempts."""
+"""The parts that members yield to the fallback."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
@@ -11,32 +11,12 @@ from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.program.utils import FlexibleModel
 
 from chutes_core import Delta, Reply, Usage
-from chutes_core.fallback import Attempt, Call, Try
+from chutes_core.fallback import Call, Try
+from chutes_core.fallback.report import ATTEMPTS, RESTART, counts
 from llama_index_chutes._stream import ChatDraft
 from llama_index_chutes._structured import Reader
 
-__all__ = [
-    "ATTEMPTS",
-    "FIRST_HOP",
-    "RESTART",
-    "Final",
-    "Part",
-    "Pieces",
-    "Restart",
-    "Wanted",
-    "adopted",
-    "ends",
-    "has_calls",
-    "row",
-    "shows",
-    "told",
-    "usage_in",
-    "waits",
-]
-
-ATTEMPTS = "chutes_attempts"
-FIRST_HOP = "chutes_first_hop"
-RESTART = "chutes_restart"
+__all__ = ["Final", "Part", "Pieces", "Restart", "Wanted", "adopted", "ends", "has_calls", "shows", "usage_in", "waits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,48 +145,7 @@ class Pieces:
         return isinstance(chunk, ChatResponse) and self._reader.partial(chunk) is not None
 
 
-# -------------------------------------------------------------------------------------------------- what is told
-
-_USAGE = tuple(field.name for field in fields(Usage))
-
-
-def row(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt as plain data.
-
-    >>> row(Attempt("acme/one", "skipped", detail="no tools"))["detail"]
-    'no tools'
-    """
-    usage = attempt.usage
-    return {
-        "model": attempt.model,
-        "outcome": attempt.outcome,
-        "kind": attempt.kind.value if attempt.kind is not None else None,
-        "status_code": attempt.status_code,
-        "elapsed": attempt.elapsed,
-        "detail": attempt.detail,
-        "usage": _counts(usage) if usage is not None else None,
-        "cost": attempt.cost,
-        "served": attempt.served,
-    }
-
-
-def _counts(usage: Usage) -> dict[str, int | None]:
-    return {name: getattr(usage, name) for name in _USAGE}
-
-
-def told(call: Call) -> dict[str, Any]:
-    """Return the answering model and the attempts behind a complete answer."""
-    assert call.served is not None, "a complete answer has a member that gave it"
-    beside: dict[str, Any] = {
-        "model_name": call.attempts[-1].served or call.served.name,
-        ATTEMPTS: [row(attempt) for attempt in call.attempts],
-    }
-    if call.policy.first_hop == "server":
-        beside[FIRST_HOP] = call.first_hop
-    return beside
-
-
-def adopted(end: Final, beside: Mapping[str, Any]) -> dict[str, Any]:
+def adopted(end: Final, added: Mapping[str, Any]) -> dict[str, Any]:
     """Return another provider's ``raw`` as a dict with additional entries.
 
     Token usage is put where the framework's counters look for it; some integrations put it elsewhere.
@@ -217,5 +156,5 @@ def adopted(end: Final, beside: Mapping[str, Any]) -> dict[str, Any]:
     else:
         found = dict(raw) if isinstance(raw, Mapping) else {"raw": raw} if raw is not None else {}
     if end.usage is not None and not found.get("usage"):
-        found["usage"] = _counts(end.usage)
-    return {**found, **beside}
+        found["usage"] = counts(end.usage)
+    return {**found, **added}

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
-from llama_index_chutes._parts import RESTART
+from chutes_core.fallback.report import RESTART
 
 __all__ = ["acollect", "arender", "collect", "is_restart", "render"]
 

@@ -10,20 +10,21 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
+from llama_index.core.base.llms.types import AudioBlock, ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
 
 from chutes_core import APIError, AsyncStream, Delta, Reply, Stream, Usage
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import Attempt, Call, Needs, Receipt, Try
 from chutes_core.fallback.drivers import Relay, afallback, fallback
+from chutes_core.fallback.report import RESTART, beside
+from chutes_core.fallback.roster import refuse_several, taken_limit
 from chutes_core.usage import cost
 from llama_index_chutes._attempts import Attempts
 from llama_index_chutes._base import kept
 from llama_index_chutes._foreign import Question, aparts, parts
 from llama_index_chutes._members import Seat, unheard
-from llama_index_chutes._messages import chat_response
+from llama_index_chutes._messages import chat_response, flat
 from llama_index_chutes._parts import (
-    RESTART,
     Final,
     Part,
     Pieces,
@@ -32,7 +33,6 @@ from llama_index_chutes._parts import (
     adopted,
     ends,
     shows,
-    told,
     usage_in,
     waits,
 )
@@ -48,8 +48,7 @@ __all__ = ["Run", "needs_of"]
 
 T = TypeVar("T")
 _CLOCK = SystemClock()
-# Tokens are hardly ever longer than this, so the estimate stays on the low side.
-_CHARACTERS = 6
+_MEDIA: Mapping[type, str] = {ImageBlock: "image", VideoBlock: "video", AudioBlock: "audio"}
 
 
 class Run(Relay[Part]):
@@ -63,23 +62,25 @@ class Run(Relay[Part]):
     """
 
     def __init__(
-        self, owner: ChutesFallback, messages: Sequence[ChatMessage], params: Mapping[str, Any], *, visible: bool
+        self, owner: ChutesFallback, messages: Sequence[ChatMessage], params: dict[str, Any], *, visible: bool
     ) -> None:
         self._owner = owner
         self._messages = messages
         self._params = params
+        self._limit = taken_limit(params)
         self._visible = visible
         self._clock = owner.clock or _CLOCK
         self._end: Part | None = None
         self._deltas: Stream | AsyncStream | None = None
         needs = needs_of(messages, params)
         seats, unable = owner._seats_now(), []
+        refuse_several(params, (seat.model for seat in seats))
         if "tools" in needs.features:
             # Only the model itself knows whether another provider's supports tools.
-            able = [seat for seat in seats if seat.infos or seat.llm.metadata.is_function_calling_model]
+            able = [seat for seat in seats if seat.infos or seat.model.metadata.is_function_calling_model]
             unable = [seat for seat in seats if seat not in able]
             seats = able
-        self._seats = {seat.member.target: seat for seat in seats}
+        self._seats = {seat.member.place: seat for seat in seats}
         call = Call(
             [seat.member for seat in seats],
             owner.policy,
@@ -151,11 +152,11 @@ class Run(Relay[Part]):
         return None
 
     def _finish(self, draft: Draft[T], delta: str | None) -> T:
-        beside = told(self.call)
+        added = beside(self.call)
         if isinstance(self._end, Final):
-            return draft.adopt(self._end.response, delta, adopted(self._end, beside))
+            return draft.adopt(self._end.response, delta, adopted(self._end, added))
         assert isinstance(self._end, Reply), "a complete answer has an end"
-        return draft.finish(self._end, delta, beside)
+        return draft.finish(self._end, delta, added)
 
     # ------------------------------------------------------------------------------------------ what the engine does
 
@@ -195,12 +196,12 @@ class Run(Relay[Part]):
     def _ask(self, step: Try) -> Generator[Part, None, None]:
         """Call a member."""
         seat = self._take_seat(step)
-        if not isinstance(seat.llm, Chutes):
+        if not isinstance(seat.model, Chutes):
             yield from parts(self._question(seat, step))
             return
-        plan, request = self._request(seat.llm, step)
-        client = seat.llm._client(self._headers(seat.llm))
-        self._deltas = deltas = client.stream(**request, timeout=seat.limits(step.limits))
+        plan, request = self._request(seat.model, step)
+        client = seat.model._client(self._headers(seat.model))
+        self._deltas = deltas = client.stream(**request, timeout=seat.limits(step.limits, self._limit))
         with deltas:
             if self._visible:
                 yield from deltas
@@ -215,14 +216,14 @@ class Run(Relay[Part]):
     async def _aask(self, step: Try) -> AsyncGenerator[Part, None]:
         """Async version of :meth:`_ask`."""
         seat = self._take_seat(step)
-        if not isinstance(seat.llm, Chutes):
+        if not isinstance(seat.model, Chutes):
             async with aclosing(aparts(self._question(seat, step))) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
-        plan, request = self._request(seat.llm, step)
-        client = seat.llm._async_client(self._headers(seat.llm))
-        self._deltas = deltas = client.stream(**request, timeout=seat.limits(step.limits))
+        plan, request = self._request(seat.model, step)
+        client = seat.model._async_client(self._headers(seat.model))
+        self._deltas = deltas = client.stream(**request, timeout=seat.limits(step.limits, self._limit))
         async with deltas:
             if self._visible:
                 async for delta in deltas:
@@ -237,9 +238,9 @@ class Run(Relay[Part]):
 
     def _take_seat(self, step: Try) -> Seat:
         """Return the member to call; any of those that share a request can make it."""
-        seat = self._seats[(step.together[0] if step.together else step.member).target]
+        seat = self._seats[(step.together[0] if step.together else step.member).place]
         self._deltas = None
-        self._attempts.begin(step, seat.llm)
+        self._attempts.begin(step, seat.model)
         return seat
 
     def _headers(self, llm: Chutes) -> dict[str, str] | None:
@@ -254,9 +255,11 @@ class Run(Relay[Part]):
         return True
 
     def _question(self, seat: Seat, step: Try) -> Question:
-        llm = unheard(seat.llm, self._owner.callback_manager)
+        llm = unheard(seat.model, self._owner.callback_manager)
         name, span_id = seat.member.name, self._attempts.span_id
-        return Question(llm, name, self._messages, self._params, self._visible, step.limits, span_id)
+        return Question(
+            llm, name, self._messages, self._params, self._visible, seat.limits(step.limits, self._limit), span_id
+        )
 
     def _request(self, llm: Chutes, step: Try) -> tuple[Plan[Any] | None, dict[str, Any]]:
         name = step.member.name if step.together else llm.model
@@ -280,26 +283,15 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
     >>> needs_of([ChatMessage("Hello there!")], {"max_tokens": 100})
     Needs(features=frozenset(), modalities=frozenset(), tokens=102)
     """
-    form = params.get("response_format")
-    body: dict[str, object] = {"tools": params.get("tools"), "response_format": form}
-    body["max_tokens"] = params.get("max_tokens") or params.get("max_completion_tokens")
-    length, modalities = 0, set[str]()
-    for message in messages:
-        for block in message.blocks:
-            if isinstance(block, TextBlock):
-                length += len(block.text)
-            elif isinstance(block, ImageBlock):
-                modalities.add("image")
-            elif isinstance(block, VideoBlock):
-                modalities.add("video")
-    told = Needs.of(body, prompt_tokens=length // _CHARACTERS)
-    return Needs(told.features, frozenset(modalities), told.tokens)
+    blocks = [block for message in messages for block in flat(message.blocks)]
+    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+    return Needs.of_call(params, texts, {_MEDIA[type(block)] for block in blocks if type(block) in _MEDIA})
 
 
 def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:
     """Return who answered and the cost; if members shared a request, only the answer says."""
     if not isinstance(part, Reply) or part.model is None:
         return Receipt()
-    found = (seat.llm._known_models().get(part.model) for seat in seats if isinstance(seat.llm, Chutes))
+    found = (seat.model._known_models().get(part.model) for seat in seats if isinstance(seat.model, Chutes))
     info = next((info for info in found if info is not None), None)
     return Receipt(part.model, cost(part.usage, info) if part.usage is not None and info is not None else None)

@@ -31,7 +31,7 @@ from chutes_core.settings import Settings
 from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept
 from llama_index_chutes._chat_model import ChatModel
-from llama_index_chutes._members import Seat, made_models, public_copy, reseated, seats_of
+from llama_index_chutes._members import Seat, member_roster, public_copy, seats_of
 from llama_index_chutes._parts import Wanted
 from llama_index_chutes._restart import acollect, arender, collect, is_restart, render
 from llama_index_chutes._run import Run
@@ -97,11 +97,10 @@ class ChutesFallback(ChatModel):
         **shared: Any,
     ) -> None:
         shared.pop("class_name", None)
-        clock = shared.get("clock")
+        clock = shared.pop("clock", None)
         own = {name: shared.pop(name) for name in list(shared) if name in LLM.model_fields}
-        if "pydantic_program_mode" in own:
-            shared["pydantic_program_mode"] = own["pydantic_program_mode"]
-        made = made_models(members, shared)
+        common = {"clock": clock} | {name: own[name] for name in ("pydantic_program_mode",) if name in own}
+        made = member_roster(**common).members(members, shared, depth=2)
         if clock is None:
             clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
         super().__init__(
@@ -227,9 +226,7 @@ class ChutesFallback(ChatModel):
         return held[1]  # type: ignore[no-any-return]
 
     def _run(self, messages: Sequence[ChatMessage], given: Mapping[str, Any], *, visible: bool) -> Run:
-        if "timeout" in given:
-            raise ConfigurationError("A fallback takes its time limits from its policy: FallbackPolicy(deadline=...).")
-        return Run(self, self._extend_messages(list(messages)), given, visible=visible)
+        return Run(self, self._extend_messages(list(messages)), dict(given), visible=visible)
 
     def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
         return self._run(messages, params, visible=False).whole(draft)
@@ -291,7 +288,11 @@ def _health(health: Any) -> Health:
     return health
 
 
-_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": reseated, "policy": _rules, "health": _health}
+def _exchanged(models: Any) -> list[LLM]:
+    return member_roster().exchanged(models, depth=2)
+
+
+_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": _exchanged, "policy": _rules, "health": _health}
 
 
 def _same(before: Sequence[object], now: Sequence[object]) -> bool:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ConfigurationError
+from chutes_core.tokens import least_tokens
 
 if TYPE_CHECKING:
     from chutes_core.fallback.policy import FallbackPolicy
 
-__all__ = ["Member", "Needs", "eligible", "features_named", "reason_to_skip", "refuse_other_names", "verify_of"]
+__all__ = [
+    "Member",
+    "Needs",
+    "eligible",
+    "features_named",
+    "modality",
+    "reason_to_skip",
+    "refuse_other_names",
+    "verify_of",
+]
 
+_MODALITIES = ("image", "video", "audio")
 _OTHER_NAMES = ("models", "model", "model_names", "model_name", "chat_models", "llms", "llm", "fallbacks")
 
 
@@ -29,8 +41,9 @@ class Member:
         pool: Members of one pool can share a request, as a routing list: they have the same account and parameters.
             None for those that cannot.
         sealed: How far its machines' proofs are checked (``E2EE.verify``), if requests to it are sealed; else "".
+        number: Which of several it is that have the same model and account, and differ in settings.
         target: The key of its health.
-        place: The key of its state within a call: the same model may be listed with several API keys.
+        place: The key of its state within a call: the same model may be listed with several API keys and settings.
         account_key: The key of its account's health.
     """
 
@@ -40,6 +53,7 @@ class Member:
     host: str = ""
     pool: str | None = None
     sealed: str = ""
+    number: int = 0
     target: str = field(init=False, repr=False, compare=False)
     place: str = field(init=False, repr=False, compare=False)
     account_key: str = field(init=False, repr=False, compare=False)
@@ -47,7 +61,8 @@ class Member:
     def __post_init__(self) -> None:
         # Precomputed: every call reads them several times.
         object.__setattr__(self, "target", f"{self.host}|{self.name}")
-        object.__setattr__(self, "place", f"{self.target}|{self.account}")
+        which = f"|{self.number}" if self.number else ""
+        object.__setattr__(self, "place", f"{self.target}|{self.account}{which}")
         object.__setattr__(self, "account_key", f"account:{self.account}")
 
 
@@ -72,28 +87,59 @@ class Needs:
         >>> sorted(Needs.of({"tools": [{}], "messages": [], "max_tokens": 100}, prompt_tokens=50).features)
         ['tools']
         """
-        features: set[str] = set()
-        if body.get("tools"):
-            features.add("tools")
-        form = body.get("response_format")
-        kind = form.get("type") if isinstance(form, Mapping) else None
-        if kind in ("json_schema", "json_object"):
-            features.add("structured_outputs" if kind == "json_schema" else "json_mode")
-        wanted = body.get("max_tokens")
-        answer = wanted if isinstance(wanted, int) else 0
-        return cls(frozenset(features), frozenset(_modalities(body.get("messages"))), prompt_tokens + answer)
+        found = _modalities(body.get("messages"))
+        return cls(_features(body), frozenset(found), prompt_tokens + _answer_tokens(body))
+
+    @classmethod
+    def of_call(cls, params: Mapping[str, object], texts: Iterable[str], modalities: Iterable[str] = ()) -> Needs:
+        """Derive the needs from a framework's call; the length errs on the low side.
+
+        Args:
+            params: The parameters of the call, under the service's names.
+            texts: The texts of its messages.
+            modalities: What its messages have besides text: "image", "video", "audio".
+
+        >>> Needs.of_call({"max_completion_tokens": 100}, ["Hello there!"], ["image"])
+        Needs(features=frozenset(), modalities=frozenset({'image'}), tokens=102)
+        """
+        length = sum(map(least_tokens, texts))
+        if tools := params.get("tools"):
+            length += least_tokens(json.dumps(tools, default=str, ensure_ascii=False))
+        return cls(_features(params), frozenset(modalities), length + _answer_tokens(params))
+
+
+def _features(params: Mapping[str, object]) -> frozenset[str]:
+    form = params.get("response_format")
+    kind = form.get("type") if isinstance(form, Mapping) else "json_schema" if isinstance(form, type) else None
+    needed = {
+        "tools": bool(params.get("tools")),
+        "structured_outputs": kind == "json_schema",
+        "json_mode": kind == "json_object",
+    }
+    return frozenset(name for name, wanted in needed.items() if wanted)
+
+
+def _answer_tokens(params: Mapping[str, object]) -> int:
+    wanted = params.get("max_tokens") or params.get("max_completion_tokens")
+    return wanted if isinstance(wanted, int) else 0
+
+
+def modality(part: object) -> str | None:
+    """Return what a part of a message is besides text: "image", "video" or "audio"; None for anything else.
+
+    >>> modality({"type": "input_audio"}), modality({"type": "image_url"}), modality({"type": "text"})
+    ('audio', 'image', None)
+    """
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    name = kind.removeprefix("input_").removesuffix("_url") if isinstance(kind, str) else ""
+    return name if name in _MODALITIES else None
 
 
 def _modalities(messages: object) -> set[str]:
     found: set[str] = set()
     for message in messages if isinstance(messages, Sequence) else ():
         content = message.get("content") if isinstance(message, Mapping) else None
-        for part in content if isinstance(content, list | tuple) else ():
-            kind = part.get("type") if isinstance(part, Mapping) else None
-            if kind in ("image_url", "image"):
-                found.add("image")
-            elif kind in ("video_url", "video"):
-                found.add("video")
+        found.update(filter(None, map(modality, content if isinstance(content, list | tuple) else ())))
     return found
 
 
@@ -233,6 +279,7 @@ def features_named(message: str) -> set[str]:
     words = {
         "image": ("image", "multimodal", "vision"),
         "video": ("video",),
+        "audio": ("audio",),
         "tools": ("tool", "function call"),
         "structured_outputs": ("json_schema", "structured", "schema"),
         "json_mode": ("json_object", "json mode"),

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.load import dumps
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
 from pydantic import SecretStr
 
-from chutes_core import Catalog
+from chutes_core import Catalog, ConfigurationError
 from chutes_core.testing import Answer, FaultScript
 from chutes_core.wire.pools import http_package
 from langchain_chutes import ChatChutes, ChutesEmbeddings, ChutesFallback
@@ -182,3 +184,54 @@ def test_a_fallbacks_profile_is_that_of_its_members() -> None:
     assert configured.prepare({"configurable": {"members": [two]}})[0].profile == wanted
     model.members = [two]
     assert model.profile == wanted
+
+
+def configured(model: ChutesFallback, members: Any) -> Any:
+    field: Any = model.configurable_fields(members=ConfigurableField(id="members"))
+    return field.prepare({"configurable": {"members": members}})[0]
+
+
+def assigned(model: ChutesFallback, members: Any) -> ChutesFallback:
+    model.members = members
+    return model
+
+
+HOWS = pytest.mark.parametrize(
+    "how", [configured, assigned, lambda model, members: model.model_copy(update={"members": members})],
+    ids=["configured", "set", "copied"],
+)  # fmt: skip
+
+
+@HOWS
+def test_new_members_by_name_keep_what_the_old_ones_shared(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, the address and the settings: nothing goes to another host, or under another key."""
+    monkeypatch.setenv("CHUTES_API_KEY", "cpk_environment")
+    heard = Listening()
+    base = "https://example.org/v1"
+    before = ChutesFallback([QWEN], api_key=KEY, base_url=base, temperature=0.5, http_client=heard.client)
+    after = how(how(before, [GEMMA]), ["acme/one", {"model": "acme/two", "temperature": 1}])
+    assert [(each.model, each.temperature, each.max_retries) for each in after.members] == [
+        ("acme/one", 0.5, 0),
+        ("acme/two", 1, 0),
+    ]
+    for member in after.members:
+        member._generate([HumanMessage("Hi")])
+    assert heard.keys == [KEY, KEY]
+    assert all(url.startswith(base) for url in heard.urls)
+    assert KEY not in repr(after) + str(after.model_dump()) + dumps(after)
+    there = pickle.loads(pickle.dumps(ChutesFallback([QWEN], api_key=KEY, base_url=base)))
+    assert KEY not in str(pickle.dumps(there))
+    assert [each.base_url for each in how(there, [GEMMA]).members] == [base]
+    assert how(there, [ChatChutes(model=GEMMA)]).template is there.template
+
+
+@HOWS
+def test_new_members_are_checked_like_the_first(how: Any) -> None:
+    """A name is refused where nothing says what it shares; a model's retries are turned off."""
+    made = ChutesFallback([ChatChutes(model=QWEN, api_key=KEY)])
+    with pytest.raises(ConfigurationError, match="No member of this fallback was listed by name"):
+        how(made, [GEMMA])
+    with pytest.raises(ConfigurationError, match="at least one model"):
+        how(made, [])
+    mine = ChatChutes(model=GEMMA, api_key=KEY)
+    assert [each.max_retries for each in how(made, [mine]).members] == [0]

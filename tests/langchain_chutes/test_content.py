@@ -72,6 +72,7 @@ def test_text_of_every_form_becomes_text(block: Any) -> None:
         ({"type": "document", "source": {"type": "base64", "data": "JVBERi0="}}, "takes no files"),
         ({"type": "file", "file_id": "file-1"}, "takes no files"),
         ({"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"}, "no audio"),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, "no audio"),
         ({"type": "image", "file_id": "file-1"}, "keeps no files"),
         ({"type": "image", "base64": "AAAA"}, "image/png"),
         ({"type": "video", "base64": "AAAA"}, "video/mp4"),
@@ -94,5 +95,5 @@ def test_what_the_service_cannot_take_is_refused_by_name(block: Any, why: str) -
 
 def test_an_unknown_block_is_left_to_the_service() -> None:
     """What is newer than this library goes through as it is."""
-    block = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    block = {"type": "hologram", "hologram": {"data": "AAAA"}}
     assert content_parts([block]) == [block]

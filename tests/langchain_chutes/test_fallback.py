@@ -23,11 +23,11 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.tracers.context import collect_runs
 
-from chutes_core import APIError, CapacityError, ChutesWarning, ConfigurationError, TimeLimits
+from chutes_core import APIError, CapacityError, ChutesWarning
 from chutes_core.errors import RequestRefusedError
+from chutes_core.fallback.report import report
 from chutes_core.testing import FAULTS, Answer, Fault
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy, Health
-from langchain_chutes._calls import report
 from langchain_chutes.fallback import acollect, collect, is_restart, render
 
 from .fallback_stage import (
@@ -244,16 +244,6 @@ def test_a_form_comes_out_of_others_too() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_fallback_gives_one_answer(mode: str) -> None:
-    """More are refused with what to do, wherever they were asked for."""
-    for options, params in (({"n": 2}, {}), ({}, {"n": 2})):
-        made = stage([], **options).call(mode, **params)
-        assert isinstance(made.error, RequestRefusedError)
-        assert "A fallback returns one answer" in str(made.error)
-    assert stage([], n=2).call(mode, n=1).message.text == ANSWER.text
-
-
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["timeout", "request_timeout"])
 def test_a_call_may_have_a_shorter_limit(name: str, mode: str) -> None:
     """Each attempt is held to it."""
@@ -395,20 +385,6 @@ def test_a_cached_answer_asks_nobody() -> None:
     assert len(made.transport.requests) == 2
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_fallback_may_be_a_member(mode: str) -> None:
-    """A fallback in a fallback has its own rules."""
-    inner = stage(["cold"], ["acme/one", "acme/two"])
-    outer = stage(["cold"] * 9, ["acme/three", inner.model])
-    assert outer.call(mode).message.text == ANSWER.text
-    assert inner.models == ["acme/one", "acme/two"]
-    assert [(each["model"], each["outcome"]) for each in outer.attempts] == [
-        ("acme/three", "failed"),
-        ("acme/one,acme/two", "answered"),
-    ]
-    assert outer.message.response_metadata["model_name"] == "acme/two"
-
-
 def test_by_langchains_own_habit() -> None:
     """with_fallbacks of our model gives a fallback, and honours the exceptions to handle."""
     made = stage(["capacity"])
@@ -475,46 +451,10 @@ def test_routes_and_lines(tmp_path: Path) -> None:
     assert all(member.temperature == 0 for member in by_file.members)  # type: ignore[attr-defined]
 
 
-def test_a_table_names_another_provider() -> None:
-    """A member of a route may be any class."""
-    table = {"model": "acme/one", "provider": "langchain_chutes:ChatChutes", "api_key": KEY}
-    assert isinstance(ChutesFallback([table]).members[0], ChatChutes)
-    with pytest.raises(ConfigurationError, match="no provider 'nobody'"):
-        ChutesFallback([{"model": "acme/one", "provider": "nobody"}])
-
-
-@pytest.mark.parametrize(
-    ("members", "options", "told"),
-    [
-        ([], {}, "at least one model"),
-        ("acme/one", {}, "from_models"),
-        ([3], {}, "not int"),
-        (["acme/one"], {"max_retries": 3}, "max_attempts"),
-        (["acme/one"], {"model": "acme/two"}, "no 'model' beside its members"),
-        (["acme/one"], {"model_name": "acme/two"}, "no 'model_name' beside its members"),
-        ([Other.of()], {"temperature": 1}, "none"),
-        (["acme/one"], {"temprature": 1}, "Did you mean 'temperature'"),
-    ],
-)
-def test_bad_input_is_refused_at_the_door(members: Any, options: dict[str, Any], told: str) -> None:
-    """With what to do about it."""
-    with pytest.raises(ValueError, match=told):
-        ChutesFallback(members, **options)
-
-
 def test_a_call_names_no_model() -> None:
     """There are several."""
     with pytest.raises(RequestRefusedError, match="several models"):
         stage().model.invoke("Hi", model="acme/two")
-
-
-def test_accounts_and_targets() -> None:
-    """One key is one account; the same model with another key is another chance; no label tells a key."""
-    members = [ChatChutes(model="acme/one", api_key=f"cpk_{name}") for name in ("a", "b")]
-    first, second, third = ChutesFallback([*members, "acme/two"], api_key="cpk_a")._sit()
-    assert first.member.account == third.member.account != second.member.account
-    assert first.member.target != second.member.target
-    assert "cpk" not in str([first.member, second.member])
 
 
 def test_an_account_that_cannot_pay_is_left() -> None:
@@ -540,13 +480,6 @@ def test_a_long_prompt_goes_to_a_larger_window() -> None:
     made = stage([], ["Qwen/Qwen3-32B-TEE", "google/gemma-4-31B-turbo-TEE"])
     made.call("sync-whole", ask="word " * 50_000)
     assert made.models == ["google/gemma-4-31B-turbo-TEE"]
-
-
-def test_the_shorter_limit_holds() -> None:
-    """A member's own limits and those of the fallback together."""
-    mine = ChatChutes(model="acme/one", api_key=KEY, timeout=TimeLimits(first_token=3, gap=50))
-    limits = ChutesFallback([mine])._sit()[0].limits(TimeLimits(first_token=8, gap=5, total=60))
-    assert (limits.first_token, limits.gap, limits.total) == (3, 5, 60)
 
 
 def test_health_is_shared() -> None:

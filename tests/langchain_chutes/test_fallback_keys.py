@@ -10,7 +10,6 @@ import pytest
 from chutes_core import ConfigurationError, MissingKeyError
 from langchain_chutes import ChatChutes, ChutesFallback
 from langchain_chutes._errors import ModelAuthenticationError
-from langchain_chutes.fallback import Health
 
 from .fallback_stage import ANSWER, NAMES, Recorder, Stage, Tree, stage
 from .models import KEY
@@ -112,32 +111,3 @@ def test_in_another_process_the_error_says_that_keys_stay(kind: Any, monkeypatch
     carried = pickle.loads(pickle.dumps(kind(api_key=fetch_key)))
     member = getattr(carried, "members", [carried])[0]
     assert member.client._credential.secret().get_secret_value() == KEY
-
-
-def test_three_keys_of_one_model_are_three_members() -> None:
-    """Each has its own health."""
-    members = [ChatChutes(model="acme/one", api_key=f"cpk_{number}") for number in (1, 2, 3, 3)]
-    seats = ChutesFallback(members, health=Health())._sit()
-    assert len({seat.member.target for seat in seats}) == 3
-    assert len({seat.member.place for seat in seats}) == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"models": NAMES}, "no 'models' beside its members"),
-        ({"llms": NAMES, "api_key": KEY}, "no 'llms' beside its members"),
-        ({"model": "acme/one"}, "no 'model' beside its members"),
-        ({}, "at least one model among its members"),
-        (
-            {"members": NAMES, "temprature": 0},
-            "ChutesFallback has no argument 'temprature'. Did you mean 'temperature'",
-        ),
-        ({"members": NAMES, "polcy": {}}, "ChutesFallback has no argument 'polcy'. Did you mean 'policy'"),
-        ({"members": NAMES, "is_chat_model": True}, "ChutesFallback has no argument 'is_chat_model'"),
-    ],
-)
-def test_near_misses_are_named(arguments: dict[str, Any], said: str) -> None:
-    """With the name of what was called."""
-    with pytest.raises(ConfigurationError, match=said):
-        ChutesFallback(**arguments)

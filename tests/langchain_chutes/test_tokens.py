@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from langchain_chutes._tokens import estimate_message_tokens, estimate_tokens
-
-
-@pytest.mark.parametrize(("text", "tokens"), [("", 0), ("abcd", 1), ("abcde", 2), ("你好", 2), ("привет", 4)])
-def test_a_text(text: str, tokens: int) -> None:
-    """Four ASCII letters, or three bytes of anything else."""
-    assert estimate_tokens(text) == tokens
+from langchain_chutes._tokens import estimate_message_tokens
 
 
 def test_a_conversation_counts_all_that_is_sent() -> None:

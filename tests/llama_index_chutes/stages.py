@@ -17,10 +17,10 @@ from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core import Catalog
 from chutes_core.fallback import Attempt
+from chutes_core.fallback.report import report
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
 from chutes_core.wire.pools import http_package
 from llama_index_chutes import ChutesFallback, FallbackPolicy
-from llama_index_chutes._parts import row
 from llama_index_chutes.fallback import is_restart
 
 from .rigs import KEY, Entry, Outcome, connection
@@ -173,7 +173,7 @@ def attempts(outcome: Outcome) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = outcome.last.raw["chutes_attempts"]
         return rows
     told: Sequence[Attempt] = getattr(outcome.error, "attempts", ())
-    return [row(each) for each in told]
+    return [report(each) for each in told]
 
 
 def selections(llm: ChutesFallback, chunk: ChatResponse) -> list[Any]:

@@ -67,16 +67,6 @@ def test_members_of_one_account_share_its_failures() -> None:
     assert clock.now() == 0
 
 
-def test_the_same_model_with_two_keys_is_two_chances() -> None:
-    """Each key's model has a health of its own; the same twice is a mistake."""
-    transport, _, connected = connection(FaultScript(["capacity"], default=ANSWER))
-    twins = [Chutes(model=MEMBERS[0], **{**connected, "api_key": key}) for key in (KEY, "cpk_other")]
-    assert ask(ChutesFallback(twins), "chat").error is None
-    assert len(transport.requests) == 2
-    with pytest.raises(ConfigurationError, match="twice"):
-        ChutesFallback([MEMBERS[0], MEMBERS[0]], **connected).chat(HELLO)
-
-
 def test_a_line_of_names_and_a_route(tmp_path: Path) -> None:
     """Configuration is one line, or a file."""
     assert [each.model for each in ChutesFallback.from_models("a/b, c/d", api_key=KEY).members] == ["a/b", "c/d"]
@@ -100,25 +90,17 @@ def test_a_line_of_names_and_a_route(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "arguments", "said"),
+    ("arguments", "said"),
     [
-        ([], {}, "at least one"),
-        ("acme/one", {}, "from_models"),
-        ([3], {}, "not int"),
-        (["acme/one"], {"max_retries": 2}, "max_attempts"),
-        (["acme/one"], {"temprature": 1}, "temperature"),
-        (["acme/one"], {"policy": {"dedline": 1}}, "deadline"),
-        ([Stranger()], {"temperature": 1}, "listed by name"),
-        (["acme/one"], {"model": "acme/two"}, "no 'model' beside its members: list the model among them"),
-        (["acme/one"], {"model_name": "acme/two"}, "no 'model_name' beside its members"),
-        (["acme/one"], {"policy": 5}, "a FallbackPolicy or a mapping, not int"),
-        (["acme/one"], {"health": 5}, "a Health, not int"),
+        ({"policy": {"dedline": 1}}, "deadline"),
+        ({"policy": 5}, "a FallbackPolicy or a mapping, not int"),
+        ({"health": 5}, "a Health, not int"),
     ],
 )
-def test_mistakes_are_told_at_the_door(members: Any, arguments: dict[str, Any], said: str) -> None:
+def test_mistakes_are_told_at_the_door(arguments: dict[str, Any], said: str) -> None:
     """What cannot be meant is refused with a word of what to do."""
     with pytest.raises(ConfigurationError, match=said):
-        ChutesFallback(members, **arguments)
+        ChutesFallback(["acme/one"], **arguments)
 
 
 def test_our_models_are_copied_without_retries() -> None:
@@ -199,12 +181,6 @@ def test_mistakes_in_what_is_assigned_are_told_at_once(name: str, value: Any, sa
     with pytest.raises(ConfigurationError, match=said):
         setattr(llm, name, value)
     assert getattr(llm, name) is before
-
-
-def test_a_calls_own_time_limit_is_refused() -> None:
-    """The policy's hold, and a limit that nobody would look at is a mistake."""
-    with pytest.raises(ConfigurationError, match="deadline"):
-        stage().llm.chat(HELLO, timeout=3)
 
 
 def test_the_packages_names() -> None:

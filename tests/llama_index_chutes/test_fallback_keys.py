@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chutes_core import ConfigurationError, MissingKeyError
+from chutes_core import MissingKeyError
 from llama_index_chutes import Chutes, ChutesEmbedding, ChutesFallback
 
 from .rigs import KEY, STYLES, ask, text_of
@@ -96,27 +96,3 @@ def test_embeddings_say_it_too() -> None:
     there = pickle.loads(pickle.dumps(ChutesEmbedding(api_key=KEY)))
     with pytest.raises(MissingKeyError, match="not carried along"):
         there.get_text_embedding("Hi")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"models": MEMBERS}, "no 'models' beside its members"),
-        ({"llms": MEMBERS, "api_key": KEY}, "no 'llms' beside its members"),
-        ({"model": "acme/one"}, "no 'model' beside its members"),
-        ({}, "a list of at least one model, members="),
-        (
-            {"members": MEMBERS, "temprature": 0},
-            "ChutesFallback has no argument 'temprature'. Did you mean 'temperature'",
-        ),
-        ({"members": MEMBERS, "polcy": {}}, "ChutesFallback has no argument 'polcy'. Did you mean 'policy'"),
-        (
-            {"members": MEMBERS, "is_chat_model": True},
-            "ChutesFallback has no argument 'is_chat_model'. Every model here",
-        ),
-    ],
-)
-def test_near_misses_are_named(arguments: dict[str, Any], said: str) -> None:
-    """With the name of what was called."""
-    with pytest.raises(ConfigurationError, match=said):
-        ChutesFallback(**arguments)

@@ -9,7 +9,7 @@ import pytest
 from llama_index.core import ChatPromptTemplate
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock, ToolCallBlock
 
-from chutes_core import APIError, ChutesWarning
+from chutes_core import APIError
 from chutes_core.testing import Answer, FaultScript
 from llama_index_chutes import ChutesFallback
 from llama_index_chutes._parts import has_calls
@@ -174,17 +174,6 @@ def test_a_stranger_that_cannot_stream_answers_whole(style: str) -> None:
     """It is asked for the whole instead."""
     made = stage(members=[Predictor(text="Plain."), MEMBERS[0]])
     assert text_of(ask(made.llm, style).last) == "Plain."
-
-
-def test_a_stranger_whose_retries_cannot_be_turned_off_is_warned_about_once() -> None:
-    """Once for its class."""
-
-    class Restless(Predictor):
-        pass
-
-    with pytest.warns(ChutesWarning, match="Restless has no max_retries"):
-        ChutesFallback([Restless(), Stranger()])
-    ChutesFallback([Restless(), Stranger()])
 
 
 # ------------------------------------------------------------------------------------------- a real integration

@@ -104,11 +104,11 @@ def test_a_video() -> None:
         wired(VideoBlock(url="https://example.org/a.mp4", fps=2))
 
 
-def test_audio() -> None:
-    """Audio goes in the form that engines for it read."""
-    assert wired(AudioBlock(url="https://example.org/a.wav"))["content"][0]["type"] == "audio_url"
-    part = wired(AudioBlock(audio=b"RIFF", format="wav"))["content"][0]
-    assert part["input_audio"]["format"] == "wav"
+def test_audio_is_refused_with_a_way_out() -> None:
+    """Chutes takes none: the error says what to send instead."""
+    for block in (AudioBlock(url="https://example.org/a.wav"), AudioBlock(audio=b"RIFF", format="wav")):
+        with pytest.raises(RequestRefusedError, match="no audio in a chat: send its transcript"):
+            wired(block)
 
 
 def test_a_document_is_refused_with_a_way_out() -> None:

@@ -21,11 +21,31 @@ from chutes_core.fallback.members import eligible, reason_to_skip
         ({"response_format": {"type": "text"}}, set(), set(), 7),
         ({"messages": [{"content": [{"type": "image_url"}, {"type": "text"}]}]}, set(), {"image"}, 7),
         ({"messages": [{"content": [{"type": "video"}]}, {"content": "text"}, 7]}, set(), {"video"}, 7),
+        ({"messages": [{"content": [{"type": "input_audio"}]}]}, set(), {"audio"}, 7),
     ],
 )
 def test_needs_are_read_off_the_body(body: Any, features: set[str], modalities: set[str], tokens: int) -> None:
-    """Tools, answer formats, images, videos and length each name a need."""
+    """Tools, answer formats, images, videos, audio and length each name a need."""
     assert Needs.of(body, 7) == Needs(frozenset(features), frozenset(modalities), tokens)
+
+
+class Person:
+    """The form of an answer, as a class."""
+
+
+@pytest.mark.parametrize(
+    ("params", "features", "tokens"),
+    [
+        ({}, set(), 2),
+        ({"tools": [{"name": "ä" * 60}]}, {"tools"}, 14),
+        ({"response_format": Person, "max_tokens": 5}, {"structured_outputs"}, 7),
+        ({"response_format": {"type": "json_object"}, "max_completion_tokens": 5}, {"json_mode"}, 7),
+    ],
+)
+def test_needs_are_read_off_a_call(params: Any, features: set[str], tokens: int) -> None:
+    """Its texts and tools count on the low side, its answer in full."""
+    needs = Needs.of_call(params, ["Hello there!"], {"audio"})
+    assert needs == Needs(frozenset(features), frozenset({"audio"}), tokens)
 
 
 def test_what_is_unknown_is_no_reason_to_skip() -> None:
