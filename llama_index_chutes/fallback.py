@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from operator import is_
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
@@ -118,6 +118,11 @@ class ChutesFallback(ChatModel):
             check = _ASSIGNED.get(name)
             super().__setattr__(name, value if check is None else check(value))
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the model; what is replaced is checked like what is assigned."""
+        checked = {name: _ASSIGNED.get(name, _as_it_is)(value) for name, value in (update or {}).items()}
+        return super().model_copy(update=checked, deep=deep)
+
     @classmethod
     @unseen
     def from_models(cls, models: str, **arguments: Any) -> ChutesFallback:
@@ -201,7 +206,8 @@ class ChutesFallback(ChatModel):
 
     def __getstate__(self) -> dict[str, Any]:
         pickle.dumps(self.policy)  # fail loudly: the framework would silently drop a policy it cannot pickle
-        copy = self.model_copy(update={"members": [public_copy(member) for member in self.members], "clock": None})
+        public = {"members": [public_copy(member) for member in self.members], "clock": None}
+        copy = super().model_copy(update=public)
         object.__setattr__(copy, "__pydantic_private__", None)
         return ChatModel.__getstate__(copy)
 
@@ -290,6 +296,10 @@ def _health(health: Any) -> Health:
 
 def _exchanged(models: Any) -> list[LLM]:
     return member_roster().exchanged(models, depth=2)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 _ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": _exchanged, "policy": _rules, "health": _health}

@@ -152,7 +152,10 @@ def test_members_and_rules_may_be_exchanged() -> None:
     """What is assigned becomes what the constructor would have made of it."""
     made = stage()
     stranger = Stranger()
-    made.llm.members = [ChutesFallback([MEMBERS[1]], api_key="cpk_0123"), stranger]
+    members = [ChutesFallback([MEMBERS[1]], api_key="cpk_0123"), stranger]
+    copy = made.llm.model_copy(update={"members": members, "policy": {"deadline": 3}, "verbose": True})
+    assert ([each.max_retries for each in copy.members], copy.policy.deadline) == ([0, 0], 3)
+    made.llm.members = members
     made.llm.policy = {"deadline": 3}
     assert [member.metadata.model_name for member in made.llm.members] == [MEMBERS[1], "other/model"]
     assert [member.max_retries for member in made.llm.members] == [0, 0]
@@ -180,6 +183,8 @@ def test_mistakes_in_what_is_assigned_are_told_at_once(name: str, value: Any, sa
     before = getattr(llm, name)
     with pytest.raises(ConfigurationError, match=said):
         setattr(llm, name, value)
+    with pytest.raises(ConfigurationError, match=said):
+        llm.model_copy(update={name: value})
     assert getattr(llm, name) is before
 
 
