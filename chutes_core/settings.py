@@ -63,15 +63,6 @@ class TimeLimits:
             return value
         return cls() if value is None else cls(total=value)
 
-    def least(self, other: TimeLimits) -> TimeLimits:
-        """Return the shorter of each limit.
-
-        >>> TimeLimits(total=60).least(TimeLimits(first_token=8))
-        TimeLimits(connect=10.0, first_token=8, gap=120.0, total=60)
-        """
-        each = [(getattr(self, name), getattr(other, name)) for name in ("connect", "first_token", "gap", "total")]
-        return TimeLimits(*(min((limit for limit in both if limit is not None), default=None) for both in each))
-
     @property
     def whole(self) -> float | None:
         """How long a reply that is not streamed may take."""

@@ -124,7 +124,7 @@ def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: 
                 texts.append(text)
             elif found := modality(part):
                 modalities.add(found)
-    return Needs.of_call(params, texts, modalities)
+    return Needs.of(params, texts, modalities)
 
 
 class _FallbackError(FallbackError, ModelError):

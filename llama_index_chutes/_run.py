@@ -285,7 +285,7 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
     """
     blocks = [block for message in messages for block in flat(message.blocks)]
     texts = [block.text for block in blocks if isinstance(block, TextBlock)]
-    return Needs.of_call(params, texts, {_MEDIA[type(block)] for block in blocks if type(block) in _MEDIA})
+    return Needs.of(params, texts, {_MEDIA[type(block)] for block in blocks if type(block) in _MEDIA})
 
 
 def _receipt(seats: Sequence[Seat], part: Part) -> Receipt:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from operator import is_not
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
@@ -24,13 +23,13 @@ from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.client import AsyncChutesClient, ChutesClient
 from chutes_core.client_base import ClientBase
-from chutes_core.errors import ChutesError, ConfigurationError, RequestRefusedError
+from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.health import Health
-from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.live import LiveStats
-from chutes_core.fallback.members import Member, Needs
+from chutes_core.fallback.members import Member, Needs, modality
 from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.fallback.roster import own_member, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
 from chutes_core.request.chat import ChatParams, model_infos
@@ -38,7 +37,7 @@ from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.response import Reply
 from chutes_core.secrets.frames import unseen
-from chutes_core.settings import BASE_URL, TimeLimits
+from chutes_core.settings import TimeLimits
 from chutes_core.usage import Ledger, cost
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ __all__ = ["AsyncFallbackClient", "FallbackClient"]
 
 C = TypeVar("C", ChutesClient, AsyncChutesClient)
 Limits = TimeLimits | float | None
-# Texts are hardly ever more than this many characters per token, so the estimate stays on the low side.
-_CHARACTERS = 6
 
 
 class ClientOptions(TypedDict, total=False):
@@ -182,8 +179,19 @@ class _FallbackBase(Generic[C]):
         """Return the members as the engine sees them, described anew when a client has a newer catalogue."""
         catalogs = [seat.client.catalog for seat in self._seats]
         if len(catalogs) != len(self._catalogs) or any(map(is_not, catalogs, self._catalogs)):
-            pools: list[object] = []
-            self._seats = [replace(seat, member=_described(seat, pools)) for seat in self._seats]
+            clients = [seat.client for seat in self._seats]
+            described = [
+                own_member(
+                    seat.name,
+                    client.settings.base_url,
+                    _key_of(client),
+                    model_infos(client.catalog, seat.name),
+                    client._sealed.settings if client._sealed is not None else False,
+                )
+                for seat, client in zip(self._seats, clients, strict=True)
+            ]
+            members = seated(described, lambda place: (clients[place], self._seats[place].params), pools=True)
+            self._seats = [replace(seat, member=member) for seat, member in zip(self._seats, members, strict=True)]
             self._catalogs = catalogs
         return self._seats
 
@@ -200,11 +208,11 @@ class _FallbackBase(Generic[C]):
         self, messages: Sequence[Message], params: ChatParams, *, whole: bool
     ) -> tuple[DeltaRelay, list[_Seat[C]]]:
         """Begin a call: nothing is sent before the first step."""
-        if (params.get("n") or 1) > 1:
-            raise RequestRefusedError("A fallback returns one answer: for n > 1, ask one model with ChutesClient.")
         seats = self._sit()
+        told = cast("Mapping[str, object]", params)
+        refuse_several(told, [])
         call = Call(
-            [seat.member for seat in seats], self.policy, self.health, needs_of(messages, params),
+            [seat.member for seat in seats], self.policy, self.health, needs_of(messages, told),
             now=self._clock.now, chance=self._chance, visible=not whole, stats=self._live(),
         )  # fmt: skip
         return DeltaRelay(call, whole=whole, price=self._price, on_attempt=self._on_attempt), seats
@@ -223,9 +231,8 @@ class _FallbackBase(Generic[C]):
         """Return the client to ask, and what; members asked together differ in their names only."""
         member = step.together[0] if step.together else step.member
         seat = next(each for each in seats if each.member is member)
-        limits = step.limits.least(seat.client.limits)
-        if timeout is not None:
-            limits = limits.least(TimeLimits.of(timeout))
+        asked = TimeLimits.of(timeout) if timeout is not None else None
+        limits = shortest(step.limits, seat.client.limits, asked)
         return seat.client, step.member.name, limits, {**seat.params, **params}
 
 
@@ -360,19 +367,25 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
         await self.aclose()
 
 
-def needs_of(messages: Sequence[Message], params: Mapping[str, object] | ChatParams) -> Needs:
+def needs_of(messages: Sequence[Message], params: Mapping[str, object]) -> Needs:
     """Return what a request needs of a model; the tokens are an estimate that errs on the low side.
 
     >>> needs_of([{"role": "user", "content": "word " * 1200}], {"max_tokens": 100}).tokens
     1100
     """
-    length = 0
+    texts: list[str] = []
+    modalities: list[str] = []
     for message in messages:
         content = message.get("content")
-        parts = content if isinstance(content, list | tuple) else [{"text": content}]
-        texts = (part.get("text") for part in parts if isinstance(part, Mapping))
-        length += sum(len(text) for text in texts if isinstance(text, str))
-    return Needs.of(cast("Mapping[str, object]", {**params, "messages": list(messages)}), length // _CHARACTERS)
+        if isinstance(content, str):
+            texts.append(content)
+        for part in content if isinstance(content, list | tuple) else ():
+            text = part.get("text") if isinstance(part, Mapping) else None
+            if isinstance(text, str):
+                texts.append(text)
+            elif (found := modality(part)) is not None:
+                modalities.append(found)
+    return Needs.of(params, texts, modalities)
 
 
 def _check_members(members: Sequence[object], shared: ClientOptions) -> None:
@@ -388,30 +401,9 @@ def _check_members(members: Sequence[object], shared: ClientOptions) -> None:
         raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
 
 
-def _described(seat: _Seat[C], pools: list[object]) -> Member:
-    """Describe a member to the engine: its account, where it is, and with whom it can share a request."""
-    client = seat.client
-    where = client.settings.base_url
-    sealed = client._sealed.settings.verify if client._sealed is not None else ""
-    alike = (client, seat.params)
-    if alike not in pools:
-        pools.append(alike)
-    return Member(
-        seat.name,
-        _account(client, where),
-        joint_info(seat.name, model_infos(client.catalog, seat.name)),
-        "" if where == BASE_URL else where,
-        None if sealed else f"pool-{pools.index(alike)}",
-        sealed,
-    )
-
-
-def _account(client: ClientBase, where: str) -> str:
-    """Identify an account by a short digest, which does not reveal its key."""
+def _key_of(client: ClientBase) -> object:
+    """Return what tells a client's account apart from others."""
     try:
-        secret = client._credential.at_hand()
+        return client._credential.at_hand() or client._credential
     except ChutesError:
-        secret = None  # the first call says what is wrong with the key
-    told = secret.get_secret_value() if secret is not None else f"{id(client._credential):x}"
-    digest = blake2b(f"{where}\0{told}".encode(), digest_size=4, person=b"chutes-account").hexdigest()
-    return f"chutes-{digest}"
+        return client._credential  # the first call says what is wrong with the key

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _MODALITIES = ("image", "video", "audio")
+_NONE: frozenset[str] = frozenset()
 _OTHER_NAMES = ("models", "model", "model_names", "model_name", "chat_models", "llms", "llm", "fallbacks")
 
 
@@ -81,17 +82,7 @@ class Needs:
     tokens: int = 0
 
     @classmethod
-    def of(cls, body: Mapping[str, object], prompt_tokens: int = 0) -> Needs:
-        """Derive the needs from a request body.
-
-        >>> sorted(Needs.of({"tools": [{}], "messages": [], "max_tokens": 100}, prompt_tokens=50).features)
-        ['tools']
-        """
-        found = _modalities(body.get("messages"))
-        return cls(_features(body), frozenset(found), prompt_tokens + _answer_tokens(body))
-
-    @classmethod
-    def of_call(cls, params: Mapping[str, object], texts: Iterable[str], modalities: Iterable[str] = ()) -> Needs:
+    def of(cls, params: Mapping[str, object], texts: Iterable[str], modalities: Iterable[str] = ()) -> Needs:
         """Derive the needs from a framework's call; the length errs on the low side.
 
         Args:
@@ -99,7 +90,7 @@ class Needs:
             texts: The texts of its messages.
             modalities: What its messages have besides text: "image", "video", "audio".
 
-        >>> Needs.of_call({"max_completion_tokens": 100}, ["Hello there!"], ["image"])
+        >>> Needs.of({"max_completion_tokens": 100}, ["Hello there!"], ["image"])
         Needs(features=frozenset(), modalities=frozenset({'image'}), tokens=102)
         """
         length = sum(map(least_tokens, texts))
@@ -109,6 +100,8 @@ class Needs:
 
 
 def _features(params: Mapping[str, object]) -> frozenset[str]:
+    if "tools" not in params and "response_format" not in params:
+        return _NONE
     form = params.get("response_format")
     kind = form.get("type") if isinstance(form, Mapping) else "json_schema" if isinstance(form, type) else None
     needed = {
@@ -133,14 +126,6 @@ def modality(part: object) -> str | None:
     kind = part.get("type") if isinstance(part, Mapping) else None
     name = kind.removeprefix("input_").removesuffix("_url") if isinstance(kind, str) else ""
     return name if name in _MODALITIES else None
-
-
-def _modalities(messages: object) -> set[str]:
-    found: set[str] = set()
-    for message in messages if isinstance(messages, Sequence) else ():
-        content = message.get("content") if isinstance(message, Mapping) else None
-        found.update(filter(None, map(modality, content if isinstance(content, list | tuple) else ())))
-    return found
 
 
 def eligible(

@@ -321,9 +321,8 @@ def refuse_several(params: Mapping[str, object], models: Iterable[object]) -> No
 def _answers(params: Mapping[str, object]) -> int:
     """Return how many answers are asked for, under the parameter or past it; 0 if nothing is said."""
     number = params.get("n")
-    most = number if isinstance(number, int) else 0
+    most = number if type(number) is int else 0
     for name in _PASSED_ON:
-        inner = params.get(name)
-        if inner and isinstance(inner, Mapping):
+        if name in params and (inner := params[name]) and isinstance(inner, Mapping):
             most = max(most, _answers(inner))
     return most

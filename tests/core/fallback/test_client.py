@@ -280,6 +280,15 @@ def test_what_cannot_be_a_fallback(members: Any, options: dict[str, Any], said: 
         Stage().client(members, **options)
 
 
+def test_the_same_model_twice() -> None:
+    """With another key or other parameters it is one more chance; with the same in everything it adds nothing."""
+    stage = Stage("capacity", "capacity")
+    members = ["acme/one", {"model": "acme/one", "temperature": 0.5}, {"model": "acme/one", "api_key": "cpk_other"}]
+    assert [each.model for each in stage.client(members).chat(HELLO).attempts] == ["acme/one"] * 3
+    with pytest.raises(ConfigurationError, match="twice"):
+        stage.client(["acme/one", "acme/one"]).chat(HELLO)
+
+
 def test_one_answer_only() -> None:
     """Several answers of several models would be a guess at what is wanted."""
     stage = Stage()

@@ -11,24 +11,6 @@ from chutes_core.fallback import FallbackPolicy, Member, Needs
 from chutes_core.fallback.members import eligible, reason_to_skip
 
 
-@pytest.mark.parametrize(
-    ("body", "features", "modalities", "tokens"),
-    [
-        ({}, set(), set(), 7),
-        ({"tools": [{}], "max_tokens": 100}, {"tools"}, set(), 107),
-        ({"response_format": {"type": "json_object"}}, {"json_mode"}, set(), 7),
-        ({"response_format": {"type": "json_schema"}}, {"structured_outputs"}, set(), 7),
-        ({"response_format": {"type": "text"}}, set(), set(), 7),
-        ({"messages": [{"content": [{"type": "image_url"}, {"type": "text"}]}]}, set(), {"image"}, 7),
-        ({"messages": [{"content": [{"type": "video"}]}, {"content": "text"}, 7]}, set(), {"video"}, 7),
-        ({"messages": [{"content": [{"type": "input_audio"}]}]}, set(), {"audio"}, 7),
-    ],
-)
-def test_needs_are_read_off_the_body(body: Any, features: set[str], modalities: set[str], tokens: int) -> None:
-    """Tools, answer formats, images, videos, audio and length each name a need."""
-    assert Needs.of(body, 7) == Needs(frozenset(features), frozenset(modalities), tokens)
-
-
 class Person:
     """The form of an answer, as a class."""
 
@@ -44,7 +26,7 @@ class Person:
 )
 def test_needs_are_read_off_a_call(params: Any, features: set[str], tokens: int) -> None:
     """Its texts and tools count on the low side, its answer in full."""
-    needs = Needs.of_call(params, ["Hello there!"], {"audio"})
+    needs = Needs.of(params, ["Hello there!"], {"audio"})
     assert needs == Needs(frozenset(features), frozenset({"audio"}), tokens)
 
 
