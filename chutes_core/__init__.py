@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chutes_core.auth import Credential, Secret
     from chutes_core.calls.embeddings import Embeddings
+    from chutes_core.calls.flows import WarmUpStatus
     from chutes_core.catalog.catalog import Catalog
     from chutes_core.catalog.model_info import ModelInfo, Traits
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
@@ -78,6 +79,7 @@ _HOMES = {
     "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
     "e2ee": ["E2EE"],
     "calls.embeddings": ["Embeddings"],
+    "calls.flows": ["WarmUpStatus"],
     "errors": [
         "APIError",
         "AccountLimitError",
@@ -196,6 +198,7 @@ __all__ = [
     "UnavailableError",
     "UnknownModelError",
     "Usage",
+    "WarmUpStatus",
     "__version__",
     "async_openai_client",
     "cost",

@@ -94,10 +94,10 @@ class Catalog:
             offline: Never treat the list as stale, however old.
             now: The clock, in seconds since 1970.
         """
-        from chutes_core.catalog import cache as catalog_cache
+        from chutes_core.catalog import cache
 
         base = cls.bundled(ttl=ttl, offline=offline, now=now)
-        cached = catalog_cache.read(cache_dir)
+        cached = cache.read(cache_dir)
         if cached is None or cached.fetched_at <= base.fetched_at:
             return base
         names = {info.id for info in cached.models}
@@ -110,9 +110,9 @@ class Catalog:
 
         Which models are hot is not saved: that changes within minutes.
         """
-        from chutes_core.catalog import cache as catalog_cache
+        from chutes_core.catalog import cache
 
-        return catalog_cache.write(self.models, self.fetched_at, cache_dir)
+        return cache.write(self.models, self.fetched_at, cache_dir)
 
     def updated(self, rows: Iterable[Mapping[str, object]], *, fetched_at: float) -> Catalog:
         """Return the catalogue with the service's current list of models (the rows of ``/v1/models``).

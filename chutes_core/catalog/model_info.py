@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 
-from chutes_core.catalog import fields as checked
+from chutes_core.catalog import checked
 from chutes_core.catalog.traits import Traits, family_tags, traits_for
 
 __all__ = ["KINDS", "ModelInfo", "Traits", "parse_row", "traits_for"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from chutes_core.catalog import fields as checked
+from chutes_core.catalog import checked
 
 __all__ = ["Traits", "family_tags", "snapshot", "traits_for"]
 

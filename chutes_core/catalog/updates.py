@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from chutes_core.catalog import fields as checked
+from chutes_core.catalog import checked
 from chutes_core.catalog.model_info import ModelInfo, parse_row
 from chutes_core.errors import ChutesWarning
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from chutes_core.catalog import fields as checked
+from chutes_core.catalog import checked
 
 
 @pytest.mark.parametrize(
