@@ -11,7 +11,7 @@ from typing import Literal
 from chutes_cli.commands.account import Report
 from chutes_cli.exits import Exit
 from chutes_cli.numbers import dollars, seconds
-from chutes_core.auth import Secret
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["Finding", "clock", "exit_of_all", "host", "key", "money", "versions"]
 

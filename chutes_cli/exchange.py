@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chutes_core.auth import Secret
 from chutes_core.calls.effects import WireRequest
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import error_from_response, failure
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["Answer", "exchange"]
 

@@ -11,10 +11,10 @@ from chutes_cli.exits import Exit, Stop
 
 if TYPE_CHECKING:
     from chutes_cli.out import Out
-    from chutes_core.auth import Secret
     from chutes_core.calls.clock import Clock
     from chutes_core.catalog.catalog import Catalog
     from chutes_core.client import ChutesClient
+    from chutes_core.secrets.secret import Secret
     from chutes_core.settings import Settings
 
 __all__ = [
@@ -161,7 +161,7 @@ def stdin_key(options: argparse.Namespace) -> Secret | None:
     if not getattr(options, "api_key_stdin", False):
         return None
     if not hasattr(options, "key_read"):
-        from chutes_core.auth import Secret
+        from chutes_core.secrets.secret import Secret
 
         options.key_read = Secret(sys.stdin.readline().strip())
     found: Secret = options.key_read

@@ -16,11 +16,12 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chutes_core.auth import Credential, Secret
+    from chutes_core.auth import Credential
     from chutes_core.calls.embeddings import Embeddings
     from chutes_core.calls.flows import WarmUpStatus
     from chutes_core.catalog.catalog import Catalog
     from chutes_core.catalog.model_info import ModelInfo, Traits
+    from chutes_core.catalog.names import ModelRef
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
     from chutes_core.e2ee.settings import E2EE
     from chutes_core.errors import (
@@ -63,9 +64,10 @@ if TYPE_CHECKING:
     from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream, Restart
     from chutes_core.fallback.trace import Attempt, FallbackError
     from chutes_core.openai_sdk.door import async_openai_client, openai_client
-    from chutes_core.request.chat import ChatParams, ModelRef
+    from chutes_core.request.chat import ChatParams
     from chutes_core.request.image_policy import ImagePolicy
     from chutes_core.response import Choice, Delta, Reply, ReplyMeta, ToolCall, ToolCallDelta
+    from chutes_core.secrets.secret import Secret
     from chutes_core.settings import Settings, TimeLimits
     from chutes_core.spending.budget import Budget
     from chutes_core.usage import Ledger, Totals, Usage, cost
@@ -73,9 +75,10 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "auth": ["Credential", "Secret"],
+    "auth": ["Credential"],
     "spending.budget": ["Budget"],
     "catalog.catalog": ["Catalog"],
+    "catalog.names": ["ModelRef"],
     "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
     "e2ee": ["E2EE"],
     "calls.embeddings": ["Embeddings"],
@@ -122,7 +125,8 @@ _HOMES = {
     "request.image_policy": ["ImagePolicy"],
     "catalog.model_info": ["ModelInfo", "Traits"],
     "openai_sdk.door": ["async_openai_client", "openai_client"],
-    "request.chat": ["ChatParams", "ModelRef"],
+    "request.chat": ["ChatParams"],
+    "secrets.secret": ["Secret"],
     "response": ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"],
     "settings": ["Settings", "TimeLimits"],
     "usage": ["Ledger", "Totals", "Usage", "cost"],

@@ -13,13 +13,13 @@ import inspect
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeAlias, cast, runtime_checkable
+from typing import TypeAlias, cast
 
 from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
+from chutes_core.secrets.secret import ENVIRONMENT, Secret, SupportsSecret
 
-__all__ = ["ApiKey", "Credential", "KeyFunction", "LeftBehind", "Secret", "SupportsSecret", "wrapped_key"]
+__all__ = ["ApiKey", "Credential", "KeyFunction", "LeftBehind", "wrapped_key"]
 
-ENVIRONMENT = ("CHUTES_OAUTH_TOKEN", "CHUTES_API_KEY")
 _MISSING = (
     "No Chutes key was given, none is in the environment and no login is stored, so nothing was sent (the service "
     "answers a request without a key with a 429 that looks like overload). Pass api_key=..., or set CHUTES_API_KEY "
@@ -33,58 +33,8 @@ _NOT_CARRIED = (
 )
 
 
-@runtime_checkable
-class SupportsSecret(Protocol):
-    """Anything that holds a secret like pydantic's SecretStr."""
-
-    def get_secret_value(self) -> str:
-        """Return the plain text."""
-
-
 ApiKey: TypeAlias = "str | SupportsSecret | Callable[[], str] | Callable[[], Awaitable[str]]"
 """The types accepted as a key."""
-
-
-class Secret:
-    """A string hidden from repr, str, format, pickles and tracebacks.
-
-    >>> secret = Secret("cpk_0123")
-    >>> secret, f"{secret}"
-    (Secret('cpk_****'), '****')
-    >>> secret.get_secret_value()
-    'cpk_0123'
-    """
-
-    __slots__ = ("__value",)
-
-    def __init__(self, value: str) -> None:
-        self.__value = value
-
-    def get_secret_value(self) -> str:
-        """Return the plain text, for the header about to be sent."""
-        return self.__value
-
-    def __repr__(self) -> str:
-        prefix = self.__value[:4] if self.__value[:4] in ("cpk_", "cak_") else ""
-        return f"Secret('{prefix}****')"
-
-    def __str__(self) -> str:
-        return "****"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other.__value == self.__value
-
-    def __hash__(self) -> int:
-        return hash(self.__value)
-
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("A secret cannot be pickled; the other process reads its own key from the environment.")
 
 
 class LeftBehind:

@@ -16,10 +16,11 @@ from chutes_core.calls.embeddings import EmbedCall, Embeddings, batches, check_t
 from chutes_core.calls.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.catalog.names import ModelRef, check_model, model_infos
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
 from chutes_core.failures.hints import Wanted, with_hint
 from chutes_core.failures.reading import failure
-from chutes_core.request.chat import ChatParams, ChatRequest, ModelRef, build_chat_request, check_model, model_infos
+from chutes_core.request.chat import ChatParams, ChatRequest, build_chat_request
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.response import Reply

@@ -20,7 +20,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from chutes_core.reply.json_text import Pace
+from chutes_core.json_text import Pace
 from chutes_core.reply.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
 from langchain_chutes._refusals import raise_if_refused
 from langchain_chutes._restart import Kept, is_restart

@@ -16,7 +16,7 @@ from typing import Any, cast
 from langchain_core.language_models import ModelProfile
 
 from chutes_core.catalog.model_info import ModelInfo
-from chutes_core.request.chat import model_infos
+from chutes_core.catalog.names import model_infos
 
 __all__ = ["Resolved", "default_method", "echoes_reasoning", "model_infos", "model_profile"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.utils.json import parse_partial_json
 
-from chutes_core.reply.json_text import Pace, begins_object
+from chutes_core.json_text import Pace, begins_object
 
 if TYPE_CHECKING:
     from chutes_core.response import Choice, ToolCallDelta

@@ -18,7 +18,7 @@ from llama_index.core.bridge.pydantic import BaseModel, ValidationError
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 
 from chutes_core import Kind
-from chutes_core.reply.json_text import Pace
+from chutes_core.json_text import Pace
 from chutes_core.reply.structured import Form, FormError, Found, Piece, agreed, field_names, in_calls, in_text, pieces
 from llama_index_chutes._unusable import finish_reason, invalid_calls, said_of, unusable
 

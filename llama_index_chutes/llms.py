@@ -11,7 +11,8 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
-from chutes_core.request.chat import build_chat_request, model_infos
+from chutes_core.catalog.names import model_infos
+from chutes_core.request.chat import build_chat_request
 from chutes_core.secrets.frames import unseen
 from llama_index_chutes._base import ChutesComponent, kept
 from llama_index_chutes._chat_model import ChatModel

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chutes_core.reply import json_text
+from chutes_core import json_text
 
 HOSTILE: dict[str, Callable[[int], str]] = {
     "a fence of line breaks": lambda n: "```json" + "\n" * n,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from chutes_cli.checks import Finding
     from chutes_cli.exchange import Answer
     from chutes_cli.options import Commands
-    from chutes_core.auth import Secret
     from chutes_core.client import ChutesClient
+    from chutes_core.secrets.secret import Secret
 
 __all__ = ["add"]
 
@@ -99,7 +99,8 @@ def _findings(service: ChutesClient, options: argparse.Namespace) -> Iterator[Fi
 def _key(options: argparse.Namespace) -> tuple[Secret | None, Finding]:
     from chutes_cli import checks
     from chutes_cli.options import settings, stdin_key
-    from chutes_core.auth import ENVIRONMENT, Credential
+    from chutes_core.auth import Credential
+    from chutes_core.secrets.secret import ENVIRONMENT
 
     source = next((name for name in ENVIRONMENT if os.environ.get(name, "").strip()), "the login")
     if options.api_key_stdin:

@@ -215,7 +215,7 @@ def _utc(moment: float) -> str:
 
 def _overriding() -> str | None:
     """Name the variable that is used instead of the login."""
-    from chutes_core.auth import ENVIRONMENT
+    from chutes_core.secrets.secret import ENVIRONMENT
 
     return next((name for name in ENVIRONMENT if os.environ.get(name, "").strip()), None)
 

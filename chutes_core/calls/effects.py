@@ -11,14 +11,14 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar, cast
 
-from chutes_core.auth import Secret
+from chutes_core.calls.bodies import JSON, Most
 from chutes_core.errors import APIError
+from chutes_core.failures.redirects import MOST_REDIRECTS, next_place
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.secrets.headers import HiddenText
 from chutes_core.secrets.masking import Known
-from chutes_core.wire.bodies import JSON, Most
-from chutes_core.wire.redirects import MOST_REDIRECTS, next_place
+from chutes_core.secrets.secret import Secret
 
 __all__ = [
     "Arrived",

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from chutes_core import door
-from chutes_core.auth import Secret
 from chutes_core.calls.effects import Flow, WireRequest
 from chutes_core.calls.flows import CallPolicy, JsonCall
 from chutes_core.errors import APIError, InvalidRequestError, Kind, RequestRefusedError
 from chutes_core.failures.reading import failure, reported_error
 from chutes_core.reply.vectors import check_width, decode_vectors, fit_dimensions
+from chutes_core.secrets.secret import Secret
 from chutes_core.spending.recording import Account
 from chutes_core.usage import Usage
 

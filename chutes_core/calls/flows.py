@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
-from chutes_core.auth import Secret
+from chutes_core.calls.bodies import most_of
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import (
     Authorize,
@@ -36,10 +36,10 @@ from chutes_core.request.chat import ChatRequest
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.response import Reply, ReplyMeta
+from chutes_core.secrets.secret import Secret
 from chutes_core.settings import TimeLimits
 from chutes_core.spending.recording import Account
 from chutes_core.usage import Usage
-from chutes_core.wire.bodies import most_of
 
 __all__ = [
     "BROKEN_OFF",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from chutes_core.auth import Secret
+from chutes_core.calls.bodies import JSON, Gauge, TooLargeError
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened
 from chutes_core.catalog.catalog import Catalog
@@ -28,7 +28,7 @@ from chutes_core.e2ee.settings import E2EE, fit_body, target
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure, kind_of, message_of, reported_error
 from chutes_core.response import Reply
-from chutes_core.wire.bodies import JSON, Gauge, TooLargeError
+from chutes_core.secrets.secret import Secret
 from chutes_core.wire.sending import encoded
 
 __all__ = ["SealedPath"]

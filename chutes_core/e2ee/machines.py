@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from chutes_core.auth import Secret
 from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.calls.effects import Flow, Sleep, StatusFailure, WireFailure
 from chutes_core.e2ee import attest
@@ -29,6 +28,7 @@ from chutes_core.e2ee.instances import Ask, Instance, InstancePool, RequestRate,
 from chutes_core.e2ee.settings import E2EE, Verify
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure, message_of
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["Machines", "Proof", "Registry", "registry_for"]
 

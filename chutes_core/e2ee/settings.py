@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import ConfigurationError, RequestRefusedError, UnknownModelError
-from chutes_core.request.chat import ModelRef
 
 __all__ = [
     "E2EE",

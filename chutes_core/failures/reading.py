@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, Scope, redact
+from chutes_core.failures.redirects import destination
 from chutes_core.failures.table import FACTS, RULES, Facts
-from chutes_core.wire.redirects import destination
 
 if TYPE_CHECKING:
     from chutes_core.response import Reply

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cas
 from chutes_core.auth import ApiKey
 from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.names import model_infos
 from chutes_core.client import AsyncChutesClient, ChutesClient
 from chutes_core.client_base import ClientBase
 from chutes_core.errors import ChutesError, ConfigurationError
@@ -32,7 +33,7 @@ from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.roster import own_member, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
-from chutes_core.request.chat import ChatParams, model_infos
+from chutes_core.request.chat import ChatParams
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.response import Reply

@@ -4,7 +4,7 @@
 processes; :mod:`.pkce`, :mod:`.loopback` and :mod:`.browser` create it, and need the extra ``cli``.
 
 >>> import tempfile
->>> from chutes_core.auth import Secret
+>>> from chutes_core.secrets.secret import Secret
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     store = LoginStore(folder=folder)
 ...     store.save(StoredLogin.of_key(store.service, Secret("cpk_0123")))

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TextIO
 
-from chutes_core.auth import Secret
 from chutes_core.login.errors import CannotListenError, LoginError
 from chutes_core.login.loopback import Loopback
 from chutes_core.login.pkce import Answer, SignIn
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["await_code"]
 

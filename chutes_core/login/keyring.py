@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, cast
 
-from chutes_core.auth import Secret
 from chutes_core.errors import redact
 from chutes_core.login.errors import LoginError
 from chutes_core.login.value import StoredLogin, secrets_of
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["forget", "from_keyring", "to_keyring"]
 

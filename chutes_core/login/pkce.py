@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from chutes_core.auth import Secret
 from chutes_core.errors import APIError, redact
 from chutes_core.login.errors import LoginError
 from chutes_core.login.store import Keeper, StoredLogin
 from chutes_core.login.tokens import Grant, Refusal, request_tokens, user_of
+from chutes_core.secrets.secret import Secret
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from chutes_core.auth import Secret
 from chutes_core.errors import APIError
 from chutes_core.login.errors import LoginEndedError, LoginError
 from chutes_core.login.store import LoginStore, StoredLogin
 from chutes_core.login.tokens import Grant, Refusal, request_tokens
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["current_login"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from chutes_core.auth import Secret
 from chutes_core.calls.effects import WireRequest
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, redact
 from chutes_core.failures.reading import error_from_response, failure
+from chutes_core.secrets.secret import Secret
 
 if TYPE_CHECKING:
     from chutes_core.wire.fetch import Fetched

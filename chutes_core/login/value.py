@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from chutes_core.auth import Secret
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["Keeper", "StoredLogin", "from_json", "secrets_of", "to_json"]
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from chutes_core.auth import ApiKey, Credential, Secret
+from chutes_core.auth import ApiKey, Credential
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.calls.embeddings import malformed, read_embeddings
@@ -37,6 +37,7 @@ from chutes_core.response import ReplyMeta
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import MASK, Headers, HiddenText
 from chutes_core.secrets.masking import Known
+from chutes_core.secrets.secret import Secret
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Ledger
 

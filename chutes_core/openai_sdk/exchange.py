@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from chutes_core.auth import Secret
+from chutes_core.calls.bodies import JSON, MIB, Most, most_of
 from chutes_core.calls.effects import Arrived, Authorize, Flow, Open, Read, StatusFailure, WireFailure, opened
 from chutes_core.calls.flows import BROKEN_OFF
 from chutes_core.errors import Kind
 from chutes_core.secrets.masking import Known
-from chutes_core.wire.bodies import JSON, MIB, Most, most_of
+from chutes_core.secrets.secret import Secret
 
 if TYPE_CHECKING:
     import httpx

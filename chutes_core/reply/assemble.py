@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from chutes_core import door
 from chutes_core.door import MisfitError
 from chutes_core.errors import Kind
-from chutes_core.reply.json_text import parse
+from chutes_core.json_text import parse
 from chutes_core.reply.think import ThinkSplitter, split_whole
 from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall
 from chutes_core.usage import Usage

@@ -20,7 +20,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-from chutes_core.reply.json_text import Value, parse, unfenced, values
+from chutes_core.json_text import Value, parse, unfenced, values
 
 __all__ = ["Answer", "Form", "FormError", "Found", "Piece", "agreed", "field_names", "in_calls", "in_text", "pieces"]
 

@@ -10,18 +10,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from chutes_core.catalog.model_info import ModelInfo, traits_for
+from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import RequestRefusedError
 from chutes_core.request.messages import Message, fit_messages, prompt_bytes
 from chutes_core.request.schema import without_patterns
 
 if TYPE_CHECKING:
-    from chutes_core.catalog.catalog import Catalog
+    pass
 
-__all__ = ["ChatParams", "ChatRequest", "ModelRef", "build_chat_request", "check_model", "model_infos"]
+__all__ = ["ChatParams", "ChatRequest", "build_chat_request"]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -82,57 +82,6 @@ _REGEX = "The gateway has disabled regular expressions for answers: describe the
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRef:
-    """A parsed model string: one model, or a routing list that the gateway works through.
-
-    >>> ModelRef.parse("a/one, b/two:latency")
-    ModelRef(names=('a/one', 'b/two'), strategy='latency', thinking=False)
-    >>> ModelRef.parse("a/one:THINKING").wire
-    'a/one'
-    """
-
-    names: tuple[str, ...]
-    strategy: str | None = None
-    thinking: bool = False
-
-    @classmethod
-    def parse(cls, model: str) -> ModelRef:
-        """Parse a model string: ``name`` or ``a,b,c``, either with ``:latency``, ``:throughput`` or ``:THINKING``.
-
-        The gateway knows ``:THINKING`` only at the very end of a single name; here it works with a list or a
-        strategy too, because it is turned into a field of the body.
-        """
-        check_model(model)
-        rest, strategy, thinking = model.strip(), None, False
-        while True:
-            head, colon, suffix = rest.rpartition(":")
-            if colon and suffix == "THINKING":
-                rest, thinking = head, True
-            elif colon and suffix.lower() in ("latency", "throughput") and strategy is None:
-                rest, strategy = head, suffix.lower()
-            else:
-                break
-        names = [name.strip() for name in rest.split(",") if name.strip()]
-        marked = [name for name in names if name.endswith(":THINKING")]
-        if marked and not thinking and len(marked) != len(names):
-            raise RequestRefusedError("':THINKING' applies to the whole request: put it at the end of the list.")
-        if not names:
-            raise RequestRefusedError(f"The model string {model!r} names no model.")
-        unmarked = dict.fromkeys(name.removesuffix(":THINKING") for name in names)
-        return cls(tuple(unmarked), strategy, thinking or bool(marked))
-
-    @property
-    def wire(self) -> str:
-        """The string to send."""
-        return ",".join(self.names) + (f":{self.strategy}" if self.strategy else "")
-
-    @property
-    def routed(self) -> bool:
-        """Whether the gateway chooses among several models."""
-        return len(self.names) > 1 or self.strategy is not None
-
-
-@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A request ready to be sent, and what is needed to read its answer.
 
@@ -156,30 +105,6 @@ class ChatRequest:
     def stream(self) -> bool:
         """Whether a stream was requested."""
         return bool(self.body["stream"])
-
-
-def check_model(model: object) -> None:
-    """Raise if ``model`` is not a model name."""
-    if not isinstance(model, str) or not model.strip():
-        raise RequestRefusedError(f"model must be the name of a model, such as 'Qwen/Qwen3-32B-TEE', not {model!r}.")
-
-
-def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
-    """Return what is known about each model that may answer; for an unknown one, its family's traits.
-
-    >>> from chutes_core import Catalog
-    >>> model_infos(Catalog.bundled(), "Qwen/Qwen3-32B-TEE, acme/one")
-    [<ModelInfo Qwen/Qwen3-32B-TEE: ...>, <ModelInfo acme/one: chat>]
-    """
-    check_model(model)
-    whole = catalog.get(model)
-    names = (model,) if whole is not None else ModelRef.parse(model).names
-    return [catalog.get(name) or _unlisted(name) for name in names]
-
-
-@lru_cache(maxsize=256)
-def _unlisted(name: str) -> ModelInfo:
-    return ModelInfo(id=name, traits=traits_for(name))
 
 
 def build_chat_request(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from chutes_core.errors import RequestRefusedError
-from chutes_core.reply.json_text import unfenced
+from chutes_core.json_text import unfenced
 
 __all__ = ["Message", "fit_messages", "prompt_bytes", "remote_images"]
 

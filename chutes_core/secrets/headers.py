@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from hashlib import blake2b, sha256
 from typing import Self, TypeVar
 
-from chutes_core.auth import ENVIRONMENT, SupportsSecret
 from chutes_core.errors import ConfigurationError, redact
+from chutes_core.secrets.secret import ENVIRONMENT, SupportsSecret
 
 __all__ = ["MASK", "Headers", "HiddenText", "is_secret"]
 

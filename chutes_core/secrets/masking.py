@@ -13,9 +13,9 @@ from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
-from chutes_core.auth import Secret
 from chutes_core.secrets.echoes import SHORTEST, Echoes, replaced, replaced_each
 from chutes_core.secrets.headers import MASK, is_secret
+from chutes_core.secrets.secret import Secret
 
 __all__ = ["Known"]
 

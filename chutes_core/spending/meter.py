@@ -21,9 +21,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
 from chutes_core.locks import Gate
-from chutes_core.request.chat import model_infos
 from chutes_core.spending.budget import Budget, Estimate, Hold, most
 from chutes_core.usage import Ledger, Totals, Usage, cost
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from chutes_core.catalog.catalog import Catalog
-from chutes_core.request.chat import model_infos
+from chutes_core.catalog.names import model_infos
 from chutes_core.spending.budget import Budget, Hold, most, prompt_tokens
 from chutes_core.spending.meter import Meter, OpenCall, Watcher, watching
 from chutes_core.usage import Ledger, Usage, cost

@@ -15,6 +15,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from typing import TYPE_CHECKING, Protocol, cast
 
 from chutes_core.auth import Credential
+from chutes_core.calls.bodies import (
+    ENCODINGS,
+    JSON,
+    BodyError,
+    Gauge,
+    TooLargeError,
+    Unpacker,
+    aunpacked,
+    unpacked,
+    unpacker_for,
+)
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import (
     Arrived,
@@ -29,17 +40,6 @@ from chutes_core.calls.effects import (
     WireFailure,
 )
 from chutes_core.errors import redact
-from chutes_core.wire.bodies import (
-    ENCODINGS,
-    JSON,
-    BodyError,
-    Gauge,
-    TooLargeError,
-    Unpacker,
-    aunpacked,
-    unpacked,
-    unpacker_for,
-)
 from chutes_core.wire.deadline import Deadline, hold, until
 from chutes_core.wire.images import ainline_images, inline_images
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urljoin, urlsplit
 
+from chutes_core.calls.bodies import PLAIN, Most
 from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.calls.effects import (
     Arrived,
@@ -28,7 +29,6 @@ from chutes_core.calls.effects import (
 from chutes_core.errors import RequestRefusedError
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message, media_url, remote_images
-from chutes_core.wire.bodies import PLAIN, Most
 from chutes_core.wire.pools import ssl_context
 from chutes_core.wire.public_address import is_public
 

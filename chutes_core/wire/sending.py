@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from chutes_core.calls.bodies import ENCODINGS
 from chutes_core.calls.effects import Open
 from chutes_core.errors import RequestRefusedError
 from chutes_core.secrets.frames import without_frames
-from chutes_core.wire.bodies import ENCODINGS
 from chutes_core.wire.deadline import trace
 from chutes_core.wire.pools import http_package, user_agent
 

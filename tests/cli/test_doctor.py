@@ -8,7 +8,7 @@ from chutes_cli import checks
 from chutes_cli.commands.account import Report
 from chutes_cli.exits import Exit
 from chutes_core.account import Profile, QuotaUsage, Subscription
-from chutes_core.auth import Secret
+from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
 
 from .conftest import MODEL, NOWHERE, OTHER, Ran, Run

@@ -7,8 +7,8 @@ import traceback
 import pytest
 
 from chutes_cli.exchange import Answer, exchange
-from chutes_core.auth import Secret
 from chutes_core.errors import APIError, AuthenticationError, ConnectionFailedError, Kind, TimeLimitError
+from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
 
 from .conftest import NOWHERE

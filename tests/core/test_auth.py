@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from chutes_core.auth import Credential, Secret
+from chutes_core.auth import Credential
 from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
+from chutes_core.secrets.secret import Secret
 
 KEY = "cpk_" + "0123456789abcdef"
 TOKEN = "cak_" + "fedcba9876543210"

@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from chutes_core import APIError, Budget, BudgetExceededError, ConfigurationError
-from chutes_core.auth import Secret
 from chutes_core.scale import Ask, Embed, Parts
+from chutes_core.secrets.secret import Secret
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
 
 from .clients import http_package

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from chutes_core import ChutesClient
-from chutes_core.auth import Secret
 from chutes_core.login import LoginEndedError, LoginStore
 from chutes_core.login.pkce import OAuthApp, SignIn
+from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
 from chutes_local.world.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.ports import free_port

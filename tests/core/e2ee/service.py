@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chutes_core.auth import Secret
 from chutes_core.calls.effects import Authorize, Effect, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
 from chutes_core.calls.flows import CallPolicy, StreamCall, WholeCall
 from chutes_core.catalog.model_info import ModelInfo
@@ -19,6 +18,7 @@ from chutes_core.e2ee import E2EE, SealedPath
 from chutes_core.e2ee.instances import POLL
 from chutes_core.e2ee.machines import Machines
 from chutes_core.request.chat import build_chat_request
+from chutes_core.secrets.secret import Secret
 from chutes_core.settings import TimeLimits
 from chutes_core.testing import VirtualClock
 from chutes_local.e2ee.proof import evidence, measurements

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from chutes_core import errors
+from chutes_core.calls.bodies import CHAT
 from chutes_core.calls.effects import Open, Sleep, adrive, arun, drive, run
 from chutes_core.e2ee import E2EE, SealedPath, attest
 from chutes_core.errors import APIError, Kind
 from chutes_core.response import Reply
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage
-from chutes_core.wire.bodies import CHAT
 
 from .dcap import CHAINS, FakeDcap
 from .machine import WORDS, plain_events, sealed_lines

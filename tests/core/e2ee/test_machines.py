@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from chutes_core.auth import Secret
 from chutes_core.calls.clock import SystemClock
 from chutes_core.e2ee import E2EE
 from chutes_core.e2ee import machines as module
 from chutes_core.e2ee.instances import Ask, Instance, Seat
 from chutes_core.e2ee.machines import Registry, registry_for
+from chutes_core.secrets.secret import Secret
 from chutes_core.testing import VirtualClock
 
 KEY, SETTINGS, URL = Secret("cpk_one"), E2EE(), "https://a.example"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chutes_core import ChutesWarning, ConfigurationError, RequestRefusedError, TimeLimits
-from chutes_core.auth import KeyFunction, Secret
+from chutes_core.auth import KeyFunction
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.fallback import FallbackPolicy, Member
 from chutes_core.fallback.roster import (
@@ -24,6 +24,7 @@ from chutes_core.fallback.roster import (
     shortest,
     taken_limit,
 )
+from chutes_core.secrets.secret import Secret
 
 INFO = ModelInfo(id="acme/one")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from chutes_core.auth import Secret
 from chutes_core.login.pkce import OAuthApp, SignIn
 from chutes_core.login.renew import current_login
 from chutes_core.login.store import LoginStore, StoredLogin
+from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes, serve
 from chutes_local.world.oauth import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_REDIRECT, AuthorizeQuery
 

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from chutes_core.auth import Secret
 from chutes_core.login.browser import await_code
 from chutes_core.login.errors import CannotListenError, LoginError
 from chutes_core.login.loopback import Loopback
 from chutes_core.login.pkce import Answer, SignIn
+from chutes_core.secrets.secret import Secret
 from tests.core.login.conftest import APP
 from tests.ports import free_port
 

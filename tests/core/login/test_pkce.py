@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from chutes_core import ConnectionFailedError
-from chutes_core.auth import Secret
 from chutes_core.login.errors import LoginError
 from chutes_core.login.pkce import OAuthApp, SignIn
+from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
 from chutes_local.world.oauth import CODE_SECONDS
 from tests.core.login.conftest import APP, PUBLIC_APP, code_for, frames

@@ -23,12 +23,13 @@ from chutes_core import (
     async_openai_client,
     openai_client,
 )
-from chutes_core.auth import Credential, Secret
+from chutes_core.auth import Credential
 from chutes_core.login import renew
 from chutes_core.login.errors import LoginEndedError, LoginError
 from chutes_core.login.lock import locked
 from chutes_core.login.store import LoginStore
 from chutes_core.login.tokens import Grant
+from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
 from tests.core.login.conftest import PUBLIC_APP, SignedIn, frames, sign_in_at, stored
 

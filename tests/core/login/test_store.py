@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from chutes_core.auth import Secret
 from chutes_core.errors import ChutesWarning
 from chutes_core.login.errors import LoginError
 from chutes_core.login.store import LoginStore, StoredLogin, default_folder
+from chutes_core.secrets.secret import Secret
 from tests.core.login.conftest import frames
 
 SERVICE = "https://api.chutes.ai"

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1 import Field as FieldV1
 
-from chutes_core.reply.json_text import values
+from chutes_core.json_text import values
 from chutes_core.reply.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.catalog.names import ModelRef
 from chutes_core.catalog.traits import Traits
 from chutes_core.errors import RequestRefusedError
-from chutes_core.request.chat import ChatParams, ChatRequest, ModelRef, build_chat_request
+from chutes_core.request.chat import ChatParams, ChatRequest, build_chat_request
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SCHEMA = {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^a"}}, "required": ["pattern"]}

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chutes_core.auth import Secret
 from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
 from chutes_core.response import Choice, Reply, ToolCall
 from chutes_core.secrets import echoes
 from chutes_core.secrets.echoes import Echoes, replaced
 from chutes_core.secrets.masking import Known
+from chutes_core.secrets.secret import Secret
 
 KEY = "Kq9/zX+w2=unusual~key_7"
 TOKEN = "s3cr3t-t0ken"

@@ -10,16 +10,15 @@ import pytest
 
 from chutes_cli.exchange import exchange
 from chutes_core import APIError, Kind
-from chutes_core.auth import Secret
 from chutes_core.calls.effects import WireRequest
 from chutes_core.login import tokens
+from chutes_core.secrets.secret import Secret
 from chutes_core.wire.fetch import Fetched, fetch
 from chutes_core.wire.pools import ssl_context
+from tests.core.calls.test_bodies import MIB, encoded, packed_up, serving
+from tests.core.failures.test_redirects import answered, redirect
 from tests.core.raw_server import RawServer, Request, json_reply, raw_server
 from tests.core.test_limits import DRIPS, SOON, dripping, gone
-
-from .test_bodies import MIB, encoded, packed_up, serving
-from .test_redirects import answered, redirect
 
 ssl_context()
 

@@ -12,8 +12,8 @@ import pytest
 
 from chutes_core import APIError, ChutesClient, Kind
 from chutes_core.failures.reading import error_from_response
+from chutes_core.failures.redirects import destination
 from chutes_core.wire.pools import http_package
-from chutes_core.wire.redirects import destination
 from tests.core.clients import HELLO, KEY, MODEL
 from tests.core.raw_server import DONE, END, HEAD, RawServer, Request, event, json_reply, raw_server, reply
 from tests.core.surfaces import ALL, ask

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core.door import MAX_DEPTH
-from chutes_core.reply.json_text import Pace, begins_object, parse, unfenced, values
+from chutes_core.json_text import Pace, begins_object, parse, unfenced, values
 from chutes_core.reply.structured import Form, in_text, pieces
 from chutes_core.reply.think import ThinkSplitter, split_whole
 from chutes_core.request.messages import fit_messages

@@ -15,9 +15,8 @@ import openai
 import pytest
 
 from chutes_core import APIError, ChutesClient, Kind, RequestRefusedError
-from chutes_core.testing import Answer
-from chutes_core.wire import bodies as module
-from chutes_core.wire.bodies import (
+from chutes_core.calls import bodies as module
+from chutes_core.calls.bodies import (
     CHAT,
     ENCODINGS,
     MIB,
@@ -29,6 +28,7 @@ from chutes_core.wire.bodies import (
     Unpacker,
     most_of,
 )
+from chutes_core.testing import Answer
 from chutes_core.wire.images import ImagePolicy
 from tests.core.clients import HELLO, KEY, MODEL, call
 from tests.core.raw_server import END, RawServer, Request, piece, raw_server, reply

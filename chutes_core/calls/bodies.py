@@ -98,7 +98,7 @@ class Gauge:
 
     >>> Gauge(Most(10, 10, values=3)).take(b"[1,2,3,4]")
     Traceback (most recent call last):
-    chutes_core.wire.bodies.TooLargeError: the body has more than 3 values
+    chutes_core.calls.bodies.TooLargeError: the body has more than 3 values
     """
 
     __slots__ = ("_counts_lines", "_lines", "_most", "_room", "_size", "_values")
@@ -133,7 +133,7 @@ def unpacker_for(headers: Mapping[str, str], asked: Collection[str]) -> Unpacker
 
     >>> unpacker_for({"content-encoding": "br"}, ENCODINGS)
     Traceback (most recent call last):
-    chutes_core.wire.bodies.BodyError: the body's encoding is 'br', which was not asked for
+    chutes_core.calls.bodies.BodyError: the body's encoding is 'br', which was not asked for
     """
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
