@@ -13,7 +13,6 @@ from chutes_core.errors import APIError, ChutesError, Kind, Retry
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
-from chutes_core.fallback.members import modality
 from chutes_core.fallback.report import beside
 from langchain_chutes import _errors
 from langchain_chutes._forms import Form
@@ -115,16 +114,7 @@ def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: 
             params["tools"] = [*(options.get("tools") or ()), *form.tools] or [True]
         if form.method in ("json_schema", "json_mode"):
             params["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
-    texts: list[str] = []
-    modalities: set[str] = set()
-    for message in messages:
-        for part in [message.content] if isinstance(message.content, str) else message.content:
-            text = part if isinstance(part, str) else part.get("text")
-            if isinstance(text, str):
-                texts.append(text)
-            elif found := modality(part):
-                modalities.add(found)
-    return Needs.of(params, texts, modalities)
+    return Needs.of_contents(params, (message.content for message in messages))
 
 
 class _FallbackError(FallbackError, ModelError):

@@ -362,14 +362,10 @@ class ChutesFallback(BaseChatModel):
         return {**state, "__pydantic_private__": {"_seats": None, "_stats": None}}
 
     def __repr__(self) -> str:
-        rules = "order=<function>" if callable(self.policy.order) else ", ".join(
-            f"{name}={value!r}" for name, value in self.policy.to_dict().items()
-        )  # fmt: skip
         seats = self._sit()
         names = [seat.member.name for seat in seats]
-        if all(seat.member.sealed for seat in seats):
-            rules = "e2ee=True" + (f", {rules}" if rules else "")
-        return f"ChutesFallback({names!r}" + (f", {rules})" if rules else ")")
+        sealed = ["e2ee=True"] if all(seat.member.sealed for seat in seats) else []
+        return f"ChutesFallback({', '.join([repr(names), *sealed, *self.policy.set_apart])})"
 
     __str__ = __repr__
 

@@ -28,9 +28,9 @@ from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
-from chutes_core.fallback.members import Member, Needs, modality
+from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.roster import own_member, refuse_several, seated, shortest
+from chutes_core.fallback.roster import own_member, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
 from chutes_core.request.chat import ChatParams
@@ -159,6 +159,7 @@ class _FallbackBase(Generic[C]):
                 raise ConfigurationError(f"A member has no {given!r}: {', '.join(sorted(_OWN))}.")
         options = {given: value for given, value in listed.items() if given in ClientOptions.__annotations__}
         params = {given: value for given, value in listed.items() if given in ChatParams.__annotations__}
+        refuse_several(params, [])
         key = cast("ApiKey | None", listed.get("api_key", api_key))
         client = self._made(key, cast("ClientOptions", {**shared, **options}))
         return _Seat(name, client, cast("ChatParams", params))
@@ -171,10 +172,7 @@ class _FallbackBase(Generic[C]):
 
     def __repr__(self) -> str:
         names = [seat.name for seat in self._seats]
-        rules = "order=<function>" if callable(self.policy.order) else ", ".join(
-            f"{name}={value!r}" for name, value in self.policy.to_dict().items()
-        )  # fmt: skip
-        return f"{type(self).__name__}({names!r}" + (f", {rules})" if rules else ")")
+        return f"{type(self).__name__}({', '.join([repr(names), *self.policy.set_apart])})"
 
     def _sit(self) -> list[_Seat[C]]:
         """Return the members as the engine sees them, described anew when a client has a newer catalogue."""
@@ -212,8 +210,9 @@ class _FallbackBase(Generic[C]):
         seats = self._sit()
         told = cast("Mapping[str, object]", params)
         refuse_several(told, [])
+        needs = Needs.of_contents(told, (message.get("content") for message in messages))
         call = Call(
-            [seat.member for seat in seats], self.policy, self.health, needs_of(messages, told),
+            [seat.member for seat in seats], self.policy, self.health, needs,
             now=self._clock.now, chance=self._chance, visible=not whole, stats=self._live(),
         )  # fmt: skip
         return DeltaRelay(call, whole=whole, price=self._price, on_attempt=self._on_attempt), seats
@@ -368,27 +367,6 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
         await self.aclose()
 
 
-def needs_of(messages: Sequence[Message], params: Mapping[str, object]) -> Needs:
-    """Return what a request needs of a model; the tokens are an estimate that errs on the low side.
-
-    >>> needs_of([{"role": "user", "content": "word " * 1200}], {"max_tokens": 100}).tokens
-    1100
-    """
-    texts: list[str] = []
-    modalities: list[str] = []
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            texts.append(content)
-        for part in content if isinstance(content, list | tuple) else ():
-            text = part.get("text") if isinstance(part, Mapping) else None
-            if isinstance(text, str):
-                texts.append(text)
-            elif (found := modality(part)) is not None:
-                modalities.append(found)
-    return Needs.of(params, texts, modalities)
-
-
 def _check_members(members: Sequence[object], shared: ClientOptions) -> None:
     if isinstance(members, str | Mapping) or not isinstance(members, Sequence) or not members:
         raise ConfigurationError("A fallback takes a list of at least one model: ['a/one', 'b/two'].")
@@ -398,8 +376,7 @@ def _check_members(members: Sequence[object], shared: ClientOptions) -> None:
                 "A member is the name of a model, or a mapping with its 'model' and whatever is its own, such as "
                 f"'api_key' or 'temperature', not a {type(each).__name__}."
             )
-    if shared.get("max_retries"):
-        raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
+    refuse_retries(shared.get("max_retries"))
 
 
 def _key_of(client: ClientBase) -> object:

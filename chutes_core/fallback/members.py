@@ -98,6 +98,24 @@ class Needs:
             length += least_tokens(json.dumps(tools, default=str, ensure_ascii=False))
         return cls(_features(params), frozenset(modalities), length + _answer_tokens(params))
 
+    @classmethod
+    def of_contents(cls, params: Mapping[str, object], contents: Iterable[object]) -> Needs:
+        """Derive the needs from a call and the contents of its messages: texts, or lists of texts and parts.
+
+        >>> Needs.of_contents({"max_tokens": 100}, ["Hello there!", [{"type": "image_url"}]])
+        Needs(features=frozenset(), modalities=frozenset({'image'}), tokens=102)
+        """
+        texts: list[str] = []
+        modalities: set[str] = set()
+        for content in contents:
+            for part in content if isinstance(content, list | tuple) else (content,):
+                text = part.get("text") if isinstance(part, Mapping) else part
+                if isinstance(text, str):
+                    texts.append(text)
+                elif found := modality(part):
+                    modalities.add(found)
+        return cls.of(params, texts, modalities)
+
 
 def _features(params: Mapping[str, object]) -> frozenset[str]:
     if "tools" not in params and "response_format" not in params:

@@ -153,6 +153,17 @@ class FallbackPolicy:
         told = {name: value for name, value in asdict(self).items() if value != default[name]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
 
+    @property
+    def set_apart(self) -> list[str]:
+        """The settings that differ from the defaults, as arguments.
+
+        >>> FallbackPolicy(deadline=60).set_apart
+        ['deadline=60']
+        """
+        if callable(self.order):
+            return ["order=<function>"]
+        return [f"{name}={value!r}" for name, value in self.to_dict().items()]
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> FallbackPolicy:
         """Create from the output of :meth:`to_dict`, or from a table of a configuration file.

@@ -22,8 +22,8 @@ from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
 
 __all__ = [
-    "Roster", "Seat", "account_id", "foreign_member", "own_member", "refuse_several", "seated", "shortest",
-    "taken_limit",
+    "Roster", "Seat", "account_id", "foreign_member", "own_member", "refuse_retries", "refuse_several", "seated",
+    "shortest", "taken_limit",
 ]  # fmt: skip
 
 M = TypeVar("M")
@@ -75,10 +75,7 @@ class Roster(Generic[M]):
                 "A fallback takes a list of at least one model, members=['a/one', 'b/two']; for a comma-separated "
                 "string use from_models()."
             )
-        if shared.get("max_retries"):
-            raise ConfigurationError(
-                "A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...)."
-            )
+        refuse_retries(shared.get("max_retries"))
         shared = self.read({name: value for name, value in shared.items() if name != "max_retries"})
         unused = sorted(shared.keys() - {"e2ee"})
         if unused and all(isinstance(each, self.base) for each in listed):
@@ -304,6 +301,12 @@ def taken_limit(params: dict[str, object]) -> TimeLimits | None:
     """
     given = [params.pop(name) for name in ("request_timeout", "timeout") if name in params]
     return TimeLimits.of(cast("TimeLimits | float", given[-1])) if given and given[-1] is not None else None
+
+
+def refuse_retries(number: object) -> None:
+    """Refuse retries of the members' own: the policy does them."""
+    if number:
+        raise ConfigurationError("A fallback does its own retries: limit them with FallbackPolicy(max_attempts=...).")
 
 
 def refuse_several(params: Mapping[str, object], models: Iterable[object]) -> None:

@@ -294,6 +294,8 @@ def test_one_answer_only() -> None:
     stage = Stage()
     with pytest.raises(RequestRefusedError, match="one answer"):
         stage.client().chat(HELLO, n=2)
+    with pytest.raises(RequestRefusedError, match="one answer"):
+        stage.client(["acme/one", {"model": "acme/two", "n": 2}])
     assert stage.asked == []
 
 
