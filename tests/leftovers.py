@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -69,9 +70,18 @@ def _processes() -> Things:
     for thread in _names("/proc/self/task"):
         with suppress(OSError):
             for child in map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()):
-                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found["process", child] = f"the process {child}: {command[:200].strip() or 'ended, but not waited for'}"
+                found["process", child] = f"the process {child}: {_command(child)}"
     return found
+
+
+def _command(process: int) -> str:
+    place = Path(f"/proc/{process}")
+    command = place.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    if command:
+        return command[:200].strip()
+    # Neither one that has ended has a command line, nor one that is just becoming another program.
+    _, name, state = re.split(r"[()]", place.joinpath("stat").read_text(), maxsplit=2)
+    return "ended, but not waited for" if state.split()[0] == "Z" else name
 
 
 def _temporary(folder: str) -> Things:

@@ -35,7 +35,7 @@ BAD = {
 SAID = {
     "process": "the process *: cat",
     "forgotten_process": "*subprocess * is still running*",
-    "orphan": "the process *sleep 600",
+    "orphan": "the process *: s*",  # sleep, or still the shell that becomes it
     "thread": "the thread 'straggler'",
     "daemon": "the thread 'demon'",
     "socket": "descriptor *, open on socket:*",
