@@ -14,6 +14,8 @@ from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackError, Needs, Try, drivers
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.report import beside
+from chutes_core.fallback.stream import FallbackReply
+from chutes_core.response import Reply
 from langchain_chutes import _errors
 from langchain_chutes._forms import Form
 from langchain_chutes._parts import Part, ends, receipt, shows, usage
@@ -60,7 +62,8 @@ class Relay(drivers.Relay[Part]):
         if not held or not ends(held[-1]):
             held.append(ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last")))
         last = held[-1].message
-        last.response_metadata = {**last.response_metadata, **beside(self.call)}
+        added = beside(FallbackReply.of(Reply(None, None, ()), self.call))
+        last.response_metadata = {**last.response_metadata, **added}
         return self.opened(held)
 
     def opened(self, given: list[Part]) -> list[Part]:
@@ -82,7 +85,7 @@ class Relay(drivers.Relay[Part]):
         else:
             found = as_failure(error, step.member.name)
             if found is None:
-                self.left()
+                self.left(error)
             else:
                 self.failed(found)
             raise error

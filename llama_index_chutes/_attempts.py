@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -14,10 +15,10 @@ from llama_index.core.instrumentation.span_handlers import NullSpanHandler
 from llama_index.core.llms.llm import LLM
 from llama_index_instrumentation.dispatcher import Dispatcher, active_instrument_tags
 
-from chutes_core.fallback import Attempt, Call, Try
+from chutes_core.fallback import Attempt, Try
 from chutes_core.fallback.report import report
 
-__all__ = ["AttemptEvent", "Attempts"]
+__all__ = ["AttemptEvent", "Attempts", "somebody_listens"]
 
 dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
@@ -49,54 +50,45 @@ class Attempts:
     """Reports the attempts of one call as they happen; costs nothing without listeners.
 
     The call's span is taken at creation, because a stream's span has ended when its first attempt begins.
+
+    Args:
+        llm_of: Returns the model that an attempt asks.
     """
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self._heard = _somebody_listens()
+    def __init__(self, llm_of: Callable[[Try], LLM]) -> None:
+        self._llm_of = llm_of
         self._parent = active_span_id.get()
-        self._told = 0
         self._span: tuple[str, inspect.BoundArguments, LLM] | None = None
 
     @property
     def span_id(self) -> str | None:
-        """The current attempt's span, or the call's without listeners."""
+        """The current attempt's span, or the call's."""
         return self._parent if self._span is None else self._span[0]
 
-    def __enter__(self) -> None:
-        return None
+    def begins(self, step: Try) -> None:
+        """Open the attempt's span."""
+        llm = self._llm_of(step)
+        name = f"{type(llm).__name__}.attempt-{uuid4()}"
+        self._span = span = (name, _ARGUMENTS(step.member.name, step.restart), llm)
+        dispatcher.span_enter(*span, self._parent, active_instrument_tags.get())
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.end(error)  # skipped members, and a cancelled attempt
-
-    def begin(self, step: Try, llm: LLM) -> None:
-        """Start an attempt."""
-        if self._heard:
-            self.end()  # skipped members, which have no span
-            self._span = span = (
-                f"{type(llm).__name__}.attempt-{uuid4()}",
-                _ARGUMENTS(step.member.name, step.restart),
-                llm,
-            )
-            dispatcher.span_enter(*span, self._parent, active_instrument_tags.get())
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Report attempts that have ended; the event is in the attempt's span, which ends right after."""
-        if self._heard:
-            ended, self._told = self._call.attempts[self._told :], len(self._call.attempts)
-            for attempt in ended:
-                self._tell(attempt, error)
-
-    def _tell(self, attempt: Attempt, error: BaseException | None) -> None:
-        told, span, self._span = report(attempt), self._span, None
-        dispatcher.event(AttemptEvent(attempt=told, span_id=self._parent if span is None else span[0]))
-        if span is not None and attempt.outcome == "answered":
+    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+        """Report an attempt; the event is in its span, which ends right after. A skipped member has none."""
+        told = report(attempt)
+        dispatcher.event(AttemptEvent(attempt=told, span_id=self.span_id))
+        if self._span is None:
+            return
+        span, self._span = self._span, None
+        if attempt.outcome == "answered":
             dispatcher.span_exit(*span, told)
-        elif span is not None:
+        else:
             dispatcher.span_drop(*span, error)
 
+    async def heard(self) -> None:
+        """Wait for nothing: the framework's handlers are never awaited."""
 
-def _somebody_listens() -> bool:
+
+def somebody_listens() -> bool:
     """Return whether any handler other than the framework's no-op ones receives events or spans."""
     each: Dispatcher | None = dispatcher
     while each is not None:

@@ -1,10 +1,9 @@
-"""Other providers' models as fallback members, with checks so that truncated answers never pass as complete."""
+"""Other providers' models as fallback members: how they are asked, and how their chunks are read."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +15,15 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
 
-from chutes_core import Kind, TimeLimits, Usage
+from chutes_core import Kind, Reply, TimeLimits, Usage
 from chutes_core.failures.reading import failure
-from chutes_core.fallback.bounded import abounded, bounded, threaded
-from chutes_core.fallback.foreign import as_failure
-from llama_index_chutes._parts import Final, Wanted, has_calls
+from chutes_core.fallback.bounded import threaded
+from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedReply, CarriedStream, check_whole
 from llama_index_chutes._tools import Toolbox
 from llama_index_chutes._unusable import arrived, usage_of
+from llama_index_chutes._wanted import Wanted
 
-__all__ = ["Question", "aparts", "parts"]
+__all__ = ["Question", "astream", "has_calls", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +39,20 @@ class Question:
     span_id: str | None = None
 
 
-def parts(question: Question) -> Generator[ChatResponse | Final, None, None]:
-    """Call the model within the time limits and check the complete answer."""
-    check = _Check(question)
-    fetch: Callable[[], Iterator[ChatResponse]] = lambda: _fetch(question)  # noqa: E731
-    with check, closing(bounded(fetch, question.limits, shows=_shows, model=question.name)) as chunks:
-        for chunk in chunks:
-            if (given := check.take(chunk)) is not None:
-                yield given
-        end = check.end()
-    yield end
+def stream(question: Question) -> CarriedStream[ChatResponse]:
+    """Ask a model within the time limits."""
+    return CarriedStream(lambda: _fetch(question), _Reading(question), question.limits, question.name)
 
 
-async def aparts(question: Question) -> AsyncGenerator[ChatResponse | Final, None]:
-    """Async version of :func:`parts`."""
-    check = _Check(question)
+def astream(question: Question) -> AsyncCarriedStream[ChatResponse]:
+    """Async version of :func:`stream`."""
 
-    def ask() -> AsyncIterator[ChatResponse]:
+    def ask() -> AsyncGenerator[ChatResponse, None]:
         if blocks(question.llm):
             return threaded(lambda: _fetch(question))
         return _inside(question.span_id, _afetch(question))
 
-    chunks = abounded(ask, question.limits, shows=_shows, model=question.name)
-    with check:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                if (given := check.take(chunk)) is not None:
-                    yield given
-        end = check.end()
-    yield end
+    return AsyncCarriedStream(ask, _Reading(question), question.limits, question.name)
 
 
 def blocks(llm: LLM) -> bool:
@@ -77,12 +61,12 @@ def blocks(llm: LLM) -> bool:
     return next(cls for cls in type(llm).__mro__ if "astream_chat" in vars(cls)) is CustomLLM
 
 
-def _fetch(question: Question) -> Iterator[ChatResponse]:
+def _fetch(question: Question) -> Generator[ChatResponse, None, None]:
     active_span_id.set(question.span_id)  # this runs in its own thread and context
     llm, wanted = question.llm, question.params.get("structured")
     if isinstance(wanted, Wanted):
         arguments = _structured(question, wanted)
-        with _reading(question):
+        with _sense(question):
             if not question.stream:
                 yield _spoken(llm.structured_predict(wanted.output_cls, **arguments))
                 return
@@ -101,7 +85,7 @@ def _fetch(question: Question) -> Iterator[ChatResponse]:
         yield llm.chat(**given)
 
 
-async def _inside(span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]) -> AsyncIterator[ChatResponse]:
+async def _inside(span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]) -> AsyncGenerator[ChatResponse, None]:
     """Run every step of a generator inside a span, and yield its chunks outside it."""
     async with aclosing(chunks):
         while True:
@@ -119,7 +103,7 @@ async def _afetch(question: Question) -> AsyncGenerator[ChatResponse, None]:
     llm, wanted = question.llm, question.params.get("structured")
     if isinstance(wanted, Wanted):
         arguments = _structured(question, wanted)
-        with _reading(question):
+        with _sense(question):
             if not question.stream:
                 yield _spoken(await llm.astructured_predict(wanted.output_cls, **arguments))
                 return
@@ -170,7 +154,7 @@ def _template(message: ChatMessage, texts: dict[str, str]) -> ChatMessage:
     return message.model_copy(update={"blocks": blocks})
 
 
-class _reading:
+class _sense:
     """Context manager that turns a framework program's error for an unusable answer into a model failure."""
 
     def __init__(self, question: Question) -> None:
@@ -189,77 +173,78 @@ def _spoken(value: object) -> ChatResponse:
     return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), raw=value)
 
 
-def _shows(chunk: ChatResponse) -> bool:
-    if chunk.delta or chunk.message.additional_kwargs:
-        return True
-    return any(not isinstance(block, TextBlock) or block.text for block in chunk.message.blocks)
-
-
-class _Check:
-    """Checks the answer of another provider's model for completeness, as far as possible.
-
-    As a context manager, it adds what has arrived to failures raised inside.
-    """
+class _Reading:
+    """Reads the chunks of one answer, and holds tool calls back until it is whole."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
         self._last: ChatResponse | None = None
         self._usage: Usage | None = None
-        self._spoke = self._finishes = self._finished = False
+        self._spoke = False
+        self._ended: bool | None = None
 
-    def __enter__(self) -> None:
-        return None
+    def shows(self, chunk: ChatResponse) -> bool:
+        """Return whether a chunk shows any of the answer."""
+        if chunk.delta or chunk.message.additional_kwargs:
+            return True
+        return any(not isinstance(block, TextBlock) or block.text for block in chunk.message.blocks)
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        found = as_failure(error, self._question.name) if isinstance(error, Exception) else None
-        if found is None or found.partial_reply is not None or self._last is None:
-            return
-        found.partial_reply = replace(arrived(self._last, self._question.name), usage=self._usage)
-        if found is not error:
-            raise found from error
-
-    def take(self, chunk: ChatResponse) -> ChatResponse | None:
-        """Take a chunk and return what may be shown; tool calls wait until the answer is complete."""
+    def take(self, chunk: ChatResponse) -> Carried | None:
+        """Take a chunk and return what may be shown."""
         self._last = chunk
         if "structured" in self._question.params:  # raw is the structured output
             self._spoke = True
-            return chunk
+            return _carried(chunk)
         self._usage = usage_of(chunk) or self._usage
         reasons = _finish_reasons(chunk.raw)
         if reasons is not None:
-            self._finishes = True
-            self._finished = self._finished or bool(reasons)
-        self._spoke = self._spoke or _shows(chunk)
-        return _without_calls(chunk) if has_calls(chunk) else chunk
+            self._ended = bool(self._ended or reasons)
+        self._spoke = self._spoke or self.shows(chunk)
+        shown = _without_calls(chunk) if has_calls(chunk) else chunk
+        return _carried(shown) if shown is not None else None
 
-    def end(self) -> Final:
-        """Return the answer of a stream that has ended, or raise if it is faulty."""
-        name, last = self._question.name, self._last
-        if last is None or not self._spoke:
-            raise failure(Kind.EMPTY, model=name)
-        if self._finishes and not self._finished:
-            raise failure(Kind.TRUNCATED, model=name)
-        self._whole_calls(last)
+    def end(self) -> CarriedReply:
+        """Return the whole answer, or raise if it is not whole."""
+        last = self._last
+        calls = _arguments_in(last) if last is not None else []
+        check_whole(self._question.name, said=self._spoke, ended=self._ended, calls=calls)
+        assert last is not None, "it has said something"
+        reply = self.arrived()
         wanted = self._question.params.get("structured")
         if isinstance(wanted, Wanted):
             wanted.result = [last.raw] if wanted.several else last.raw
             last = last.model_copy(update={"raw": None})
-        return Final(_with_calls(self._question.llm, last), self._usage)
+        whole = _with_calls(self._question.llm, last)
+        return CarriedReply(reply.id, reply.model, reply.choices, reply.usage, origin=whole)
 
-    def _whole_calls(self, last: ChatResponse) -> None:
-        """Refuse truncated arguments: some integrations repair them, which changes the call."""
-        given: list[Any] = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
-        for call in last.message.additional_kwargs.get("tool_calls") or ():
-            function = call.get("function") if isinstance(call, Mapping) else getattr(call, "function", None)
-            told = function.get("arguments") if isinstance(function, Mapping) else getattr(function, "arguments", None)
-            given.append(told)
-        for arguments in given:
-            if isinstance(arguments, str) and arguments:
-                try:
-                    json.loads(arguments)
-                except (ValueError, RecursionError):
-                    said = "a tool call whose arguments are not whole"
-                    raise failure(Kind.MALFORMED, said, model=self._question.name) from None
+    def arrived(self) -> Reply:
+        """Return what has arrived."""
+        if self._last is None:
+            return Reply(None, None, ())
+        return replace(arrived(self._last, self._question.name), usage=self._usage)
+
+
+def _carried(chunk: ChatResponse) -> Carried:
+    text = chunk.delta or chunk.message.content or ""
+    return Carried(text, str(chunk.additional_kwargs.get("thinking_delta") or ""), origin=chunk)
+
+
+def has_calls(chunk: ChatResponse) -> bool:
+    """Return whether a chunk has a tool call, in either of the framework's formats."""
+    message = chunk.message
+    return bool(message.additional_kwargs.get("tool_calls")) or any(
+        isinstance(block, ToolCallBlock) for block in message.blocks
+    )
+
+
+def _arguments_in(last: ChatResponse) -> list[object]:
+    """Return the arguments of the tool calls, in either of the framework's formats."""
+    given: list[object] = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
+    for call in last.message.additional_kwargs.get("tool_calls") or ():
+        function = call.get("function") if isinstance(call, Mapping) else getattr(call, "function", None)
+        told = function.get("arguments") if isinstance(function, Mapping) else getattr(function, "arguments", None)
+        given.append(told)
+    return given
 
 
 def _without_calls(chunk: ChatResponse) -> ChatResponse | None:

@@ -7,7 +7,7 @@ has checked is not validated again.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -21,14 +21,18 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.bridge.pydantic import BaseModel
 
+from chutes_core.response import Delta, Reply
 from llama_index_chutes._messages import chat_response, completion_response
 
 if TYPE_CHECKING:
-    from chutes_core import AsyncStream, Delta, Reply, Stream, ToolCallDelta
+    from chutes_core import AsyncStream, Stream, ToolCallDelta
+    from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
     from chutes_core.spending.meter import Unbegun
+    from chutes_core.usage import Usage
 
 __all__ = ["ChatDraft", "CompletionDraft", "Draft", "adrain", "drain", "unbegun"]
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 M = TypeVar("M", bound=BaseModel)
 _ROLE = MessageRole.ASSISTANT
@@ -40,17 +44,8 @@ class Draft(Protocol[T_co]):
     def add(self, delta: Delta) -> T_co | None:
         """Add a delta and return its chunk, or None if there is nothing to show."""
 
-    def finish(self, reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> T_co:
-        """Return the whole answer, with ``told`` added to ``raw``; a streamed one has a ``delta``."""
-
-    def restart(self, mark: Mapping[str, Any]) -> T_co:
-        """Discard the answer so far and return a marker chunk without text."""
-
-    def relay(self, chunk: ChatResponse) -> T_co:
-        """Convert another provider's chunk."""
-
-    def adopt(self, whole: ChatResponse, delta: str | None, raw: Mapping[str, Any]) -> T_co:
-        """Convert another provider's whole answer."""
+    def finish(self, reply: Reply, delta: str | None = None) -> T_co:
+        """Return the whole answer; a streamed one has a ``delta``."""
 
 
 def unbegun() -> Unbegun:
@@ -60,7 +55,7 @@ def unbegun() -> Unbegun:
     return Unbegun()
 
 
-def drain(stream: Stream, draft: Draft[T_co], before: Unbegun) -> Generator[T_co, None, None]:
+def drain(stream: Stream | FallbackStream, draft: Draft[T_co], before: Unbegun) -> Generator[T_co, None, None]:
     """Yield a stream's chunks; stopping early releases its connection."""
     before.begin()
     with stream:
@@ -71,7 +66,9 @@ def drain(stream: Stream, draft: Draft[T_co], before: Unbegun) -> Generator[T_co
     yield draft.finish(stream.reply, "")
 
 
-async def adrain(stream: AsyncStream, draft: Draft[T_co], before: Unbegun) -> AsyncGenerator[T_co, None]:
+async def adrain(
+    stream: AsyncStream | AsyncFallbackStream, draft: Draft[T_co], before: Unbegun
+) -> AsyncGenerator[T_co, None]:
     """Yield a stream's chunks; stopping early releases its connection."""
     before.begin()
     async with stream:
@@ -82,7 +79,66 @@ async def adrain(stream: AsyncStream, draft: Draft[T_co], before: Unbegun) -> As
     yield draft.finish(stream.reply, "")
 
 
-class ChatDraft:
+class _Draft(Generic[T]):
+    """What the two kinds of answers share: what a fallback adds to its members' deltas and replies."""
+
+    def finish(self, reply: Reply, delta: str | None = None) -> T:
+        """Return the whole answer, with the usage in ``raw``, and there too what a fallback tells of its attempts."""
+        if type(reply) is Reply:
+            return self._whole(reply, delta, {})
+        from chutes_core.fallback.report import beside
+
+        answer: FallbackReply = reply  # type: ignore[assignment]
+        if answer.origin is None:
+            return self._whole(reply, delta, beside(answer))
+        whole: ChatResponse = answer.origin  # type: ignore[assignment]
+        return self._carried(whole, delta, _raw_of(whole, reply.usage, beside(answer)))
+
+    def _other(self, delta: Delta) -> T:
+        """Return the chunk of a delta that only fallbacks have."""
+        from chutes_core.fallback.report import RESTART
+        from chutes_core.fallback.stream import Restart
+
+        if isinstance(delta, Restart):
+            self._begin()
+            return self._marker({RESTART: delta.model})
+        chunk: ChatResponse = delta.origin  # type: ignore[attr-defined]
+        return self._carried(chunk, chunk.delta, chunk.raw)
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _marker(self, mark: dict[str, Any]) -> T:
+        """Return a chunk without text, from which the next answer grows."""
+        raise NotImplementedError
+
+    def _whole(self, reply: Reply, delta: str | None, added: Mapping[str, Any]) -> T:
+        """Return a reply as an answer."""
+        raise NotImplementedError
+
+    def _carried(self, chunk: ChatResponse, delta: str | None, raw: object) -> T:
+        """Return another provider's chunk or answer as one of ours."""
+        raise NotImplementedError
+
+
+def _raw_of(whole: ChatResponse, usage: Usage | None, added: Mapping[str, Any]) -> dict[str, Any]:
+    """Return another provider's ``raw`` as a dict with additional entries.
+
+    Token usage is put where the framework's counters look for it; some integrations put it elsewhere.
+    """
+    raw = whole.raw
+    if isinstance(raw, BaseModel):
+        found = raw.model_dump()
+    else:
+        found = dict(raw) if isinstance(raw, Mapping) else {"raw": raw} if raw is not None else {}
+    if usage is not None and not found.get("usage"):
+        from chutes_core.fallback.report import counts
+
+        found["usage"] = counts(usage)
+    return {**found, **added}
+
+
+class ChatDraft(_Draft[ChatResponse]):
     """A chat answer in progress.
 
     >>> from chutes_core import Delta
@@ -102,6 +158,8 @@ class ChatDraft:
 
     def add(self, delta: Delta) -> ChatResponse | None:
         """Return the message so far; a tool call has its arguments as text until it is complete."""
+        if type(delta) is not Delta:
+            return self._other(delta)
         content, reasoning, calls = delta.content, delta.reasoning, delta.tool_calls
         if delta.choice or not (content or reasoning or calls):
             return None
@@ -122,33 +180,30 @@ class ChatDraft:
         message = _made(ChatMessage, {**_MESSAGE, "role": _ROLE, "additional_kwargs": {}, "blocks": blocks})
         return _made(ChatResponse, {**_CHUNK, "message": message, "delta": content, "additional_kwargs": extra})
 
-    def finish(self, reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> ChatResponse:
-        """Return the whole message, with its tool calls, and the usage in ``raw``."""
-        return chat_response(reply, delta, told)
-
-    def restart(self, mark: Mapping[str, Any]) -> ChatResponse:
-        """Return a chunk with an empty message, from which the next answer grows."""
-        self._begin()
+    def _marker(self, mark: dict[str, Any]) -> ChatResponse:
         message = ChatMessage(role=_ROLE, content="")
-        return ChatResponse(message=message, delta="", raw=dict(mark), additional_kwargs=dict(mark))
+        return ChatResponse(message=message, delta="", raw=mark, additional_kwargs=dict(mark))
 
-    def relay(self, chunk: ChatResponse) -> ChatResponse:
-        """Return the chunk unchanged."""
-        return chunk
+    def _whole(self, reply: Reply, delta: str | None, added: Mapping[str, Any]) -> ChatResponse:
+        return chat_response(reply, delta, added)
 
-    def adopt(self, whole: ChatResponse, delta: str | None, raw: Mapping[str, Any]) -> ChatResponse:
-        """Return the whole message."""
-        return whole.model_copy(update={"raw": dict(raw), "delta": delta})
+    def _carried(self, chunk: ChatResponse, delta: str | None, raw: object) -> ChatResponse:
+        return chunk if raw is chunk.raw else chunk.model_copy(update={"raw": raw, "delta": delta})
 
 
-class CompletionDraft:
+class CompletionDraft(_Draft[CompletionResponse]):
     """A completion in progress."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._text = ""
 
     def add(self, delta: Delta) -> CompletionResponse | None:
         """Return the text so far."""
+        if type(delta) is not Delta:
+            return self._other(delta)
         content, reasoning = delta.content, delta.reasoning
         if delta.choice or not (content or reasoning):
             return None
@@ -156,28 +211,15 @@ class CompletionDraft:
         extra = {"thinking_delta": reasoning} if reasoning else {}
         return CompletionResponse(text=self._text, delta=content, additional_kwargs=extra)
 
-    def finish(
-        self, reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None
-    ) -> CompletionResponse:
-        """Return the whole text, and the usage in ``raw``."""
-        return completion_response(reply, delta, told)
+    def _marker(self, mark: dict[str, Any]) -> CompletionResponse:
+        return CompletionResponse(text="", delta="", raw=mark, additional_kwargs=dict(mark))
 
-    def restart(self, mark: Mapping[str, Any]) -> CompletionResponse:
-        """Return a chunk without text."""
-        self._text = ""
-        return CompletionResponse(text="", delta="", raw=dict(mark), additional_kwargs=dict(mark))
+    def _whole(self, reply: Reply, delta: str | None, added: Mapping[str, Any]) -> CompletionResponse:
+        return completion_response(reply, delta, added)
 
-    def relay(self, chunk: ChatResponse) -> CompletionResponse:
-        """Return the text so far."""
-        return CompletionResponse(
-            text=chunk.message.content or "", delta=chunk.delta, additional_kwargs=chunk.additional_kwargs
-        )
-
-    def adopt(self, whole: ChatResponse, delta: str | None, raw: Mapping[str, Any]) -> CompletionResponse:
-        """Return the whole text."""
-        return CompletionResponse(
-            text=whole.message.content or "", delta=delta, raw=dict(raw), additional_kwargs=whole.additional_kwargs
-        )
+    def _carried(self, chunk: ChatResponse, delta: str | None, raw: object) -> CompletionResponse:
+        extra = chunk.additional_kwargs
+        return CompletionResponse(text=chunk.message.content or "", delta=delta, raw=raw, additional_kwargs=extra)
 
 
 def _longer(block: ToolCallBlock | None, piece: ToolCallDelta) -> ToolCallBlock:

@@ -32,10 +32,10 @@ from llama_index_chutes._attempts import AttemptEvent
 from llama_index_chutes._base import kept
 from llama_index_chutes._chat_model import ChatModel
 from llama_index_chutes._members import Seat, member_roster, public_copy, seats_of
-from llama_index_chutes._parts import Wanted
 from llama_index_chutes._restart import acollect, arender, collect, is_restart, render
 from llama_index_chutes._run import Run
-from llama_index_chutes._stream import Draft, unbegun
+from llama_index_chutes._stream import Draft, adrain, drain, unbegun
+from llama_index_chutes._wanted import Wanted
 from llama_index_chutes.llms import Chutes
 
 __all__ = [
@@ -235,20 +235,20 @@ class ChutesFallback(ChatModel):
         return Run(self, self._extend_messages(list(messages)), dict(given), visible=visible)
 
     def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-        return self._run(messages, params, visible=False).whole(draft)
+        return draft.finish(self._run(messages, params, visible=False).stream().read())
 
     async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-        return await self._run(messages, params, visible=False).awhole(draft)
+        return draft.finish(await self._run(messages, params, visible=False).astream().read())
 
     def _streamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> Generator[T, None, None]:
-        return self._run(messages, params, visible=True).stream(draft, unbegun())
+        return drain(self._run(messages, params, visible=True).stream(), draft, unbegun())
 
     def _astreamed(
         self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
     ) -> AsyncGenerator[T, None]:
-        return self._run(messages, params, visible=True).astream(draft, unbegun())
+        return adrain(self._run(messages, params, visible=True).astream(), draft, unbegun())
 
     def _inquiry(
         self,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import is_not
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
@@ -30,16 +31,15 @@ from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.roster import own_member, refuse_retries, refuse_several, seated, shortest
+from chutes_core.fallback.roster import own_member, price, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
 from chutes_core.request.chat import ChatParams
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
-from chutes_core.response import Reply
 from chutes_core.secrets.frames import unseen
 from chutes_core.settings import TimeLimits
-from chutes_core.usage import Ledger, cost
+from chutes_core.usage import Ledger
 
 if TYPE_CHECKING:
     from chutes_core.client import AsyncStream, Stream
@@ -215,14 +215,8 @@ class _FallbackBase(Generic[C]):
             [seat.member for seat in seats], self.policy, self.health, needs,
             now=self._clock.now, chance=self._chance, visible=not whole, stats=self._live(),
         )  # fmt: skip
-        return DeltaRelay(call, whole=whole, price=self._price, on_attempt=self._on_attempt), seats
-
-    def _price(self, reply: Reply) -> float | None:
-        if reply.model is None or reply.usage is None:
-            return None
-        found = (seat.client.catalog.get(reply.model) for seat in self._seats)
-        info = next((info for info in found if info is not None), None)
-        return cost(reply.usage, info) if info is not None else None
+        observer = _Told(self._on_attempt) if self._on_attempt is not None else None
+        return DeltaRelay(call, whole=whole, price=partial(price, [seat.client.catalog for seat in seats]), observer=observer), seats
 
     @staticmethod
     def _question(
@@ -270,10 +264,7 @@ class FallbackClient(_FallbackBase[ChutesClient]):
         Raises:
             FallbackError: No member gave a whole answer; it lists the attempts.
         """
-        stream = self._stream(messages, params, timeout, whole=True)
-        for _ in stream:
-            pass
-        return stream.reply
+        return self._stream(messages, params, timeout, whole=True).read()
 
     def stream(
         self,
@@ -327,10 +318,7 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
         **params: Unpack[ChatParams],
     ) -> FallbackReply:
         """Return the whole answer of the first member that gives one."""
-        stream = self._stream(messages, params, timeout, whole=True)
-        async for _ in stream:
-            pass
-        return stream.reply
+        return await self._stream(messages, params, timeout, whole=True).read()
 
     def stream(
         self,
@@ -365,6 +353,23 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class _Told:
+    """Tells a function of attempts that have ended."""
+
+    def __init__(self, on_attempt: Callable[[Attempt], object]) -> None:
+        self._on_attempt = on_attempt
+
+    def begins(self, step: Try) -> None:
+        """Say nothing."""
+
+    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+        """Tell of an attempt."""
+        self._on_attempt(attempt)
+
+    async def heard(self) -> None:
+        """Wait for nothing."""
 
 
 def _check_members(members: Sequence[object], shared: ClientOptions) -> None:

@@ -91,7 +91,13 @@ class Relay(Generic[P]):
         self.call.succeeded(self._last_usage, self._receipt(held[-1]) if held and self._receipt is not None else None)
         return held
 
-    def left(self) -> None:
+    def gave_up(self) -> None:
+        """Learn that nobody is left to ask."""
+
+    async def heard(self) -> None:
+        """Wait until observers have heard what they were told, in async calls."""
+
+    def left(self, error: BaseException) -> None:
         """Record that the caller stopped midway."""
         self.call.cancelled(self._last_usage)
 
@@ -102,7 +108,7 @@ class Relay(Generic[P]):
             return
         found = as_failure(error, step.member.name)
         if found is None:
-            self.left()
+            self.left(error)
             raise error
         self.failed(found)
 
@@ -116,6 +122,7 @@ def fallback(relay: Relay[P], ask: Callable[[Try], Iterator[P]], *, clock: Clock
     while True:
         step = relay.call.next()
         if isinstance(step, GiveUp):
+            relay.gave_up()
             raise step.error
         if isinstance(step, Wait):
             clock.sleep(step.seconds)
@@ -131,8 +138,8 @@ def fallback(relay: Relay[P], ask: Callable[[Try], Iterator[P]], *, clock: Clock
         except Exception as error:
             relay.broke(error, step)
             continue
-        except BaseException:
-            relay.left()
+        except BaseException as error:
+            relay.left(error)
             raise
         yield from relay.end()
         return
@@ -145,12 +152,16 @@ async def afallback(
     while True:
         step = relay.call.next()
         if isinstance(step, GiveUp):
+            relay.gave_up()
+            await relay.heard()
             raise step.error
         if isinstance(step, Wait):
             await clock.asleep(step.seconds)
             continue
         try:
-            for marker in relay.begin(step):
+            markers = relay.begin(step)
+            await relay.heard()
+            for marker in markers:
                 yield marker
             parts = cast("AsyncGenerator[P, None]", ask(step))
             try:
@@ -160,11 +171,17 @@ async def afallback(
             finally:
                 await parts.aclose()
         except Exception as error:
-            relay.broke(error, step)
+            try:
+                relay.broke(error, step)
+            finally:
+                await relay.heard()
             continue
-        except BaseException:
-            relay.left()
+        except BaseException as error:
+            relay.left(error)
+            await relay.heard()
             raise
-        for given in relay.end():
+        held = relay.end()
+        await relay.heard()
+        for given in held:
             yield given
         return

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from chutes_core.fallback.call import Call
 from chutes_core.fallback.trace import Attempt
 from chutes_core.usage import Usage
+
+if TYPE_CHECKING:
+    from chutes_core.fallback.stream import FallbackReply
 
 __all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "beside", "counts", "report"]
 
@@ -50,20 +53,18 @@ def counts(usage: Usage) -> dict[str, int | None]:
     return {name: getattr(usage, name) for name in _COUNTS}
 
 
-def beside(call: Call) -> dict[str, object]:
+def beside(reply: FallbackReply) -> dict[str, object]:
     """Return what is added to a whole answer: the model that answered, the attempts, and the first hop if asked for.
 
-    >>> from chutes_core.fallback import FallbackPolicy, Health, Member
-    >>> call = Call([Member("acme/one")], FallbackPolicy(), Health(), now=lambda: 0.0)
-    >>> _ = call.next(); call.succeeded(); added = beside(call)
+    >>> from chutes_core.fallback.stream import FallbackReply
+    >>> added = beside(FallbackReply(None, None, (), attempts=(Attempt("acme/one", "answered"),), member="acme/one"))
     >>> added["model_name"], [each["outcome"] for each in added["chutes_attempts"]]
     ('acme/one', ['answered'])
     """
-    assert call.served is not None, "a whole answer has a member that gave it"
     added: dict[str, object] = {
-        "model_name": call.attempts[-1].served or call.served.name,
-        ATTEMPTS: [report(attempt) for attempt in call.attempts],
+        "model_name": reply.attempts[-1].served or reply.member,
+        ATTEMPTS: [report(attempt) for attempt in reply.attempts],
     }
-    if call.policy.first_hop == "server":
-        added[FIRST_HOP] = call.first_hop
+    if reply.first_hop != "member":  # which it always is unless the policy asked for another
+        added[FIRST_HOP] = reply.first_hop
     return added

@@ -14,15 +14,18 @@ from importlib import import_module
 from typing import Generic, Protocol, TypeVar, cast
 
 from chutes_core.auth import Credential, KeyFunction
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ChutesError, ChutesWarning, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import Member, refuse_other_names, verify_of
 from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.response import Reply
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
+from chutes_core.usage import cost
 
 __all__ = [
-    "Roster", "Seat", "account_id", "foreign_member", "own_member", "refuse_retries", "refuse_several", "seated",
+    "Roster", "Seat", "account_id", "foreign_member", "own_member", "price", "refuse_retries", "refuse_several", "seated",
     "shortest", "taken_limit",
 ]  # fmt: skip
 
@@ -287,6 +290,17 @@ def seated(members: Sequence[Member], settings: Callable[[int], object], *, pool
 
 def _is_twin(member: Member, other: Member) -> bool:
     return (member.name, member.host) == (other.name, other.host)
+
+
+def price(catalogs: Iterable[Catalog], reply: Reply) -> float | None:
+    """Return what an answer cost, by the catalogues of the members; None if it is not known.
+
+    If members shared a request, only the answer says whose price it has.
+    """
+    if reply.model is None or reply.usage is None:
+        return None
+    info = next((info for each in catalogs if (info := each.get(reply.model)) is not None), None)
+    return cost(reply.usage, info) if info is not None else None
 
 
 # ---------------------------------------------------------------------------------------- what a call may ask for

@@ -7,13 +7,14 @@ before is void.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self
 
 from chutes_core.errors import APIError
 from chutes_core.fallback.call import Call, Try
+from chutes_core.fallback.carried import Carried, CarriedReply
 from chutes_core.fallback.drivers import Relay, afallback, fallback
 from chutes_core.fallback.trace import Attempt, Receipt
 from chutes_core.response import Delta, Reply
@@ -21,14 +22,60 @@ from chutes_core.usage import Usage
 
 if TYPE_CHECKING:
     from chutes_core.calls.clock import Clock
-    from chutes_core.client import AsyncStream, Stream
 
-__all__ = ["AsyncFallbackStream", "DeltaRelay", "FallbackReply", "FallbackStream", "Restart"]
+__all__ = ["AsyncFallbackStream", "DeltaRelay", "FallbackReply", "FallbackStream", "Observer", "Restart", "shows_any"]
 
 Part = Delta | Reply
-Ask = Callable[[Try], "Stream"]
-AsyncAsk = Callable[[Try], "AsyncStream"]
 Price = Callable[[Reply], float | None]
+
+
+class Answer(Iterator[Delta], Protocol):
+    """A member's answer: its deltas, then the reply."""
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply once the stream has ended; until then, what has arrived."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the connection."""
+
+
+class AsyncAnswer(AsyncIterable[Delta], Protocol):
+    """Async version of :class:`Answer`."""
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply once the stream has ended; until then, what has arrived."""
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the connection."""
+
+
+Ask = Callable[[Try], Answer]
+AsyncAsk = Callable[[Try], AsyncAnswer]
+
+
+class Observer(Protocol):
+    """Is told of the attempts of one call, as they happen."""
+
+    def begins(self, step: Try) -> None:
+        """An attempt begins."""
+
+    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+        """An attempt has ended, or a member was skipped."""
+
+    async def heard(self) -> None:
+        """Do what has to be awaited; in async calls, soon after each of the others."""
 
 
 @dataclass(slots=True)
@@ -48,78 +95,126 @@ class FallbackReply(Reply):
     Attributes:
         attempts: Every attempt, in order; the last one answered.
         first_hop: Whom the first request went to: one ``"member"``, or several through the ``"server"``.
+        member: The name of the member that answered.
+        origin: If that is another provider's model, its framework's own answer.
     """
 
     attempts: tuple[Attempt, ...] = ()
     first_hop: str = "member"
+    member: str = ""
+    origin: object = None
 
     @classmethod
     def of(cls, reply: Reply, call: Call) -> FallbackReply:
         """Add to a reply what is known of the call."""
         return cls(
             reply.id, reply.model, reply.choices, reply.usage, reply.meta, reply.created, reply.extra,
-            tuple(call.attempts), call.first_hop,
+            tuple(call.attempts), call.first_hop, call.served.name if call.served is not None else "",
+            reply.origin if isinstance(reply, CarriedReply) else None,
         )  # fmt: skip
 
 
 class DeltaRelay(Relay[Part]):
-    """Relays deltas, and tells of attempts as they end.
+    """Relays deltas, keeps the reply, and tells of attempts as they begin and end.
 
     Args:
         call: The call.
         whole: Give nothing out before the answer is complete.
         price: Returns the cost of a reply.
-        on_attempt: Is told of each attempt that has ended.
+        observer: Is told of the attempts.
+        shows: Returns whether a delta shows any of the answer, for readers who do not see the text itself.
     """
 
     def __init__(
-        self, call: Call, *, whole: bool, price: Price, on_attempt: Callable[[Attempt], object] | None = None
+        self,
+        call: Call,
+        *,
+        whole: bool,
+        price: Price,
+        observer: Observer | None = None,
+        shows: Callable[[Part], bool] | None = None,
     ) -> None:
+        self._restarts = call.policy.after_commit == "restart"
         super().__init__(
             call,
-            shows=_shows,
+            shows=shows or shows_any,
             usage=_usage,
             marker=_restart,
-            holds=_waits if call.policy.after_commit == "restart" else _ends,
+            holds=_waits if self._restarts else _ends,
             whole=whole,
             receipt=lambda part: _receipt(part, price),
         )
         self.whole = whole
-        self.current: Stream | AsyncStream | None = None
-        self.reply = Reply(None, None, ())
-        self._on_attempt = on_attempt
+        self.current: Answer | AsyncAnswer | None = None
+        self.reply: Reply | None = None
+        self._observer = observer
         self._told = 0
 
     def begin(self, step: Try) -> list[Part]:
         """Start an attempt."""
-        self.tell()
+        self.tell()  # of skipped members
         self.current = None
+        if self._observer is not None:
+            self._observer.begins(step)
         return super().begin(step)
 
+    def take(self, part: Part) -> Sequence[Part]:
+        """Take a part and return what may be given out now; most are further pieces of a text."""
+        if self._shown and type(part) is Delta and not (part.tool_calls and self._restarts):
+            return (part,)
+        return super().take(part)
+
+    def accept(self, reply: Reply) -> Reply:
+        """Return the whole reply of a member; frameworks may override this to refuse it, which is a failure then."""
+        return reply
+
+    def end(self) -> list[Part]:
+        """Keep the reply, which is no delta, and return what is still held back."""
+        held = super().end()
+        self.reply = held.pop()  # type: ignore[assignment]
+        self.tell()
+        return held
+
+    def broke(self, error: Exception, step: Try) -> None:
+        """Record a member's failure, or re-raise what is none."""
+        try:
+            super().broke(error, step)
+        finally:
+            self.tell(error)
+
     def failed(self, error: APIError) -> None:
-        """Record a member's failure."""
-        self.call.failed(error, self._used())
+        """Record a member's failure, with what has arrived."""
+        arrived = self.current.reply if self.current is not None else None
+        if arrived is not None and arrived.choices and error.partial_reply is None:
+            error.partial_reply = arrived
+        self.call.failed(error, arrived.usage if arrived is not None else None)
 
-    def left(self) -> None:
+    def left(self, error: BaseException) -> None:
         """Record that the caller stopped early."""
-        self.call.cancelled(self._used())
+        self.call.cancelled(self.current.reply.usage if self.current is not None else None)
+        self.tell(error)
 
-    def _used(self) -> Usage | None:
-        """Return what an unfinished attempt used, which its deltas do not say."""
-        return self.current.reply.usage if self.current is not None else None
+    def gave_up(self) -> None:
+        """Tell of members that were skipped last."""
+        self.tell()
 
-    def tell(self) -> None:
+    async def heard(self) -> None:
+        """Wait for the observer."""
+        if self._observer is not None:
+            await self._observer.heard()
+
+    def tell(self, error: BaseException | None = None) -> None:
         """Tell of the attempts that have ended since the last time."""
-        if self._on_attempt is not None:
+        if self._observer is not None:
             ended, self._told = self.call.attempts[self._told :], len(self.call.attempts)
             for attempt in ended:
-                self._on_attempt(attempt)
+                self._observer.ended(attempt, error)
 
     def arrived(self) -> FallbackReply:
         """Return the answer, or what has arrived of it."""
         reply = self.reply
-        if self.call.served is None and self.current is not None:
-            reply = self.current.reply
+        if reply is None:
+            reply = self.current.reply if self.current is not None else Reply(None, None, ())
         return FallbackReply.of(reply, self.call)
 
     def asking(self, ask: Ask) -> Callable[[Try], Generator[Part, None, None]]:
@@ -130,14 +225,14 @@ class DeltaRelay(Relay[Part]):
             with stream:
                 if self.whole:  # nobody sees the deltas: only where they begin, and what they come to, matters
                     for delta in stream:
-                        if _shows(delta):
+                        if shows_any(delta):
                             self.call.first_part(given_out=False)
                             break
                     for _ in stream:
                         pass
                 else:
                     yield from stream
-            yield stream.reply
+            yield self.accept(stream.reply)
 
         return parts
 
@@ -149,7 +244,7 @@ class DeltaRelay(Relay[Part]):
             async with stream:
                 if self.whole:
                     async for delta in stream:
-                        if _shows(delta):
+                        if shows_any(delta):
                             self.call.first_part(given_out=False)
                             break
                     async for _ in stream:
@@ -157,7 +252,7 @@ class DeltaRelay(Relay[Part]):
                 else:
                     async for delta in stream:
                         yield delta
-            yield stream.reply
+            yield self.accept(stream.reply)
 
         return parts
 
@@ -182,20 +277,17 @@ class FallbackStream(Iterator[Delta]):
         return self
 
     def __next__(self) -> Delta:
-        try:
-            part = next(self._parts)
-            if isinstance(part, Reply):  # the end: there is nothing after it
-                self._relay.reply = part
-                part = next(self._parts)
-        except BaseException:
-            self._relay.tell()
-            raise
-        return cast("Delta", part)
+        return next(self._parts)  # type: ignore[return-value]  # the reply stays with the relay
+
+    def read(self) -> FallbackReply:
+        """Read to the end, and return the whole reply."""
+        for _ in self._parts:
+            pass
+        return self.reply
 
     def close(self) -> None:
         """Stop the stream and release the connection."""
         self._parts.close()
-        self._relay.tell()
 
     def __enter__(self) -> Self:
         return self
@@ -222,20 +314,17 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
         return self
 
     async def __anext__(self) -> Delta:
-        try:
-            part = await anext(self._parts)
-            if isinstance(part, Reply):
-                self._relay.reply = part
-                part = await anext(self._parts)
-        except BaseException:
-            self._relay.tell()
-            raise
-        return cast("Delta", part)
+        return await anext(self._parts)  # type: ignore[arg-type]  # the reply stays with the relay
+
+    async def read(self) -> FallbackReply:
+        """Read to the end, and return the whole reply."""
+        async for _ in self._parts:
+            pass
+        return self.reply
 
     async def aclose(self) -> None:
         """Stop the stream and release the connection."""
         await self._parts.aclose()
-        self._relay.tell()
 
     async def __aenter__(self) -> Self:
         return self
@@ -250,8 +339,11 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
 # These run for every delta, so the most frequent case comes first.
 
 
-def _shows(part: Part) -> bool:
-    return isinstance(part, Delta) and bool(part.content or part.reasoning or part.tool_calls)
+def shows_any(part: Part) -> bool:
+    """Return whether a part shows any of the answer."""
+    if not isinstance(part, Delta):
+        return False
+    return bool(part.content or part.reasoning or part.tool_calls) or (isinstance(part, Carried) and part.shown)
 
 
 def _usage(part: Part) -> Usage | None:
@@ -272,4 +364,6 @@ def _restart(step: Try) -> Part:
 
 
 def _receipt(part: Part, price: Price) -> Receipt:
-    return Receipt(part.model, price(part)) if isinstance(part, Reply) else Receipt()
+    if not isinstance(part, Reply):
+        return Receipt()
+    return Receipt(part.model, price(part) if not isinstance(part, CarriedReply) else None)

@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from chutes_core import APIError
 from chutes_core.testing import Answer, FaultScript
 from llama_index_chutes import ChutesFallback
-from llama_index_chutes._parts import has_calls
+from llama_index_chutes._foreign import has_calls
 
 from .rigs import CHAT_STYLES, HELLO, STREAMS, STYLES, TOOLS, ask, connection, gather, text_of
 from .stages import ANSWER, BERN, CITY, MEMBERS, PAID, PAYING, POLICY, PREDICT, PROMPT, City, attempts, stage

@@ -8,6 +8,8 @@ from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackPolicy, Health, Member, Receipt
 from chutes_core.fallback.report import ATTEMPTS, FIRST_HOP, beside, report
+from chutes_core.fallback.stream import FallbackReply
+from chutes_core.response import Reply
 from chutes_core.usage import Usage
 
 
@@ -28,7 +30,7 @@ def test_an_answer_names_the_model_that_gave_it() -> None:
         call.failed(failure(Kind.COLD))
         call.next()
         call.succeeded(receipt=Receipt(served))
-        told = beside(call)
+        told = beside(FallbackReply.of(Reply(None, served, ()), call))
         assert told["model_name"] == (served or "acme/two")
         assert [each["outcome"] for each in told[ATTEMPTS]] == ["failed", "answered"]
         assert told.get(FIRST_HOP, "").startswith("member: ") is (policy.first_hop == "server")

@@ -1,0 +1,175 @@
+"""Answers of other providers' models as streams of deltas, each of which carries the framework's own chunk along.
+
+A framework says how its chunks are read; when they are late, whether an answer is whole, and what closing one means, is
+the same for all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from chutes_core.errors import Kind
+from chutes_core.failures.reading import failure
+from chutes_core.fallback.bounded import abounded, bounded
+from chutes_core.response import Delta, Reply
+from chutes_core.settings import TimeLimits
+
+__all__ = ["AsyncCarriedStream", "Carried", "CarriedReply", "CarriedStream", "Reading", "check_whole"]
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+@dataclass(slots=True)
+class Carried(Delta):
+    """A delta of another provider's model.
+
+    Attributes:
+        origin: The framework's own chunk, to be given out as it is.
+        shown: Whether it has something to see that is neither text, reasoning nor a tool call, such as an image.
+    """
+
+    origin: object = None
+    shown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedReply(Reply):
+    """The whole answer of another provider's model.
+
+    Attributes:
+        origin: The framework's own answer.
+    """
+
+    origin: object = None
+
+
+class Reading(Protocol[T_contra]):
+    """Reads the chunks of one answer."""
+
+    def shows(self, chunk: T_contra) -> bool:
+        """Return whether a chunk shows any of the answer."""
+
+    def take(self, chunk: T_contra) -> Carried | None:
+        """Return what a chunk says; None if it has to wait for the end."""
+
+    def end(self) -> CarriedReply:
+        """Return the whole answer, or raise if it is not whole."""
+
+    def arrived(self) -> Reply:
+        """Return what has arrived."""
+
+
+class _Base(Generic[T]):
+    """What the blocking and the async stream share."""
+
+    def __init__(self, reading: Reading[T]) -> None:
+        self._reading = reading
+        self._whole: CarriedReply | None = None
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply once the stream has ended; until then, what has arrived."""
+        return self._whole or self._reading.arrived()
+
+
+class CarriedStream(_Base[T], Iterator[Delta]):
+    """The answer of another provider's model, within time limits.
+
+    Args:
+        chunks: Asks the model; in a thread of its own if there are limits.
+        reading: Reads its chunks.
+        limits: The time limits; None if the model keeps its own.
+        model: The name of the model, for errors.
+    """
+
+    def __init__(self, chunks: Callable[[], Iterator[T]], reading: Reading[T], limits: TimeLimits, model: str) -> None:
+        super().__init__(reading)
+        self._deltas = self._read(bounded(chunks, limits, shows=reading.shows, model=model))
+
+    def _read(self, chunks: Generator[T, None, None]) -> Generator[Delta, None, None]:
+        with closing(chunks):
+            for chunk in chunks:
+                if (delta := self._reading.take(chunk)) is not None:
+                    yield delta
+        self._whole = self._reading.end()
+
+    def __next__(self) -> Delta:
+        return next(self._deltas)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._deltas.close()
+
+
+class AsyncCarriedStream(_Base[T], AsyncIterator[Delta]):
+    """Async version of :class:`CarriedStream`."""
+
+    def __init__(
+        self,
+        chunks: Callable[[], AsyncGenerator[T, None]],
+        reading: Reading[T],
+        limits: TimeLimits | None,
+        model: str,
+    ) -> None:
+        super().__init__(reading)
+        given = chunks() if limits is None else abounded(chunks, limits, shows=reading.shows, model=model)
+        self._deltas = self._read(given)
+
+    async def _read(self, chunks: AsyncGenerator[T, None]) -> AsyncGenerator[Delta, None]:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if (delta := self._reading.take(chunk)) is not None:
+                    yield delta
+        self._whole = self._reading.end()
+
+    async def __anext__(self) -> Delta:
+        return await anext(self._deltas)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._deltas.aclose()
+
+
+def check_whole(model: str, *, said: bool, ended: bool | None, calls: Iterable[object]) -> None:
+    """Raise if an answer is empty, was cut off, or ends in a broken tool call.
+
+    Some clients repair the arguments of a call that was cut, which makes another call of it.
+
+    Args:
+        model: The model that answered.
+        said: Whether there was anything to see.
+        ended: Whether it said that it has ended; None if its provider never says so.
+        calls: The arguments of each tool call, as text or read.
+
+    >>> check_whole("other/model", said=True, ended=None, calls=['{"city": "Par'])
+    Traceback (most recent call last):
+    chutes_core.errors.MalformedReplyError: other/model: ... (a tool call was cut, or is not valid). ...
+    """
+    if not said:
+        raise failure(Kind.EMPTY, model=model)
+    if ended is False:
+        raise failure(Kind.TRUNCATED, model=model)
+    for arguments in calls:
+        if isinstance(arguments, str) and not _is_whole(arguments):
+            raise failure(Kind.MALFORMED, "a tool call was cut, or is not valid", model=model)
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        return isinstance(json.loads(arguments or "{}", strict=False), dict)
+    except (ValueError, RecursionError):
+        return False
