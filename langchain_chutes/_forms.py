@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel
-from langchain_core.outputs import ChatGenerationChunk
-from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
@@ -21,13 +21,12 @@ from langchain_core.runnables import (
 from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
 from langchain_chutes._parsers import AnswerParser, answer_parser
-from langchain_chutes._parts import Part
 from langchain_chutes._schemas import Schema
 from langchain_chutes._schemas import response_format as described
 from langchain_chutes._tools import Tool
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Form", "Held", "ToolList", "asked_of", "bind_ours"]
+__all__ = ["Form", "ToolList", "asked_of", "bind_ours", "check_form"]
 
 
 class ToolList(list[dict[str, Any]]):
@@ -86,35 +85,20 @@ class Form:
         return answer_parser(self.schema, "either")
 
 
-class Held:
-    """Checks one member's answer against the requested schema, and fails at its end if it does not match."""
-
-    def __init__(self, form: Form, model: str) -> None:
-        self._form = form
-        self._model = model
-        self._seen: list[Part] = []
-
-    def see(self, part: Part) -> Part:
-        """Keep a part for the check at the end."""
-        self._seen.append(part)
-        return part
-
-    def end(self) -> tuple[()]:
-        """Raise if the answer does not match; add nothing."""
-        whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", self._seen))
-        # An answer that hit its length limit would hit it with every member; a tool call is not yet an answer.
-        if whole is None or whole.message.response_metadata.get("finish_reason") == "length":
-            return ()
-        if self._form.tools and whole.message.tool_calls:  # type: ignore[attr-defined]
-            return ()
-        try:
-            self._form.parser.parse_result([whole])
-        except OutputParserException as problem:
-            if not self._form.quiet:
-                raise failure(Kind.MALFORMED, str(problem), model=self._model) from problem
-        else:
-            return ()
-        raise failure(Kind.MALFORMED, "the answer does not have the form that was asked for", model=self._model)
+def check_form(form: Form, whole: ChatGeneration, model: str) -> None:
+    """Raise if a member's whole answer does not match what was asked for."""
+    message = cast("AIMessage", whole.message)
+    # An answer that hit its length limit would hit it with every member; a tool call is not yet an answer.
+    if message.response_metadata.get("finish_reason") == "length" or (form.tools and message.tool_calls):
+        return
+    try:
+        form.parser.parse_result([whole])
+    except OutputParserException as problem:
+        if not form.quiet:
+            raise failure(Kind.MALFORMED, str(problem), model=model) from problem
+    else:
+        return
+    raise failure(Kind.MALFORMED, "the answer does not have the form that was asked for", model=model)
 
 
 def bind_ours(model: ChatChutes, options: dict[str, Any], form: Form | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from langchain_chutes._profile import model_infos
 from langchain_chutes._settings import rename_and_check
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Listed", "Seat", "live_stats", "member_roster", "seats", "template_maker"]
+__all__ = ["Listed", "Seat", "again", "live_stats", "member_roster", "seats", "template_maker"]
 
 Listed = str | Mapping[str, Any] | BaseChatModel
 
@@ -55,6 +55,12 @@ class Seat(roster.Seat[BaseChatModel]):
     own: ChatChutes | None = None
     catalog: Catalog | None = None
     listed: ChatChutes | None = None
+
+    @property
+    def direct(self) -> ChatChutes | None:
+        """The Chutes model, if nothing of LangChain's is to be passed on the way to it."""
+        own = self.own
+        return own if own is not None and own.rate_limiter is None and not own.callbacks and not own.verbose else None
 
     def is_stale(self, policy: FallbackPolicy) -> bool:
         """Return whether the catalogue, or the policy's or model's request settings, have changed since."""
@@ -125,6 +131,12 @@ def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]
     members = [seat.member for seat in made]
     placed = roster.seated(members, lambda place: _settings(models[place]), pools=policy.first_hop == "server")
     return [dataclasses.replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
+
+
+def again(policy: FallbackPolicy, seat: Seat, model: str) -> Seat:
+    """Return a Chutes member with another model."""
+    assert seat.listed is not None
+    return seats([seat.listed.model_copy(update={"model": model})], policy)[0]
 
 
 def live_stats(seats: Sequence[Seat]) -> LiveStats | None:

@@ -1,38 +1,47 @@
-"""One call of a fallback: its request, its attempts, and its result."""
+"""One call of a fallback: what it needs, how each member is asked, and what becomes of its deltas."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models.chat_models import generate_from_stream
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from chutes_core.calls.clock import SystemClock
-from chutes_core.errors import RequestRefusedError
-from chutes_core.fallback import Attempt, Call, FallbackError, Try
-from chutes_core.fallback.drivers import afallback, fallback
-from chutes_core.fallback.report import report
-from chutes_core.fallback.roster import refuse_several, taken_limit
-from langchain_chutes._attempts import Request, aask, ask
-from langchain_chutes._calls import Relay, needs_of, raised
-from langchain_chutes._members import Seat
-from langchain_chutes._parts import Part
-from langchain_chutes._runs import Runs, current_runs
+from chutes_core.client import AsyncStream, Stream
+from chutes_core.errors import APIError, ChutesError, Kind, Retry
+from chutes_core.failures.reading import failure
+from chutes_core.fallback import Call, FallbackError, Needs, Try
+from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedStream
+from chutes_core.fallback.foreign import as_failure
+from chutes_core.fallback.report import beside
+from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
+from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream, Restart
+from chutes_core.response import Delta, Reply
+from langchain_chutes._errors import as_langchain, elsewhere
+from langchain_chutes._foreign import Question, astream, stream
+from langchain_chutes._forms import Form, bind_ours, check_form
+from langchain_chutes._members import Seat, again
+from langchain_chutes._profile import default_method
+from langchain_chutes._replies import ChunkMaker, chat_result
+from langchain_chutes._restart import restart_chunk, restartable
+from langchain_chutes._runs import current_runs
 from langchain_chutes._settings import translated_errors
 
 if TYPE_CHECKING:
     from langchain_chutes.fallback import ChutesFallback
 
-__all__ = ["Run"]
+__all__ = ["Run", "needs_of"]
 
 _SYSTEM = SystemClock()
 
 
-class Run:
-    """One call of a fallback.
+class Run(DeltaRelay):
+    """One call of a fallback: use :meth:`result` or :meth:`chunks`, or an async version, once.
 
     Args:
         owner: The fallback.
@@ -53,113 +62,211 @@ class Run:
         *,
         whole: bool,
     ) -> None:
-        if "model" in options or "model_name" in options:
-            raise RequestRefusedError("A fallback has several models: set them when you create it, not in a call.")
-        self._seats = owner._sit()
-        refuse_several(options, (seat.model for seat in self._seats))
-        limit = taken_limit(options)
+        self._messages, self._stop, self._options = messages, stop, options
+        asked = [options.pop(name) for name in ("model_name", "model") if name in options]
+        self._seats = seats = named(owner._sit(), asked[-1] if asked else None, partial(again, owner.policy))
+        refuse_several(options, (seat.model for seat in seats))
+        self._limit = taken_limit(options)
         options.pop("stream", None)
-        form = options.pop("chutes_form", None)
+        self._form: Form | None = options.pop("chutes_form", None)
+        self._check: Form | None = None
+        self._handled = owner.handled
+        self._blocks = owner.output_version == "v1"
+        self._clock = owner.clock or _SYSTEM
         policy = owner.policy
         if not whole and run_manager is not None and policy.after_commit == "restart":
             # Only LangChain's event protocol comes this way, and it cannot express a restart.
             policy = replace(policy, after_commit="raise")
-        self._clock = owner.clock or _SYSTEM
-        self._call = Call(
-            [seat.member for seat in self._seats],
+        call = Call(
+            [seat.member for seat in seats],
             policy,
             owner.health,
-            needs_of(messages, options, form),
+            needs_of(messages, options, self._form),
             now=self._clock.now,
             visible=not whole,
             stats=owner._live_stats(),
         )
+        catalogs = (seat.own._known_models() for seat in seats if seat.own is not None)
         self._runs = current_runs(run_manager)
-        begun = self._call.first_part if whole else None
-        self._request = Request(messages, stop, options, limit, self._runs, form, begun)
-        self._relay = Relay(self._call, handled=owner.handled, whole=whole, blocks=owner.output_version == "v1")
-        self._told = 0
+        super().__init__(call, whole=whole, price=partial(price, catalogs), observer=self._runs)
+
+    # ---------------------------------------------------------------------------------------------- the four ways
 
     def result(self) -> ChatResult:
         """Return the whole answer."""
-        return _result(list(self._parts()))
+        return _result(FallbackStream(self, self._ask, self._clock).read())
 
     async def aresult(self) -> ChatResult:
         """Async version of :meth:`result`."""
-        return _result([part async for part in self._aparts()])
+        return _result(await AsyncFallbackStream(self, self._aask, self._clock).read())
 
-    def stream(self) -> Iterator[ChatGenerationChunk]:
+    def chunks(self) -> Iterator[ChatGenerationChunk]:
         """Stream the answer."""
-        return self._parts()  # type: ignore[return-value]
-
-    def astream(self) -> AsyncIterator[ChatGenerationChunk]:
-        """Async version of :meth:`stream`."""
-        return self._aparts()  # type: ignore[return-value]
-
-    def _parts(self) -> Iterator[Part]:
         with translated_errors:
-            try:
-                yield from fallback(self._relay, self._ask, clock=self._clock)
-            except FallbackError as error:
-                raise raised(error) from None
-            finally:
-                if self._runs is not None:
-                    self._tell(self._runs)
+            maker = _Chunks(self)
+            with FallbackStream(self, self._ask, self._clock) as deltas:
+                for delta in deltas:
+                    yield from maker.step(delta)
+                reply = deltas.reply
+            yield from maker.end(reply)
 
-    async def _aparts(self) -> AsyncIterator[Part]:
+    async def achunks(self) -> AsyncIterator[ChatGenerationChunk]:
+        """Async version of :meth:`chunks`."""
         with translated_errors:
-            parts = afallback(self._relay, self._aask, clock=self._clock)
-            try:
-                async for part in parts:
-                    yield part
-            except FallbackError as error:
-                raise raised(error) from None
-            finally:
-                await parts.aclose()
-                if self._runs is not None:
-                    await self._atell(self._runs)
+            maker = _Chunks(self)
+            async with AsyncFallbackStream(self, self._aask, self._clock) as deltas:
+                async for delta in deltas:
+                    for chunk in maker.step(delta):
+                        yield chunk
+                reply = deltas.reply
+            for chunk in maker.end(reply):
+                yield chunk
 
-    def _ask(self, step: Try) -> Iterator[Part]:
-        if self._runs is not None:
-            self._tell(self._runs)
-        return ask(self._seat(step), step, self._request)
+    # ------------------------------------------------------------------------------------------ what the engine does
 
-    def _aask(self, step: Try) -> AsyncIterator[Part]:
-        parts = aask(self._seat(step), step, self._request)
-        return parts if self._runs is None else self._told_before(self._runs, parts)
+    def accept(self, reply: Reply) -> Reply:
+        """Check structured output of our models: an answer that does not match is a failure."""
+        if self._check is not None:
+            check_form(self._check, chat_result(reply).generations[0], str(reply.model))
+        return reply
 
-    async def _told_before(self, runs: Runs, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
+    def broke(self, error: Exception, step: Try) -> None:
+        """Record a member's failure, or re-raise a caller's mistake, which no other member can fix."""
+        if isinstance(error, ChutesError):
+            error = as_langchain(error)
+        if self._handled is None:
+            super().broke(error, step)
+            return
+        found = as_failure(error, step.member.name)
+        refused = isinstance(error, ChutesError) and not isinstance(error, APIError | FallbackError)
         try:
-            await self._atell(runs)
-            async for part in parts:
-                yield part
+            if not isinstance(error, self._handled):
+                if found is None:
+                    self.call.cancelled()
+                else:
+                    self.failed(found)
+                raise error
+            if refused:
+                self.call.unable(error)  # type: ignore[arg-type]  # on this side: the others may be asked all the same
+            else:
+                self.failed(_moving_on(error, found, step.member.name))
         finally:
-            await parts.aclose()  # type: ignore[attr-defined]
+            self.tell(error)
 
-    def _seat(self, step: Try) -> Seat:
-        """Return the member to call; members that share a request differ only in name."""
+    # ----------------------------------------------------------------------------------------------------- asking
+
+    def _ask(self, step: Try) -> Stream | CarriedStream[ChatGenerationChunk]:
+        seat, options = self._prepared(step)
+        if seat.direct is None:
+            return stream(self._question(seat, step, options))
+        call = seat.direct._call(self._messages, self._stop, options, stream=True)
+        return seat.direct.client.stream(call.messages, **call.arguments)
+
+    def _aask(self, step: Try) -> AsyncStream | AsyncCarriedStream[ChatGenerationChunk]:
+        seat, options = self._prepared(step)
+        if seat.direct is None:
+            return astream(self._question(seat, step, options))
+        call = seat.direct._call(self._messages, self._stop, options, stream=True)
+        return seat.direct.async_client.stream(call.messages, **call.arguments)
+
+    def _prepared(self, step: Try) -> tuple[Seat, dict[str, Any]]:
+        """Return the member to ask, and the arguments of its call; members that share a request differ in name."""
         member = step.together[0] if step.together else step.member
-        return next(seat for seat in self._seats if seat.member is member)
+        seat = next(seat for seat in self._seats if seat.member is member)
+        options, form, own = dict(self._options), self._form, seat.own
+        self._check = None
+        if own is None:
+            return seat, options
+        if form is not None and not form.include_raw:
+            self._check = replace(form, quiet=True) if own.e2ee else form
+        if step.together:
+            options["model"] = step.member.name
+            if form is not None and form.method is None:  # one method for all members
+                form = replace(form, method=default_method([each.info for each in step.together if each.info]))
+        options = bind_ours(own, options, form)
+        options["timeout"] = seat.limits(step.limits, self._limit)
+        if seat.direct is not None:
+            options.pop("ls_structured_output_format", None)
+        return seat, options
 
-    def _news(self) -> list[Attempt]:
-        """Return the attempts not yet reported."""
-        new = self._call.attempts[self._told :]
-        self._told += len(new)
-        return new
-
-    def _tell(self, runs: Runs) -> None:
-        for attempt in self._news():
-            runs.tell(report(attempt))
-
-    async def _atell(self, runs: Runs) -> None:
-        for attempt in self._news():
-            await runs.atell(report(attempt))
+    def _question(self, seat: Seat, step: Try, options: dict[str, Any]) -> Question:
+        # A model of ours that is asked through LangChain keeps its own limits, and is checked like any of ours.
+        limits = seat.limits(step.limits, self._limit) if seat.own is None else None
+        form = None if self._form is not None and self._form.include_raw else self._form
+        return Question(
+            seat.model if seat.own is None else seat.own, step.member.name, self._messages, self._stop, options, limits,
+            self._form if seat.own is None else None, form if seat.own is None else self._check, self.whole, self._runs,
+        )  # fmt: skip
 
 
-def _result(parts: list[Part]) -> ChatResult:
-    """Combine the parts: Chutes models yield one, other providers' models yield chunks."""
-    if isinstance(parts[0], ChatGenerationChunk):
-        return generate_from_stream(iter(parts))  # type: ignore[arg-type]
-    (whole,) = parts
-    assert isinstance(whole, ChatGeneration)
-    return ChatResult(generations=[whole])
+class _Chunks:
+    """Makes the chunks of one stream, whichever member gives it."""
+
+    def __init__(self, run: Run) -> None:
+        self._blocks = run._blocks
+        self._restarts = run.call.policy.after_commit == "restart"
+        self._begun = False
+        self._maker = ChunkMaker(blocks=self._blocks)
+
+    def step(self, delta: Delta) -> Sequence[ChatGenerationChunk]:
+        """Return the chunks for a delta."""
+        if type(delta) is Delta:
+            chunks: Sequence[ChatGenerationChunk] = self._maker.step(delta)
+        elif isinstance(delta, Restart):
+            self._maker = ChunkMaker(blocks=self._blocks)
+            chunks = [restart_chunk(delta.model, blocks=self._blocks)]
+        else:
+            chunks = [cast("ChatGenerationChunk", cast("Carried", delta).origin)]
+        return self._opened(chunks) if self._restarts and not self._begun else chunks
+
+    def _opened(self, chunks: Sequence[ChatGenerationChunk]) -> Sequence[ChatGenerationChunk]:
+        """Make the first chunk restartable, so that chunks add up correctly if the answer restarts."""
+        if not chunks:
+            return chunks
+        self._begun = True
+        return [restartable(chunks[0]), *chunks[1:]]
+
+    def end(self, reply: FallbackReply) -> Sequence[ChatGenerationChunk]:
+        """Return the closing chunks of a complete answer, the last of which reports the attempts."""
+        foreign = reply.origin is not None
+        chunks = [_last(reply)] if foreign else list(self._maker.end(reply, reply.attempts[-1].cost))
+        last = chunks[-1].message
+        last.response_metadata = {**last.response_metadata, **beside(reply)}
+        return self._opened(chunks) if self._restarts and not self._begun else chunks
+
+
+def _last(reply: FallbackReply) -> ChatGenerationChunk:
+    """Return what another provider's answer ends with."""
+    told = cast("ChatGenerationChunk", reply.origin).message.response_metadata
+    return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))
+
+
+def _result(reply: FallbackReply) -> ChatResult:
+    if reply.origin is not None:
+        result = generate_from_stream(iter([cast("ChatGenerationChunk", reply.origin)]))
+    else:
+        result = chat_result(reply, reply.attempts[-1].cost)
+    message = result.generations[0].message
+    message.response_metadata = {**message.response_metadata, **beside(reply)}
+    return result
+
+
+def _moving_on(error: Exception, found: APIError | None, model: str) -> APIError:
+    """Turn an exception that the caller declared a member's failure into an ``APIError``."""
+    made = found or failure(Kind.UPSTREAM, f"{type(error).__name__}: {error}", model=model)
+    if made.retry is Retry.NEVER:
+        made = elsewhere(made)
+    if made is not error:
+        made.__cause__ = error
+    return made
+
+
+def needs_of(messages: Sequence[BaseMessage], options: Mapping[str, Any], form: Form | None) -> Needs:
+    """Return what a request needs from a model."""
+    params = dict(options)
+    if form is not None:
+        if form.method == "function_calling" or form.tools:
+            params["tools"] = [*(options.get("tools") or ()), *form.tools] or [True]
+        if form.method in ("json_schema", "json_mode"):
+            params["response_format"] = {"type": {"json_mode": "json_object"}.get(form.method, form.method)}
+    return Needs.of_contents(params, (message.content for message in messages))

@@ -1,4 +1,7 @@
-"""Tracing runs for a fallback's attempts: one parent, with a child for each member called.
+"""What observers see of a fallback's attempts: an event for each, and a run of its own below the call's.
+
+The call's own run is the only one of a model: it has the answer and its tokens, so whoever adds those up counts them
+once. The attempts are runs of a chain, with what is known of each as plain data.
 
 LangChain passes a run manager to ``_generate`` but not to ``_stream``. So a stream gets its callbacks in a manager
 made beforehand, with an extra handler that records the run id when the run begins.
@@ -6,11 +9,12 @@ made beforehand, with an extra handler that records the run id when the run begi
 
 from __future__ import annotations
 
-from asyncio import iscoroutinefunction, to_thread
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import aclosing, closing, contextmanager, suppress
 from contextvars import ContextVar, copy_context
-from typing import Any, TypeVar, cast
+from functools import partial
+from inspect import isawaitable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks import (
@@ -18,113 +22,115 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     BaseCallbackHandler,
     CallbackManager,
-    UsageMetadataCallbackHandler,
 )
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
-from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers import BaseTracer
+from langsmith.run_helpers import tracing_context
 
-from langchain_chutes._parts import aclosed, closed
+from chutes_core.fallback import Attempt, Try
+from chutes_core.fallback.report import report
 
-__all__ = ["Runs", "announced", "current_runs"]
+__all__ = ["Runs", "announce", "announced", "current_runs"]
 
 EVENT = "chutes_attempt"
 M = TypeVar("M", CallbackManager, AsyncCallbackManager)
 T = TypeVar("T")
-P = ChatGenerationChunk | ChatGeneration
-Messages = Sequence[BaseMessage]
 _CURRENT: ContextVar[Runs | None] = ContextVar("chutes_runs", default=None)
 
 
 class Runs:
-    """Reports the attempts of one call: to all handlers as an event, to tracers as child runs.
+    """Reports the attempts of one call.
 
     Args:
-        manager: The manager that child runs inherit from.
+        manager: The manager of the call's run, as its parent.
     """
 
     def __init__(self, manager: CallbackManager | AsyncCallbackManager) -> None:
-        self._manager = manager
-        self.config: RunnableConfig | None = None
-        waits = isinstance(manager, AsyncCallbackManager)
-        watching = [seen for each in manager.handlers if (seen := _watcher(each, waits=waits)) is not None]
-        if watching:
-            children = _below(manager, manager.parent_run_id, type(manager))
-            children.set_handlers(watching)
-            self.config = {"callbacks": children}
+        self._manager: Any = manager
+        self._waits = isinstance(manager, AsyncCallbackManager)
+        self._due: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._attempt: Any = None
+        # Those that show a call's tokens as they come have no use for the runs below it.
+        watching = [each for each in manager.handlers if not hasattr(each, "tap_output_iter")]
+        self._above: Any = _below(manager, manager.parent_run_id, watching) if watching else None
 
-    def over(self, parts: Iterator[P], model: BaseChatModel, messages: Messages, **options: Any) -> Iterator[P]:
-        """Pass on a Chutes model's attempt and report its run to observers."""
-        manager, given = self._opening(model, options)
-        (run,) = manager.on_chat_model_start({}, [list(messages)], **given)
-        seen: list[P] = []
-        try:
-            for part in parts:
-                if isinstance(part, ChatGenerationChunk):
-                    run.on_llm_new_token(part.message.content, chunk=part)
-                seen.append(part)
-                yield part
-        except BaseException as error:
-            run.on_llm_error(error, response=_result(seen))
-            raise
-        finally:
-            parts.close()  # type: ignore[attr-defined]
-        run.on_llm_end(_result(seen))
+    @classmethod
+    def under(cls, manager: Any) -> Runs | None:
+        """Return the reporter below a LangChain run manager's run; None without observers."""
+        if manager is None or not manager.handlers:
+            return None
+        waits = isinstance(manager, AsyncCallbackManagerForLLMRun)
+        return cls(_inherited(manager, manager.run_id, AsyncCallbackManager if waits else CallbackManager))
 
-    async def aover(
-        self, parts: AsyncIterator[P], model: BaseChatModel, messages: Messages, **options: Any
-    ) -> AsyncIterator[P]:
-        """Async version of :meth:`over`."""
-        manager, given = self._opening(model, options)
-        (run,) = await manager.on_chat_model_start({}, [list(messages)], **given)
-        seen: list[P] = []
-        try:
-            async for part in parts:
-                if isinstance(part, ChatGenerationChunk):
-                    await run.on_llm_new_token(part.message.content, chunk=part)
-                seen.append(part)
-                yield part
-        except BaseException as error:
-            await run.on_llm_error(error, response=_result(seen))
-            raise
-        finally:
-            await parts.aclose()  # type: ignore[attr-defined]
-        await run.on_llm_end(_result(seen))
+    @property
+    def config(self) -> RunnableConfig:
+        """The configuration of a model that is asked in an attempt: its run is not a second one of the call."""
+        above = self._attempt.run_id if self._attempt is not None else self._manager.parent_run_id
+        return {"callbacks": type(self._manager)(handlers=[], parent_run_id=above)}
 
-    def _opening(self, model: BaseChatModel, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        assert self.config is not None
-        children: Any = self.config["callbacks"]
-        manager = _below(children, children.parent_run_id, type(children))
-        manager.add_metadata(dict(model._get_ls_params(**options)), inherit=False)
-        params = {**model._identifying_params, "_type": model._llm_type, **options}
-        return manager, {"invocation_params": params, "options": options, "name": model.get_name(), "batch_size": 1}
+    def begins(self, step: Try) -> None:
+        """Open an attempt's run."""
+        if self._above is not None:
+            self._do(partial(self._begin, step))
 
-    def unseen(self, messages: Iterator[T]) -> Iterator[T]:
-        """Keep handlers that observe the call's run from observing an attempt's run again.
+    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+        """Report an attempt that has ended, or a member that was skipped."""
+        self._do(partial(self._end, attempt, error))
+
+    async def heard(self) -> None:
+        """Tell handlers that are awaited."""
+        due, self._due = self._due, []
+        for each in due:
+            await each()
+
+    def _do(self, tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._waits:
+            self._due.append(tell)
+            return
+        with suppress(StopIteration):  # a manager that does not wait has nothing to be awaited
+            tell().send(None)
+
+    async def _begin(self, step: Try) -> None:
+        told = {"model": step.member.name, "restart": step.restart}
+        self._attempt = await _done(self._above.on_chain_start(None, told, name=f"Attempt {step.member.name}"))
+
+    async def _end(self, attempt: Attempt, error: BaseException | None) -> None:
+        told = report(attempt)
+        if (run_id := self._manager.parent_run_id) is not None:
+            await _done(self._manager.on_custom_event(EVENT, dict(told), run_id=run_id))
+        run, self._attempt = self._attempt, None
+        if run is None:
+            return
+        if attempt.outcome == "answered":
+            await _done(run.on_chain_end(told))
+        else:  # a run that failed has no outputs: tracers find what it used beside what it was asked
+            await _done(run.on_chain_error(error or RuntimeError(attempt.outcome), inputs=told))
+
+    # ------------------------------------------------------------------------- models with runs of their own
+
+    def unseen(self, chunks: Generator[T, None, None]) -> Generator[T, None, None]:
+        """Keep whoever observes the call's run from observing a member's run as another one.
 
         A model called through its public interface looks up handlers in its context, such as LangChain's token
-        counter, before its first message.
+        counter, before its first chunk.
         """
-        with closed(messages):
+        with closing(chunks):
             with self._hidden():
-                first = next(messages, None)
+                first = next(chunks, None)
             if first is not None:
                 yield first
-                yield from messages
+                yield from chunks
 
-    async def aunseen(self, messages: AsyncIterator[T]) -> AsyncIterator[T]:
+    async def aunseen(self, chunks: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """Async version of :meth:`unseen`."""
-        async with aclosed(messages):
+        async with aclosing(chunks):
             with self._hidden():
-                first = await anext(messages, None)
+                first = await anext(chunks, None)
             if first is not None:
                 yield first
-                async for message in messages:
-                    yield message
+                async for chunk in chunks:
+                    yield chunk
 
     @contextmanager
     def _hidden(self) -> Iterator[None]:
@@ -133,30 +139,15 @@ class Runs:
         for var, _ in found:
             var.set(None)
         try:
-            yield
+            with tracing_context(enabled=False):
+                yield
         finally:
             for var, value in found:
                 var.set(value)
 
-    @classmethod
-    def under(cls, manager: Any) -> Runs | None:
-        """Return the reporter below a LangChain run manager's run; None without observers."""
-        if manager is None or not manager.handlers:
-            return None
-        waits = isinstance(manager, AsyncCallbackManagerForLLMRun)
-        return cls(_below(manager, manager.run_id, AsyncCallbackManager if waits else CallbackManager))
 
-    def tell(self, attempt: Mapping[str, Any]) -> None:
-        """Report an attempt that has ended."""
-        if isinstance(self._manager, CallbackManager) and self._manager.parent_run_id is not None:
-            self._manager.on_custom_event(EVENT, dict(attempt), run_id=self._manager.parent_run_id)
-
-    async def atell(self, attempt: Mapping[str, Any]) -> None:
-        """Report an attempt that has ended."""
-        if isinstance(self._manager, AsyncCallbackManager) and self._manager.parent_run_id is not None:
-            await self._manager.on_custom_event(EVENT, dict(attempt), run_id=self._manager.parent_run_id)
-        else:
-            self.tell(attempt)
+async def _done(told: Awaitable[T] | T) -> T:
+    return await told if isawaitable(told) else told
 
 
 def current_runs(manager: Any = None) -> Runs | None:
@@ -184,22 +175,27 @@ def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
     return config
 
 
-def _below(manager: Any, run_id: UUID | None, kind: type[Any]) -> Any:
+def _inherited(manager: Any, run_id: UUID | None, kind: type[Any]) -> Any:
     """Return the manager for a run's children, with inherited handlers."""
-    made = kind(handlers=[], parent_run_id=run_id)
     # A tracer that is not inheritable, such as a run collector, should still see the attempts.
-    tracers = [each for each in manager.handlers if isinstance(each, BaseTracer)]
-    made.set_handlers(
-        [*manager.inheritable_handlers, *(each for each in tracers if each not in manager.inheritable_handlers)]
-    )
+    handlers = list(manager.inheritable_handlers)
+    handlers += [each for each in manager.handlers if isinstance(each, BaseTracer) and not _is_among(each, handlers)]
+    return _below(manager, run_id, handlers, kind)
+
+
+def _is_among(tracer: BaseTracer, handlers: list[BaseCallbackHandler]) -> bool:
+    """Return whether a tracer is there already, itself or as a copy: those share their runs."""
+    return any(each is tracer or getattr(each, "run_map", None) is tracer.run_map for each in handlers)
+
+
+def _below(
+    manager: Any, run_id: UUID | None, handlers: list[BaseCallbackHandler], kind: type[Any] | None = None
+) -> Any:
+    made = (kind or type(manager))(handlers=[], parent_run_id=run_id)
+    made.set_handlers(handlers)
     made.add_tags(manager.inheritable_tags)
     made.add_metadata(manager.inheritable_metadata)
     return made
-
-
-def _result(parts: list[P]) -> LLMResult:
-    whole = merge_chat_generation_chunks(cast("list[ChatGenerationChunk]", parts))
-    return LLMResult(generations=[[whole]] if whole is not None else [])
 
 
 class _Listener(BaseCallbackHandler):
@@ -211,77 +207,4 @@ class _Listener(BaseCallbackHandler):
         self._manager = manager
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **options: Any) -> None:
-        _CURRENT.set(Runs(_below(self._manager, run_id, type(self._manager))))
-
-
-def _watcher(handler: BaseCallbackHandler, *, waits: bool) -> Any:
-    """Return what a handler gets to see of the attempts.
-
-    A handler that shows tokens or adds up usage already gets them from the parent run and would count them twice, and
-    the tokens of an attempt that may fail must not be shown. Our own handlers know about attempts.
-    """
-    if hasattr(handler, "tap_output_iter") or isinstance(handler, UsageMetadataCallbackHandler):
-        return None
-    if isinstance(handler, BaseTracer):
-        return handler
-    counts = type(handler).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return _AsyncWithoutTokens(handler, counts) if waits else _WithoutTokens(handler, counts)
-
-
-class _WithoutTokens:
-    """Wraps a handler so that it sees runs begin and end, but no tokens in between.
-
-    Args:
-        handler: The handler.
-        counts: Whether it also gets the usage.
-    """
-
-    def __init__(self, handler: Any, counts: bool) -> None:
-        self._handler = handler
-        self._counts = counts
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_handler":  # a copy that is not initialized yet
-            raise AttributeError(name)
-        return getattr(self._handler, name)
-
-    def on_llm_new_token(self, *given: Any, **options: Any) -> Any:
-        """Ignore the event."""
-
-    def on_stream_event(self, *given: Any, **options: Any) -> Any:
-        """Ignore the event."""
-
-    def on_llm_end(self, response: LLMResult, **options: Any) -> Any:
-        """Forward the end without usage, which is reported with the call's own run."""
-        return self._handler.on_llm_end(response if self._counts else _without_usage(response), **options)
-
-
-class _AsyncWithoutTokens(_WithoutTokens):
-    """Async version, for awaited callbacks."""
-
-    async def on_llm_new_token(self, *given: Any, **options: Any) -> Any:
-        """Ignore the event."""
-
-    async def on_stream_event(self, *given: Any, **options: Any) -> Any:
-        """Ignore the event."""
-
-    async def on_llm_end(self, response: LLMResult, **options: Any) -> Any:
-        """Forward the end without usage."""
-        ended = super().on_llm_end
-        if iscoroutinefunction(self._handler.on_llm_end):
-            await ended(response, **options)
-        elif self._handler.run_inline:
-            ended(response, **options)
-        else:
-            await to_thread(ended, response, **options)
-
-
-def _without_usage(response: LLMResult) -> LLMResult:
-    return LLMResult(generations=[[_uncounted(each) for each in row] for row in response.generations])
-
-
-def _uncounted(generation: Any) -> Any:
-    message = getattr(generation, "message", None)
-    if message is None or getattr(message, "usage_metadata", None) is None:
-        return generation
-    return generation.model_copy(update={"message": message.model_copy(update={"usage_metadata": None})})
+        _CURRENT.set(Runs(_inherited(self._manager, run_id, type(self._manager))))

@@ -182,7 +182,7 @@ class ChutesFallback(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with translated_errors:
-            return Run(self, messages, stop, run_manager, kwargs, whole=False).stream()
+            return Run(self, messages, stop, run_manager, kwargs, whole=False).chunks()
 
     def _astream(
         self,
@@ -192,7 +192,7 @@ class ChutesFallback(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with translated_errors:
-            return Run(self, messages, stop, run_manager, kwargs, whole=False).astream()
+            return Run(self, messages, stop, run_manager, kwargs, whole=False).achunks()
 
     # Only LangChain knows a stream's run: pass it on to the attempts here.
 

@@ -85,7 +85,9 @@ def _fetch(question: Question) -> Generator[ChatResponse, None, None]:
         yield llm.chat(**given)
 
 
-async def _inside(span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]) -> AsyncGenerator[ChatResponse, None]:
+async def _inside(
+    span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]
+) -> AsyncGenerator[ChatResponse, None]:
     """Run every step of a generator inside a span, and yield its chunks outside it."""
     async with aclosing(chunks):
         while True:

@@ -15,7 +15,7 @@ from chutes_core.fallback import roster
 from llama_index_chutes._base import refuse_unknown
 from llama_index_chutes.llms import Chutes
 
-__all__ = ["Seat", "member_roster", "public_copy", "seats_of", "unheard"]
+__all__ = ["Seat", "again", "member_roster", "public_copy", "seats_of", "unheard"]
 
 _SECRET = ("api_key", "token", "secret", "password", "headers")
 _ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
@@ -136,6 +136,12 @@ def seats_of(llms: Sequence[LLM], *, pools: bool = False) -> list[Seat]:
     made = [_own(llm) if isinstance(llm, Chutes) else _foreign(llm) for llm in llms]
     placed = roster.seated([seat.member for seat in made], lambda place: _settings(llms[place]), pools=pools)
     return [replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
+
+
+def again(seat: Seat, model: str) -> Seat:
+    """Return a Chutes member with another model."""
+    assert isinstance(seat.model, Chutes)
+    return seats_of([_changed(seat.model, model=model)])[0]
 
 
 def _own(llm: Chutes) -> Seat:

@@ -16,12 +16,12 @@ from chutes_core import AsyncStream, Delta, Reply, Stream
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import Attempt, Call, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, CarriedStream
-from chutes_core.fallback.roster import price, refuse_several, taken_limit
+from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackStream
 from llama_index_chutes._attempts import Attempts, somebody_listens
 from llama_index_chutes._base import kept
 from llama_index_chutes._foreign import Question, astream, stream
-from llama_index_chutes._members import Seat, unheard
+from llama_index_chutes._members import Seat, again, unheard
 from llama_index_chutes._messages import chat_response, flat
 from llama_index_chutes._structured import Plan
 from llama_index_chutes._wanted import Pieces, Wanted
@@ -56,7 +56,7 @@ class Run(DeltaRelay):
         self._clock = owner.clock or _CLOCK
         self._plan: Plan[Any] | None = None
         needs = needs_of(messages, params)
-        seats, unable = owner._seats_now(), []
+        seats, unable = list(named(owner._seats_now(), params.pop("model", None), again)), []
         refuse_several(params, (seat.model for seat in seats))
         if "tools" in needs.features:
             # Only the model itself knows whether another provider's supports tools.

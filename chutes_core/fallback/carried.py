@@ -88,9 +88,12 @@ class CarriedStream(_Base[T], Iterator[Delta]):
         model: The name of the model, for errors.
     """
 
-    def __init__(self, chunks: Callable[[], Iterator[T]], reading: Reading[T], limits: TimeLimits, model: str) -> None:
+    def __init__(
+        self, chunks: Callable[[], Generator[T, None, None]], reading: Reading[T], limits: TimeLimits | None, model: str
+    ) -> None:
         super().__init__(reading)
-        self._deltas = self._read(bounded(chunks, limits, shows=reading.shows, model=model))
+        given = chunks() if limits is None else bounded(chunks, limits, shows=reading.shows, model=model)
+        self._deltas = self._read(given)
 
     def _read(self, chunks: Generator[T, None, None]) -> Generator[Delta, None, None]:
         with closing(chunks):

@@ -31,7 +31,7 @@ from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.roster import own_member, price, refuse_retries, refuse_several, seated, shortest
+from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
 from chutes_core.request.chat import ChatParams
@@ -179,20 +179,20 @@ class _FallbackBase(Generic[C]):
         catalogs = [seat.client.catalog for seat in self._seats]
         if len(catalogs) != len(self._catalogs) or any(map(is_not, catalogs, self._catalogs)):
             clients = [seat.client for seat in self._seats]
-            described = [
-                own_member(
-                    seat.name,
-                    client.settings.base_url,
-                    _key_of(client),
-                    model_infos(client.catalog, seat.name),
-                    client._sealed.settings if client._sealed is not None else False,
-                )
-                for seat, client in zip(self._seats, clients, strict=True)
-            ]
+            described = [self._described(seat.name, seat.client) for seat in self._seats]
             members = seated(described, lambda place: (clients[place], self._seats[place].params), pools=True)
             self._seats = [replace(seat, member=member) for seat, member in zip(self._seats, members, strict=True)]
             self._catalogs = catalogs
         return self._seats
+
+    def _described(self, model: str, client: C) -> Member:
+        sealing = client._sealed.settings if client._sealed is not None else False
+        infos = model_infos(client.catalog, model)
+        return own_member(model, client.settings.base_url, _key_of(client), infos, sealing)
+
+    def _again(self, seat: _Seat[C], model: str) -> _Seat[C]:
+        """Return a member with another model."""
+        return replace(seat, name=model, member=self._described(model, seat.client))
 
     def _live(self) -> LiveStats | None:
         """Return the service's statistics, if the policy's order uses them."""
@@ -204,10 +204,10 @@ class _FallbackBase(Generic[C]):
         return self._stats[0]
 
     def _relay(
-        self, messages: Sequence[Message], params: ChatParams, *, whole: bool
-    ) -> tuple[DeltaRelay, list[_Seat[C]]]:
+        self, messages: Sequence[Message], model: str | None, params: ChatParams, *, whole: bool
+    ) -> tuple[DeltaRelay, Sequence[_Seat[C]]]:
         """Begin a call: nothing is sent before the first step."""
-        seats = self._sit()
+        seats = named(self._sit(), model, self._again)
         told = cast("Mapping[str, object]", params)
         refuse_several(told, [])
         needs = Needs.of_contents(told, (message.get("content") for message in messages))
@@ -216,7 +216,8 @@ class _FallbackBase(Generic[C]):
             now=self._clock.now, chance=self._chance, visible=not whole, stats=self._live(),
         )  # fmt: skip
         observer = _Told(self._on_attempt) if self._on_attempt is not None else None
-        return DeltaRelay(call, whole=whole, price=partial(price, [seat.client.catalog for seat in seats]), observer=observer), seats
+        priced = partial(price, (seat.client.catalog for seat in seats))  # looked up once, when there is an answer
+        return DeltaRelay(call, whole=whole, price=priced, observer=observer), seats
 
     @staticmethod
     def _question(
@@ -251,6 +252,7 @@ class FallbackClient(_FallbackBase[ChutesClient]):
         self,
         messages: Sequence[Message],
         *,
+        model: str | None = None,
         timeout: Limits = None,
         **params: Unpack[ChatParams],
     ) -> FallbackReply:
@@ -258,18 +260,20 @@ class FallbackClient(_FallbackBase[ChutesClient]):
 
         Args:
             messages: The conversation.
+            model: Ask this model only: a member, or another one with the first member's client.
             timeout: Limits of each attempt, beside those of the policy: the shorter ones hold.
             **params: The parameters of the call.
 
         Raises:
             FallbackError: No member gave a whole answer; it lists the attempts.
         """
-        return self._stream(messages, params, timeout, whole=True).read()
+        return self._stream(messages, params, timeout, whole=True, model=model).read()
 
     def stream(
         self,
         messages: Sequence[Message],
         *,
+        model: str | None = None,
         timeout: Limits = None,
         **params: Unpack[ChatParams],
     ) -> FallbackStream:
@@ -278,12 +282,12 @@ class FallbackClient(_FallbackBase[ChutesClient]):
         A member that fails before any of its answer was given out is replaced unnoticed. After that the error is
         raised, or with ``FallbackPolicy(after_commit="restart")`` a ``Restart`` comes and then another answer.
         """
-        return self._stream(messages, params, timeout, whole=False)
+        return self._stream(messages, params, timeout, whole=False, model=model)
 
     def _stream(
-        self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool
+        self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool, model: str | None = None
     ) -> FallbackStream:
-        relay, seats = self._relay(messages, params, whole=whole)
+        relay, seats = self._relay(messages, model, params, whole=whole)
 
         def ask(step: Try) -> Stream:
             client, model, limits, sent = self._question(seats, step, params, timeout)
@@ -314,26 +318,28 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
         self,
         messages: Sequence[Message],
         *,
+        model: str | None = None,
         timeout: Limits = None,
         **params: Unpack[ChatParams],
     ) -> FallbackReply:
         """Return the whole answer of the first member that gives one."""
-        return await self._stream(messages, params, timeout, whole=True).read()
+        return await self._stream(messages, params, timeout, whole=True, model=model).read()
 
     def stream(
         self,
         messages: Sequence[Message],
         *,
+        model: str | None = None,
         timeout: Limits = None,
         **params: Unpack[ChatParams],
     ) -> AsyncFallbackStream:
         """Stream the answer of the first member that gives one: ``async for delta in client.stream(...)``."""
-        return self._stream(messages, params, timeout, whole=False)
+        return self._stream(messages, params, timeout, whole=False, model=model)
 
     def _stream(
-        self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool
+        self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool, model: str | None = None
     ) -> AsyncFallbackStream:
-        relay, seats = self._relay(messages, params, whole=whole)
+        relay, seats = self._relay(messages, model, params, whole=whole)
 
         def ask(step: Try) -> AsyncStream:
             client, model, limits, sent = self._question(seats, step, params, timeout)

@@ -25,8 +25,8 @@ from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from chutes_core.usage import cost
 
 __all__ = [
-    "Roster", "Seat", "account_id", "foreign_member", "own_member", "price", "refuse_retries", "refuse_several", "seated",
-    "shortest", "taken_limit",
+    "Roster", "Seat", "account_id", "foreign_member", "named", "own_member", "price", "refuse_retries",
+    "refuse_several", "seated", "shortest", "taken_limit",
 ]  # fmt: skip
 
 M = TypeVar("M")
@@ -315,6 +315,39 @@ def taken_limit(params: dict[str, object]) -> TimeLimits | None:
     """
     given = [params.pop(name) for name in ("request_timeout", "timeout") if name in params]
     return TimeLimits.of(cast("TimeLimits | float", given[-1])) if given and given[-1] is not None else None
+
+
+class Seated(Protocol):
+    """What stands for a member."""
+
+    @property
+    def member(self) -> Member:
+        """What the engine is told of it."""
+
+
+S = TypeVar("S", bound=Seated)
+
+
+def named(seats: Sequence[S], name: object, again: Callable[[S, str], S]) -> Sequence[S]:
+    """Return the members to ask if a call says which model it wants: that one, with the key of the first of ours.
+
+    Args:
+        seats: The members.
+        name: The model that the call names; None if it names none.
+        again: Returns one of our members with another model.
+    """
+    if name is None:
+        return seats
+    if not isinstance(name, str) or not name:
+        raise RequestRefusedError(f"model= at a call is the name of one model, not {name!r}.")
+    found = [seat for seat in seats if seat.member.name == name]
+    ours = next((seat for seat in seats if seat.member.info is not None), None)
+    if not found and ours is None:
+        raise RequestRefusedError(
+            f"model={name!r} is none of this fallback's members, and all of them are other providers' models: "
+            "add it to the members, or call a model of its provider."
+        )
+    return found or [again(cast("S", ours), name)]
 
 
 def refuse_retries(number: object) -> None:

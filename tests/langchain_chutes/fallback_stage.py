@@ -186,6 +186,20 @@ class Recorder(BaseCallbackHandler):
         self.errors: list[Any] = []
         self.events: list[tuple[str, Any]] = []
         self.told: list[dict[str, Any]] = []
+        self.attempts: list[tuple[str, Any, Any]] = []
+        self._begun: dict[Any, tuple[str, Any]] = {}
+
+    def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **kw: Any
+    ) -> None:
+        self._begun[run_id] = kw["name"], parent_run_id
+
+    def on_chain_end(self, outputs: Any, *, run_id: Any, **kw: Any) -> None:
+        self.on_chain_error(None, run_id=run_id)
+
+    def on_chain_error(self, error: Any, *, run_id: Any, **kw: Any) -> None:
+        name, above = self._begun.pop(run_id)
+        self.attempts.append((name, error, above))
 
     def on_chat_model_start(
         self, serialized: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **kw: Any

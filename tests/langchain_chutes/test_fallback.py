@@ -23,7 +23,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.tracers.context import collect_runs
 
-from chutes_core import APIError, CapacityError, ChutesWarning
+from chutes_core import APIError, CapacityError, ChutesWarning, StreamInterruptedError
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback.report import report
 from chutes_core.testing import FAULTS, Answer, Fault
@@ -336,17 +336,22 @@ def test_the_retries_of_others_are_turned_off_in_a_copy() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_and_a_child_for_each_attempt(mode: str) -> None:
-    """Tracers and callbacks see one parent and a child per attempt; tokens come once, from the parent."""
+    """Tracers and callbacks see one run of a model, and below it a run of a chain per attempt, with all it used."""
     seen, tree = Recorder(), Tree()
-    stage(["capacity"]).call(mode, config={"callbacks": [seen, tree]})
-    (parent, above), *children = seen.starts
-    assert above is None
-    assert [under for _, under in children] == [parent, parent]
-    assert [type(error).__mro__[1] for error, _ in seen.errors] == [CapacityError]
-    assert {run for run, _ in seen.tokens} <= {parent}
+    made = stage([Fault("reset", after=2)], policy=RESTART).call(mode, config={"callbacks": [seen, tree]})
+    ((parent, above),) = seen.starts
+    assert (above, {run for run, _ in seen.tokens}) == (None, {parent} if mode in STREAMED else set())
+    assert [(name, isinstance(error, StreamInterruptedError), under) for name, error, under in seen.attempts] == [
+        ("Attempt acme/one", True, parent),
+        ("Attempt acme/two", False, parent),
+    ]
     assert seen.events == [("acme/one", "failed"), ("acme/two", "answered")]
-    assert [bool(child.error) for child in tree.roots[0].child_runs] == [True, False]
-    assert tree.roots[0].error is None
+    (root,) = tree.roots
+    failed, answered = root.child_runs
+    assert [root.run_type, failed.run_type, answered.run_type] == ["llm", "chain", "chain"]
+    assert (root.error, bool(failed.error), answered.error) == (None, True, None)
+    assert [failed.inputs["usage"], answered.outputs["usage"]] == [each["usage"] for each in made.attempts]
+    assert failed.start_time <= failed.end_time <= answered.start_time <= answered.end_time
 
 
 async def test_events_come_once() -> None:
@@ -449,12 +454,6 @@ def test_routes_and_lines(tmp_path: Path) -> None:
     by_line = ChutesFallback.from_models("acme/one,acme/two", api_key=KEY, temperature=0, policy={"deadline": 30})
     assert repr(by_file) == repr(by_line) == "ChutesFallback(['acme/one', 'acme/two'], deadline=30)"
     assert all(member.temperature == 0 for member in by_file.members)  # type: ignore[attr-defined]
-
-
-def test_a_call_names_no_model() -> None:
-    """There are several."""
-    with pytest.raises(RequestRefusedError, match="several models"):
-        stage().model.invoke("Hi", model="acme/two")
 
 
 def test_an_account_that_cannot_pay_is_left() -> None:

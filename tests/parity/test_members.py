@@ -14,7 +14,7 @@ from chutes_core.fallback import Needs
 from chutes_core.testing import VirtualClock
 from langchain_chutes import ChatChutes
 from langchain_chutes import ChutesFallback as LangChainFallback
-from langchain_chutes._calls import needs_of as langchain_needs
+from langchain_chutes._run import needs_of as langchain_needs
 from llama_index_chutes import Chutes
 from llama_index_chutes import ChutesFallback as LlamaIndexFallback
 from llama_index_chutes._run import needs_of as llama_index_needs
@@ -309,6 +309,20 @@ def test_a_fallback_gives_one_answer(face: Any, call: Any, members: Any) -> None
     assert told.models == []
     if members.get("n"):
         assert face.call(options=options, n=1).error is None
+
+
+@FACES
+def test_a_call_may_name_its_model(face: Any) -> None:
+    """That one is asked, and blamed: a member, or another one with the key of the first of ours."""
+    told = face.call(["cold"], model="acme/two")
+    assert (told.error, told.models) == (None, ["acme/two", "acme/two"])
+    assert [each["model"] for each in told.attempts] == told.models
+    told = face.call(model="acme/other")
+    assert (told.error, told.models) == (None, ["acme/other"])
+    assert face.call(model=None).models == ["acme/one"]
+    told = face.call(model=["acme/two"])
+    assert isinstance(told.error, RequestRefusedError)
+    assert told.models == []
 
 
 @FACES

@@ -11,6 +11,7 @@ import pytest
 
 from chutes_core import ChutesWarning, ConfigurationError, RequestRefusedError, TimeLimits
 from chutes_core.auth import KeyFunction
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.fallback import FallbackPolicy, Member
 from chutes_core.fallback.roster import (
@@ -18,13 +19,17 @@ from chutes_core.fallback.roster import (
     Seat,
     account_id,
     foreign_member,
+    named,
     own_member,
+    price,
     refuse_several,
     seated,
     shortest,
     taken_limit,
 )
+from chutes_core.response import Reply
 from chutes_core.secrets.secret import Secret
+from chutes_core.usage import Usage
 
 INFO = ModelInfo(id="acme/one")
 
@@ -238,3 +243,33 @@ def test_several_answers_are_refused(params: Any, settings: dict[str, object], r
         return
     with pytest.raises(RequestRefusedError, match="A fallback returns one answer"):
         ask()
+
+
+def again(seat: Seat[str], model: str) -> Seat[str]:
+    """The same member with another model."""
+    return Seat(model, replace(seat.member, name=model))
+
+
+def test_a_call_may_name_its_model() -> None:
+    """A member of that name, all of them if there are several, or the first of ours with it."""
+    foreign, one, two = Seat("f", Member("other/model")), Seat("1", Member("a", info=INFO)), Seat("2", Member("b"))
+    seats = [foreign, one, two, Seat("3", Member("b", "other account"))]
+    assert named(seats, None, again) is seats
+    assert [seat.model for seat in named(seats, "b", again)] == ["2", "3"]
+    assert [(seat.model, seat.member.name) for seat in named(seats, "c", again)] == [("c", "c")]
+    assert [seat.model for seat in named([foreign], "other/model", again)] == ["f"]
+    with pytest.raises(RequestRefusedError, match="'c' is none of this fallback's members"):
+        named([foreign], "c", again)
+    for name in ("", 3, ["a"]):
+        with pytest.raises(RequestRefusedError, match="the name of one model"):
+            named(seats, name, again)
+
+
+def test_an_answer_costs_what_its_model_does() -> None:
+    """The one that the answer names; what nobody knows has no price, and is not asked for without need."""
+    used = Usage(1_000_000, 0, 1_000_000)
+    known = [[], [ModelInfo(id="a", price_in=2.0, price_out=3.0)]]
+    catalogs = [Catalog(each, source="here", fetched_at=0.0, snapshot_date="2026-01-01") for each in known]
+    assert price(catalogs, Reply(None, "a", (), used)) == 2.0
+    for reply in (Reply(None, "b", (), used), Reply(None, "a", ()), Reply(None, None, (), used)):
+        assert price(catalogs, reply) is None
