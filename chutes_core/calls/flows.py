@@ -165,7 +165,17 @@ class _Call:
             raise failure(Kind.TOTAL_TIMEOUT, "while fetching the images", model=self._model)
         self._request = replace(self._request, body={**self._request.body, "messages": inlined})
 
-    def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
+    def _retrying(self, attempt: Callable[[Secret | None], Flow[T]], images: ImagePolicy | None = None) -> Flow[T]:
+        """Run the whole call; if it is left early, wherever it waits, say so."""
+        try:
+            yield from self._inline(images)
+            return (yield from self._attempts(attempt))
+        except GeneratorExit:
+            if self._ledger is not None:
+                self._ledger.left()
+            raise
+
+    def _attempts(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
         """Run attempts until one succeeds or fails for good."""
         tried, renewed = 0, False
         secret = cast("Secret | None", (yield Authorize()))
@@ -176,8 +186,6 @@ class _Call:
                 result = yield from attempt(secret)
             except GeneratorExit:
                 self._account(*self._partly())  # stopped early: usage so far is billed
-                if self._ledger is not None:
-                    self._ledger.left()
                 raise
             except APIError as error:
                 if error.partial_reply is not None and error.partial_reply.usage is not None:
@@ -279,8 +287,7 @@ class WholeCall(JsonCall):
 
     def run(self) -> Flow[Reply]:
         """Return the reply."""
-        yield from self._inline(self._images)
-        return (yield from self._retrying(self._reply))
+        return (yield from self._retrying(self._reply, self._images))
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
         body, meta = yield from self._exchange(secret)
@@ -322,8 +329,7 @@ class StreamCall(_Call):
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and return the whole reply."""
-        yield from self._inline(self._images)
-        return (yield from self._retrying(self._reply))
+        return (yield from self._retrying(self._reply, self._images))
 
     def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
         chat = self._chat
