@@ -2,6 +2,23 @@
 
 A flow does no I/O. It yields an :class:`~chutes_core.calls.effects.Effect` and is sent the result, yields the deltas
 of a stream, and returns the reply, so sync and async calls run the same code.
+
+The theory of operation: a call is one or more attempts in one loop, ``_Call._attempts``, and there is no other. Two
+loops multiply: a fallback over clients that retry would ask a dead model nine times, so it sets their retries to 0. An
+attempt shares nothing with the one before except when the call started; each stream has a guard of its own.
+
+- Nobody reads a word twice. A stream is retried until its first delta has gone out, and never after.
+- Every token is counted once. An attempt ends in a reply, in an error with a partial reply, or in ``GeneratorExit``
+  because the caller left, and each of the three has one line that records its usage.
+- A reservation is released after that record and before the pause. So for a moment both count, but a budget never sees
+  neither, and a call that sleeps holds nothing of its client's.
+- A pause that the time left would cut short is not begun: the error is raised at once.
+- A refused key is asked for once more, and that costs no retry.
+
+What would break it: an ``except`` here that takes ``GeneratorExit`` for a failure, or a ``yield`` while one is handled,
+which Python refuses; a sleep or a clock of its own, which tests could not move; a rule about retries outside
+:mod:`chutes_core.failures.table`; an error raised inside the handler of the raw failure, whose context would keep the
+raw reply.
 """
 
 from __future__ import annotations
