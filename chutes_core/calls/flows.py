@@ -3,9 +3,10 @@
 A flow does no I/O. It yields an :class:`~chutes_core.calls.effects.Effect` and is sent the result, yields the deltas
 of a stream, and returns the reply, so sync and async calls run the same code.
 
-The theory of operation: a call is one or more attempts in one loop, ``_Call._attempts``, and there is no other. Two
-loops multiply: a fallback over clients that retry would ask a dead model nine times, so it sets their retries to 0. An
-attempt shares nothing with the one before except when the call started; each stream has a guard of its own.
+The theory of operation: a call is one or more attempts in one loop, ``_Call._attempts``, and a call has no other.
+What waits above a call multiplies it: a fallback over clients that retry would ask a dead model three times before the
+next one has its turn, so it sets their retries to 0. An attempt shares nothing with the one before except when the call
+started; each stream has a guard of its own.
 
 - Nobody reads a word twice. A stream is retried until its first delta has gone out, and never after.
 - Every token is counted once. An attempt ends in a reply, in an error with a partial reply, or in ``GeneratorExit``
