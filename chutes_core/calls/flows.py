@@ -189,7 +189,7 @@ class _Call:
             yield from self._inline(images)
             return (yield from self._attempts(attempt))
         except GeneratorExit:
-            if self._ledger is not None:
+            if self._ledger is not None and self.wanted == "chat":  # what is open for a handler is a chat
                 self._ledger.left()
             raise
 

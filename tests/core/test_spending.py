@@ -130,6 +130,21 @@ def test_who_watches_when_a_call_begins_is_told_of_all_of_it() -> None:
     assert [meter.totals().usage for meter in meters] == [Usage(11, 2, 13), Usage(11, 4, 15)]
 
 
+async def test_embeddings_that_are_left_end_no_chat() -> None:
+    """A call that a handler has open goes on when embeddings beside it are cancelled."""
+    package = http_package()
+    transport = package.MockTransport(_for_ever)
+    client = AsyncChutesClient("cpk_test", http_client=package.AsyncClient(transport=transport))
+    opened = Meter(Budget(tokens=1_000)).open("call", model=MODEL, wanted=Estimate(20, None))
+    task = asyncio.create_task(client.embed(["Hello"], model="acme/embed"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not opened.over
+
+
 async def _for_ever(*_: Any) -> None:
     await asyncio.Event().wait()
 
