@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, model_validator
 
 from chutes_core.errors import ConfigurationError
-from chutes_core.request.chat import Effort
+from chutes_core.request.chat import ChatParams, Effort
 from chutes_core.tokens import estimate_tokens
 from chutes_core.usage import cost
 from langchain_chutes._arguments import call_arguments
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
     from chutes_core.response import Reply
 
 __all__ = ["ChatChutes"]
-
-# The arguments that are request parameters, by the service's own names.
-_PARAMETERS = (
-    "temperature", "max_tokens", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
-    "repetition_penalty", "stop", "seed", "n", "logit_bias", "logprobs", "top_logprobs", "user", "reasoning",
-    "reasoning_effort",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,3 +383,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
 
 
 _OTHER_NAMES = ChatChutes._other_names()
+_PARAMETERS = tuple(
+    name for name in ChatChutes.__annotations__ if name in ChatParams.__annotations__.keys() - {"extra_body"}
+)
+"""The arguments of its own that are parameters of the request, by the service's names."""

@@ -2,6 +2,24 @@
 
 A flow does no I/O. It yields an :class:`~chutes_core.calls.effects.Effect` and is sent the result, yields the deltas
 of a stream, and returns the reply, so sync and async calls run the same code.
+
+The theory of operation: a call is one or more attempts in one loop, ``_Call._attempts``, and a call has no other.
+What waits above a call multiplies it: a fallback over clients that retry would ask a dead model three times before the
+next one has its turn, so it sets their retries to 0. An attempt shares nothing with the one before except when the call
+started; each stream has a guard of its own.
+
+- Nobody reads a word twice. A stream is retried until its first delta has gone out, and never after.
+- Every token is counted once. An attempt ends in a reply, in an error with a partial reply, or in ``GeneratorExit``
+  because the caller left, and each of the three has one line that records its usage.
+- A reservation is released after that record and before the pause. So for a moment both count, but a budget never sees
+  neither, and a call that sleeps holds nothing of its client's.
+- A pause that the time left would cut short is not begun: the error is raised at once.
+- A refused key is asked for once more, and that costs no retry.
+
+What would break it: an ``except`` here that takes ``GeneratorExit`` for a failure, or a ``yield`` while one is handled,
+which Python refuses; a sleep or a clock of its own, which tests could not move; a rule about retries outside
+:mod:`chutes_core.failures.table`; an error raised inside the handler of the raw failure, whose context would keep the
+raw reply.
 """
 
 from __future__ import annotations
@@ -165,7 +183,17 @@ class _Call:
             raise failure(Kind.TOTAL_TIMEOUT, "while fetching the images", model=self._model)
         self._request = replace(self._request, body={**self._request.body, "messages": inlined})
 
-    def _retrying(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
+    def _retrying(self, attempt: Callable[[Secret | None], Flow[T]], images: ImagePolicy | None = None) -> Flow[T]:
+        """Run the whole call; if it is left early, wherever it waits, say so."""
+        try:
+            yield from self._inline(images)
+            return (yield from self._attempts(attempt))
+        except GeneratorExit:
+            if self._ledger is not None and self.wanted == "chat":  # what is open for a handler is a chat
+                self._ledger.left()
+            raise
+
+    def _attempts(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
         """Run attempts until one succeeds or fails for good."""
         tried, renewed = 0, False
         secret = cast("Secret | None", (yield Authorize()))
@@ -176,8 +204,6 @@ class _Call:
                 result = yield from attempt(secret)
             except GeneratorExit:
                 self._account(*self._partly())  # stopped early: usage so far is billed
-                if self._ledger is not None:
-                    self._ledger.left()
                 raise
             except APIError as error:
                 if error.partial_reply is not None and error.partial_reply.usage is not None:
@@ -279,8 +305,7 @@ class WholeCall(JsonCall):
 
     def run(self) -> Flow[Reply]:
         """Return the reply."""
-        yield from self._inline(self._images)
-        return (yield from self._retrying(self._reply))
+        return (yield from self._retrying(self._reply, self._images))
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
         body, meta = yield from self._exchange(secret)
@@ -322,8 +347,7 @@ class StreamCall(_Call):
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and return the whole reply."""
-        yield from self._inline(self._images)
-        return (yield from self._retrying(self._reply))
+        return (yield from self._retrying(self._reply, self._images))
 
     def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
         chat = self._chat

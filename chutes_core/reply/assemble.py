@@ -21,6 +21,8 @@ from chutes_core.usage import Usage
 BROKEN_FINISHES = frozenset({"abort", "error"})
 """Finish reasons that mean the engine did not finish: it was shut down, or it failed."""
 _ENDS_WITH_CALLS = frozenset({"stop", "tool_calls", "function_call"})
+_REASONING = ("reasoning_content", "reasoning")
+"""What engines call the field with the reasoning; tags around it are read in :mod:`chutes_core.reply.think`."""
 
 __all__ = [
     "BROKEN_FINISHES",
@@ -201,8 +203,8 @@ def tool_fields(call: Mapping[str, object], function: Mapping[str, object]) -> t
 
 
 def reasoning_of(message: Mapping[str, object]) -> str:
-    """Return the reasoning of a message or delta, under either engine's field name."""
-    for key in ("reasoning_content", "reasoning"):
+    """Return the reasoning of a message or delta, under any engine's name for it."""
+    for key in _REASONING:
         if (raw := message.get(key)) is not None and (text := door.text(raw, key)):
             return text
     return ""
@@ -301,7 +303,7 @@ def _read_message(
 
 
 _KNOWN_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
-_KNOWN_MESSAGE = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal"})
+_KNOWN_MESSAGE = frozenset({"role", "content", *_REASONING, "tool_calls", "refusal"})
 
 
 def note_extra(draft: ChoiceDraft, choice: Mapping[str, object], message: Mapping[str, object]) -> None:

@@ -7,6 +7,21 @@ either way the exception carries everything delivered so far.
 An answer is complete when every choice has a ``finish_reason``. On Chutes that is not a formality: a machine may die
 mid-sentence, and then the gateway restarts the answer on another machine inside the same HTTP stream (a new chunk id,
 or a second opening role), or appends a bare ``{"error": …}`` outside the event format, or just closes.
+
+The theory of operation: a reader acts on a delta as soon as it has it, and nobody can take it back. So the guard has
+two moments. While bytes come it raises at the first sign that what was given out may not stand; at the end it asks
+whether every choice has finished. Between them it holds three things true:
+
+- What was given out, added up, is what :attr:`StreamGuard.reply` has. A piece goes into its draft first and out after,
+  so an error's ``partial`` has every word that the reader saw.
+- One machine wrote all of it. Another one's beginning is an error once anything was given out or finished; before that
+  the draft is thrown away, and nobody knows.
+- Once whole, it stays so. After the last ``finish_reason`` an error, noise or another machine is passed over; more text
+  from the same one is an error, since then the end was none.
+
+What cannot be read may have been a word, so it is an error too, and is never skipped. What would break it: giving out a
+piece before its checks; guessing from the text whether a machine began anew (two answers may begin alike, and a model
+may repeat itself); a second place that reads ``finish_reason`` to decide whether an answer is whole.
 """
 
 from __future__ import annotations

@@ -67,8 +67,7 @@ def prompt_tokens(value: object) -> int:
         plain, digits = len(value.encode("ascii", "ignore")), sum(map(value.count, "0123456789"))
         return math.ceil((plain - digits) / 3) + digits + len(value) - plain
     if isinstance(value, Mapping):
-        kind = str(value.get("type", ""))
-        if kind.startswith(_MEDIA):
+        if str(value.get("type", "")).removeprefix("input_").startswith(_MEDIA):
             return _PER_MEDIUM
         return _PER_ITEM + sum(
             prompt_tokens(part) + (0 if name in _FRAME else prompt_tokens(name))

@@ -2,6 +2,21 @@
 
 The HTTP package scans all connections of a pool on every request, so the cost of a request grows with the number of
 open ones. With a few per lane it does not: with 256 at once, a call costs a quarter to a tenth.
+
+The theory of operation: a lane is a pool that takes :data:`SIZE` connections, and ``busy`` counts the requests that may
+have one. As long as ``busy`` never exceeds the size, no request waits inside a pool, where a deadline would count
+against an answer that was not even asked for. A request takes the first lane with room. So load gathers in front, where
+connections are warm, and what a rush has opened empties from the back: only the last lane is ever retired, when it has
+been empty for as long as its connections live.
+
+- A place is given back exactly once, after the connection is back in its pool: when the reply is closed, or when
+  sending failed or was cancelled. ``_leaver`` sees to the once, since a reply may be closed twice.
+- A lane that is retired is empty, and leaves the list under the lock by which lanes are entered, so nobody can be in
+  it.
+- Giving back waits for no lock (:mod:`chutes_core.locks`), since a dropped reply is closed by the garbage collector.
+
+What would break it: giving the place back before the stream is closed; a pool with a limit below the size; looking for
+a lane under the lock and counting outside it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from chutes_local.faults.spoil import Step, spoil, spoil_body, spoil_frames
 from chutes_local.gateway.answer import frames_of
 from chutes_local.gateway.forced_call import SchemaError
 from chutes_local.gateway.inference import Call
+from chutes_local.gateway.reasoning import FIELDS
 from chutes_local.gateway.request import Job, chat_job, check_gateway, text_job, wants_stream
 from chutes_local.gateway.send import EVENT_STREAM, Steps, attached, each
 from chutes_local.wire import errors
@@ -64,8 +65,7 @@ async def text(call: Call, chute: Chute, fault: Fault | None) -> Response:
 
 def _encoder(chute: Chute, job: Job) -> Encoder:
     own = "reasoning" if chute.engine == "vllm" else "reasoning_content"
-    named = job.reasoning in ("reasoning", "reasoning_content")
-    return Encoder(chute.name, chute.engine, reasoning_key=job.reasoning if named else own)
+    return Encoder(chute.name, chute.engine, reasoning_key=job.reasoning if job.reasoning in FIELDS else own)
 
 
 async def _answer(call: Call, chute: Chute, fault: Fault | None, job: Job, encoder: Encoder, stream: bool) -> Response:

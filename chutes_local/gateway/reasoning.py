@@ -17,6 +17,8 @@ from typing import cast
 from chutes_local.wire.encode import Frame
 from chutes_local.world.fleet import Chute, Reasoning
 
+FIELDS: Sequence[Reasoning] = ("reasoning_content", "reasoning")
+"""The forms that are a field of their own; the others are tags in the content."""
 PARTS: Sequence[str] = (
     "This is a rehearsal",
     " of reasoning:",
@@ -58,7 +60,7 @@ def reasoning_frames(form: Reasoning, index: int = 0) -> list[Frame]:
     """Return the block as frames; tags inside the content are split across frames, as real tokens split them."""
     if form == "off":
         return []
-    if form in ("reasoning", "reasoning_content"):
+    if form in FIELDS:
         return [Frame("reasoning", index, part) for part in PARTS]
     opening = ["<thi", "nk>\n"] if form == "think" else []
     return [Frame("content", index, part) for part in (*opening, *PARTS, "\n</th", "ink>", "\n\n")]

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from chutes_local.faults.kinds import Target
 
@@ -22,9 +22,9 @@ Reasoning = Literal["off", "reasoning_content", "reasoning", "think", "close_onl
 ToolDeltas = Literal["sequential", "interleaved", "whole"]
 Dimensions = Literal["honour", "refuse_400", "refuse_422", "refuse_500"]
 SHAPE_CHOICES: dict[str, tuple[str, ...]] = {
-    "reasoning": ("off", "reasoning_content", "reasoning", "think", "close_only"),
-    "tool_deltas": ("sequential", "interleaved", "whole"),
-    "dimensions": ("honour", "refuse_400", "refuse_422", "refuse_500"),
+    "reasoning": get_args(Reasoning),
+    "tool_deltas": get_args(ToolDeltas),
+    "dimensions": get_args(Dimensions),
 }
 
 

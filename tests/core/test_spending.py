@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from chutes_core import AsyncChutesClient, Budget, BudgetExceededError, Catalog, ChutesClient, Usage
+from chutes_core.spending.budget import Estimate
 from chutes_core.spending.meter import Meter, watch
 from chutes_core.testing import Answer, Fault, FaultScript
+from chutes_core.wire import hands
 
 from .clients import HELLO, MODES, call, http_package, scripted
 
@@ -126,3 +128,58 @@ def test_who_watches_when_a_call_begins_is_told_of_all_of_it() -> None:
     streams[0].close()
     list(streams[1])
     assert [meter.totals().usage for meter in meters] == [Usage(11, 2, 13), Usage(11, 4, 15)]
+
+
+async def test_embeddings_that_are_left_end_no_chat() -> None:
+    """A call that a handler has open goes on when embeddings beside it are cancelled."""
+    package = http_package()
+    transport = package.MockTransport(_for_ever)
+    client = AsyncChutesClient("cpk_test", http_client=package.AsyncClient(transport=transport))
+    opened = Meter(Budget(tokens=1_000)).open("call", model=MODEL, wanted=Estimate(20, None))
+    task = asyncio.create_task(client.embed(["Hello"], model="acme/embed"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not opened.over
+
+
+async def _for_ever(*_: Any) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("waits", ["for a key", "for an image", "for the answer", "to retry"])
+async def test_a_call_that_is_left_says_so_wherever_it_waits(
+    waits: str, streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No framework tells its handlers that a call was cancelled, so the client ends it, with its reservation."""
+    monkeypatch.setattr(hands, "ainline_images", _for_ever)
+    made = scripted(
+        ["capacity" if waits == "to retry" else "hang"],
+        sync=False,
+        key=_for_ever if waits == "for a key" else "cpk_test",
+        inline_images=waits == "for an image",
+    )
+    monkeypatch.setattr(made.clock, "asleep", _for_ever)
+    budget = Budget(tokens=1_000)
+    opened = Meter(budget).open("call", model=MODEL, wanted=Estimate(20, None))
+
+    async def ask() -> None:
+        if streams:
+            async for _ in made.client.stream(HELLO, model=MODEL):
+                pass
+        else:
+            await made.client.chat(HELLO, model=MODEL)
+
+    task = asyncio.create_task(ask())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert made.attempts == (0 if waits in ("for a key", "for an image") else 1)
+    assert budget.reserved.tokens == 20
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert opened.over
+    assert budget.reserved.tokens == 0

@@ -51,6 +51,7 @@ def test_a_call_is_bounded_by_its_longest_answer(info: Any, options: dict[str, i
         (["abc", "abc"], 2),
         ({"role": "user", "content": "abc"}, 5),
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA" * 9_999}}, 1_200),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA" * 9_999, "format": "wav"}}, 1_200),
         (None, 0),
         (5, 1),
         ([101, 2_023, 102], 3),
