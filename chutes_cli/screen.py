@@ -66,7 +66,7 @@ class Screen:
 
     def take(self, part: Delta) -> None:
         """Write a part."""
-        from chutes_core.fallback.stream import Restart
+        from chutes_core.fallback.relay import Restart
 
         if isinstance(part, Restart):
             self.end()

@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     )
     from chutes_core.fallback.client import AsyncFallbackClient, FallbackClient
     from chutes_core.fallback.policy import FallbackPolicy
-    from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream, Restart
+    from chutes_core.fallback.relay import Restart
+    from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
     from chutes_core.fallback.trace import Attempt, FallbackError
     from chutes_core.openai_sdk.door import async_openai_client, openai_client
     from chutes_core.request.chat import ChatParams
@@ -120,7 +121,8 @@ _HOMES = {
     ],
     "fallback.client": ["AsyncFallbackClient", "FallbackClient"],
     "fallback.policy": ["FallbackPolicy"],
-    "fallback.stream": ["AsyncFallbackStream", "FallbackReply", "FallbackStream", "Restart"],
+    "fallback.relay": ["Restart"],
+    "fallback.stream": ["AsyncFallbackStream", "FallbackReply", "FallbackStream"],
     "fallback.trace": ["Attempt", "FallbackError"],
     "request.image_policy": ["ImagePolicy"],
     "catalog.model_info": ["ModelInfo", "Traits"],

@@ -21,10 +21,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from chutes_core.json_text import Pace
-from chutes_core.reply.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
+from chutes_core.reply.structured import Form, FormError, Found, agreed, broken, field_names, in_calls, in_text, pieces
 from langchain_chutes._refusals import raise_if_refused
 from langchain_chutes._restart import Kept, is_restart
-from langchain_chutes._schemas import Schema, broken, promise, titled
+from langchain_chutes._schemas import Schema, promise, titled
 
 __all__ = ["AnswerParser", "answer_parser"]
 
@@ -47,18 +47,20 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
     @property
     def OutputType(self) -> Any:
         """Return the pydantic model, if answers are its instances."""
-        return self.asked if self._is_model else Any
+        return self.asked if self.is_model else Any
 
     @property
     def _type(self) -> str:
         return "chutes-answer"
 
     @cached_property
-    def _is_model(self) -> bool:
+    def is_model(self) -> bool:
+        """Whether answers are instances of a class, which there is only of whole ones."""
         return isinstance(self.asked, type) and is_basemodel_subclass(self.asked)
 
     @cached_property
-    def _form(self) -> Form:
+    def form(self) -> Form:
+        """What an answer looks like."""
         if self.asked is None:
             return Form({"type": "object"})
         return Form(promise(self.asked), field_names(self.asked))
@@ -87,8 +89,8 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
         cut = message is not None and message.response_metadata.get("finish_reason") == "length"
         try:
             if self._is_called(message):
-                return agreed(in_calls(self._calls(message, cut), self._form, self._fits))
-            return agreed(in_text(text, self._form, self._fits, cut=cut))
+                return agreed(in_calls(self._calls(message, cut), self.form, self._fits))
+            return agreed(in_text(text, self.form, self._fits, cut=cut))
         except FormError as error:
             said = error.said[0] if len(error.said) == 1 else error.said
             told = json.dumps(said, ensure_ascii=False, default=str) if said else text
@@ -98,10 +100,10 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
 
     def _fits(self, found: Found) -> Any:
         """Return an answer as the schema's instance, or raise a ValueError that says why it cannot be one."""
-        if self._is_model:
+        if self.is_model:
             validate = getattr(self.asked, "model_validate", None) or self.asked.parse_obj
             return validate(found.value)
-        wrong = broken(self._form.schema, found.value) if self.asked is not None else None
+        wrong = broken(self.form.schema, found.value) if self.asked is not None else None
         if wrong is not None:
             raise ValueError(wrong)
         return found.value
@@ -132,9 +134,9 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
         if self._is_called(message):
             found = [(call["args"], False) for call in getattr(message, "tool_calls", ()) if call["name"] == self._tool]
         else:
-            found = [(piece.value, piece.whole) for piece in pieces(text, self._form)]
+            found = [(piece.value, piece.whole) for piece in pieces(text, self.form)]
         for value, whole in found:
-            if not (self._is_model or whole):
+            if not (self.is_model or whole):
                 return value
             try:
                 return self._fits(Found("", value))

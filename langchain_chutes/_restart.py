@@ -14,7 +14,8 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 
-from chutes_core.fallback.report import RESTART
+from chutes_core.errors import ConfigurationError
+from chutes_core.fallback.report import RESTART, two_answers
 
 __all__ = ["acollect", "collect", "is_restart", "render", "restart_chunk", "restart_message", "restartable"]
 
@@ -24,6 +25,15 @@ class _Restart(AIMessageChunk):
 
     def __radd__(self, other: Any) -> AIMessageChunk:
         return _emptied(self)
+
+
+class _Void(_Restart):
+    """A marker that voids text: who makes text of every chunk, as ``StrOutputParser`` does, would join two answers."""
+
+    @property
+    def text(self) -> Any:
+        """Refuse to be text."""
+        raise ConfigurationError(two_answers(str(self.additional_kwargs[RESTART])))
 
 
 def _emptied(marker: AIMessageChunk) -> AIMessageChunk:
@@ -44,14 +54,15 @@ class _Restartable(ChatGenerationChunk):
         return begun + rest if rest else begun
 
 
-def restart_message(model: str, *, blocks: bool = False) -> AIMessageChunk:
-    """Return the message that tells a reader to discard what came before."""
-    return _Restart(content=[] if blocks else "", additional_kwargs={RESTART: model})
+def restart_message(model: str, *, blocks: bool = False, text: bool = True) -> AIMessageChunk:
+    """Return the message that tells a reader to discard what came before: text, or reasoning alone."""
+    return (_Void if text else _Restart)(content=[] if blocks else "", additional_kwargs={RESTART: model})
 
 
-def restart_chunk(model: str, *, blocks: bool = False) -> ChatGenerationChunk:
+def restart_chunk(model: str, *, blocks: bool = False, text: bool = True) -> ChatGenerationChunk:
     """Return the restart marker as a chunk."""
-    return ChatGenerationChunk(message=restart_message(model, blocks=blocks))
+    # Not validated, which would make text of it.
+    return ChatGenerationChunk.model_construct(text="", message=restart_message(model, blocks=blocks, text=text))
 
 
 def restartable(chunk: ChatGenerationChunk) -> ChatGenerationChunk:

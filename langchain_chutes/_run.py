@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
@@ -18,9 +18,11 @@ from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackError, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedStream
 from chutes_core.fallback.foreign import as_failure
+from chutes_core.fallback.objects import asked_form
+from chutes_core.fallback.relay import Relay, Restart
 from chutes_core.fallback.report import beside
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
-from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream, Restart
+from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.response import Delta, Reply
 from langchain_chutes._errors import as_langchain, elsewhere
 from langchain_chutes._foreign import Question, astream, stream
@@ -40,7 +42,7 @@ __all__ = ["Run", "needs_of"]
 _SYSTEM = SystemClock()
 
 
-class Run(DeltaRelay):
+class Run(Relay):
     """One call of a fallback: use :meth:`result` or :meth:`chunks`, or an async version, once.
 
     Args:
@@ -68,27 +70,37 @@ class Run(DeltaRelay):
         refuse_several(options, (seat.model for seat in seats))
         self._limit = taken_limit(options)
         options.pop("stream", None)
-        self._form: Form | None = options.pop("chutes_form", None)
+        self._asked: Form | None = options.pop("chutes_form", None)
         self._check: Form | None = None
         self._handled = owner.handled
         self._blocks = owner.output_version == "v1"
         self._clock = owner.clock or _SYSTEM
         policy = owner.policy
-        if not whole and run_manager is not None and policy.after_commit == "restart":
-            # Only LangChain's event protocol comes this way, and it cannot express a restart.
+        # Only LangChain's event protocol streams with a run manager, and it cannot express a restart.
+        events = not whole and run_manager is not None
+        if events and policy.after_commit == "restart":
             policy = replace(policy, after_commit="raise")
+        form = asked_form(options)
+        objects = form
+        if self._asked is not None and not self._asked.include_raw:
+            objects = self._asked.parser.form
+            if self._asked.parser.is_model:  # which comes out whole
+                policy = replace(policy, after_commit="hold")
         call = Call(
             [seat.member for seat in seats],
             policy,
             owner.health,
-            needs_of(messages, options, self._form),
+            needs_of(messages, options, self._asked),
             now=self._clock.now,
             visible=not whole,
             stats=owner._live_stats(),
         )
         catalogs = (seat.own._known_models() for seat in seats if seat.own is not None)
         self._runs = current_runs(run_manager)
-        super().__init__(call, whole=whole, price=partial(price, catalogs), observer=self._runs)
+        super().__init__(
+            call, whole=whole, price=partial(price, catalogs), observer=self._runs, objects=objects, form=form,
+            thinks=not events,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------- the four ways
 
@@ -128,7 +140,7 @@ class Run(DeltaRelay):
         """Check structured output of our models: an answer that does not match is a failure."""
         if self._check is not None:
             check_form(self._check, chat_result(reply).generations[0], str(reply.model))
-        return reply
+        return super().accept(reply)
 
     def broke(self, error: Exception, step: Try) -> None:
         """Record a member's failure, or re-raise a caller's mistake, which no other member can fix."""
@@ -173,7 +185,7 @@ class Run(DeltaRelay):
         """Return the member to ask, and the arguments of its call; members that share a request differ in name."""
         member = step.together[0] if step.together else step.member
         seat = next(seat for seat in self._seats if seat.member is member)
-        options, form, own = dict(self._options), self._form, seat.own
+        options, form, own = dict(self._options), self._asked, seat.own
         self._check = None
         if own is None:
             return seat, options
@@ -192,11 +204,12 @@ class Run(DeltaRelay):
     def _question(self, seat: Seat, step: Try, options: dict[str, Any]) -> Question:
         # A model of ours that is asked through LangChain keeps its own limits, and is checked like any of ours.
         limits = seat.limits(step.limits, self._limit) if seat.own is None else None
-        form = None if self._form is not None and self._form.include_raw else self._form
+        check = None if self._asked is not None and self._asked.include_raw else self._asked
+        form, check = (self._asked, check) if seat.own is None else (None, self._check)
+        model: BaseChatModel = seat.own or seat.model
         return Question(
-            seat.model if seat.own is None else seat.own, step.member.name, self._messages, self._stop, options, limits,
-            self._form if seat.own is None else None, form if seat.own is None else self._check, self.whole, self._runs,
-        )  # fmt: skip
+            model, step.member.name, self._messages, self._stop, options, limits, form, check, self.whole, self._runs
+        )
 
 
 class _Chunks:
@@ -214,17 +227,14 @@ class _Chunks:
             chunks: Sequence[ChatGenerationChunk] = self._maker.step(delta)
         elif isinstance(delta, Restart):
             self._maker = ChunkMaker(blocks=self._blocks)
-            chunks = [restart_chunk(delta.model, blocks=self._blocks)]
+            chunks = [restart_chunk(delta.model, blocks=self._blocks, text=delta.text)]
         else:
             chunks = [cast("ChatGenerationChunk", cast("Carried", delta).origin)]
-        return self._opened(chunks) if self._restarts and not self._begun else chunks
-
-    def _opened(self, chunks: Sequence[ChatGenerationChunk]) -> Sequence[ChatGenerationChunk]:
-        """Make the first chunk restartable, so that chunks add up correctly if the answer restarts."""
-        if not chunks:
+        if self._begun or not chunks:
             return chunks
         self._begun = True
-        return [restartable(chunks[0]), *chunks[1:]]
+        # What may be void later has to be, where LangChain adds all other chunks to the first.
+        return [restartable(chunks[0]), *chunks[1:]] if self._restarts or not delta.content else chunks
 
     def end(self, reply: FallbackReply) -> Sequence[ChatGenerationChunk]:
         """Return the closing chunks of a complete answer, the last of which reports the attempts."""
@@ -232,7 +242,7 @@ class _Chunks:
         chunks = [_last(reply)] if foreign else list(self._maker.end(reply, reply.attempts[-1].cost))
         last = chunks[-1].message
         last.response_metadata = {**last.response_metadata, **beside(reply)}
-        return self._opened(chunks) if self._restarts and not self._begun else chunks
+        return chunks
 
 
 def _last(reply: FallbackReply) -> ChatGenerationChunk:

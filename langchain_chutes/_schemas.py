@@ -1,35 +1,23 @@
 """JSON schemas for structured output: what to send, and what to check answers against. Pure.
 
->>> promised = promise({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
->>> broken(promised, {"name": "Ada"}), broken(promised, {"age": "36"}), broken(promised, {"age": 36})
-("'age' is missing", "'age' is not of type integer: '36'", None)
+>>> promise({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})["required"]
+['age']
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from langchain_core.utils.function_calling import convert_to_json_schema
 
-__all__ = ["Schema", "broken", "promise", "response_format", "titled"]
+__all__ = ["Schema", "promise", "response_format", "titled"]
 
 Schema = Mapping[str, Any] | type
 
 _NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_TYPES: Mapping[str, Callable[[object], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "integer": lambda value: (
-        (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
-    ),
-}
 
 
 def response_format(schema: Schema, *, strict: bool | None = None) -> dict[str, Any]:
@@ -92,36 +80,3 @@ def _nullable(schema: type) -> set[str]:
     except NameError:  # it refers to names local to a function
         return set(schema.__annotations__)
     return {name for name, hint in hints.items() if NoneType in get_args(hint)}
-
-
-def broken(promised: Mapping[str, Any], answer: object) -> str | None:
-    """Return how an answer violates the schema at its top level; None if it does not."""
-    properties = promised.get("properties") or {}
-    kind = promised.get("type") or ("object" if properties else None)
-    if not _fits(kind, answer):
-        return f"it is not of type {_told(kind)}"
-    if not isinstance(answer, dict):
-        return None
-    needed = promised.get("required") or ()
-    for name in needed:
-        if name not in answer:
-            return f"{name!r} is missing"
-    for name, value in answer.items():
-        wanted = properties.get(name)
-        if not isinstance(wanted, Mapping) or (value is None and (name not in needed or wanted.get("nullable"))):
-            continue
-        if not _fits(wanted.get("type"), value):
-            return f"{name!r} is not of type {_told(wanted['type'])}: {value!r:.80}"
-        if "enum" in wanted and value not in wanted["enum"]:
-            return f"{name!r} is none of {wanted['enum']!r:.200}: {value!r:.80}"
-    return None
-
-
-def _fits(kind: object, value: object) -> bool:
-    """Return whether a value is of one of the given types; unknown types always match."""
-    tests = [_TYPES.get(str(each)) for each in (kind if isinstance(kind, list) else [kind])]
-    return any(test is None or test(value) for test in tests)
-
-
-def _told(kind: object) -> str:
-    return " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)

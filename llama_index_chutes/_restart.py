@@ -2,16 +2,20 @@
 
 With ``FallbackPolicy(after_commit="restart")``, if a member fails after part of its answer was emitted, a marker (a
 chunk without text) and then the next member's whole answer follow. Discard everything before the marker.
+
+A reader that joins the ``delta`` of every chunk, as the framework's chat engines and agents do, would join two answers:
+to read the delta of a marker that voids text is an error, so that such a reader gets one.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
-from chutes_core.fallback.report import RESTART
+from chutes_core import ConfigurationError
+from chutes_core.fallback.report import RESTART, two_answers
 
 __all__ = ["acollect", "arender", "collect", "is_restart", "render"]
 
@@ -26,6 +30,36 @@ def is_restart(chunk: Chunk) -> bool:
     False
     """
     return RESTART in chunk.additional_kwargs
+
+
+def void(marker: Chunk) -> None:
+    """Make a marker refuse to be read for its delta.
+
+    >>> marker = CompletionResponse(text="", delta="", additional_kwargs={"chutes_restart": "acme/two"})
+    >>> void(marker); is_restart(marker), marker.text
+    (True, '')
+    >>> marker.delta
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: acme/two begins the answer anew, ...
+    """
+    marker.__class__ = _VoidChat if isinstance(marker, ChatResponse) else _VoidCompletion
+
+
+class _Void:
+    """A chunk whose delta is not to be joined to those before it."""
+
+    additional_kwargs: dict[str, Any]
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "delta":
+            raise ConfigurationError(two_answers(self.additional_kwargs[RESTART]))
+        return super().__getattribute__(name)
+
+
+class _VoidChat(_Void, ChatResponse): ...
+
+
+class _VoidCompletion(_Void, CompletionResponse): ...
 
 
 def collect(chunks: Iterable[C]) -> C:

@@ -16,15 +16,17 @@ from chutes_core import AsyncStream, Delta, Reply, Stream
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import Attempt, Call, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, CarriedStream
+from chutes_core.fallback.objects import asked_form
+from chutes_core.fallback.relay import Relay
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
-from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackStream
+from chutes_core.fallback.stream import AsyncFallbackStream, FallbackStream
 from llama_index_chutes._attempts import Attempts, somebody_listens
 from llama_index_chutes._base import kept
 from llama_index_chutes._foreign import Question, astream, stream
 from llama_index_chutes._members import Seat, again, unheard
 from llama_index_chutes._messages import chat_response, flat
 from llama_index_chutes._structured import Plan
-from llama_index_chutes._wanted import Pieces, Wanted
+from llama_index_chutes._wanted import Wanted
 from llama_index_chutes.llms import Chutes
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ _CLOCK = SystemClock()
 _MEDIA: Mapping[type, str] = {ImageBlock: "image", VideoBlock: "video", AudioBlock: "audio"}
 
 
-class Run(DeltaRelay):
+class Run(Relay):
     """One call: use :meth:`stream` or :meth:`astream`, once.
 
     Args:
@@ -76,13 +78,14 @@ class Run(DeltaRelay):
         )
         call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
         self._wanted = params.get("structured")
-        self._pieces = Pieces(self._wanted, call) if visible and isinstance(self._wanted, Wanted) else None
         by_place = self._seats  # not a method: that would be a reference cycle
         self._attempts = Attempts(lambda step: _seat_of(by_place, step).model) if somebody_listens() else None
         # Looked up when there is an answer, of which there is one.
         catalogs = (seat.model._known_models() for seat in seats if isinstance(seat.model, Chutes))
+        form = asked_form(params)
+        objects = self._wanted.form if isinstance(self._wanted, Wanted) else form
         super().__init__(
-            call, whole=not visible, price=partial(price, catalogs), observer=self._attempts, shows=self._pieces
+            call, whole=not visible, price=partial(price, catalogs), observer=self._attempts, objects=objects, form=form
         )
 
     def stream(self) -> FallbackStream:
@@ -93,18 +96,16 @@ class Run(DeltaRelay):
         """Return the answer."""
         return AsyncFallbackStream(self, self._aask, self._clock)
 
-    def begin(self, step: Try) -> list[Delta | Reply]:
+    def begin(self, step: Try) -> Sequence[Delta]:
         """Start an attempt."""
         self._plan = None
-        if self._pieces is not None:
-            self._pieces.begin()
         return super().begin(step)
 
     def accept(self, reply: Reply) -> Reply:
         """Check structured output: an unusable answer is a failure, and the next member is tried."""
         if self._plan is not None:
             self._params["structured"].result = self._plan.read(chat_response(reply))
-        return reply
+        return super().accept(reply)
 
     # ----------------------------------------------------------------------------------------------------- asking
 

@@ -96,12 +96,17 @@ class _Draft(Generic[T]):
 
     def _other(self, delta: Delta) -> T:
         """Return the chunk of a delta that only fallbacks have."""
+        from chutes_core.fallback.relay import Restart
         from chutes_core.fallback.report import RESTART
-        from chutes_core.fallback.stream import Restart
 
         if isinstance(delta, Restart):
             self._begin()
-            return self._marker({RESTART: delta.model})
+            marker = self._marker({RESTART: delta.model})
+            if delta.text:
+                from llama_index_chutes._restart import void
+
+                void(marker)  # type: ignore[arg-type]
+            return marker
         chunk: ChatResponse = delta.origin  # type: ignore[attr-defined]
         return self._carried(chunk, chunk.delta, chunk.raw)
 

@@ -73,7 +73,7 @@ class Reader(Generic[M]):
         self._output_cls = output_cls
         self._several = several
         self.schema = output_cls.model_json_schema()
-        self._form = Form(self.schema, field_names(output_cls))
+        self.form = Form(self.schema, field_names(output_cls))
         self._flexible: type[FlexibleModel] | None = None
         self._pace = Pace()
 
@@ -86,9 +86,9 @@ class Reader(Generic[M]):
         if invalid := invalid_calls(response):
             raise FormError(said_of(invalid), read=False)
         if calls := _calls(response):
-            answers = in_calls(calls, self._form, self._fits)
+            answers = in_calls(calls, self.form, self._fits)
         else:
-            answers = in_text(_text(response), self._form, self._fits, cut=finish_reason(response) == "length")
+            answers = in_text(_text(response), self.form, self._fits, cut=finish_reason(response) == "length")
         return [each.result for each in answers] if self._several else agreed(answers)  # type: ignore[return-value]
 
     def partial(self, response: ChatResponse) -> M | FlexibleModel | None:
@@ -100,7 +100,7 @@ class Reader(Generic[M]):
         return shown if self._several and shown else shown[-1] if shown else None  # type: ignore[return-value]
 
     def _piece(self, text: object) -> M | FlexibleModel | None:
-        found = pieces(text, self._form) if isinstance(text, str) else [Piece(text, True)]
+        found = pieces(text, self.form) if isinstance(text, str) else [Piece(text, True)]
         for value, whole in found:
             piece = _validated(self._output_cls, value)
             if piece is None and not whole:

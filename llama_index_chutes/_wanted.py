@@ -9,14 +9,11 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.program.utils import FlexibleModel
 
-from chutes_core import Delta, Reply
-from chutes_core.fallback import Call
 from chutes_core.fallback.report import ATTEMPTS, RESTART
-from chutes_core.fallback.stream import shows_any
-from llama_index_chutes._stream import ChatDraft
+from chutes_core.reply.structured import Form
 from llama_index_chutes._structured import Reader
 
-__all__ = ["Pieces", "Wanted"]
+__all__ = ["Wanted"]
 
 
 class Wanted(dict[str, Any]):
@@ -37,7 +34,12 @@ class Wanted(dict[str, Any]):
         self.result: Any = None
         self.several = bool((params or {}).get("allow_parallel_tool_calls"))
         self._arguments = {**(params or {}), "messages": list(messages)}
-        self._reader = self.reader()
+        self._reader: Reader[Any] = Reader(output_cls, several=self.several)
+
+    @property
+    def form(self) -> Form:
+        """The form of the object."""
+        return self._reader.form
 
     @property
     def request(self) -> dict[str, Any]:
@@ -57,33 +59,3 @@ class Wanted(dict[str, Any]):
         if RESTART in chunk.additional_kwargs:
             return None
         return self._reader.partial(chunk)
-
-    def reader(self) -> Reader[Any]:
-        """Return a reader for one answer."""
-        return Reader(self.output_cls, several=self.several)
-
-
-class Pieces:
-    """Detects when a member's deltas first yield a partial object.
-
-    Callers see only partial objects, not text, so another member may take over until there is one.
-    """
-
-    def __init__(self, wanted: Wanted, call: Call) -> None:
-        self._wanted = wanted
-        self._call = call
-        self.begin()
-
-    def begin(self) -> None:
-        """Start with a new member."""
-        self._draft = ChatDraft()
-        self._reader = self._wanted.reader()
-
-    def __call__(self, part: Delta | Reply) -> bool:
-        """Take the next part and return whether it yields a partial object."""
-        if not isinstance(part, Delta):
-            return False
-        if shows_any(part):
-            self._call.first_part(given_out=False)  # this still counts as the time to first token
-        chunk = self._draft.add(part)
-        return chunk is not None and self._reader.partial(chunk) is not None

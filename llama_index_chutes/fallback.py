@@ -275,7 +275,7 @@ class ChutesFallback(ChatModel):
         return await super(ChutesFallback, self._without_restart()).astream(prompt, **prompt_args)
 
     def _without_restart(self) -> ChutesFallback:
-        if self.policy.after_commit == "raise":
+        if self.policy.after_commit != "restart":
             return self
         return self.model_copy(update={"policy": replace(self.policy, after_commit="raise")})
 

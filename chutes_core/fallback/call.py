@@ -117,7 +117,7 @@ class Call:
         self._needs = needs or Needs()
         self._now = now
         self._chance = chance
-        self._visible = visible
+        self._visible = visible and policy.after_commit != "hold"
         self._started: float | None = None
         self._failures: list[APIError] = []
         self._unable: list[ChutesError] = []

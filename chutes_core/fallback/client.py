@@ -30,9 +30,11 @@ from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs
+from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.fallback.relay import Relay
 from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
-from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream
+from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
 from chutes_core.request.chat import ChatParams
 from chutes_core.request.image_policy import ImagePolicy
@@ -205,7 +207,7 @@ class _FallbackBase(Generic[C]):
 
     def _relay(
         self, messages: Sequence[Message], model: str | None, params: ChatParams, *, whole: bool
-    ) -> tuple[DeltaRelay, Sequence[_Seat[C]]]:
+    ) -> tuple[Relay, Sequence[_Seat[C]]]:
         """Begin a call: nothing is sent before the first step."""
         seats = named(self._sit(), model, self._again)
         told = cast("Mapping[str, object]", params)
@@ -217,7 +219,8 @@ class _FallbackBase(Generic[C]):
         )  # fmt: skip
         observer = _Told(self._on_attempt) if self._on_attempt is not None else None
         priced = partial(price, (seat.client.catalog for seat in seats))  # looked up once, when there is an answer
-        return DeltaRelay(call, whole=whole, price=priced, observer=observer), seats
+        form = asked_form(told)
+        return Relay(call, whole=whole, price=priced, observer=observer, objects=form, form=form), seats
 
     @staticmethod
     def _question(

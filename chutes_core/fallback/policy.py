@@ -30,8 +30,9 @@ class FallbackPolicy:
         attempt: Seconds for one member's whole attempt.
         deadline: Seconds for the whole call, waits included.
         max_attempts: The most attempts in one call, over all members; with the default, at least one for each member.
-        after_commit: What to do if an answer fails after part of it was delivered: ``"raise"`` the error with that
-            part, or ``"restart"`` with another member after a reset marker.
+        after_commit: What to do if an answer fails after some of its text was given out: ``"raise"`` the error with
+            that part; ``"restart"`` with another member, after a marker that voids what came before; or ``"hold"``
+            everything back until the answer is whole, so that no failure is ever seen.
         order: Which healthy member comes first: as ``"given"``, by ``"price"``, by live ``"latency"`` or
             ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the price), or a function
             that sorts members.
@@ -65,7 +66,7 @@ class FallbackPolicy:
     attempt: float | None = None
     deadline: float | None = 120.0
     max_attempts: int = _ATTEMPTS
-    after_commit: Literal["raise", "restart"] = "raise"
+    after_commit: Literal["raise", "hold", "restart"] = "raise"
     order: Order | Callable[[Sequence[Member]], Sequence[Member]] = "given"
     first_hop: Literal["member", "server"] = "member"
     backoff: float = 1.0
@@ -92,8 +93,8 @@ class FallbackPolicy:
             raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}.")
         if self.confidential not in (True, False, None):
             raise ConfigurationError(f"confidential must be True, False or None, not {self.confidential!r}.")
-        if self.after_commit not in ("raise", "restart"):
-            raise ConfigurationError(f"after_commit must be 'raise' or 'restart', not {self.after_commit!r}.")
+        if self.after_commit not in ("raise", "hold", "restart"):
+            raise ConfigurationError(f"after_commit must be 'raise', 'hold' or 'restart', not {self.after_commit!r}.")
         if not callable(self.order) and self.order not in _ORDERS:
             raise ConfigurationError(f"order must be one of {', '.join(_ORDERS)} or a function, not {self.order!r}.")
         if self.first_hop not in ("member", "server"):

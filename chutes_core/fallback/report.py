@@ -11,7 +11,7 @@ from chutes_core.usage import Usage
 if TYPE_CHECKING:
     from chutes_core.fallback.stream import FallbackReply
 
-__all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "beside", "counts", "report"]
+__all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "beside", "counts", "report", "two_answers"]
 
 ATTEMPTS = "chutes_attempts"
 """The name of the list of attempts in an answer's metadata."""
@@ -68,3 +68,12 @@ def beside(reply: FallbackReply) -> dict[str, object]:
     if reply.first_hop != "member":  # which it always is unless the policy asked for another
         added[FIRST_HOP] = reply.first_hop
     return added
+
+
+def two_answers(model: str) -> str:
+    """Return what a reader is told that would join the answers before and after a restart."""
+    return (
+        f"{model} begins the answer anew, and this reader joins the text of every chunk: it would get two answers in "
+        "one. Use FallbackPolicy(after_commit='hold'), which gives out whole answers only; or read the stream with "
+        "collect() or render(), or look for is_restart(chunk)."
+    )

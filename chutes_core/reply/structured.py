@@ -22,7 +22,19 @@ from typing import Generic, NamedTuple, TypeVar
 
 from chutes_core.json_text import Value, parse, unfenced, values
 
-__all__ = ["Answer", "Form", "FormError", "Found", "Piece", "agreed", "field_names", "in_calls", "in_text", "pieces"]
+__all__ = [
+    "Answer",
+    "Form",
+    "FormError",
+    "Found",
+    "Piece",
+    "agreed",
+    "broken",
+    "field_names",
+    "in_calls",
+    "in_text",
+    "pieces",
+]
 
 T = TypeVar("T")
 Schema = Mapping[str, object]
@@ -311,6 +323,57 @@ def _kind(value: Value) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- schemas
+
+
+_TESTS: Mapping[str, Callable[[object], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "integer": lambda value: (
+        (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+    ),
+}
+
+
+def broken(schema: Schema, answer: object) -> str | None:
+    """Return how an answer violates a schema at its top level; None if it does not.
+
+    >>> schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    >>> broken(schema, {"name": "Ada"}), broken(schema, {"age": "36"}), broken(schema, {"age": 36})
+    ("'age' is missing", "'age' is not of type integer: '36'", None)
+    """
+    properties = _mapping(schema.get("properties"))
+    kind = schema.get("type") or ("object" if properties else None)
+    if not _is_of(kind, answer):
+        return f"it is not of type {_told(kind)}"
+    if not isinstance(answer, dict):
+        return None
+    needed = _list(schema.get("required"))
+    for name in needed:
+        if name not in answer:
+            return f"{name!r} is missing"
+    for name, value in answer.items():
+        wanted = properties.get(name)
+        if not isinstance(wanted, Mapping) or (value is None and (name not in needed or wanted.get("nullable"))):
+            continue
+        if not _is_of(wanted.get("type"), value):
+            return f"{name!r} is not of type {_told(wanted['type'])}: {value!r:.80}"
+        if isinstance(wanted.get("enum"), list) and value not in wanted["enum"]:
+            return f"{name!r} is none of {wanted['enum']!r:.200}: {value!r:.80}"
+    return None
+
+
+def _is_of(kind: object, value: object) -> bool:
+    """Return whether a value is of one of the given types; unknown types always match."""
+    tests = [_TESTS.get(str(each)) for each in (kind if isinstance(kind, list) else [kind])]
+    return any(test is None or test(value) for test in tests)
+
+
+def _told(kind: object) -> str:
+    return " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
 
 
 def _mapping(value: object) -> Schema:

@@ -57,7 +57,7 @@ MEANS: dict[str, tuple[Kind | None, Kind | None]] = {
 }
 CASES = [
     # Reasoning is seen, and is no answer.
-    *((Fault(name, after=0), early, name == "reasoning_only") for name, (early, _) in MEANS.items()),
+    *((Fault(name, after=0), early, False) for name, (early, _) in MEANS.items()),
     *((Fault(name, after=2), middle, True) for name, (_, middle) in MEANS.items() if middle is not None),
     *((Fault.parse(f"retry_after:{value}"), Kind.CAPACITY, False) for value in ("5", "300", "date", "garbage")),
     (Fault("restart", after=5, answer=PAYING), Kind.RESTARTED, True),

@@ -33,6 +33,7 @@ PAYING = Answer("Paying.", tool_calls=[("pay", PAID)], pieces=3)
 CITY = Answer('{"name": "Bern", "people": 134000}', pieces=6)
 POLICY = FallbackPolicy(first_token=5, gap=5, deadline=60)
 RESTART = replace(POLICY, after_commit="restart")
+HOLD = replace(POLICY, after_commit="hold")
 PROMPT = PromptTemplate("Tell of {place}.")
 PREDICT = ["structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict"]
 

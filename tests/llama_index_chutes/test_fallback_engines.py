@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 from llama_index.core import SummaryIndex
 from llama_index.core.agent.workflow import AgentStream, FunctionAgent
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import Document
 
-from chutes_core import Kind
+from chutes_core import APIError, ConfigurationError, Kind
 from chutes_core.testing import Answer, Fault
+from llama_index_chutes import FallbackPolicy
 
 from .rigs import HELLO, TOOLS, gather
 from .stages import (
     ANSWER,
     BERN,
     CITY,
+    HOLD,
     MEMBERS,
     PAID,
     PAYING,
@@ -108,25 +112,44 @@ def test_a_query_engine(streaming: bool) -> None:
     assert made.asked == MEMBERS[:2]
 
 
+DYING = Fault("reset", after=2, answer=Answer("Half an ans", pieces=4))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_agent_whose_model_dies_in_the_middle() -> None:
-    """Its events show the marker where the answer begins anew, and the answer is one member's."""
-    dying = Fault("reset", after=2, answer=Answer("Half an ans", pieces=4))
-    made = stage([dying, Answer("It is 3.")], policy=RESTART)
-    agent = FunctionAgent(tools=TOOLS, llm=made.llm, streaming=True)
+    """With "hold" nobody sees it; an agent joins the text of its chunks, so a restart is an error that says so."""
 
-    async def run() -> tuple[str, list[AgentStream]]:
+    async def run(policy: FallbackPolicy) -> tuple[str, list[AgentStream]]:
+        agent = FunctionAgent(tools=TOOLS, llm=stage([DYING, Answer("It is 3.")], policy=policy).llm, streaming=True)
         handler = agent.run("Add 1 and 2.")
         events = [event async for event in handler.stream_events() if isinstance(event, AgentStream)]
         return str(await handler), events
 
-    answer, events = asyncio.run(run())
-    assert answer == "It is 3."
-    marks = [place for place, event in enumerate(events) if (event.raw or {}).get("chutes_restart")]
-    assert len(marks) == 1
-    assert "".join(event.delta for event in events[marks[0] :]) == "It is 3."
+    answer, events = asyncio.run(run(HOLD))
+    assert answer == "".join(event.delta for event in events) == "It is 3."
     assert events[-1].raw is not None
     assert [row["outcome"] for row in events[-1].raw["chutes_attempts"]] == ["failed", "answered"]
+    with pytest.raises(ConfigurationError, match=r"would get two answers in one\. Use .*hold"):
+        asyncio.run(run(RESTART))
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # the engine's own, raised again here
+@pytest.mark.parametrize("policy", ["hold", "restart", "raise"])
+def test_a_chat_engine_whose_model_dies_in_the_middle(policy: str) -> None:
+    """It never has two answers in one, in its stream, its answer or its memory."""
+    rules = FallbackPolicy(after_commit=policy)  # type: ignore[arg-type]
+    llm = stage([DYING, Answer("It is 3.")], policy=rules).llm
+    engine = SimpleChatEngine.from_defaults(llm=llm, memory=ChatMemoryBuffer.from_defaults(token_limit=1000))
+    response = engine.stream_chat("What is 1 and 2?")
+    if policy == "hold":
+        assert "".join(response.response_gen) == response.response == "It is 3."
+        assert engine.chat_history[-1].content == "It is 3."
+        return
+    with pytest.raises(ConfigurationError if policy == "restart" else APIError):
+        "".join(response.response_gen)
+    assert all("It is 3." not in str(message.content) for message in engine.chat_history)
 
 
 @pytest.mark.parametrize("style", PREDICT[2:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,10 +11,14 @@ from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ConfigurationError
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackError, FallbackPolicy, Health, Member, Try
-from chutes_core.fallback.drivers import Relay, fallback
+from chutes_core.fallback.drivers import fallback
 from chutes_core.fallback.foreign import as_failure
+from chutes_core.fallback.relay import Relay
 from chutes_core.login.errors import CannotListenError, LoginEndedError, LoginError
+from chutes_core.response import Delta, Reply
 from chutes_core.testing import VirtualClock
+
+from .played import Played
 
 ONE, TWO, THREE = (Member(name, info=ModelInfo(id=name), pool="p") for name in ("acme/one", "acme/two", "acme/three"))
 MEMBERS = (ONE, TWO, THREE)
@@ -44,16 +48,15 @@ class Outcome:
         self.asked: list[str] = []
         self.error: Exception | None = None
 
-        def ask(step: Try) -> Iterator[str]:
+        def ask(step: Try) -> Played:
             self.asked.append(step.member.name)
             if (error := raises.get(step.member.name)) is not None:
                 raise error
-            yield "whole"
+            return Played([Delta("whole")], Reply(None, None, ()))
 
-        relay: Relay[str] = Relay(self.call, shows=bool, usage=lambda part: None, whole=True)
         self.parts: list[str] = []
         try:
-            self.parts = list(fallback(relay, ask, clock=clock))
+            self.parts = [delta.content for delta in fallback(Relay(self.call), ask, clock=clock)]
         except Exception as error:
             self.error = error
 

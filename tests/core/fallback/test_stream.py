@@ -11,54 +11,18 @@ from chutes_core import APIError, FallbackError, Kind
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackPolicy, Health, Member, Try
 from chutes_core.fallback.carried import Carried, CarriedReply
-from chutes_core.fallback.stream import AsyncFallbackStream, DeltaRelay, FallbackReply, FallbackStream, Restart
+from chutes_core.fallback.relay import Relay, Restart
+from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.response import Choice, Delta, Reply, ToolCallDelta
 from chutes_core.testing import VirtualClock
 from chutes_core.usage import Usage
+
+from .played import Played
 
 STYLES = pytest.mark.parametrize("style", ["blocking", "async"])
 RESTART = FallbackPolicy(after_commit="restart")
 PART = Reply(None, "one", (Choice(0, "Fo", "", (), (), None),), Usage(9, 1, 10))
 WHOLE = CarriedReply(None, "two", (Choice(0, "Four", "", (), (), "stop"),), Usage(9, 2, 11), origin="theirs")
-
-
-class Played:
-    """An answer that plays its deltas, in both colours; an exception among them is raised."""
-
-    def __init__(self, deltas: list[Any], reply: Reply) -> None:
-        self._deltas = iter(deltas)
-        self.reply = reply
-        self.closed = False
-
-    def __iter__(self) -> Played:
-        return self
-
-    def __next__(self) -> Delta:
-        step = next(self._deltas)
-        if isinstance(step, Exception):
-            raise step
-        return step  # type: ignore[no-any-return]
-
-    def __enter__(self) -> Played:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.closed = True
-
-    def __aiter__(self) -> Played:
-        return self
-
-    async def __anext__(self) -> Delta:
-        try:
-            return next(self)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Played:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.closed = True
 
 
 class Notes:
@@ -88,7 +52,7 @@ class Run:
         self.notes = Notes()
         self.played = [Played(script, WHOLE if script is scripts[-1] else PART) for script in scripts]
         call = Call([Member(name) for name in names], policy or FallbackPolicy(), Health(), now=clock.now, visible=True)
-        self.relay = DeltaRelay(call, whole=whole, price=lambda reply: 0.5, observer=self.notes)
+        self.relay = Relay(call, whole=whole, price=lambda reply: 0.5, observer=self.notes)
         waiting = iter(self.played)
         self.ask: Any = lambda step: next(waiting)
         self.clock = clock
@@ -212,5 +176,5 @@ def test_when_nobody_answers(style: str) -> None:
     run = Run([failure(Kind.COLD)], [failure(Kind.NOT_INCLUDED)], policy=FallbackPolicy(max_attempts=2))
     with pytest.raises(FallbackError) as caught:
         run.read(style)
-    assert len(caught.value.attempts) == len(run.relay.arrived().attempts) == 2
-    assert run.relay.arrived().member == ""
+    assert len(caught.value.attempts) == 2
+    assert run.relay.latest is run.played[-1].reply
