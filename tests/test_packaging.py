@@ -20,7 +20,7 @@ PACKAGES = ["chutes_core", "chutes_local", "langchain_chutes", "llama_index_chut
 DOORS = [".".join(path.relative_to(ROOT).parent.parts) for path in sorted(ROOT.glob("llama_index/*/*/__init__.py"))]
 # Left in a module's namespace by the way it is written, not by what it offers.
 SCAFFOLDING = {"annotations", "TYPE_CHECKING"}
-HEAVY = {"openai", "httpx", "httpx2", "pydantic", "numpy", "langchain_core", "llama_index", "chutes_local"}
+HEAVY = {"filelock", "openai", "httpx", "httpx2", "pydantic", "numpy", "langchain_core", "llama_index", "chutes_local"}
 
 
 def public_names(module: ModuleType) -> set[str]:
