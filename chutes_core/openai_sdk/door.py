@@ -24,7 +24,7 @@ from chutes_core.calls.flows import CallPolicy, WholeCall
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.client_base import ClientBase
 from chutes_core.door import loads
-from chutes_core.errors import Retry
+from chutes_core.errors import ConfigurationError, Retry
 from chutes_core.failures.hints import with_hint
 from chutes_core.failures.reading import error_from_response
 from chutes_core.openai_sdk.bill import Bill
@@ -86,7 +86,11 @@ def openai_client(
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
         catalog: Model catalogue; by default the newest available.
         ledger: Records tokens and cost; a ``Budget`` refuses calls that could exceed it.
+
+    Raises:
+        ConfigurationError: The SDK is not installed, or an argument cannot be right.
     """
+    _require_sdk()
     import openai
 
     door = Door(
@@ -122,6 +126,7 @@ def async_openai_client(
     >>> async_openai_client("cpk_0123").max_retries
     2
     """
+    _require_sdk()
     import openai
 
     door = AsyncDoor(
@@ -136,6 +141,16 @@ def async_openai_client(
     )
     http = openai.DefaultAsyncHttpxClient(transport=AsyncTransport(door))  # type: ignore[arg-type]
     return openai.AsyncOpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+
+
+def _require_sdk() -> None:
+    try:
+        import openai  # noqa: F401
+    except ImportError as error:
+        problem = str(error)
+    else:
+        return
+    raise ConfigurationError(f"The openai clients are an extra ({problem}): pip install 'chutes-connect[openai]'")
 
 
 def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]:

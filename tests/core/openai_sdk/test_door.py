@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import re
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -19,6 +21,7 @@ from chutes_core import (
     AuthenticationError,
     CapacityError,
     ChutesError,
+    ConfigurationError,
     EmptyReplyError,
     IncompleteAnswerError,
     Kind,
@@ -69,6 +72,16 @@ async def test_whole_answers_come_through() -> None:
     assert text(streamed(client)) == TEXT
     assert transport.open_replies == 0
     assert await astreamed([]) == TEXT
+
+
+@pytest.mark.parametrize("make", [openai_client, async_openai_client])
+def test_without_the_sdk_it_says_what_to_install(
+    make: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK is an extra, and the message names it."""
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ConfigurationError, match=re.escape("pip install 'chutes-connect[openai]'")):
+        make(KEY)
 
 
 FAULTS: list[tuple[str, Kind]] = [
