@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -21,7 +21,7 @@ from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.calls.embeddings import malformed, read_embeddings
 from chutes_core.calls.flows import CallPolicy, WholeCall
-from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.catalog import Catalog, ModelInfo
 from chutes_core.client_base import ClientBase
 from chutes_core.door import loads
 from chutes_core.errors import ConfigurationError, Retry
@@ -171,7 +171,8 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
 class Question:
     """What is needed to send a request and to check its reply.
 
-    ``chat`` and ``body`` are the model request; both are None on paths passed through unchanged.
+    ``chat`` and ``body`` are the model request; both are None on paths passed through unchanged. ``infos`` is what was
+    looked up of its model.
     """
 
     url: str
@@ -179,6 +180,7 @@ class Question:
     model: str | None = None
     chat: ChatRequest | None = None
     body: Mapping[str, object] | None = None
+    infos: Sequence[ModelInfo] = ()
 
     @property
     def streams(self) -> bool:
@@ -236,7 +238,9 @@ class Door(ClientBase):
         info = self.catalog.get(model)
         if info is not None and info.id != model:
             content = json.dumps({**body, "model": info.id}).encode()
-        return Question(f"{self._embedding_host(info)}/embeddings", content, model, body=body)
+        return Question(
+            f"{self._embedding_host(info)}/embeddings", content, model, None, body, () if info is None else (info,)
+        )
 
     def bill(self, question: Question) -> Bill:
         """Reserve what a request may use.
@@ -244,7 +248,9 @@ class Door(ClientBase):
         Raises:
             BudgetExceededError: The ledger is a budget, and the request does not fit.
         """
-        return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
+        return Bill(
+            self._account(question.infos), {**question.body, "model": question.model or ""} if question.body else None
+        )
 
     def outgoing(self, request: httpx.Request, question: Question, secret: Secret) -> WireRequest:
         """Build the request to send: the SDK's, minus the headers meant for OpenAI, plus the key and secret headers."""
