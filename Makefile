@@ -76,7 +76,7 @@ test-lowest:
 		{ $(call PYTEST,$(PYL),$(TOGETHER) -p no:cacheprovider $(TESTSL)); }; \
 	else echo "the lowest declared versions are tested on Python 3.11"; fi
 
-check: venv ## lint, format, types, direction of imports, secrets, links, generated pages, and the wheels in clean environments
+check: venv ## lint, format, types, direction of imports, secrets, links, generated pages, a test file for each module, and the wheels in clean environments
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/lint-imports
@@ -84,6 +84,7 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/check_links.py
 	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/errors_table.py --check
+	@$(PY) tools/check_tests.py
 	@$(MAKE) -s -j2 --output-sync=target check-types check-wheels
 
 check-types:
