@@ -30,9 +30,9 @@ REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_c
 # What runs on openai 2.x and httpx once more: whatever touches the SDK or the core's own connections, each framework on
 # top of these, and the peers that the SDK holds there. Of the rest neither takes part (docs/decisions/0006).
 TESTS2 := tests/core/test_account.py tests/core/catalog/test_catalog.py tests/core/test_client.py tests/core/calls/test_embeddings.py \
-	tests/core/test_errors.py tests/core/test_faults.py tests/core/test_honest.py tests/core/wire/test_images.py \
+	tests/core/test_errors.py tests/core/testing tests/core/test_faults.py tests/core/test_honest.py tests/core/wire/test_images.py \
 	tests/core/wire/test_lanes.py tests/core/failures/test_hints.py tests/core/openai_sdk/test_bill.py tests/core/openai_sdk/test_door.py \
-	tests/core/openai_sdk/test_passthrough.py tests/core/test_testing.py tests/core/e2ee/test_client.py \
+	tests/core/openai_sdk/test_passthrough.py tests/core/openai_sdk/test_errors.py tests/core/e2ee/test_client.py \
 	tests/core/e2ee/test_interop.py tests/core/fallback/test_live.py tests/integration/test_core.py \
 	tests/parity/test_langchain.py tests/parity/test_llama_index.py tests/langchain_chutes/test_standard.py \
 	tests/secrets/test_ways_out.py \
@@ -76,7 +76,7 @@ test-lowest:
 		{ $(call PYTEST,$(PYL),$(TOGETHER) -p no:cacheprovider $(TESTSL)); }; \
 	else echo "the lowest declared versions are tested on Python 3.11"; fi
 
-check: venv ## lint, format, types, direction of imports, secrets, links, generated pages, and the wheels in clean environments
+check: venv ## lint, format, types, direction of imports, secrets, links, generated pages, a test file for each module, and the wheels in clean environments
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/lint-imports
@@ -84,6 +84,7 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/check_links.py
 	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/errors_table.py --check
+	@$(PY) tools/check_tests.py
 	@$(MAKE) -s -j2 --output-sync=target check-types check-wheels
 
 check-types:

@@ -145,7 +145,7 @@ class ChutesClient(ClientBase):
         """
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
-        call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
+        call = WholeCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return run(self._flow(call, model), self._wire())
 
     def stream(
@@ -162,7 +162,7 @@ class ChutesClient(ClientBase):
         """
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
-        call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
+        call = StreamCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return Stream(self._flow(call, model), call, self._wire())
 
     def embed(
@@ -278,7 +278,7 @@ class AsyncChutesClient(ClientBase):
         """Send a chat request and return the whole answer."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=False)
-        call = WholeCall(self._chat_wire(request), policy, request, self._images, self._record)
+        call = WholeCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return await arun(self._flow(call, model), self._wire())
 
     def stream(
@@ -292,7 +292,7 @@ class AsyncChutesClient(ClientBase):
         """Send a chat request and stream the answer: ``async for delta in client.stream(...)``."""
         policy = self._policy(timeout)
         request = self._build(messages, model, params, stream=True)
-        call = StreamCall(self._chat_wire(request), policy, request, self._images, self._record)
+        call = StreamCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return AsyncStream(self._flow(call, model), call, self._wire())
 
     async def embed(

@@ -186,7 +186,7 @@ class ClientBase:
             )
         name = info.id if info is not None else model
         request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers.ready())
-        account, agreed = self._record, dict[str, int | str]()
+        account, agreed = self._account(() if info is None else (info,)), dict[str, int | str]()
         return [
             EmbedCall(
                 request, policy, batch, model=name, dimensions=dimensions, first=number * batch_size, agreed=agreed,
@@ -203,10 +203,9 @@ class ClientBase:
             return self.settings.base_url
         return (info.host if info is not None else None) or EMBEDDING_BASE_URL
 
-    @property
-    def _record(self) -> Account:
+    def _account(self, infos: Sequence[ModelInfo]) -> Account:
         """Return where a call that begins now records its usage."""
-        return Account(self.ledger, lambda: self.catalog)
+        return Account(self.ledger, lambda: self.catalog, infos)
 
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
         base = self.settings.base_url if endpoint.gateway else self.settings.management_url

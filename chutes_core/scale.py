@@ -27,14 +27,15 @@ from typing import TYPE_CHECKING, cast
 
 from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.calls.embeddings import check_texts, malformed
+from chutes_core.calls.flows import patient_pause
 from chutes_core.catalog.traits import traits_for
 from chutes_core.corpus.parts import Parts
 from chutes_core.corpus.progress import Progress
 from chutes_core.corpus.tables import CONTENT, distinct, indexed, without
-from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
+from chutes_core.errors import APIError, ConfigurationError, RequestRefusedError, Scope
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
-from chutes_core.usage import Ledger, Totals
+from chutes_core.usage import Ledger
 
 if TYPE_CHECKING:
     from chutes_core.client import ChutesClient
@@ -42,11 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Ask", "Embed", "Parts", "Progress"]
 
-# Temporary failures of the model; a corpus job has no other model to ask.
-_PASSING = frozenset(
-    {Kind.COLD, Kind.GATEWAY_TIMEOUT, Kind.EDGE_LIMIT, Kind.FIRST_TOKEN_TIMEOUT, Kind.TOTAL_TIMEOUT, Kind.STALL}
-)
-_LONGEST_WAIT = 30.0
 ERROR = "error"
 
 
@@ -142,7 +138,7 @@ class _Worker(ABC):
         if self.parts is None:
             return done.append_column(ERROR, pyarrow.array(errors, pyarrow.string()))
         self.parts.write(done.filter(pyarrow.array([error is None for error in errors])), self.recipe)
-        used = _since(before, self.client.ledger.totals())
+        used = self.client.ledger.totals() - before
         failed = [error for error in errors if error is not None]
         return cast("Table", pyarrow.Table.from_pylist([{
             "rows": table.num_rows, "failed": len(failed), "error": failed[0] if failed else "",
@@ -199,11 +195,11 @@ class _Worker(ABC):
             except APIError as error:
                 if error.scope is Scope.REQUEST:
                     return self._halves(texts, str(error))
-                if not (error.retry is Retry.HERE or error.kind in _PASSING):
+                pause = patient_pause(error, tried, random.random())
+                if pause is None:
                     if error.scope is Scope.ACCOUNT:
                         raise  # every row would fail the same way
                     return [None] * len(texts), [str(error)] * len(texts)
-                pause = min(2.0**tried, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
                 # After giving up, a worker tries each request once, and waits again only after a success.
                 if self._gave_up or self._clock.now() + pause - self._alive > self._patience:
                     self._gave_up = True
@@ -369,17 +365,3 @@ def _instruction(model: str, task: str | None, template: str | None) -> str | No
     if "{query}" not in template or ("{task}" in template and task is None):
         raise ConfigurationError(f"An instruction needs {{query}}, and a task if it has {{task}}; it is {template!r}.")
     return template.replace("{task}", task or "")
-
-
-def _since(before: Totals, now: Totals) -> Totals:
-    """Return the difference between two totals of a ledger."""
-    return Totals(
-        now.calls - before.calls,
-        type(now.usage)(
-            now.usage.prompt_tokens - before.usage.prompt_tokens,
-            now.usage.completion_tokens - before.usage.completion_tokens,
-            now.usage.total_tokens - before.usage.total_tokens,
-        ),
-        now.cost - before.cost,
-        now.unpriced_calls - before.unpriced_calls,
-    )

@@ -121,6 +121,20 @@ class Totals:
             self.unpriced_calls + other.unpriced_calls,
         )
 
+    def __sub__(self, before: Totals) -> Totals:
+        """Return what was added since earlier totals of the same ledger; counts that may be unknown stay None."""
+        now, then = self.usage, before.usage
+        return Totals(
+            self.calls - before.calls,
+            Usage(
+                now.prompt_tokens - then.prompt_tokens,
+                now.completion_tokens - then.completion_tokens,
+                now.total_tokens - then.total_tokens,
+            ),
+            self.cost - before.cost,
+            self.unpriced_calls - before.unpriced_calls,
+        )
+
 
 class Ledger:
     """Adds up usage and cost by model. Thread-safe.

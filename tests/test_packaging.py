@@ -20,7 +20,7 @@ PACKAGES = ["chutes_core", "chutes_local", "langchain_chutes", "llama_index_chut
 DOORS = [".".join(path.relative_to(ROOT).parent.parts) for path in sorted(ROOT.glob("llama_index/*/*/__init__.py"))]
 # Left in a module's namespace by the way it is written, not by what it offers.
 SCAFFOLDING = {"annotations", "TYPE_CHECKING"}
-HEAVY = {"openai", "httpx", "httpx2", "pydantic", "numpy", "langchain_core", "llama_index", "chutes_local"}
+HEAVY = {"filelock", "openai", "httpx", "httpx2", "pydantic", "numpy", "langchain_core", "llama_index", "chutes_local"}
 
 
 def public_names(module: ModuleType) -> set[str]:
@@ -84,6 +84,32 @@ def test_importing_the_core_is_light() -> None:
     code = "import json, sys, chutes_core; print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not HEAVY & set(json.loads(process.stdout))
+
+
+WITHOUT_SDK = """
+import sys
+sys.modules["openai"] = None
+import httpx
+from chutes_core import CapacityError, ChutesClient
+from chutes_core.testing import FaultyTransport
+from langchain_chutes import ChatChutes
+from llama_index.llms.chutes import Chutes
+http = httpx.Client(transport=FaultyTransport(["capacity"]))
+client = ChutesClient("cpk_0123", http_client=http, max_retries=0)
+said = [{"role": "user", "content": "Hello!"}]
+try:
+    client.chat(said, model="acme/one")
+except CapacityError:
+    text = client.chat(said, model="acme/one").content
+assert ChatChutes(model="acme/one", api_key="cpk_0123", http_client=http).invoke("Hello!").text == text
+assert Chutes(model="acme/one", api_key="cpk_0123", http_client=http).complete("Hello!").text == text
+"""
+
+
+def test_nothing_needs_the_openai_sdk() -> None:
+    """The client and both frameworks call, and fail, where the SDK cannot be imported."""
+    process = subprocess.run([sys.executable, "-c", WITHOUT_SDK], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize(

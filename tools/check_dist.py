@@ -35,13 +35,27 @@ IN_SDIST = (
     "packaging/langchain-chutes/pyproject.toml",
     "tests/test_packaging.py",
 )
-# Run in the clean environment: where the packages come from, and what they say without an extra.
+# Run in the clean environment: where the packages come from, that a call needs no SDK, what is said without an extra.
 ALONE = """
-import importlib, sys, chutes_core
+import importlib, importlib.util, sys, chutes_core, httpx
+from chutes_core.testing import FaultyTransport
 assert chutes_core.__version__ == sys.argv[1], chutes_core.__version__
 assert chutes_core.__file__.startswith(sys.prefix), chutes_core.__file__
 for name in chutes_core.__all__:
     getattr(chutes_core, name)
+for name in ("openai", "httpx2"):
+    assert importlib.util.find_spec(name) is None, f"a base install brought {name}"
+said = [{"role": "user", "content": "Hello!"}]
+with chutes_core.ChutesClient("cpk_0123", http_client=httpx.Client(transport=FaultyTransport())) as client:
+    assert client.chat(said, model="acme/one").content == "".join(
+        delta.content or "" for delta in client.stream(said, model="acme/one")
+    )
+try:
+    chutes_core.openai_client("cpk_0123")
+except chutes_core.ConfigurationError as error:
+    assert "pip install 'chutes-connect[openai]'" in str(error), error
+else:
+    raise AssertionError("an openai client was made without its SDK")
 for package, extra in (("langchain_chutes", "langchain"), ("llama_index_chutes", "llama-index")):
     try:
         importlib.import_module(package)
@@ -120,7 +134,7 @@ def wheel_problems(names: set[str], metadata: str, version: str) -> Iterator[str
     if headers.get_payload() == "":
         yield 'the wheel carries no README: pyproject.toml needs readme = "README.md"'
     required = {r for r in headers.get_all("Requires-Dist", []) if "extra ==" not in r}
-    yield from (f"a base install would pull {r}" for r in required if r.startswith(("langchain", "llama")))
+    yield from (f"a base install would pull {r}" for r in required if r.startswith(("langchain", "llama", "openai")))
 
 
 def sdist_problems(names: set[str]) -> Iterator[str]:

@@ -14,8 +14,8 @@ from typing import cast
 from chutes_core import door
 from chutes_core.calls.effects import Flow, WireRequest
 from chutes_core.calls.flows import CallPolicy, JsonCall
-from chutes_core.errors import APIError, InvalidRequestError, Kind, RequestRefusedError
-from chutes_core.failures.reading import failure, reported_error
+from chutes_core.errors import APIError, Kind, RequestRefusedError
+from chutes_core.failures.reading import FACTS, failure, reported_error
 from chutes_core.reply.vectors import check_width, decode_vectors, fit_dimensions
 from chutes_core.secrets.secret import Secret
 from chutes_core.spending.recording import Account
@@ -25,7 +25,7 @@ __all__ = ["EmbedCall", "Embeddings", "batches", "check_texts", "malformed", "on
 
 BATCH_SIZE = 32
 CONCURRENCY = 3
-_STEP_DOWN = frozenset({Kind.EXHAUSTED, Kind.UNSUPPORTED, Kind.BAD_REQUEST})
+_STEP_DOWN = frozenset(kind for kind, facts in FACTS.items() if facts.optional)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,9 @@ class _Batch(JsonCall):
         *,
         model: str,
         give_up: frozenset[Kind],
+        ledger: Account | None,
     ) -> None:
-        super().__init__(request, policy, model=model, give_up=give_up)
+        super().__init__(request, policy, model=model, give_up=give_up, ledger=ledger)
         self._read = read
 
     def _value(self, secret: Secret | None) -> Flow[object]:
@@ -203,8 +204,7 @@ class EmbedCall:
             try:
                 result = yield from self._try(options[level], give_up=_STEP_DOWN if left else frozenset())
             except APIError as error:
-                refused = isinstance(error, InvalidRequestError) or error.kind in _STEP_DOWN
-                if not left or not refused or error.kind in (Kind.CONTEXT_LENGTH, Kind.TOO_LARGE):
+                if not left or error.kind not in _STEP_DOWN:
                     raise
                 continue
             if level > start:  # how many options are left is the same with and without dimensions
@@ -214,14 +214,11 @@ class EmbedCall:
 
     def _try(self, options: Mapping[str, object], give_up: frozenset[Kind]) -> Flow[Embeddings]:
         body = {"model": self._model, "input": self._texts, **options}
-        hold = self._ledger.hold(body) if self._ledger is not None else None
-        request = replace(self._request, body=body)
-        try:
-            call = _Batch(request, self._policy, self._read, model=self._model, give_up=give_up)
-            return cast("Embeddings", (yield from call.run()))
-        finally:
-            if hold is not None:
-                hold.release()
+        call = _Batch(
+            replace(self._request, body=body), self._policy, self._read,
+            model=self._model, give_up=give_up, ledger=self._ledger,
+        )  # fmt: skip
+        return cast("Embeddings", (yield from call.run()))
 
     def _read(self, reply: object) -> Embeddings:
         result = read_embeddings(reply, len(self._texts), model=self._model, account=self._ledger)

@@ -67,6 +67,7 @@ __all__ = [
     "WarmUpCall",
     "WarmUpStatus",
     "WholeCall",
+    "patient_pause",
     "retry_pause",
 ]
 
@@ -74,6 +75,7 @@ T = TypeVar("T")
 
 MAX_RETRY_AFTER = 60.0
 _MAX_PAUSE = 30.0
+_DOUBLINGS = 10
 _LINGER = 0.5
 
 
@@ -112,13 +114,26 @@ def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: f
     """
     if tried >= policy.max_retries or error.retry is not Retry.HERE:
         return None
-    if error.retry_after is not None:
-        if error.retry_after > MAX_RETRY_AFTER:
-            return None
-        pause = error.retry_after * (1 + 0.1 * policy.chance())
-    else:
-        pause = min(FACTS[error.kind].wait * 2**tried, _MAX_PAUSE) * (0.5 + 0.5 * policy.chance())
+    if error.retry_after is not None and error.retry_after > MAX_RETRY_AFTER:
+        return None
+    pause = _pause(error, tried, FACTS[error.kind].wait, policy.chance())
     return None if remaining is not None and pause >= remaining else pause
+
+
+def patient_pause(error: APIError, tried: int, chance: float) -> float | None:
+    """Return how long to wait before asking again where there is time and no other model; None if it does not help.
+
+    >>> [patient_pause(failure(kind), 0, 1.0) for kind in (Kind.CAPACITY, Kind.COLD, Kind.DISABLED)]
+    [4.0, 1.0, None]
+    """
+    wait = FACTS[error.kind].patient
+    return _pause(error, tried, wait, chance) if wait else None
+
+
+def _pause(error: APIError, tried: int, wait: float, chance: float) -> float:
+    if error.retry_after is not None:
+        return error.retry_after * (1 + 0.1 * chance)
+    return min(wait * 2.0 ** min(tried, _DOUBLINGS), _MAX_PAUSE) * (0.5 + 0.5 * chance)
 
 
 class _Call:

@@ -81,8 +81,9 @@ def model_infos(catalog: Catalog, model: str) -> list[ModelInfo]:
     """
     check_model(model)
     whole = catalog.get(model)
-    names = (model,) if whole is not None else ModelRef.parse(model).names
-    return [catalog.get(name) or _unlisted(name) for name in names]
+    if whole is not None:
+        return [whole]
+    return [catalog.get(name) or _unlisted(name) for name in ModelRef.parse(model).names]
 
 
 @lru_cache(maxsize=256)

@@ -74,6 +74,9 @@ class Facts:
         why: What has probably happened, as a clause.
         remedy: What to do, as a sentence.
         wait: Seconds before the first retry here; later ones wait longer.
+        passes: The same for who has all the time and no other model to ask, such as a job over a corpus; 0 where
+            waiting does not help, or ``wait`` is right for them too.
+        optional: Whether it may be about an optional field: a request without it may be answered.
     """
 
     error: type[APIError]
@@ -82,6 +85,13 @@ class Facts:
     why: str
     remedy: str
     wait: float = 0.0
+    passes: float = 0.0
+    optional: bool = False
+
+    @property
+    def patient(self) -> float:
+        """Seconds before the first retry by who has all the time and no other model; 0 where it does not help."""
+        return self.passes or self.wait
 
 
 _TARGET, _ACCOUNT, _REQUEST = Scope.TARGET, Scope.ACCOUNT, Scope.REQUEST
@@ -100,7 +110,7 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.EDGE_LIMIT: Facts(
         e.RateLimitError, _ACCOUNT, _ELSEWHERE, "the edge rejected the request, as it does when it sees no key",
-        "Check that the key is sent as 'Authorization: Bearer …' and is valid; if it is, slow down.",
+        "Check that the key is sent as 'Authorization: Bearer …' and is valid; if it is, slow down.", passes=1.0,
     ),
     Kind.ENDPOINT_LIMIT: Facts(
         e.RateLimitError, _TARGET, _HERE, "this endpoint allows a few requests a minute, shared by all users",
@@ -115,12 +125,13 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.COLD: Facts(
         e.ColdModelError, _TARGET, _ELSEWHERE, "no machine is running this model now",
-        "Ask another model, or wake this one with client.warm_up(model) and try again when it is hot.",
+        "Ask another model, or wake this one with client.warm_up(model) and try again when it is hot.", passes=1.0,
     ),
     Kind.DISABLED: Facts(e.UnavailableError, _TARGET, _ELSEWHERE, "this model is switched off", _ANOTHER),
     Kind.EXHAUSTED: Facts(
         e.UnavailableError, _TARGET, _HERE, "every machine the gateway tried for this request failed",
         "Try again, or ask another model; if it keeps failing, leave out optional fields of the request.", wait=1.0,
+        optional=True,
     ),
     Kind.UPSTREAM: Facts(
         e.UnavailableError, _TARGET, _HERE, "the service failed while it handled the request",
@@ -131,7 +142,7 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.GATEWAY_TIMEOUT: Facts(
         e.UnavailableError, _TARGET, _ELSEWHERE, "the edge stopped waiting, as it does after about 600 seconds",
-        "Stream long answers, lower max_tokens, or ask a faster model.",
+        "Stream long answers, lower max_tokens, or ask a faster model.", passes=1.0,
     ),
     Kind.PAYMENT: Facts(
         e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE, "the quota and the balance of your account are used up",
@@ -173,10 +184,10 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.UNSUPPORTED: Facts(
         e.InvalidRequestError, _REQUEST, _ELSEWHERE, "this model or the gateway does not support a part of the request",
-        "Leave that part out, or choose a model that supports it.",
+        "Leave that part out, or choose a model that supports it.", optional=True,
     ),
     Kind.BAD_REQUEST: Facts(
-        e.InvalidRequestError, _REQUEST, _NEVER, "the request is not valid", "Change the request.",
+        e.InvalidRequestError, _REQUEST, _NEVER, "the request is not valid", "Change the request.", optional=True,
     ),
     Kind.TOO_LARGE: Facts(
         e.InvalidRequestError, _REQUEST, _NEVER, "the request is too large",
@@ -184,11 +195,11 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.SEALED_NONCE: Facts(
         e.PermissionDeniedError, _TARGET, _HERE, "the nonce of the encrypted request was used before or has expired",
-        "Try again: a new one is fetched.",
+        "Try again: a new one is fetched.", passes=1.0,
     ),
     Kind.SEALED_INSTANCE: Facts(
         e.UnavailableError, _TARGET, _HERE, "the machine that the request was encrypted for is gone",
-        "Try again: another machine is chosen.",
+        "Try again: another machine is chosen.", passes=1.0,
     ),
     Kind.SEALED_BUSY: Facts(
         e.CapacityError, _TARGET, _HERE, "the machine that the request was encrypted for is busy",
@@ -213,14 +224,15 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.FIRST_TOKEN_TIMEOUT: Facts(
         e.TimeLimitError, _TARGET, _ELSEWHERE, "no answer began within the time limit",
-        "Raise the limit, or ask another model.",
+        "Raise the limit, or ask another model.", passes=1.0,
     ),
     Kind.STALL: Facts(
         e.TimeLimitError, _TARGET, _ELSEWHERE, "the answer began, then nothing more came within the time limit", _WHOLE,
+        passes=1.0,
     ),
     Kind.TOTAL_TIMEOUT: Facts(
         e.TimeLimitError, _TARGET, _ELSEWHERE, "the answer was not complete within the time limit",
-        "Raise the limit, lower max_tokens, or ask a faster model.",
+        "Raise the limit, lower max_tokens, or ask a faster model.", passes=1.0,
     ),
     Kind.RESET: Facts(
         e.StreamInterruptedError, _TARGET, _HERE, "the connection broke in the middle of the answer", _WHOLE, wait=0.5,

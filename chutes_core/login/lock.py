@@ -1,26 +1,15 @@
-"""A file lock across threads and processes, which the system releases when its holder dies."""
+"""A file lock across threads and processes, which the system releases when its holder dies; its failures in words."""
 
 from __future__ import annotations
 
-import errno
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from chutes_core.login.errors import LoginError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 __all__ = ["locked"]
 
-_HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK, errno.EINTR)
-_POLL = 0.02
 _PATIENCE = 60.0
 
 
@@ -33,52 +22,28 @@ def locked(path: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
     ...     (Path(folder) / "lock").exists()
     True
     """
-    # Each holder opens the file separately, so the system's lock excludes threads as well as processes.
-    with _opened(path) as file:
-        deadline = time.monotonic() + patience
-        # Polled, because a holder that was suspended (Ctrl-Z) would be waited for forever.
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline:
-                raise LoginError(
-                    f"Another program has been renewing the login for {patience:.0f} s and holds {path}. "
-                    "End that program, or try again."
-                )
-            time.sleep(_POLL)
-        try:
-            yield
-        finally:
-            _unlock(file.fileno())
+    from filelock import FileLock, Timeout
 
-
-def _opened(path: Path) -> BinaryIO:
+    # To preserve the file also refuses the marker files that filelock uses where there are no locks: of someone who
+    # was killed they would stay.
+    lock = FileLock(path, preserve_lock_file=True, poll_interval=0.02)
+    problem = ""
     try:
-        return path.open("a+b")
+        # A holder that was suspended (Ctrl-Z) would be waited for forever.
+        lock.acquire(timeout=patience)
+    except Timeout:
+        problem = (
+            f"Another program has been renewing the login for {patience:.0f} s and holds {path}. "
+            "End that program, or try again."
+        )
     except OSError as error:
-        problem = error.strerror or error
-    raise LoginError(
-        f"The login cannot be locked, renewed or replaced, because {path} is not writable ({problem}). "
-        "Make that file writable, or set CHUTES_CONFIG_DIR to another folder."
-    )
-
-
-def _try_lock(descriptor: int) -> bool:
+        problem = (
+            f"The login cannot be locked, renewed or replaced, because of {path} ({error.strerror or error}). Make "
+            "that file writable, or set CHUTES_CONFIG_DIR to another folder: some network folders have no locks."
+        )
+    if problem:
+        raise LoginError(problem)
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _HELD:
-            raise LoginError(
-                f"The login cannot be locked ({error.strerror or error}), which some network folders do not support. "
-                "Set CHUTES_CONFIG_DIR to a local folder."
-            ) from None
-        return False
-    return True
-
-
-def _unlock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        yield
+    finally:
+        lock.release()

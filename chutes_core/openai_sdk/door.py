@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -21,10 +21,10 @@ from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import Authorize, Effect, Open, WireRequest, run
 from chutes_core.calls.embeddings import malformed, read_embeddings
 from chutes_core.calls.flows import CallPolicy, WholeCall
-from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.catalog import Catalog, ModelInfo
 from chutes_core.client_base import ClientBase
 from chutes_core.door import loads
-from chutes_core.errors import Retry
+from chutes_core.errors import ConfigurationError, Retry
 from chutes_core.failures.hints import with_hint
 from chutes_core.failures.reading import error_from_response
 from chutes_core.openai_sdk.bill import Bill
@@ -86,7 +86,11 @@ def openai_client(
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
         catalog: Model catalogue; by default the newest available.
         ledger: Records tokens and cost; a ``Budget`` refuses calls that could exceed it.
+
+    Raises:
+        ConfigurationError: The SDK is not installed, or an argument cannot be right.
     """
+    _require_sdk()
     import openai
 
     door = Door(
@@ -122,6 +126,7 @@ def async_openai_client(
     >>> async_openai_client("cpk_0123").max_retries
     2
     """
+    _require_sdk()
     import openai
 
     door = AsyncDoor(
@@ -136,6 +141,16 @@ def async_openai_client(
     )
     http = openai.DefaultAsyncHttpxClient(transport=AsyncTransport(door))  # type: ignore[arg-type]
     return openai.AsyncOpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+
+
+def _require_sdk() -> None:
+    try:
+        import openai  # noqa: F401
+    except ImportError as error:
+        problem = str(error)
+    else:
+        return
+    raise ConfigurationError(f"The openai clients are an extra ({problem}): pip install 'chutes-connect[openai]'")
 
 
 def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]:
@@ -156,7 +171,8 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
 class Question:
     """What is needed to send a request and to check its reply.
 
-    ``chat`` and ``body`` are the model request; both are None on paths passed through unchanged.
+    ``chat`` and ``body`` are the model request; both are None on paths passed through unchanged. ``infos`` is what was
+    looked up of its model.
     """
 
     url: str
@@ -164,6 +180,7 @@ class Question:
     model: str | None = None
     chat: ChatRequest | None = None
     body: Mapping[str, object] | None = None
+    infos: Sequence[ModelInfo] = ()
 
     @property
     def streams(self) -> bool:
@@ -221,7 +238,9 @@ class Door(ClientBase):
         info = self.catalog.get(model)
         if info is not None and info.id != model:
             content = json.dumps({**body, "model": info.id}).encode()
-        return Question(f"{self._embedding_host(info)}/embeddings", content, model, body=body)
+        return Question(
+            f"{self._embedding_host(info)}/embeddings", content, model, None, body, () if info is None else (info,)
+        )
 
     def bill(self, question: Question) -> Bill:
         """Reserve what a request may use.
@@ -229,7 +248,9 @@ class Door(ClientBase):
         Raises:
             BudgetExceededError: The ledger is a budget, and the request does not fit.
         """
-        return Bill(self._record, {**question.body, "model": question.model or ""} if question.body else None)
+        return Bill(
+            self._account(question.infos), {**question.body, "model": question.model or ""} if question.body else None
+        )
 
     def outgoing(self, request: httpx.Request, question: Question, secret: Secret) -> WireRequest:
         """Build the request to send: the SDK's, minus the headers meant for OpenAI, plus the key and secret headers."""

@@ -92,6 +92,7 @@ class ChatRequest:
         choices: How many answers were requested.
         allow_empty: Whether an empty answer is valid.
         starts_thinking: Whether the answer begins inside the reasoning, without an opening tag.
+        infos: The catalogue entries of the models that may answer.
     """
 
     model: str
@@ -100,6 +101,7 @@ class ChatRequest:
     choices: int = 1
     allow_empty: bool = False
     starts_thinking: bool = False
+    infos: Sequence[ModelInfo] = ()
 
     @property
     def stream(self) -> bool:
@@ -167,6 +169,7 @@ def build_chat_request(
         choices=_count(body.get("n", 1)),
         allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
         starts_thinking=_starts_thinking(body, infos),
+        infos=infos if body["model"] == ref.wire else (),  # extra_body may name another
     )
 
 

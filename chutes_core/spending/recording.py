@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import model_infos
 from chutes_core.spending.budget import Budget, Hold, most, prompt_tokens
 from chutes_core.spending.meter import Meter, OpenCall, Watcher, watching
@@ -30,22 +31,27 @@ class Account:
     Args:
         ledger: The client's ledger; if it is a budget, every request must fit it.
         catalog: Prices and limits.
+        infos: What was looked up of the models that may answer, when the request was built.
     """
 
-    __slots__ = ("_catalog", "_ledger", "_watcher")
+    __slots__ = ("_catalog", "_infos", "_ledger", "_watcher")
 
-    def __init__(self, ledger: Ledger, catalog: Callable[[], Catalog]) -> None:
+    def __init__(self, ledger: Ledger, catalog: Callable[[], Catalog], infos: Sequence[ModelInfo] = ()) -> None:
         self._ledger = ledger
         self._catalog = catalog
+        self._infos = infos
         self._watcher = watching()
 
     def __call__(self, model: str | None, usage: Usage | None) -> None:
         """Record what a request used, whether it succeeded or broke midway."""
-        info = self._catalog().get(model) if model else None
+        info = self._info(model) if model else None
         price = cost(usage, info) if usage is not None and info is not None else None
         self._ledger.add(model or "unknown", usage, price)
         if self._watcher is not None:
             self._watcher.used(model or "unknown", usage, price, self._ledger)
+
+    def _info(self, model: str) -> ModelInfo | None:
+        return next((each for each in self._infos if each.id == model), None) or self._catalog().get(model)
 
     def left(self) -> None:
         """Note that the call was abandoned (for example, cancelled), which frameworks do not report."""
@@ -68,7 +74,7 @@ class Account:
         prompt = prompt_tokens([body.get(name) for name in ("messages", "tools", "response_format", "input")])
         longest = 0 if "input" in body else max(given, default=None)
         count = answers if isinstance(answers, int) else 1
-        infos = model_infos(self._catalog(), model)
+        infos = self._infos = self._infos or model_infos(self._catalog(), model)
         held = Holds()
         try:
             for budget, meter in limits:

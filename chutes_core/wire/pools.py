@@ -1,8 +1,7 @@
 """Connection pools: one per process for blocking calls, one per event loop for async ones.
 
-The pools are clients of the HTTP package that the installed openai SDK is built on (httpx2 for 3.x, httpx for 2.x),
-so that users' own ``http_client`` objects, proxies and certificates fit. The SDK itself is not part of a call: see
-docs/decisions/0006. The package is imported on first use.
+The pools are clients of httpx2 where it is installed, else of httpx: see docs/decisions/0006. The package is imported
+on first use.
 """
 
 from __future__ import annotations

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-POLL_SECONDS = 0.05
+from threading import TIMEOUT_MAX, Event
 
 
 @contextmanager
@@ -28,34 +20,17 @@ def exclusive(path: Path, cancel: Event, waiting: Callable[[], object] = lambda:
     ...     held
     True
     """
-    with path.open("a+b") as handle:
-        announced = False
-        while not (held := _try_lock(handle.fileno())) and not cancel.is_set():
-            if not announced:
-                waiting()
-                announced = True
-            # Polled: a blocking wait cannot be cancelled, and on Windows gives up after ten seconds.
-            cancel.wait(POLL_SECONDS)
-        try:
-            yield held
-        finally:
-            if held:
-                _unlock(handle.fileno())
+    from filelock import FileLock, Timeout
 
-
-def _try_lock(descriptor: int) -> bool:
+    lock = FileLock(path, preserve_lock_file=True)
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _unlock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        lock.acquire(blocking=False)
+    except Timeout:
+        waiting()
+        with suppress(Timeout):  # cancelled
+            # As good as forever, which filelock refuses to wait in the thread that has the lock.
+            lock.acquire(TIMEOUT_MAX, cancel_check=cancel.is_set)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()

@@ -195,3 +195,12 @@ def test_ledger_loses_nothing_between_threads() -> None:
         thread.join()
     assert ledger.totals("shared") == Totals(2000, Usage(2000, 2000, 4000), 1000.0, 0)
     assert ledger.totals() == Totals(4000, Usage(4000, 2000, 6000), 1000.0, 2000)
+
+
+def test_what_was_added_is_the_difference() -> None:
+    """Totals less earlier ones of the same ledger are what came in between."""
+    ledger = Ledger()
+    ledger.add("a", Usage(1, 2, 3, 1, 1), 0.5)
+    before = ledger.totals()
+    ledger.add("b", Usage(10, 20, 30), None)
+    assert ledger.totals() - before == Totals(1, Usage(10, 20, 30), 0.0, 1)

@@ -21,9 +21,9 @@ def test_a_stray_and_a_missing_file_are_found() -> None:
     assert "the wheel lacks the licence" in problems
 
 
-@pytest.mark.parametrize("requirement", ["langchain-core>=1.2", "llama-index-core>=0.14"])
-def test_a_framework_in_the_base_install_is_found(requirement: str) -> None:
-    """The base install pulls no framework; an extra may."""
+@pytest.mark.parametrize("requirement", ["langchain-core>=1.2", "llama-index-core>=0.14", "openai>=2.40"])
+def test_what_an_extra_is_for_is_found_in_the_base_install(requirement: str) -> None:
+    """The base install pulls no framework and no SDK; an extra may."""
     base = set(check_dist.wheel_problems(set(), METADATA.format(requirement), "0.1.0"))
     extra = set(check_dist.wheel_problems(set(), METADATA.format(f"{requirement}; extra == 'x'"), "0.1.0"))
     assert base - extra == {f"a base install would pull {requirement}"}

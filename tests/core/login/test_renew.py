@@ -211,16 +211,6 @@ def test_a_service_that_cannot_be_reached(signed_in: SignedIn) -> None:
     assert signed_in.current() != signed_in.first
 
 
-def test_a_holder_that_never_ends_is_told_of(tmp_path: Path) -> None:
-    """Who waits for the lock too long says which file to look at."""
-    with (
-        locked(tmp_path / "lock"),
-        pytest.raises(LoginError, match="Another program"),
-        locked(tmp_path / "lock", patience=0.0),
-    ):
-        pass
-
-
 # ----------------------------------------------------------------------------------------- through the clients
 
 

@@ -6,10 +6,8 @@ import json
 import os
 import pickle
 import stat
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -155,105 +153,8 @@ def test_a_half_written_login_goes_with_the_login(store: LoginStore) -> None:
     assert [each.name for each in store.folder.iterdir()] == [f".{other.path.name}.abcdefgh"]
 
 
-def test_a_folder_without_a_place_for_the_lock_is_told_of(store: LoginStore) -> None:
-    """A login in a folder that cannot be written is said in words, not as the system's error."""
-    store.save(LOGIN)
-    store.path.with_suffix(".lock").mkdir()
-    with pytest.raises(LoginError, match="CHUTES_CONFIG_DIR"), store.exclusive():
-        pass
-
-
-def test_a_lock_that_the_folder_does_not_know_is_told_at_once(
-    store: LoginStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some file systems have no locks: that is not another program's doing, and waiting does not help."""
-
-    def no_locks(*given: int) -> None:
-        raise OSError(37, "No locks available")
-
-    for name in ("fcntl.flock", "msvcrt.locking"):
-        if name.partition(".")[0] in sys.modules:
-            monkeypatch.setattr(name, no_locks)
-    with pytest.raises(LoginError, match="No locks available"), store.exclusive():
-        pass
-
-
 def test_a_login_does_not_show_its_secrets() -> None:
     """Neither its repr nor a pickle has a token in it."""
     assert not any(word in repr(LOGIN) for word in ("aaaa", "bbbb", "cccc"))
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(LOGIN)
-
-
-class FakeKeyring:
-    def __init__(self) -> None:
-        self.held: dict[tuple[str, str], str] = {}
-
-    def get_password(self, service_name: str, username: str) -> str | None:
-        return self.held.get((service_name, username))
-
-    def set_password(self, service_name: str, username: str, password: str) -> None:
-        self.held[service_name, username] = password
-
-    def delete_password(self, service_name: str, username: str) -> None:
-        del self.held[service_name, username]
-
-
-IN_KEYRING = replace(LOGIN, keeper="keyring")
-
-
-def test_the_keyring_holds_the_secrets(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the keyring the file says only where they are, and deleting empties both."""
-    keyring = FakeKeyring()
-    monkeypatch.setitem(sys.modules, "keyring", keyring)
-    store.save(IN_KEYRING)
-    assert store.load() == IN_KEYRING
-    assert not any(word in store.path.read_text() for word in ("aaaa", "bbbb", "cccc"))
-    assert list(keyring.held) == [("chutes-connect", SERVICE)]
-    store.delete()
-    assert store.load() is None
-    assert keyring.held == {}
-
-
-def test_the_keyring_is_emptied_by_a_login_that_is_kept_elsewhere(
-    store: LoginStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or the old tokens would stay there for good, since nothing knows of them any more."""
-    keyring = FakeKeyring()
-    monkeypatch.setitem(sys.modules, "keyring", keyring)
-    store.save(IN_KEYRING)
-    store.save(LOGIN)
-    assert keyring.held == {}
-    assert store.load() == LOGIN
-
-
-def test_a_keyring_that_was_emptied(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets that somebody removed from the keyring are missed in words, and logging out still works."""
-    keyring = FakeKeyring()
-    monkeypatch.setitem(sys.modules, "keyring", keyring)
-    store.save(IN_KEYRING)
-    keyring.held.clear()
-    with pytest.raises(LoginError, match="no longer in the system's keyring"):
-        store.load()
-    store.delete()
-    assert store.load() is None
-
-
-def test_without_its_package_the_keyring_is_no_choice(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The remedy is named, and nothing is stored."""
-    monkeypatch.setitem(sys.modules, "keyring", None)
-    with pytest.raises(LoginError, match="pip install keyring"):
-        store.save(IN_KEYRING)
-    assert not store.path.exists()
-
-
-def test_a_keyring_that_does_not_work_is_told_of(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a backend raises becomes one sentence, without what it was to keep."""
-
-    def fail(*given: str) -> None:
-        raise RuntimeError(f"no backend for {given}")
-
-    monkeypatch.setitem(sys.modules, "keyring", SimpleNamespace(set_password=fail))
-    with pytest.raises(LoginError, match="does not work here") as caught:
-        store.save(IN_KEYRING)
-    assert not any(word in frames(caught.value) for word in ("aaaa", "bbbb", "cccc"))

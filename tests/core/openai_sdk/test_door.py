@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import pickle
+import re
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -15,21 +16,16 @@ import openai
 import pytest
 
 from chutes_core import (
-    AccountLimitError,
-    AuthenticationError,
-    CapacityError,
     ChutesError,
-    EmptyReplyError,
+    ConfigurationError,
     IncompleteAnswerError,
     Kind,
     Ledger,
     MissingKeyError,
-    StreamInterruptedError,
     TimeLimitError,
     async_openai_client,
     openai_client,
 )
-from chutes_core.openai_sdk.errors import as_openai
 from chutes_core.testing import Answer, FaultyTransport
 
 KEY = "cpk_" + "0123456789abcdef"
@@ -69,6 +65,16 @@ async def test_whole_answers_come_through() -> None:
     assert text(streamed(client)) == TEXT
     assert transport.open_replies == 0
     assert await astreamed([]) == TEXT
+
+
+@pytest.mark.parametrize("make", [openai_client, async_openai_client])
+def test_without_the_sdk_it_says_what_to_install(
+    make: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK is an extra, and the message names it."""
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ConfigurationError, match=re.escape("pip install 'chutes-connect[openai]'")):
+        make(KEY)
 
 
 FAULTS: list[tuple[str, Kind]] = [
@@ -421,38 +427,6 @@ def test_compressed_replies_are_read() -> None:
 def _rows() -> list[bytes]:
     first = {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
     return [json.dumps(first).encode(), b"[DONE]"]
-
-
-# --------------------------------------------------------------------------------------------------- the errors
-
-
-def test_a_failure_of_both_libraries_travels() -> None:
-    """In a pickle it is the failure that it was, with what it knew."""
-    client, _ = door(["no_finish"])
-    with pytest.raises(StreamInterruptedError) as caught:
-        streamed(client)
-    again = pickle.loads(pickle.dumps(caught.value))
-    assert type(again) is StreamInterruptedError
-    assert (again.kind, again.partial, str(again)) == (caught.value.kind, caught.value.partial, str(caught.value))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        CapacityError("busy", kind=Kind.CAPACITY),
-        AccountLimitError("limit"),
-        AuthenticationError("no"),
-        TimeLimitError("late"),
-        EmptyReplyError("none"),
-        MissingKeyError("no key"),
-    ],
-)
-def test_every_failure_can_be_both(error: ChutesError) -> None:
-    """Whichever failure it is, its type and the SDK's base catch it, and its words stay."""
-    both = as_openai(error)
-    assert isinstance(both, type(error))
-    assert isinstance(both, openai.OpenAIError)
-    assert str(both) == str(error)
 
 
 def test_one_async_client_serves_many_loops() -> None:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core.catalog.model_info import ModelInfo
-from chutes_core.catalog.names import ModelRef
 from chutes_core.catalog.traits import Traits
 from chutes_core.errors import RequestRefusedError
 from chutes_core.request.chat import ChatParams, ChatRequest, build_chat_request
@@ -32,58 +31,6 @@ def sent(model: str = "acme/one", **params: Any) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------ model strings
-
-
-@pytest.mark.parametrize(
-    ("model", "names", "strategy", "thinking", "wire"),
-    [
-        ("acme/one", ("acme/one",), None, False, "acme/one"),
-        (" acme/one ", ("acme/one",), None, False, "acme/one"),
-        ("ac059e33-eb27-541c-b9a9-24b214036475", ("ac059e33-eb27-541c-b9a9-24b214036475",), None, False, None),
-        ("a,b", ("a", "b"), None, False, "a,b"),
-        ("a , b,,a", ("a", "b"), None, False, "a,b"),
-        ("a,b:latency", ("a", "b"), "latency", False, "a,b:latency"),
-        ("a,b:THROUGHPUT", ("a", "b"), "throughput", False, "a,b:throughput"),
-        ("a:latency", ("a",), "latency", False, "a:latency"),
-        ("a:THINKING", ("a",), None, True, "a"),
-        ("a,b:THINKING", ("a", "b"), None, True, "a,b"),
-        ("a:THINKING,b:THINKING", ("a", "b"), None, True, "a,b"),
-        ("a:THINKING,", ("a",), None, True, "a"),
-        ("a:THINKING,b:THINKING:latency", ("a", "b"), "latency", True, "a,b:latency"),
-        ("a:THINKING:latency", ("a",), "latency", True, "a:latency"),
-        ("a:latency:THINKING", ("a",), "latency", True, "a:latency"),
-        ("a:thinking", ("a:thinking",), None, False, "a:thinking"),
-        ("a:premium", ("a:premium",), None, False, "a:premium"),
-        ("a:latency:throughput", ("a:latency",), "throughput", False, "a:latency:throughput"),
-        ("default", ("default",), None, False, "default"),
-    ],
-)
-def test_model_strings(
-    model: str, names: tuple[str, ...], strategy: str | None, thinking: bool, wire: str | None
-) -> None:
-    """Names, routing lists, strategies and the thinking suffix are told apart, in any combination."""
-    ref = ModelRef.parse(model)
-    assert (ref.names, ref.strategy, ref.thinking) == (names, strategy, thinking)
-    assert ref.wire == (wire or model)
-    assert ref.routed == (len(names) > 1 or strategy is not None)
-    assert ModelRef.parse(ref.wire).wire == ref.wire
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        ("", "must be the name of a model"),
-        ("  ", "must be the name of a model"),
-        (None, "must be the name of a model"),
-        (",", "names no model"),
-        (":latency", "names no model"),
-        ("a:THINKING,b", "applies to the whole request"),
-    ],
-)
-def test_model_strings_that_name_nothing(model: Any, words: str) -> None:
-    """A string without a model, or with thinking for a part of a list, is refused."""
-    with pytest.raises(RequestRefusedError, match=words):
-        ModelRef.parse(model)
 
 
 def test_a_known_name_is_taken_as_it_is() -> None:

@@ -10,8 +10,7 @@ from chutes_cli.exits import Exit
 from chutes_core.account import Profile, QuotaUsage, Subscription
 from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
-
-from .conftest import MODEL, NOWHERE, OTHER, Ran, Run
+from tests.cli.conftest import MODEL, NOWHERE, OTHER, Ran, Run
 
 CHEAPEST = "unsloth/Mistral-Nemo-Instruct-2407-TEE"
 NOON = "Sat, 22 Aug 2026 12:00:00 GMT"

@@ -9,8 +9,7 @@ import pytest
 from chutes_cli.commands.cost import Workload, estimates, reference
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_local import LocalChutes
-
-from .conftest import MODEL, Run
+from tests.cli.conftest import MODEL, Run
 
 WORK = ("cost", "--calls-per-day", "10k", "--in", "800", "--out", "300")
 ONE = ModelInfo(id="acme/one", price_in=0.1, price_out=0.4, price_cached=0.01)

@@ -9,8 +9,7 @@ import pytest
 from chutes_cli.commands.account import Report, report_json, report_lines
 from chutes_core.account import Discount, Profile, Quota, QuotaUsage, Subscription, Window
 from chutes_local import LocalChutes
-
-from .conftest import NOWHERE, Run
+from tests.cli.conftest import NOWHERE, Run
 
 NOW = datetime(2026, 8, 22, 18, tzinfo=UTC)
 SOON = datetime(2026, 8, 22, 20, 30, tzinfo=UTC)

@@ -11,8 +11,7 @@ from chutes_cli.demands import read_demands
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_local import LocalChutes
-
-from .conftest import EMBEDDER, MODEL, NOWHERE, OTHER, Run
+from tests.cli.conftest import EMBEDDER, MODEL, NOWHERE, OTHER, Run
 
 CHEAPEST = "deepseek-ai/DeepSeek-V4-Flash-0731-TEE"
 

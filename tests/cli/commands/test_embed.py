@@ -11,8 +11,7 @@ import pytest
 
 from chutes_cli.npy import npy
 from chutes_local import LocalChutes
-
-from .conftest import EMBEDDER, MODEL, Run
+from tests.cli.conftest import EMBEDDER, MODEL, Run
 
 
 def test_a_pipe_gets_json_lines(run: Run, service: LocalChutes) -> None:

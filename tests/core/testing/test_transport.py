@@ -7,17 +7,9 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from chutes_core.testing import FAULTS, Answer, Fault, FaultScript, FaultyTransport, VirtualClock
+from chutes_core.testing import FAULTS, Answer, Fault, FaultScript, FaultyTransport
 
 BODY = {"model": "acme/one", "messages": [], "stream": True}
-
-
-def test_the_clock_moves_only_when_told_or_waited_on() -> None:
-    """Sleeping and advancing move it; the sleeps are remembered."""
-    clock = VirtualClock()
-    clock.sleep(2)
-    clock.advance(3)
-    assert (clock.now(), clock.sleeps) == (5, [2])
 
 
 def test_an_unknown_fault_names_those_there_are() -> None:

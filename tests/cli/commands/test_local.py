@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from .conftest import Run
+from tests.cli.conftest import Run
 
 
 def test_a_missing_extra_names_its_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,7 @@ from chutes_cli.exits import Exit, Stop
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.errors import APIError, Kind, UnknownModelError
 from chutes_local import LocalChutes
-
-from .conftest import MODEL, NOWHERE, OTHER, Run
+from tests.cli.conftest import MODEL, NOWHERE, OTHER, Run
 
 ONE, TWO = "ac059e33-eb27-541c-b9a9-24b214036475", "42ee92ba-a537-5a73-8741-876067750db7"
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from chutes_local import LocalChutes
-
-from .conftest import MODEL, Run
+from tests.cli.conftest import MODEL, Run
 
 
 def test_a_cold_model_is_woken(run: Run, service: LocalChutes) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from chutes_local import LocalChutes
-
-from .conftest import EMBEDDER, MODEL, NOWHERE, OTHER, SAID, Run, Stream
+from tests.cli.conftest import EMBEDDER, MODEL, NOWHERE, OTHER, SAID, Run, Stream
 
 THIRD = "zai-org/GLM-5.2-TEE"
 PICTURE = b"\x89PNG\r\n\x1a\n and what else makes a picture"
