@@ -372,6 +372,7 @@ class StreamCall(_Call):
             allow_empty=chat.allow_empty,
             starts_thinking=chat.starts_thinking,
             meta=meta,
+            heals=True,
         )
 
     def _worth_retrying(self, error: APIError) -> bool:

@@ -44,6 +44,7 @@ from chutes_core.reply.assemble import (
     reasoning_of,
     tool_fields,
 )
+from chutes_core.reply.replay import Replay
 from chutes_core.reply.sse import EventDecoder, EventTooLongError, Stray
 from chutes_core.response import Delta, Reply, ReplyMeta, ToolCallDelta
 
@@ -59,6 +60,7 @@ class StreamGuard:
         allow_empty: Accept an empty answer, such as one cut at its start by a stop sequence.
         starts_thinking: The model's output begins inside its reasoning, without an opening tag.
         meta: The data from the reply's headers.
+        heals: Let an answer that begins anew go on, if what was given out comes again.
 
     >>> guard = StreamGuard()
     >>> chunk = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
@@ -76,6 +78,7 @@ class StreamGuard:
         allow_empty: bool = False,
         starts_thinking: bool = False,
         meta: ReplyMeta | None = None,
+        heals: bool = False,
     ) -> None:
         self._model = model
         self._expected = choices
@@ -83,10 +86,13 @@ class StreamGuard:
         self._events = EventDecoder()
         self._meta = meta
         self._starts_thinking = starts_thinking
+        self._heals = heals
+        self._first: Reply | None = None  # what was given out before the answer began anew, while that is compared
+        self._replay: Replay | None = None
         self._begin()
         self._started = False
         self.count = 0
-        """How many deltas have been yielded."""
+        """How many deltas have come, those that were given out already included."""
         self.done = False
         """Whether the end marker has arrived: nothing after it belongs to the answer."""
 
@@ -97,7 +103,7 @@ class StreamGuard:
 
     @property
     def delivered(self) -> bool:
-        """Whether any part of the answer has been yielded: from then on a restart would be visible."""
+        """Whether any part of the answer has been yielded: from then on a restart may be visible."""
         return self.count > 0
 
     @property
@@ -109,7 +115,7 @@ class StreamGuard:
     @property
     def reply(self) -> Reply:
         """What has arrived so far: the complete reply after :meth:`close`, a partial one before."""
-        return self._builder.build()
+        return self._first or self._builder.build()
 
     def feed(self, block: bytes) -> Iterator[Delta]:
         """Take the next bytes; yield what they add, then raise if they are invalid."""
@@ -137,7 +143,11 @@ class StreamGuard:
                 raise self._failure(broken, said)
             raise self._failure(Kind.TRUNCATED if self._started else Kind.EMPTY)
         for index in sorted(self._builder.drafts):
-            yield from self._flush(self._builder.drafts[index])
+            for rest in self._flush(self._builder.drafts[index]):
+                if (delta := self._compared(rest)) is not None:
+                    yield delta
+        if self._replay is not None:
+            raise self._failure(Kind.RESTARTED, "the answer began anew, and ended sooner")
         try:
             self._builder.usage()
         except MisfitError as problem:
@@ -150,7 +160,7 @@ class StreamGuard:
             yield Delta(choice=choice.index, finish_reason=choice.finish_reason, usage=usage)
 
     def _partial(self) -> Reply | None:
-        return self.reply if self._builder.drafts else None
+        return self.reply if self._first is not None or self._builder.drafts else None
 
     def _failure(self, kind: Kind, said: str = "") -> APIError:
         """Build the error of this stream, with what has arrived."""
@@ -221,19 +231,47 @@ class StreamGuard:
                     self.done = True
                     return
                 if self.delivered or any(draft.finish_reason for draft in self._builder.drafts.values()):
-                    raise self._failure(Kind.RESTARTED, "the chunk id changed")
-                self._begin(chunk_id)  # nothing of the first machine's answer has been yielded
+                    self._again(_Anew("the chunk id changed"), chunk_id)
+                else:
+                    self._begin(chunk_id)  # nothing of the first machine's answer has been yielded
         self._builder.head(chunk)
         if len(choices) > 1 and len({choice_index(each, self._expected) for each in choices}) < len(choices):
             raise MisfitError("a chunk has one choice twice")
         for choice in choices:
             index, reason = choice_index(choice, self._expected), finish_of(choice)
-            delta = self._choice(self._builder.draft(index), choice, reason)
+            try:
+                delta = self._choice(self._builder.draft(index), choice, reason)
+            except _Anew as second:
+                self._again(second, self._builder.id)
+                self._builder.head(chunk)
+                delta = self._choice(self._builder.draft(index), choice, reason)
             if delta is not None:
                 self.count += 1
-                yield delta
+                if self._replay is None or (delta := self._compared(delta)) is not None:
+                    yield delta
             if reason in BROKEN_FINISHES:
                 raise self._failure(Kind.STREAM_ERROR, f"finish_reason {reason!r}")
+
+    def _again(self, second: _Anew, chunk_id: str | None) -> None:
+        """Compare an answer that begins anew with what was given out, or fail if that cannot be the same one."""
+        first = self.reply
+        told = first.choices[0] if self._expected == len(first.choices) == 1 else None
+        calls = told is not None and (told.tool_calls or told.invalid_tool_calls)
+        if not self._heals or told is None or calls or told.refusal or told.finish_reason:
+            raise self._failure(Kind.RESTARTED, str(second))
+        self._first, self._replay = first, Replay(told.reasoning, told.content)
+        self._begin(chunk_id)
+
+    def _compared(self, delta: Delta) -> Delta | None:
+        """Return what a delta adds to what was given out before the answer began anew."""
+        if self._replay is None:
+            return delta
+        added = self._replay.step(delta)
+        if added is None:
+            raise self._failure(Kind.RESTARTED, "the answer began anew, in other words")
+        if self._replay.over:
+            self._first = self._replay = None
+        return added if added.content or added.reasoning or added.tool_calls else None
 
     def _choice(self, draft: ChoiceDraft, choice: Mapping[str, object], reason: str | None) -> Delta | None:
         delta = door.mapping(choice.get("delta"), "choices[].delta")
@@ -287,7 +325,7 @@ class StreamGuard:
         elif draft.index in self._unopened and not (draft.empty or draft.finish_reason):
             begins = pieces and all(piece.index not in draft.tools for piece in pieces)
             if not begins:
-                raise self._failure(Kind.RESTARTED, "the answer opened a second time")
+                raise _Anew("the answer opened a second time")
 
     def _pieces(self, draft: ChoiceDraft, raw: object) -> list[ToolCallDelta]:
         """Read the pieces of tool calls in a delta."""
@@ -348,6 +386,10 @@ class StreamGuard:
         draft.reasoning += filter(None, (reasoning,))
         draft.content += filter(None, (content,))
         return [Delta(content, reasoning, (), draft.index)]
+
+
+class _Anew(Exception):
+    """The answer begins a second time."""
 
 
 def _is_json(text: bytes) -> bool:

@@ -21,7 +21,7 @@ class Fault:
         kind: One of :data:`FAULTS`.
         after: For a fault inside an answer: how many deltas come before it.
         seconds: For a wait: how long.
-        value: For ``retry_after``: the header's value.
+        value: For ``retry_after``: the header's value; for ``restart``: ``"same"`` if the other machine says the same.
         answer: The answer that the fault strikes; None takes the script's.
 
     >>> Fault.parse("stall:5")
@@ -129,9 +129,19 @@ def _changed_choice(**fields: object) -> Callable[[dict[str, object]], object]:
 
 
 def _restart(fault: Fault, answer: Answer, events: list[bytes]) -> list[bytes]:
-    """Let another machine start over: the same events under another id."""
+    """Let another machine start over, under another id: in other words, or with ``value="same"`` in the same ones."""
     again = [event.replace(b'"chatcmpl-0"', b'"chatcmpl-1"') for event in events]
+    if fault.value != "same" and 0 < fault.after < len(again):
+        again[fault.after] = _in_other_words(again[fault.after])
     return [*events[: 1 + fault.after], *again, _DONE]
+
+
+def _in_other_words(event: bytes) -> bytes:
+    chunk = json.loads(event.removeprefix(b"data: "))
+    for choice in chunk["choices"]:
+        delta = choice["delta"]
+        choice["delta"] = {name: f"~{told}" if isinstance(told, str) else told for name, told in delta.items()}
+    return _event(chunk)
 
 
 def _without_usage(events: list[bytes]) -> list[bytes]:

@@ -138,7 +138,7 @@ _DURING: dict[str, str] = {
     "no_finish": "after N deltas a clean end: no finish_reason, no [DONE]",
     "error_line": "after N deltas a bare JSON error: no data: prefix, no newline",
     "error_event": "after N deltas data: {error}, then [DONE]; after=0 makes it the first event",
-    "restart": "after N deltas another machine starts over: new id, text or tool JSON repeated",
+    "restart": "after N deltas another machine starts over, in other words, or the same (`value=same`)",
     "malformed": "after N deltas one chunk of broken JSON, then the rest",
     "empty": "200 with an empty body",
     "role_only": "a stream with a role and a finish_reason but no content",
@@ -190,7 +190,8 @@ class Fault:
         kind: a name from :data:`KINDS`.
         after: how many visible deltas (text or tool JSON) arrive before a stream fault strikes.
         seconds: how long, for the kinds that wait; ``None`` is the kind's default.
-        value: what ``retry_after`` sends: seconds, ``date`` or ``garbage``.
+        value: what ``retry_after`` sends: seconds, ``date`` or ``garbage``; for ``restart``, ``same``
+            repeats the words.
 
     >>> Fault("stall", seconds=2).duration
     2

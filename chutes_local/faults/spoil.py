@@ -128,9 +128,12 @@ def _malformed(fault: Fault, encoder: Encoder, sent: list[Frame]) -> Iterator[St
 
 
 def _restart(fault: Fault, encoder: Encoder, sent: list[Frame]) -> Iterator[Step | Frame]:
-    """Start over as another machine, from the first frame, in the same body."""
+    """Start over as another machine, from the first frame, in the same body: in other words, or in the same."""
     encoder.renew()
-    yield from sent
+    last = max((place for place, frame in enumerate(sent) if frame.text), default=-1)
+    for place, frame in enumerate(sent):
+        other = place == last and fault.value != "same"
+        yield replace(frame, text=f"~{frame.text}") if other else frame
 
 
 _INTERRUPTIONS: dict[str, Callable[[Fault, Encoder, list[Frame]], Iterator[Step | Frame]]] = {

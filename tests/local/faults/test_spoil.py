@@ -97,7 +97,8 @@ async def test_an_error_event_can_be_the_first() -> None:
 async def test_a_restart_repeats_with_another_id() -> None:
     """Another machine begins at the beginning; the same body has two ids and two roles."""
     sent = await steps(Fault("restart", after=2))
-    assert text(sent) == "one twoone two three"
+    assert text(sent) == "one twoone~ two three"
+    assert text(await steps(Fault("restart", after=2, value="same"))) == "one twoone two three"
     assert len({chunk["id"] for chunk in chunks(sent)}) == 2
     assert sum(c["choices"][0]["delta"]["role"] == "assistant" for c in chunks(sent) if c["choices"]) == 2
     assert finished(sent)
@@ -206,7 +207,7 @@ async def test_frames_that_go_out_are_seen() -> None:
     fault = Fault("restart", after=1)
     async for _ in spoil(source(), Encoder("m", "sglang"), fault, lambda frame: seen.append(frame.text)):
         pass
-    assert "".join(seen) == "oneone two three"
+    assert "".join(seen) == "one~one two three"
 
 
 @pytest.mark.parametrize("fault", [None, Fault("reset", after=1), Fault("slow_drip", seconds=0)])
