@@ -197,10 +197,14 @@ class Call:
         policy = self.policy
         self._current, self._together, self._since, self._first = member, hop, self._now(), None
         self._began = self.health.mark()
+        total = _least(policy.attempt, left)
+        patience = None
+        if policy.learned and member.place not in self._tried and hop is None:
+            patience = self.health.patience(member.target, self._needs.tokens)
         self._asked.add(member.place)
         self._tried.add(member.place)
-        total = _least(policy.attempt, left)
-        limits = TimeLimits(first_token=_least(policy.first_token, total), gap=_least(policy.gap, total), total=total)
+        first_token = _least(policy.first_token, patience, total)
+        limits = TimeLimits(first_token=first_token, gap=_least(policy.gap, total), total=total)
         return Try(member, limits, self._committed, hop.members if hop is not None else ())
 
     def _next_round(self, open_: Sequence[Member], left: float | None) -> Wait | GiveUp:
@@ -263,7 +267,7 @@ class Call:
         asked, hop = self._ended()
         named = hop.named(receipt.model) if hop is not None and receipt is not None else None
         member = self.served = named or asked
-        self.health.succeeded(member.target, ttft=self._first, began=self._began)
+        self.health.succeeded(member.target, ttft=self._first, size=self._needs.tokens, began=self._began)
         self.health.succeeded(member.account_key, began=self._began)
         self._record(asked, "answered", usage=usage, receipt=receipt, info=member.info)
 

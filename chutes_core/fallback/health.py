@@ -44,6 +44,10 @@ COOLDOWN: Mapping[Kind, float] = {
 }
 _COOLDOWN = 5.0
 _LONGEST = 300.0
+# What is expected of a first token: this many times what nearly all of the last ones took, once there are so many.
+_TIMES, _ENOUGH, _LAST = 4.0, 16, 32
+_SHORTEST = 3.0
+_LARGER = 2.0  # times the largest of those requests: of larger ones nothing is known
 _NOTHING = frozenset[str]()
 
 
@@ -61,6 +65,7 @@ class Vitals:
         last_kind: What it was.
         unwell_until: Until when it comes last.
         ttft: The moving mean of the seconds to the first token.
+        recent: The last ones, each with the size of its request in tokens.
         lacks: The features that it has refused.
         mark: The position of its last failure among all recorded ones.
     """
@@ -72,6 +77,7 @@ class Vitals:
     last_kind: Kind | None = None
     unwell_until: float = 0.0
     ttft: float | None = None
+    recent: tuple[tuple[float, int], ...] = ()
     lacks: frozenset[str] = frozenset()
     mark: int = 0
 
@@ -105,8 +111,8 @@ class Health:
         """Return a mark for an attempt that begins now, to be passed as ``began`` with its outcome."""
         return self._recorded
 
-    def succeeded(self, key: str, *, ttft: float | None = None, began: int | None = None) -> None:
-        """Record a complete answer and its time to first token: the member is well.
+    def succeeded(self, key: str, *, ttft: float | None = None, size: int = 0, began: int | None = None) -> None:
+        """Record a complete answer, its time to first token, and the size of its request: the member is well.
 
         It is not, if it has failed since the attempt began: such an answer says nothing of how it is now.
         """
@@ -118,6 +124,23 @@ class Health:
                 vitals.unwell_until = 0.0
             if ttft is not None:
                 vitals.ttft = ttft if vitals.ttft is None else 0.8 * vitals.ttft + 0.2 * ttft
+                vitals.recent = (*vitals.recent[1 - _LAST :], (ttft, size))
+
+    def patience(self, key: str, size: int = 0) -> float | None:
+        """Return how long a member's first token is worth waiting for; None if too little is known of it.
+
+        >>> health = Health()
+        >>> for _ in range(16): health.succeeded("a", ttft=1.5, size=100)
+        >>> health.patience("a", 150), health.patience("a", 5_000)
+        (6.0, None)
+        """
+        with self._lock:
+            found = self._vitals.get(key)
+            recent = found.recent if found is not None else ()
+        if len(recent) < _ENOUGH or size > _LARGER * max(largest for _, largest in recent):
+            return None
+        times = sorted(time for time, _ in recent)
+        return max(_SHORTEST, _TIMES * times[-1 - len(times) // 20])
 
     def failed(self, key: str, kind: Kind, *, retry_after: float | None = None, began: int | None = None) -> None:
         """Record a failure: the member comes last for a while, longer with each consecutive failure.
@@ -133,6 +156,8 @@ class Health:
             vitals.failures += 1
             vitals.last_failure = now
             vitals.last_kind = kind
+            if kind is Kind.FIRST_TOKEN_TIMEOUT:
+                vitals.recent = ()  # it may have become slower: learn that anew
             vitals.mark = self._recorded
             # The longest of all: whichever report of one outage comes last, the outcome is the same.
             vitals.unwell_until = max(vitals.unwell_until, now + max(pause, min(retry_after or 0.0, _LONGEST)))
@@ -245,6 +270,7 @@ def _tell(vitals: Vitals, now: float) -> dict[str, object]:
         "last_kind": None if vitals.last_kind is None else vitals.last_kind.value,
         "unwell_for": max(vitals.unwell_until - now, 0.0),
         "ttft": vitals.ttft,
+        "recent": [list(each) for each in vitals.recent],
         "lacks": sorted(vitals.lacks),
     }
 
@@ -275,6 +301,14 @@ def _read(data: Mapping[str, object], now: float, mark: int) -> Vitals:
         Kind(kind) if isinstance(kind, str) and kind in Kind._value2member_map_ else None,
         now + (number("unwell_for") or 0.0),
         number("ttft"),
+        _times(data.get("recent")),
         frozenset(str(each) for each in lacks) if isinstance(lacks, list) else frozenset(),
         0 if ago is None else mark,
+    )
+
+
+def _times(raw: object) -> tuple[tuple[float, int], ...]:
+    pairs = [each for each in raw if isinstance(each, list) and len(each) == 2] if isinstance(raw, list) else []
+    return tuple(
+        (float(ttft), int(size)) for ttft, size in pairs if isinstance(ttft, int | float) and isinstance(size, int)
     )

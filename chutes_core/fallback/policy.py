@@ -25,7 +25,9 @@ class FallbackPolicy:
     """When the next model takes over, and in which order.
 
     Attributes:
-        first_token: Seconds for the first visible part of a member's answer.
+        first_token: The most seconds for the first visible part of a member's answer.
+        learned: Wait less than that for a member whose recent answers began sooner: four times what nearly all of
+            them took, and at least 3 s. It counts for requests of their size, and for the first attempt in a call.
         gap: Seconds between two parts.
         attempt: Seconds for one member's whole attempt.
         deadline: Seconds for the whole call, waits included.
@@ -62,6 +64,7 @@ class FallbackPolicy:
     """
 
     first_token: float | None = _LIMITS["first_token"]
+    learned: bool = True
     gap: float | None = _LIMITS["gap"]
     attempt: float | None = None
     deadline: float | None = 120.0
@@ -91,6 +94,8 @@ class FallbackPolicy:
             _check_number(name, getattr(self, name))
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}.")
+        if not isinstance(self.learned, bool):
+            raise ConfigurationError(f"learned must be True or False, not {self.learned!r}.")
         if self.confidential not in (True, False, None):
             raise ConfigurationError(f"confidential must be True, False or None, not {self.confidential!r}.")
         if self.after_commit not in ("raise", "hold", "restart"):
