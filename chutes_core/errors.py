@@ -176,6 +176,7 @@ class Kind(StrEnum):
     MALFORMED = "malformed"
     EMPTY = "empty"
     THINKING_LIMIT = "thinking_limit"
+    NOT_RESUMED = "not_resumed"
     REFUSED = "refused"
     UNEXPECTED = "unexpected"
 

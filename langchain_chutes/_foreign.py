@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall
@@ -25,12 +25,10 @@ from chutes_core.response import Choice, Reply, ToolCallDelta
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage
 from langchain_chutes._forms import Form, ToolList, asked_of, check_form
+from langchain_chutes._runs import Runs
 from langchain_chutes._schemas import titled
 from langchain_chutes._tool_pieces import spoiled
 from langchain_chutes.chat_models import ChatChutes
-
-if TYPE_CHECKING:
-    from langchain_chutes._runs import Runs
 
 __all__ = ["Question", "astream", "stream"]
 

@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from chutes_core.calls.clock import SystemClock
 from chutes_core.client import AsyncStream, Stream
-from chutes_core.errors import APIError, ChutesError, Kind, Retry
+from chutes_core.errors import APIError, ChutesError, ConfigurationError, Kind, Retry
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackError, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedStream
@@ -21,6 +21,7 @@ from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.relay import Relay, Restart
 from chutes_core.fallback.report import beside
+from chutes_core.fallback.resume import continued
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.response import Delta, Reply
@@ -35,6 +36,7 @@ from langchain_chutes._runs import current_runs
 from langchain_chutes._settings import translated_errors
 
 if TYPE_CHECKING:
+    from langchain_chutes.chat_models import ChatChutes
     from langchain_chutes.fallback import ChutesFallback
 
 __all__ = ["Run", "needs_of"]
@@ -78,8 +80,8 @@ class Run(Relay):
         policy = owner.policy
         # Only LangChain's event protocol streams with a run manager, and it cannot express a restart.
         events = not whole and run_manager is not None
-        if events and policy.after_commit == "restart":
-            policy = replace(policy, after_commit="raise")
+        if events:
+            policy = policy.without_restart
         form = asked_form(options)
         objects = form
         if self._asked is not None and not self._asked.include_raw:
@@ -171,21 +173,27 @@ class Run(Relay):
         seat, options = self._prepared(step)
         if seat.direct is None:
             return stream(self._question(seat, step, options))
-        call = seat.direct._call(self._messages, self._stop, options, stream=True)
-        return seat.direct.client.stream(call.messages, **call.arguments)
+        return seat.direct.client.stream(**self._sent(seat.direct, options))
 
     def _aask(self, step: Try) -> AsyncStream | AsyncCarriedStream[ChatGenerationChunk]:
         seat, options = self._prepared(step)
         if seat.direct is None:
             return astream(self._question(seat, step, options))
-        call = seat.direct._call(self._messages, self._stop, options, stream=True)
-        return seat.direct.async_client.stream(call.messages, **call.arguments)
+        return seat.direct.async_client.stream(**self._sent(seat.direct, options))
+
+    def _sent(self, own: ChatChutes, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call of the member's client."""
+        call = own._call(self._messages, self._stop, options, stream=True)
+        sent = {"messages": call.messages, **call.arguments}
+        return sent if self.resume is None else continued(sent, self.resume)
 
     def _prepared(self, step: Try) -> tuple[Seat, dict[str, Any]]:
         """Return the member to ask, and the arguments of its call; members that share a request differ in name."""
         member = step.together[0] if step.together else step.member
         seat = next(seat for seat in self._seats if seat.member is member)
         options, form, own = dict(self._options), self._asked, seat.own
+        if self.resume is not None and seat.direct is None:
+            raise ConfigurationError("A model that is asked through LangChain cannot go on with another's answer.")
         self._check = None
         if own is None:
             return seat, options
@@ -217,7 +225,7 @@ class _Chunks:
 
     def __init__(self, run: Run) -> None:
         self._blocks = run._blocks
-        self._restarts = run.call.policy.after_commit == "restart"
+        self._restarts = run.call.policy.after_commit in ("restart", "resume_or_restart")
         self._begun = False
         self._maker = ChunkMaker(blocks=self._blocks)
 
@@ -239,7 +247,7 @@ class _Chunks:
     def end(self, reply: FallbackReply) -> Sequence[ChatGenerationChunk]:
         """Return the closing chunks of a complete answer, the last of which reports the attempts."""
         foreign = reply.origin is not None
-        chunks = [_last(reply)] if foreign else list(self._maker.end(reply, reply.attempts[-1].cost))
+        chunks = [_last(reply)] if foreign else list(self._maker.end(reply, reply.cost))
         last = chunks[-1].message
         last.response_metadata = {**last.response_metadata, **beside(reply)}
         return chunks
@@ -255,7 +263,7 @@ def _result(reply: FallbackReply) -> ChatResult:
     if reply.origin is not None:
         result = generate_from_stream(iter([cast("ChatGenerationChunk", reply.origin)]))
     else:
-        result = chat_result(reply, reply.attempts[-1].cost)
+        result = chat_result(reply, reply.cost)
     message = result.generations[0].message
     message.response_metadata = {**message.response_metadata, **beside(reply)}
     return result

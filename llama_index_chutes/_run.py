@@ -18,6 +18,7 @@ from chutes_core.fallback import Attempt, Call, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, CarriedStream
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.relay import Relay
+from chutes_core.fallback.resume import continued
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackStream
 from llama_index_chutes._attempts import Attempts, somebody_listens
@@ -139,7 +140,10 @@ class Run(Relay):
             given = {name: value for name, value in params.items() if name != "structured"}
             self._plan = llm._plan(self._wanted.output_cls, messages, given, name)
             messages, params = self._plan.messages, dict(self._plan.params)
-        return {**llm._request(messages, params, name), "timeout": seat.limits(step.limits, self._limit)}
+        asked = llm._request(messages, params, name)
+        if self.resume is not None:
+            asked = continued(asked, self.resume)
+        return {**asked, "timeout": seat.limits(step.limits, self._limit)}
 
 
 def _seat_of(seats: Mapping[str, Seat], step: Try) -> Seat:

@@ -12,7 +12,6 @@ import os
 import pickle
 import random
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -275,9 +274,8 @@ class ChutesFallback(ChatModel):
         return await super(ChutesFallback, self._without_restart()).astream(prompt, **prompt_args)
 
     def _without_restart(self) -> ChutesFallback:
-        if self.policy.after_commit != "restart":
-            return self
-        return self.model_copy(update={"policy": replace(self.policy, after_commit="raise")})
+        policy = self.policy.without_restart
+        return self if policy is self.policy else self.model_copy(update={"policy": policy})
 
 
 def _rules(policy: Any) -> FallbackPolicy:

@@ -16,10 +16,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Literal, cast, get_args
 
 from chutes_core.catalog import checked
 
 __all__ = ["Traits", "family_tags", "snapshot", "traits_for"]
+
+
+Prefill = Literal["as_is", "thinking_off", "no"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class Traits:
         starts_thinking: The text always begins inside the reasoning, without an opening ``<think>``. Never True for
             models whose thinking can be switched off, since their text is then the answer.
         thinking_default: Whether the model thinks if the request does not say.
+        prefill: Whether it goes on with an assistant's message that is not finished: ``"as_is"``, only with
+            ``"thinking_off"``, or ``"no"``. This is measured, never known of a family.
         query_instruction: The template an embedding model expects around a query, with ``{task}`` and ``{query}``.
     """
 
@@ -40,6 +46,7 @@ class Traits:
     echo_reasoning: bool | None = None
     starts_thinking: bool | None = None
     thinking_default: bool | None = None
+    prefill: Prefill | None = None
     query_instruction: str | None = None
 
     @classmethod
@@ -49,13 +56,14 @@ class Traits:
         >>> Traits.from_dict({"single_system": True, "echo_reasoning": "yes"}).to_dict()
         {'single_system': True}
         """
-        told = raw.get("query_instruction")
+        told, prefill = raw.get("query_instruction"), raw.get("prefill")
         instruction = told if isinstance(told, str) and "{query}" in told else None
         return cls(
             single_system=checked.flag(raw.get("single_system")),
             echo_reasoning=checked.flag(raw.get("echo_reasoning")),
             starts_thinking=checked.flag(raw.get("starts_thinking")),
             thinking_default=checked.flag(raw.get("thinking_default")),
+            prefill=cast("Prefill | None", prefill) if prefill in get_args(Prefill) else None,
             query_instruction=instruction,
         )
 

@@ -22,6 +22,7 @@ from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs, eligible, features_named
 from chutes_core.fallback.order import ordered
 from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.fallback.resume import BROKEN
 from chutes_core.fallback.trace import Attempt, FallbackError, Outcome, Receipt
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage, cost
@@ -34,7 +35,8 @@ _LASTING = frozenset(
     | {Kind.OWNER_PAYMENT, Kind.NOT_INCLUDED, Kind.TEE_PAYMENT, Kind.REFUSED, Kind.THINKING_LIMIT}
 )
 # Failures of an answer to this request: the model works, and comes last for nobody else.
-_OF_THIS_REQUEST = frozenset({Kind.REFUSED, Kind.THINKING_LIMIT})
+_OF_THIS_REQUEST = frozenset({Kind.REFUSED, Kind.THINKING_LIMIT, Kind.NOT_RESUMED})
+_PREFILL = "prefill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,14 @@ class Try:
         limits: The timeouts.
         restart: Whether part of another answer was already delivered.
         together: The members listed in the name of ``member``; any of them makes the request.
+        resume: Whether to go on with the answer that broke off.
     """
 
     member: Member
     limits: TimeLimits
     restart: bool = False
     together: tuple[Member, ...] = ()
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Call:
         served: The member that answered.
         first_hop: ``"server"`` if the first request goes to several members at once, otherwise ``"member"``, with the
             reason if the policy asked for ``"server"``.
+        given: How many characters of text were given out, where that is counted.
 
     >>> from chutes_core.failures.reading import failure
     >>> call = Call([Member("acme/one"), Member("acme/two")], FallbackPolicy(), Health(), now=lambda: 0.0)
@@ -127,7 +132,13 @@ class Call:
         self._since = 0.0
         self._began = 0
         self._first: float | None = None
+        self.given = 0
         self._committed = False
+        self._broken: APIError | None = None  # the first failure after text was given out
+        self._going_on: list[Member] | None = None  # who may go on with the answer
+        self._resumed = 0
+        self._before = 0
+        self._resumed_at: int | None = None
         self._made = 0
         self._round = 0
         self._dead_accounts: set[str] = set()
@@ -174,6 +185,10 @@ class Call:
             return self._give_up("the deadline has passed")
         if self.made >= self._most:
             return self._give_up("no more are allowed")
+        if self._going_on is not None and (member := self._next_to_go_on()) is not None:
+            return self._try(member, left, resume=True)
+        if self._final is not None:
+            return GiveUp(self._final)
         if self._hop is not None:
             hop, self._hop = self._hop, None
             return self._try(hop.member, left, hop)
@@ -193,8 +208,36 @@ class Call:
         known = member.place in self._tried, member.place == self._suspect
         return *known, health.unwell(member.account_key), health.unwell(member.target)
 
-    def _try(self, member: Member, left: float | None, hop: Hop | None = None) -> Try:
+    def _next_to_go_on(self) -> Member | None:
+        """Return who goes on with the answer; with nobody left, it has failed, or begins anew."""
+        while self._going_on and self._resumed < self.policy.resume_attempts:
+            member = self._going_on.pop(0)
+            if member.account not in self._dead_accounts and self.resumes(member) and self.health.spend():
+                self._resumed += 1
+                return member
+        self._going_on = None
+        if self.policy.after_commit != "resume_or_restart":
+            self._fail_for_good()
+        return None
+
+    def resumes(self, member: Member) -> bool:
+        """Return whether a member is known to go on with what was given out."""
+        info = member.info
+        known = info is not None and info.traits.prefill in ("as_is", "thinking_off") and "," not in member.name
+        return known and _PREFILL not in self.health.lacks(member.target)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is anybody to go on with an answer."""
+        return any(map(self.resumes, self._order))
+
+    def hold(self) -> None:
+        """Give nothing out before the answer is whole, so that no failure is seen."""
+        self._visible = False
+
+    def _try(self, member: Member, left: float | None, hop: Hop | None = None, *, resume: bool = False) -> Try:
         policy = self.policy
+        self._before, self._resumed_at = self.given, self.given if resume else None
         self._current, self._together, self._since, self._first = member, hop, self._now(), None
         self._began = self.health.mark()
         total = _least(policy.attempt, left)
@@ -205,7 +248,7 @@ class Call:
         self._tried.add(member.place)
         first_token = _least(policy.first_token, patience, total)
         limits = TimeLimits(first_token=first_token, gap=_least(policy.gap, total), total=total)
-        return Try(member, limits, self._committed, hop.members if hop is not None else ())
+        return Try(member, limits, self._committed, hop.members if hop is not None else (), resume)
 
     def _next_round(self, open_: Sequence[Member], left: float | None) -> Wait | GiveUp:
         """All members were asked: wait, then start over with those whose failure may have passed."""
@@ -242,6 +285,9 @@ class Call:
         return None if deadline is None else deadline - (self._now() - self._started)
 
     def _give_up(self, because: str = "") -> GiveUp:
+        if self._broken is not None and self.policy.after_commit in ("resume", "resume_or_hold"):
+            self._fail_for_good()
+            return GiveUp(self._broken)
         if self._failures:
             self._final = FallbackError.of(self._failures, self.attempts, because=because)
         else:
@@ -286,14 +332,22 @@ class Call:
         self._unable.append(error)
         self.attempts.append(Attempt(member.name, "skipped", detail=str(error)))
 
-    def failed(self, error: APIError, usage: Usage | None = None) -> None:
-        """Record a failure; ``usage`` is what the member used, if the error does not say."""
+    def failed(self, error: APIError, usage: Usage | None = None, *, resumable: bool = False) -> None:
+        """Record a failure.
+
+        Args:
+            error: What it is.
+            usage: What the member used, if the error does not say.
+            resumable: Whether what was given out of the answer can be gone on with.
+        """
         member, hop = self._ended()
         self._failures.append(error)
         partial = error.partial_reply
         usage = (partial.usage if partial is not None else None) or usage
         self._record(member, "failed", error=error, usage=usage)
-        if error.scope is Scope.ACCOUNT:
+        if self._resumed_at is not None and error.scope is Scope.REQUEST:
+            self.health.lacking(member.target, _PREFILL)  # what it refuses is to go on
+        elif error.scope is Scope.ACCOUNT:
             self._dead_accounts.add(member.account)
             self._report(member.account_key, error)
         elif error.scope is Scope.TARGET:
@@ -301,9 +355,27 @@ class Call:
                 self._failed(each, error)
         else:
             self._refused(member, error)
-        if self._committed and self.policy.after_commit == "raise":
-            error.attempts = tuple(self.attempts)
-            self._final = error
+        if error.kind is Kind.NOT_RESUMED:
+            self.health.lacking(member.target, _PREFILL)
+        if self._committed and self.policy.after_commit != "restart":
+            self._after_text(error, member, resumable=resumable)
+
+    def _after_text(self, error: APIError, member: Member, *, resumable: bool) -> None:
+        """Decide what follows a failure after text was given out."""
+        first = self._broken is None
+        self._broken = self._broken or error
+        if self.policy.after_commit == "raise":
+            self._fail_for_good()
+        elif not resumable or (first and error.kind not in BROKEN):
+            self._going_on = []
+        elif first:
+            others = [each for each in self._order if each is not member]
+            self._going_on = [*([member] if member.place not in self._barred else []), *others]
+
+    def _fail_for_good(self) -> None:
+        assert self._broken is not None, "text was given out"
+        self._broken.attempts = tuple(self.attempts)
+        self._final = self._broken
 
     def _report(self, key: str, error: APIError) -> None:
         self.health.failed(key, error.kind, retry_after=error.retry_after, began=self._began)
@@ -372,6 +444,8 @@ class Call:
                 usage,
                 price,
                 receipt.model if receipt is not None else None,
+                self.given - self._before,
+                self._resumed_at,
             )
         )
 

@@ -33,6 +33,7 @@ from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.relay import Relay
+from chutes_core.fallback.resume import continued
 from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
@@ -224,14 +225,16 @@ class _FallbackBase(Generic[C]):
 
     @staticmethod
     def _question(
-        seats: Sequence[_Seat[C]], step: Try, params: ChatParams, timeout: Limits
-    ) -> tuple[C, str, TimeLimits, ChatParams]:
+        relay: Relay, seats: Sequence[_Seat[C]], step: Try, asked: Mapping[str, object], timeout: Limits
+    ) -> tuple[C, dict[str, object]]:
         """Return the client to ask, and what; members asked together differ in their names only."""
         member = step.together[0] if step.together else step.member
         seat = next(each for each in seats if each.member is member)
-        asked = TimeLimits.of(timeout) if timeout is not None else None
-        limits = shortest(step.limits, seat.client.limits, asked)
-        return seat.client, step.member.name, limits, {**seat.params, **params}
+        limits = shortest(step.limits, seat.client.limits, TimeLimits.of(timeout) if timeout is not None else None)
+        sent = {**seat.params, **asked}
+        if relay.resume is not None:
+            sent = continued(sent, relay.resume)
+        return seat.client, {**sent, "model": step.member.name, "timeout": limits}
 
 
 class FallbackClient(_FallbackBase[ChutesClient]):
@@ -293,8 +296,8 @@ class FallbackClient(_FallbackBase[ChutesClient]):
         relay, seats = self._relay(messages, model, params, whole=whole)
 
         def ask(step: Try) -> Stream:
-            client, model, limits, sent = self._question(seats, step, params, timeout)
-            return client.stream(messages, model=model, timeout=limits, **sent)
+            client, asked = self._question(relay, seats, step, {"messages": messages, **params}, timeout)
+            return client.stream(**asked)  # type: ignore[arg-type]
 
         return FallbackStream(relay, ask, self._clock)
 
@@ -345,8 +348,8 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
         relay, seats = self._relay(messages, model, params, whole=whole)
 
         def ask(step: Try) -> AsyncStream:
-            client, model, limits, sent = self._question(seats, step, params, timeout)
-            return client.stream(messages, model=model, timeout=limits, **sent)
+            client, asked = self._question(relay, seats, step, {"messages": messages, **params}, timeout)
+            return client.stream(**asked)  # type: ignore[arg-type]
 
         return AsyncFallbackStream(relay, ask, self._clock)
 

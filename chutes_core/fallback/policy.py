@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Literal, cast
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, cast, get_args
 
 from chutes_core.errors import ConfigurationError
 from chutes_core.fallback.members import Member  # not for type checkers alone: pydantic reads the fields' types
 
 __all__ = ["FallbackPolicy", "Order"]
 
+AfterCommit = Literal["raise", "hold", "restart", "resume", "resume_or_restart", "resume_or_hold"]
 Order = Literal["given", "price", "latency", "throughput", "balanced"]
 _ORDERS = ("given", "price", "latency", "throughput", "balanced")
 _SECONDS = ("first_token", "gap", "attempt", "deadline", "backoff", "backoff_max", "retry_after_max")
@@ -33,8 +34,11 @@ class FallbackPolicy:
         deadline: Seconds for the whole call, waits included.
         max_attempts: The most attempts in one call, over all members; with the default, at least one for each member.
         after_commit: What to do if an answer fails after some of its text was given out: ``"raise"`` the error with
-            that part; ``"restart"`` with another member, after a marker that voids what came before; or ``"hold"``
-            everything back until the answer is whole, so that no failure is ever seen.
+            that part; ``"hold"`` everything back until the answer is whole, so that no failure is ever seen;
+            ``"restart"`` with another member, after a marker that voids what came before; or ``"resume"``: have a
+            model go on where it broke off, and raise if none can. ``"resume_or_restart"`` restarts then, and
+            ``"resume_or_hold"`` holds back what could not be resumed.
+        resume_attempts: How often an answer is gone on with.
         order: Which healthy member comes first: as ``"given"``, by ``"price"``, by live ``"latency"`` or
             ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the price), or a function
             that sorts members.
@@ -69,7 +73,8 @@ class FallbackPolicy:
     attempt: float | None = None
     deadline: float | None = 120.0
     max_attempts: int = _ATTEMPTS
-    after_commit: Literal["raise", "hold", "restart"] = "raise"
+    after_commit: AfterCommit = "raise"
+    resume_attempts: int = 2
     order: Order | Callable[[Sequence[Member]], Sequence[Member]] = "given"
     first_hop: Literal["member", "server"] = "member"
     backoff: float = 1.0
@@ -92,14 +97,17 @@ class FallbackPolicy:
             object.__setattr__(self, name, tuple(value))
         for name in (*_SECONDS, "max_price", "budget", "burst"):
             _check_number(name, getattr(self, name))
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}.")
+        for name in ("max_attempts", "resume_attempts"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}.")
         if not isinstance(self.learned, bool):
             raise ConfigurationError(f"learned must be True or False, not {self.learned!r}.")
         if self.confidential not in (True, False, None):
             raise ConfigurationError(f"confidential must be True, False or None, not {self.confidential!r}.")
-        if self.after_commit not in ("raise", "hold", "restart"):
-            raise ConfigurationError(f"after_commit must be 'raise', 'hold' or 'restart', not {self.after_commit!r}.")
+        if self.after_commit not in get_args(AfterCommit):
+            known = ", ".join(map(repr, get_args(AfterCommit)))
+            raise ConfigurationError(f"after_commit must be one of {known}, not {self.after_commit!r}.")
         if not callable(self.order) and self.order not in _ORDERS:
             raise ConfigurationError(f"order must be one of {', '.join(_ORDERS)} or a function, not {self.order!r}.")
         if self.first_hop not in ("member", "server"):
@@ -158,6 +166,17 @@ class FallbackPolicy:
         default = asdict(_DEFAULT)
         told = {name: value for name, value in asdict(self).items() if value != default[name]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+    @property
+    def without_restart(self) -> FallbackPolicy:
+        """The same for a reader who cannot be told of a restart.
+
+        >>> FallbackPolicy(after_commit="resume_or_restart").without_restart
+        FallbackPolicy(... after_commit='resume', ...)
+        """
+        if self.after_commit not in ("restart", "resume_or_restart"):
+            return self
+        return replace(self, after_commit="raise" if self.after_commit == "restart" else "resume")
 
     @property
     def set_apart(self) -> list[str]:

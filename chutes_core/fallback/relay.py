@@ -4,12 +4,16 @@ Only what a reader was given and cannot take back commits a call to the member t
 object. Reasoning is given out at once, and the next member's takes its place; tool calls wait until their answer is
 whole, since whoever gets one may act on it; text that is blank waits for more. Between the parts of an answer that was
 given up and those of the next, :class:`Restart` says that what came before is void.
+
+Where an answer may be gone on with, its text is given out in whole words; what is not yet is dropped when its member
+dies, and the next one's text goes through a :class:`Seam`. The reply is then that of several members: the text that was
+given out, and the sum of what they used.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -18,11 +22,16 @@ from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.carried import Carried, CarriedReply
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.objects import Objects, check_reply
+from chutes_core.fallback.resume import Resume, Seam, Words, can_go_on
 from chutes_core.fallback.trace import Attempt, Receipt
 from chutes_core.reply.structured import Form
 from chutes_core.response import Delta, Reply
+from chutes_core.usage import Usage
 
-__all__ = ["Answer", "AsyncAnswer", "Observer", "Relay", "Restart", "shows_any"]
+__all__ = ["RESUMED", "Answer", "AsyncAnswer", "Observer", "Relay", "Restart", "shows_any"]
+
+RESUMED = "chutes_resumed"
+"""The name of the list of places where others went on with an answer, in its metadata."""
 
 A = TypeVar("A", bound="Answer | AsyncAnswer")
 
@@ -102,6 +111,7 @@ class Relay:
 
     Attributes:
         reply: The whole reply, once there is one.
+        resume: Where the attempt that is about to be made goes on; None if it begins an answer.
     """
 
     def __init__(
@@ -120,7 +130,11 @@ class Relay:
         self.reply: Reply | None = None
         self._price = price
         self._observer = observer
-        self._holds = whole or call.policy.after_commit == "hold"
+        after = call.policy.after_commit
+        if after == "resume_or_hold" and not (whole or (objects is None and call.resumable)):
+            after = "hold"
+            call.hold()
+        self._holds = whole or after == "hold"
         self._objects = Objects(objects) if objects is not None and not self._holds else None
         self._form = form
         self._thinks = thinks
@@ -130,6 +144,16 @@ class Relay:
         self._open = False  # whether the answer has begun, and goes out as it comes
         self._given = False  # whether something was given out that may become void
         self._told = 0
+        self.resume: Resume | None = None
+        self._words = Words() if after.startswith("resume") and not self._holds and objects is None else None
+        self._seam: Seam | None = None
+        self._text: list[str] = []  # that was given out of this answer, whoever gave it
+        self._past: list[Reply] = []  # what broke off after some of it was given out
+        self._used: list[Usage | None] = []
+        self._links: list[dict[str, object]] = []  # where others went on
+        self._author = self._member = ""  # whose text was given out last, and whose turn it is
+        self._foreign = False
+        self._first: APIError | None = None
 
     # ----------------------------------------------------------------------------------------------- one attempt
 
@@ -141,8 +165,25 @@ class Relay:
             self._objects.begin()
         if self._observer is not None:
             self._observer.begins(step)
+        self.resume = self._seam = None
+        if step.resume:
+            self._goes_on(step)
+            return ()
         given, self._given = self._given, False
+        if self._words is not None:
+            self._words, self._text, self._past, self._used, self._links = Words(), [], [], [], []
+            self.call.given = 0
+        self._member = step.member.name
         return (Restart(model=step.member.name, text=step.restart),) if given else ()
+
+    def _goes_on(self, step: Try) -> None:
+        """Prepare an attempt that goes on with the answer."""
+        info, text, name = step.member.info, "".join(self._text), step.member.name
+        self._words, self._seam, self._member = Words(), Seam(text, name), name
+        self._links.append({"at": len(text), "from": self._author, "to": name, "how": "prefill"})
+        off = info is not None and info.traits.prefill == "thinking_off"
+        used = sum(_tokens(reply) for reply in self._past)
+        self.resume = Resume(text, self._past[0].reasoning, used, name == self._author, off)
 
     def asked(self, answer: A) -> A:
         """Note the answer that is about to be read."""
@@ -151,8 +192,53 @@ class Relay:
 
     def take(self, delta: Delta) -> Sequence[Delta]:
         """Take a delta and return what may be given out now; most are further pieces of a text."""
+        if self._words is not None:
+            return self._worded(self._words, delta)
         if self._open and type(delta) is Delta and not delta.tool_calls:
             return (delta,)
+        return self._sorted(delta)
+
+    def _worded(self, words: Words, delta: Delta) -> Sequence[Delta]:
+        """Take a delta of an answer that may be gone on with."""
+        if isinstance(delta, Carried) or delta.tool_calls:
+            self._foreign = self._foreign or isinstance(delta, Carried)
+            return self._sorted(delta)
+        if self._seam is not None and not self._seam.open:
+            if delta.reasoning:
+                raise self._seam.refused("it thinks before it goes on")
+            text = self._through(self._seam, delta.content)
+        else:
+            text = delta.content
+        text = words.take(text) if text else ""
+        if delta.content and not text:
+            self.call.first_part(given_out=False)
+            return self._sorted(replace(delta, content="")) if delta.reasoning else ()
+        if text:
+            self._spoken(text)
+        return self._sorted(delta if text == delta.content else replace(delta, content=text))
+
+    def _through(self, seam: Seam, text: str, *, ends: bool = False) -> str:
+        """Take a piece of a continuation; before any of it is given out, see that it is one."""
+        given = seam.take(text, ends=ends)
+        if seam.open:
+            arrived = self._arrived()
+            if arrived.model is not None and arrived.model != self._member:
+                raise seam.refused(f"{arrived.model!r} answered")
+            first, now = self._past[0].usage, arrived.usage
+            same = self.resume is not None and self.resume.same
+            if same and first is not None and now is not None:
+                least = first.prompt_tokens + sum(map(len, self._text)) // 8 - _SLACK
+                if now.prompt_tokens < least:
+                    raise seam.refused("what was given out has not reached it")
+        return given
+
+    def _spoken(self, text: str) -> None:
+        self._text.append(text)
+        self._author = self._member
+        self.call.given += len(text)
+
+    def _sorted(self, delta: Delta) -> Sequence[Delta]:
+        """Take a delta that is not simply more text."""
         if self._holds or self._objects is not None:
             return self._object(delta)
         if delta.tool_calls:
@@ -195,13 +281,19 @@ class Relay:
         """Return the whole reply of a member, or raise the failure that it is: frameworks may refuse more."""
         if self._form is not None:
             check_reply(self._form, reply, str(reply.model))
+        if self._words is not None and not self._foreign:
+            rest = self._through(self._seam, "", ends=True) if self._seam is not None and not self._seam.open else ""
+            last = self._words.take(rest) + self._words.rest()
+            if last:
+                self._spoken(last)
+                self._early.append(Delta(last))
         return reply
 
     # ------------------------------------------------------------------------------------------ how an attempt ends
 
     def end(self, reply: Reply) -> Sequence[Delta]:
         """Keep the whole reply, and return what is still held back."""
-        self.reply = reply
+        self.reply = self._joined(reply) if self._past else reply
         cost = self._price(reply) if not isinstance(reply, CarriedReply) else None
         self.call.succeeded(reply.usage, Receipt(reply.model, cost))
         self.tell()
@@ -226,7 +318,17 @@ class Relay:
         arrived = self._arrived()
         if arrived.choices and error.partial_reply is None:
             error.partial_reply = arrived
-        self.call.failed(error, arrived.usage)
+        if self._words is None or not self._text:
+            self.call.failed(error, arrived.usage)
+            return
+        text = "".join(self._text)
+        if self._author == self._member and arrived.content:
+            self._past.append(arrived)
+        self._used.append(arrived.usage)  # also of who gave nothing out: it was asked to go on
+        self._first = self._first or error
+        self.call.failed(error, arrived.usage, resumable=not self._foreign and bool(self._past) and can_go_on(text))
+        if self._past:
+            self._first.partial_reply = self._joined(replace(self._past[-1], usage=None), broken=True)
 
     def left(self, error: BaseException) -> None:
         """Record that the caller stopped early."""
@@ -235,6 +337,17 @@ class Relay:
 
     def _arrived(self) -> Reply:
         return self._answer.reply if self._answer is not None else _NOTHING
+
+    def _joined(self, reply: Reply, *, broken: bool = False) -> Reply:
+        """Return the reply of all who went on with the answer."""
+        first, last = self._past[0], reply.choices[0]
+        choice = replace(last, content="".join(self._text), reasoning=first.reasoning, logprobs=None)
+        if broken:
+            choice = replace(choice, finish_reason=None, tool_calls=(), invalid_tool_calls=())
+        used = [*self._used, *(() if broken else (reply.usage,))]
+        usage = sum((each for each in used[1:] if each is not None), used[0]) if None not in used else None
+        extra = {**reply.extra, RESUMED: self._links} if self._links else reply.extra
+        return replace(reply, id=first.id, created=first.created, choices=(choice,), usage=usage, extra=extra)
 
     @property
     def latest(self) -> Reply:
@@ -257,6 +370,12 @@ class Relay:
 
 
 _NOTHING = Reply(None, None, ())
+_SLACK = 64  # tokens of a prompt that a switched template may leave out
+
+
+def _tokens(reply: Reply) -> int:
+    """Return how many tokens an answer has so far: as reported, or at the least one for four characters."""
+    return reply.usage.completion_tokens if reply.usage is not None else len(reply.content) // 4
 
 
 def shows_any(delta: Delta) -> bool:

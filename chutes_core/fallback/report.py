@@ -29,7 +29,7 @@ def report(attempt: Attempt) -> dict[str, object]:
     >>> from chutes_core.errors import Kind
     >>> report(Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy"))
     {'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
-     'detail': 'busy', 'usage': None, 'cost': None, 'served': None}
+     'detail': 'busy', 'usage': None, 'cost': None, 'served': None, 'delivered': 0, 'resumed_at': None}
     """
     return {
         "model": attempt.model,
@@ -41,6 +41,8 @@ def report(attempt: Attempt) -> dict[str, object]:
         "usage": counts(attempt.usage) if attempt.usage is not None else None,
         "cost": attempt.cost,
         "served": attempt.served,
+        "delivered": attempt.delivered,
+        "resumed_at": attempt.resumed_at,
     }
 
 

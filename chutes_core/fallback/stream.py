@@ -36,6 +36,23 @@ class FallbackReply(Reply):
     member: str = ""
     origin: object = None
 
+    @property
+    def cost(self) -> float | None:
+        """What the answer cost in US dollars; None if that is not known of all who took part in it.
+
+        >>> attempts = Attempt("a", "failed", cost=9.0), Attempt("b", "answered", cost=1.0)
+        >>> FallbackReply(None, None, (), attempts=attempts).cost
+        1.0
+        """
+        costs: list[float | None] = []
+        for attempt in reversed(self.attempts):
+            if attempt.outcome == "skipped":
+                continue
+            costs.append(attempt.cost)
+            if attempt.resumed_at is None:
+                break
+        return None if not costs or None in costs else sum(cost for cost in costs if cost is not None)
+
     @classmethod
     def of(cls, reply: Reply, call: Call) -> FallbackReply:
         """Add to a reply what is known of the call."""

@@ -30,6 +30,8 @@ class Attempt:
         usage: The tokens used, if known, including those of a partial answer.
         cost: The cost in US dollars, if known.
         served: The model that the reply names; for a routing list, the one that the service chose.
+        delivered: How many characters of its text were given out, where that was counted: with "resume".
+        resumed_at: How many had been given out when it went on with the answer; None if it began one.
     """
 
     model: str
@@ -41,6 +43,8 @@ class Attempt:
     usage: Usage | None = None
     cost: float | None = None
     served: str | None = None
+    delivered: int = 0
+    resumed_at: int | None = None
 
     @property
     def _brief(self) -> str:
