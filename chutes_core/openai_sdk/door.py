@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from chutes_core.fallback.client import AsyncFallbackClient, FallbackClient
 
-__all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client"]
+__all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client", "read_json"]
 
 _FOREIGN = (
     "openai-organization",
@@ -270,7 +270,7 @@ class Door(ClientBase):
         """Read the request that the SDK is about to send."""
         url, content = str(request.url), request.content
         path = request.url.path
-        body = _json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
+        body = read_json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
         if not isinstance(body, dict):
             return Question(url, content)
         model = body.get("model") if isinstance(body.get("model"), str) else None
@@ -389,7 +389,8 @@ def _other(authorization: str) -> dict[str, str]:
     return {"Authorization": HiddenText(authorization)} if authorization else {}
 
 
-def _json(content: bytes) -> object:
+def read_json(content: bytes) -> object:
+    """Return what a body says; None if it is not JSON."""
     try:
         return loads(content)
     except ValueError:
@@ -398,7 +399,7 @@ def _json(content: bytes) -> object:
 
 def _checked_vectors(asked: Mapping[str, object], content: bytes, model: str | None, bill: Bill) -> bytes:
     """Check the reply to an embeddings request; its rows are put in order, because the SDK's users count on that."""
-    reply, dimensions = _json(content), asked.get("dimensions")
+    reply, dimensions = read_json(content), asked.get("dimensions")
     if reply is None:
         raise malformed("the body is not JSON", model)
     coded = asked.get("encoding_format") == "base64"  # which is what the SDK asks for and decodes

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from chutes_core.calls.effects import Effect, Flow, adrive, drive
-from chutes_core.door import loads
 from chutes_core.errors import APIError, ChutesError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.client import AsyncFallbackClient, FallbackClient
 from chutes_core.fallback.policy import FallbackPolicy
@@ -22,7 +21,7 @@ from chutes_core.fallback.report import ATTEMPTS, report
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import FallbackError
 from chutes_core.openai_sdk.completion import Chunks, completion
-from chutes_core.openai_sdk.door import AsyncDoor, Door
+from chutes_core.openai_sdk.door import AsyncDoor, Door, read_json
 from chutes_core.openai_sdk.exchange import Head
 from chutes_core.request.chat import ChatParams
 from chutes_core.request.messages import Message
@@ -122,13 +121,13 @@ class _Asks(Generic[F]):
         if path.endswith("/chat/completions") and request.method == "POST":
             self._refuse_lost(request)
             waits = cast("Mapping[str, float | None]", request.extensions.get("timeout") or {})
-            return read_plan(_read(request.content), waits.get("read"))
+            return read_plan(read_json(request.content), waits.get("read"))
         if self.door.sealed and request.method != "GET":
             raise RequestRefusedError(
                 f"The first member of this fallback encrypts its requests, which {path} cannot be: use its client."
             )
         if request.content.startswith(b"{"):
-            asked = _read(request.content)
+            asked = read_json(request.content)
             if isinstance(asked, Mapping) and asked.get("model") == _ALL:
                 raise RequestRefusedError(f"A fallback answers chat: for {path} name one model, not {_ALL!r}.")
         _limit(request)
@@ -143,6 +142,8 @@ class _Asks(Generic[F]):
         base = type(request.url)(f"{self.door.settings.base_url}/")  # as the package writes it
         if not str(request.url).startswith(str(base)):
             lost.append("base_url")
+        if request.url.query:
+            lost.append("extra_query")
         if lost:
             raise RequestRefusedError(
                 f"{', '.join(lost)}: a fallback has these from its members, and not from a call: set them where the "
@@ -162,13 +163,6 @@ def _limit(request: httpx.Request) -> None:
     limits = {"connect": usual.connect, "read": usual.whole}
     given = {name: value for name, value in waits.items() if value is not None}
     request.extensions = {**request.extensions, "timeout": {**waits, **limits, **given}}
-
-
-def _read(content: bytes) -> object:
-    try:
-        return loads(content)
-    except ValueError:
-        return None
 
 
 def _with_policy(fallback: F, policy: FallbackPolicy) -> F:

@@ -427,6 +427,16 @@ def test_other_paths_go_to_the_first_members_client() -> None:
     assert KEY not in repr(vars(client))
 
 
+async def test_other_paths_go_there_on_an_event_loop_too() -> None:
+    """With the door that waits."""
+    listed = {"object": "list", "data": [{"id": "acme/one", "object": "model"}]}
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=listed)))
+    async with async_openai_client(fallback=AsyncFallbackClient(TWO, KEY, http_client=http)) as client:
+        assert [model.id async for model in client.models.list()] == ["acme/one"]
+        with pytest.raises(RequestRefusedError, match="answers chat"):
+            await client.embeddings.create(model="fallback", input="Hello")
+
+
 def test_embeddings_of_a_named_model() -> None:
     """They go to its host with the first member's key, and are counted in the ledger of all."""
 
@@ -458,10 +468,11 @@ def test_a_sealed_member_sends_nothing_unsealed() -> None:
         ({"api_key": "cpk_" + "1" * 16}, "api_key"),
         ({"base_url": "https://example.org/v1"}, "base_url"),
         ({"default_headers": {"X-TEE-Only": "true"}}, "x-tee-only"),
+        ({"default_query": {"version": "2"}}, "extra_query"),
     ],
 )
 def test_what_a_call_cannot_set_is_refused(changed: Any, lost: str) -> None:
-    """A key, an address or a header that the members would not be sent with is no silent loss."""
+    """A key, an address, a query or a header that the members would not be sent with is no silent loss."""
     stage = Stage()
     client = stage.client().with_options(**changed)
     with pytest.raises(RequestRefusedError, match=lost):
