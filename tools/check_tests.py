@@ -55,6 +55,7 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
         "chutes_core/openai_sdk/exchange.py",
         "chutes_core/openai_sdk/transport.py",
     ),
+    "tests/core/openai_sdk/test_fallback.py": ("chutes_core/openai_sdk/completion.py",),
     "tests/core/reply/test_assemble.py": ("chutes_core/response.py",),
     "tests/core/secrets/test_masking.py": ("chutes_core/secrets/echoes.py",),
     "tests/core/test_auth.py": ("chutes_core/secrets/secret.py",),

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from chutes_core.auth import ApiKey, Credential
 from chutes_core.calls.clock import Clock
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     import httpx
     import openai
 
-__all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client"]
+    from chutes_core.fallback.client import AsyncFallbackClient, FallbackClient
+
+__all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client", "read_json"]
 
 _FOREIGN = (
     "openai-organization",
@@ -66,11 +68,12 @@ def openai_client(
     embedding_base_url: str | None = None,
     management_url: str | None = None,
     timeout: object = None,
-    max_retries: int = 2,
+    max_retries: int | None = None,
     default_headers: Mapping[str, str] | None = None,
     http_client: object = None,
     catalog: Catalog | None = None,
     ledger: Ledger | None = None,
+    fallback: FallbackClient | None = None,
 ) -> openai.OpenAI:
     """Create a stock ``openai.OpenAI`` client for Chutes.
 
@@ -81,29 +84,44 @@ def openai_client(
         embedding_base_url: One URL for all embedding models; by default each model's own host.
         management_url: URL of the service whose stored login is used.
         timeout: Seconds, or an ``openai.Timeout``; by default 600 s, and 10 s to connect.
-        max_retries: Maximum number of retries by the SDK, where the failure table allows them.
+        max_retries: Maximum number of retries by the SDK, where the failure table allows them; by default 2.
         default_headers: Headers for every request.
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
         catalog: Model catalogue; by default the newest available.
         ledger: Records tokens and cost; a ``Budget`` refuses calls that could exceed it.
+        fallback: Several models: ``model="fallback"`` asks its members, another name that model alone. It has its own
+            keys, limits and ledger, so no other argument goes with it.
 
     Raises:
         ConfigurationError: The SDK is not installed, or an argument cannot be right.
+
+    >>> from chutes_core import FallbackClient
+    >>> openai_client(fallback=FallbackClient(["acme/one", "acme/two"], "cpk_0123")).max_retries
+    0
     """
     _require_sdk()
     import openai
 
-    door = Door(
-        api_key,
-        base_url=base_url,
-        embedding_base_url=embedding_base_url,
-        management_url=management_url,
-        default_headers=default_headers,
-        http_client=http_client,
-        catalog=catalog,
-        ledger=ledger,
-    )
-    http = openai.DefaultHttpxClient(transport=Transport(door))  # type: ignore[arg-type]
+    given = {
+        "base_url": base_url,
+        "embedding_base_url": embedding_base_url,
+        "management_url": management_url,
+        "default_headers": default_headers,
+        "http_client": http_client,
+        "catalog": catalog,
+        "ledger": ledger,
+    }
+    if fallback is not None:
+        from chutes_core.openai_sdk.fallback import Asks
+
+        _refuse_beside(api_key=api_key, timeout=timeout, max_retries=max_retries, **given)
+        asks = Asks(fallback)
+        door, transport = asks.door, Transport(asks.door, asks)
+        timeout, max_retries = openai.Timeout(None), 0  # the policy's hold
+    else:
+        door = Door(api_key, **given)  # type: ignore[arg-type]
+        transport = Transport(door)
+    http = openai.DefaultHttpxClient(transport=transport)  # type: ignore[arg-type]
     return openai.OpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
 
 
@@ -115,11 +133,12 @@ def async_openai_client(
     embedding_base_url: str | None = None,
     management_url: str | None = None,
     timeout: object = None,
-    max_retries: int = 2,
+    max_retries: int | None = None,
     default_headers: Mapping[str, str] | None = None,
     http_client: object = None,
     catalog: Catalog | None = None,
     ledger: Ledger | None = None,
+    fallback: AsyncFallbackClient | None = None,
 ) -> openai.AsyncOpenAI:
     """Create a stock ``openai.AsyncOpenAI`` client for any number of event loops; see :func:`openai_client`.
 
@@ -129,17 +148,26 @@ def async_openai_client(
     _require_sdk()
     import openai
 
-    door = AsyncDoor(
-        api_key,
-        base_url=base_url,
-        embedding_base_url=embedding_base_url,
-        management_url=management_url,
-        default_headers=default_headers,
-        http_client=http_client,
-        catalog=catalog,
-        ledger=ledger,
-    )
-    http = openai.DefaultAsyncHttpxClient(transport=AsyncTransport(door))  # type: ignore[arg-type]
+    given = {
+        "base_url": base_url,
+        "embedding_base_url": embedding_base_url,
+        "management_url": management_url,
+        "default_headers": default_headers,
+        "http_client": http_client,
+        "catalog": catalog,
+        "ledger": ledger,
+    }
+    if fallback is not None:
+        from chutes_core.openai_sdk.fallback import AsyncAsks
+
+        _refuse_beside(api_key=api_key, timeout=timeout, max_retries=max_retries, **given)
+        asks = AsyncAsks(fallback)
+        door, transport = asks.door, AsyncTransport(asks.door, asks)
+        timeout, max_retries = openai.Timeout(None), 0  # the policy's hold
+    else:
+        door = AsyncDoor(api_key, **given)  # type: ignore[arg-type]
+        transport = AsyncTransport(door)
+    http = openai.DefaultAsyncHttpxClient(transport=transport)  # type: ignore[arg-type]
     return openai.AsyncOpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
 
 
@@ -153,7 +181,16 @@ def _require_sdk() -> None:
     raise ConfigurationError(f"The openai clients are an extra ({problem}): pip install 'chutes-connect[openai]'")
 
 
-def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]:
+def _refuse_beside(**given: object) -> None:
+    """Refuse arguments that a fallback has of its own."""
+    if found := [name for name, value in given.items() if value is not None]:
+        raise ConfigurationError(
+            f"{', '.join(found)}: the members of a fallback have their own. Give what is for all of them to "
+            "FallbackClient([...], 'cpk_...', ...), and time limits to its policy."
+        )
+
+
+def _options(door: Door, timeout: object, max_retries: int | None) -> dict[str, object]:
     import openai
 
     return {
@@ -161,7 +198,7 @@ def _options(door: Door, timeout: object, max_retries: int) -> dict[str, object]
         "api_key": MASK,
         "base_url": door.settings.base_url,
         "timeout": openai.Timeout(600.0, connect=10.0) if timeout is None else timeout,
-        "max_retries": max_retries,
+        "max_retries": 2 if max_retries is None else max_retries,
         # The same for secret headers.
         "default_headers": Headers(door.default_headers.ready()).dumped(),
     }
@@ -197,10 +234,27 @@ class Question:
 class Door(ClientBase):
     """Decides where each request goes, with which key, and whether its reply is valid. Does no I/O."""
 
+    @classmethod
+    def of(cls, client: ClientBase) -> Self:
+        """Return the door with the settings of a client.
+
+        >>> from chutes_core import ChutesClient
+        >>> Door.of(ChutesClient("cpk_0123", base_url="https://example.org/v1")).settings.base_url
+        'https://example.org/v1'
+        """
+        made = cls.__new__(cls)
+        made.__dict__.update(client.__dict__)
+        return made
+
     @property
     def own_client(self) -> object:
         """The given HTTP client; None uses the shared connection pools."""
         return self._http_client
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the client that this door is made of encrypts its requests, which a door cannot."""
+        return self._sealed is not None
 
     @property
     def clock(self) -> Clock:
@@ -216,7 +270,7 @@ class Door(ClientBase):
         """Read the request that the SDK is about to send."""
         url, content = str(request.url), request.content
         path = request.url.path
-        body = _json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
+        body = read_json(content) if path.endswith(("/chat/completions", "/embeddings")) else None
         if not isinstance(body, dict):
             return Question(url, content)
         model = body.get("model") if isinstance(body.get("model"), str) else None
@@ -335,7 +389,8 @@ def _other(authorization: str) -> dict[str, str]:
     return {"Authorization": HiddenText(authorization)} if authorization else {}
 
 
-def _json(content: bytes) -> object:
+def read_json(content: bytes) -> object:
+    """Return what a body says; None if it is not JSON."""
     try:
         return loads(content)
     except ValueError:
@@ -344,7 +399,7 @@ def _json(content: bytes) -> object:
 
 def _checked_vectors(asked: Mapping[str, object], content: bytes, model: str | None, bill: Bill) -> bytes:
     """Check the reply to an embeddings request; its rows are put in order, because the SDK's users count on that."""
-    reply, dimensions = _json(content), asked.get("dimensions")
+    reply, dimensions = read_json(content), asked.get("dimensions")
     if reply is None:
         raise malformed("the body is not JSON", model)
     coded = asked.get("encoding_format") == "base64"  # which is what the SDK asks for and decodes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import cast
 
-from chutes_core.errors import APIError, ChutesError
+from chutes_core.errors import APIError, ChutesError, ConnectionFailedError, TimeLimitError
 
 __all__ = ["as_openai"]
 
@@ -51,7 +51,12 @@ def _both(line: tuple[type, ...]) -> type[ChutesError]:
     import openai
 
     kind = line[0]
-    base = openai.APIError if issubclass(kind, APIError) else openai.OpenAIError
+    bases = {
+        ConnectionFailedError: openai.APIConnectionError,
+        TimeLimitError: openai.APITimeoutError,
+        APIError: openai.APIError,
+    }
+    base = next((base for own, base in bases.items() if issubclass(kind, own)), openai.OpenAIError)
     made = type(
         kind.__name__, (kind, base), {"__doc__": kind.__doc__, "__module__": kind.__module__, "__reduce__": _plain}
     )

@@ -29,27 +29,38 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTransport", "Transport"]
 
 T = TypeVar("T")
+Steps = Generator[object, None, None]
+AsyncSteps = AsyncGenerator[object, None]
 _DROPPED = frozenset({b"content-encoding", b"content-length", b"transfer-encoding", b"location", b"set-cookie"})
 """Headers that are not true of the reply as the SDK gets it, and those that its own client would act upon."""
 _ERRORS = {"connect": "ConnectError", "connect_timeout": "ConnectTimeout", "timeout": "ReadTimeout"}
 
 
 class Transport:
-    """Blocking transport for the SDK's requests."""
+    """Blocking transport for the SDK's requests.
 
-    def __init__(self, door: Door) -> None:
+    Args:
+        door: Where requests go.
+        asked: Answers a request in place of the door, or returns None.
+    """
+
+    def __init__(self, door: Door, asked: Callable[[httpx.Request], Steps | None] = lambda request: None) -> None:
         self._door = door
+        self._asked = asked
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and check its reply."""
         request.read()
-        door, own = self._door, cast("httpx.Client | None", self._door.own_client)
-        send = sender(own or pools.sync_pools().get(door), _build(own))
-        steps = drive(Exchange(door, request).run(), SyncWire(send, door.credential, clock=door.clock), [])
+        steps = _clean(request, lambda: self._asked(request)) or self._sent(request)
         head = cast("Head", _clean(request, lambda: next(steps)))
         if head.content is not None:
             steps.close()
         return _reply(request, head, steps)
+
+    def _sent(self, request: httpx.Request) -> Steps:
+        door, own = self._door, cast("httpx.Client | None", self._door.own_client)
+        send = sender(own or pools.sync_pools().get(door), _build(own))
+        return drive(Exchange(door, request).run(), SyncWire(send, door.credential, clock=door.clock), [])
 
     def close(self) -> None:
         """Release the shared pool; a client passed in by the user is left open."""
@@ -63,25 +74,31 @@ class Transport:
 
 
 class AsyncTransport:
-    """Async transport for the SDK's requests."""
+    """Async transport for the SDK's requests, with the same arguments as :class:`Transport`."""
 
-    def __init__(self, door: AsyncDoor) -> None:
+    def __init__(
+        self, door: AsyncDoor, asked: Callable[[httpx.Request], AsyncSteps | None] = lambda request: None
+    ) -> None:
         self._door = door
+        self._asked = asked
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and check its reply."""
         await request.aread()
+        steps = _clean(request, lambda: self._asked(request)) or self._sent(request)
+        head = cast("Head", await _aclean(request, lambda: anext(steps)))
+        if head.content is not None:
+            await steps.aclose()
+        return _reply(request, head, steps)
+
+    def _sent(self, request: httpx.Request) -> AsyncSteps:
         door, own = self._door, cast("httpx.AsyncClient | None", self._door.own_client)
 
         async def pool() -> httpx.AsyncClient:
             return own or await pools.async_pools().get(door)
 
         wire = AsyncWire(asender(pool, _build(own)), door.credential, clock=door.clock)
-        steps = adrive(Exchange(door, request).run(), wire, [])
-        head = cast("Head", await _aclean(request, lambda: anext(steps)))
-        if head.content is not None:
-            await steps.aclose()
-        return _reply(request, head, steps)
+        return adrive(Exchange(door, request).run(), wire, [])
 
     async def aclose(self) -> None:
         """Release the shared pool; a client passed in by the user is left open."""
@@ -98,9 +115,7 @@ def _build(own: httpx.Client | httpx.AsyncClient | None) -> Build:
     return shared_request if own is None else own.build_request
 
 
-def _reply(
-    request: httpx.Request, head: Head, rest: Generator[object, None, None] | AsyncGenerator[object, None]
-) -> httpx.Response:
+def _reply(request: httpx.Request, head: Head, rest: Steps | AsyncSteps) -> httpx.Response:
     """Build the reply for the SDK, in its own HTTP package, with the body decoded."""
     package = _package_of(request)
     headers = [(name, _read_alike(value)) for name, value in head.headers if name.lower() not in _DROPPED]

@@ -14,6 +14,7 @@ from chutes_core import (
     AuthenticationError,
     CapacityError,
     ChutesError,
+    ConnectionFailedError,
     EmptyReplyError,
     Kind,
     MissingKeyError,
@@ -55,3 +56,19 @@ def test_every_failure_can_be_both(error: ChutesError) -> None:
     assert isinstance(both, type(error))
     assert isinstance(both, openai.OpenAIError)
     assert str(both) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TimeLimitError("late"), openai.APITimeoutError),
+        (ConnectionFailedError("lost"), openai.APIConnectionError),
+        (CapacityError("busy"), openai.APIError),
+        (MissingKeyError("no key"), openai.OpenAIError),
+    ],
+)
+def test_a_failure_has_the_sdks_closest_class(error: ChutesError, kind: type[Exception]) -> None:
+    """Code that tells a time limit from a lost connection still does."""
+    both = as_openai(error)
+    assert isinstance(both, kind)
+    assert isinstance(both, openai.APITimeoutError) == (kind is openai.APITimeoutError)

@@ -1,0 +1,156 @@
+"""A fallback's answer as the service would send it: a ``chat.completion``, or its chunks. Pure.
+
+What the core knows of an answer is in it, with what the service said beyond that, and ``chutes_attempts`` beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from chutes_core.fallback.relay import Restart
+from chutes_core.fallback.report import beside
+from chutes_core.fallback.stream import FallbackReply
+from chutes_core.response import Choice, Delta
+from chutes_core.usage import Usage
+
+__all__ = ["Chunks", "completion"]
+
+_DONE = b"data: [DONE]\n\n"
+
+
+def completion(reply: FallbackReply) -> bytes:
+    """Return a whole answer as the body of a reply.
+
+    >>> from chutes_core.fallback.trace import Attempt
+    >>> choice = Choice(0, "Hi", "", (), (), "stop")
+    >>> reply = FallbackReply("1", "acme/one", (choice,), attempts=(Attempt("acme/one", "answered"),))
+    >>> told = json.loads(completion(reply))
+    >>> told["model"], told["choices"][0]["message"]["content"], told["chutes_attempts"][0]["outcome"]
+    ('acme/one', 'Hi', 'answered')
+    """
+    body = _head(reply, "chat.completion")
+    choices = [
+        {**each.extra, "index": each.index, "message": _message(each), **_ending(each)} for each in reply.choices
+    ]
+    return _json({**reply.extra, **body, "choices": choices, "usage": _usage(reply.usage), **_beside(reply)})
+
+
+class Chunks:
+    """Writes the chunks of a streamed answer.
+
+    The role comes first. Tool calls, the end, and what is known of the whole come when the stream has ended, since only
+    then it is certain that they stay. All chunks have the id of the first, whichever member goes on.
+
+    Args:
+        include_usage: Whether a separate chunk with the usage was requested; without it the last one has it.
+    """
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._head: dict[str, object] = {}
+        self._thought = False
+        self._again = False
+
+    def take(self, delta: Delta, reply: FallbackReply) -> Iterator[bytes]:
+        """Take a delta, and what has arrived of its member's reply."""
+        if isinstance(delta, Restart):  # of reasoning alone: what was shown stays, and another member's comes after it
+            self._again = self._thought
+            return
+        yield from self._begun(reply)
+        if delta.reasoning:
+            yield self._delta({"reasoning_content": "\n\n" + delta.reasoning if self._again else delta.reasoning})
+            self._thought, self._again = True, False
+        if delta.content:
+            yield self._delta({"content": delta.content})
+
+    def end(self, reply: FallbackReply) -> Iterator[bytes]:
+        """Write the end of a whole answer."""
+        yield from self._begun(reply)
+        choice = reply.choices[0]
+        for index, call in enumerate(_calls(choice)):
+            yield self._delta({"tool_calls": [{"index": index, **call}]})
+        said = {"refusal": choice.refusal} if choice.refusal else {}
+        last = {**choice.extra, "index": 0, "delta": said, **_ending(choice)}
+        usage = _usage(reply.usage)
+        body = {**reply.extra, **self._head, "choices": [last], "usage": None if self._include_usage else usage}
+        yield _event({**body, **_beside(reply)})
+        if self._include_usage:
+            yield _event({**self._head, "choices": [], "usage": usage})
+        yield _DONE
+
+    def _begun(self, reply: FallbackReply) -> Iterator[bytes]:
+        before, self._head = self._head, _head(reply, "chat.completion.chunk")
+        if before:
+            self._head["id"] = before["id"]
+        else:
+            yield self._delta({"role": "assistant", "content": ""})
+
+    def _delta(self, delta: Mapping[str, object]) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": None}
+        return _event({**self._head, "choices": [choice]})
+
+
+def _head(reply: FallbackReply, kind: str) -> dict[str, object]:
+    return {
+        "id": reply.id or "",
+        "object": kind,
+        "created": reply.created or 0,
+        "model": reply.model or reply.member,
+    }
+
+
+def _beside(reply: FallbackReply) -> dict[str, object]:
+    return {name: value for name, value in beside(reply).items() if name != "model_name"}  # which the answer has
+
+
+def _message(choice: Choice) -> dict[str, object]:
+    calls = _calls(choice)
+    message: dict[str, object] = {"role": "assistant", "content": choice.content or (None if calls else "")}
+    message["refusal"] = choice.refusal or None
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _calls(choice: Choice) -> list[dict[str, object]]:
+    """Return all calls as the model wrote them: to see whether one is valid is the reader's, as with the service."""
+    calls = sorted((*choice.tool_calls, *choice.invalid_tool_calls), key=lambda call: call.index)
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+
+
+def _ending(choice: Choice) -> dict[str, object]:
+    return {"finish_reason": choice.finish_reason, "logprobs": choice.logprobs}
+
+
+def _usage(usage: Usage | None) -> dict[str, object] | None:
+    """Return the usage with its details where OpenAI's format has them; what was not reported is left out.
+
+    >>> _usage(Usage(9, 5, 14, cached_tokens=4))["prompt_tokens_details"]
+    {'cached_tokens': 4}
+    """
+    if usage is None:
+        return None
+    details = {
+        "prompt_tokens_details": ("cached_tokens", usage.cached_tokens),
+        "completion_tokens_details": ("reasoning_tokens", usage.reasoning_tokens),
+    }
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        **{name: {count: value} for name, (count, value) in details.items() if value is not None},
+    }
+
+
+def _json(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _event(chunk: Mapping[str, object]) -> bytes:
+    return b"data: " + _json(chunk) + b"\n\n"
