@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import is_not
@@ -133,6 +134,25 @@ class _FallbackBase(Generic[C]):
         made.ledger = client.ledger
         quiet = client.without_retries(made.policy.headers(client.default_headers))
         made._seats = [_Seat(name, quiet, {}) for name in models]
+        return made
+
+    @property
+    def clients(self) -> list[C]:
+        """The client of each member, in order; members that were listed by name share one."""
+        return [seat.client for seat in self._seats]
+
+    def with_policy(self, policy: FallbackPolicy) -> Self:
+        """Return the same fallback with another policy; members, health and ledger are shared.
+
+        >>> fallback = FallbackClient(["acme/one", "acme/two"], "cpk_0123")
+        >>> fallback.with_policy(FallbackPolicy(deadline=60))
+        FallbackClient(['acme/one', 'acme/two'], deadline=60)
+        """
+        if policy is self.policy:
+            return self
+        self._sit()  # before it is copied, so that no copy describes the members anew
+        made = copy(self)
+        made.policy = policy
         return made
 
     def _set_up(

@@ -6,7 +6,6 @@ is that of both clients of a fallback; what waits is its hand.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,8 +107,8 @@ class _Asks(Generic[F]):
     def __init__(self, fallback: F) -> None:
         if not isinstance(fallback, self._kind):
             raise ConfigurationError(f"fallback= takes only {self._kind.__name__} here, not {type(fallback).__name__}.")
-        self.door = self._door.of(fallback._seats[0].client)
-        self._fallback: F = _with_policy(fallback, _unmarked(fallback.policy))
+        self.door = self._door.of(fallback.clients[0])
+        self._fallback: F = fallback.with_policy(fallback.policy.without_restart)
 
     def plan(self, request: httpx.Request) -> Plan | None:
         """Return what a request asks of the fallback; None if it is not for it.
@@ -154,7 +153,7 @@ class _Asks(Generic[F]):
         """Return the fallback to ask, with the time limit of the call."""
         if plan.within is None:
             return self._fallback
-        return _with_policy(self._fallback, _within(self._fallback.policy, plan.within))
+        return self._fallback.with_policy(_within(self._fallback.policy, plan.within))
 
 
 def _limit(request: httpx.Request) -> None:
@@ -165,29 +164,11 @@ def _limit(request: httpx.Request) -> None:
     request.extensions = {**request.extensions, "timeout": {**waits, **limits, **given}}
 
 
-def _with_policy(fallback: F, policy: FallbackPolicy) -> F:
-    """Return the same fallback with another policy; members, health and ledger are shared."""
-    if policy is fallback.policy:
-        return fallback
-    made = copy.copy(fallback)
-    made.policy = policy
-    return made
-
-
-def _unmarked(policy: FallbackPolicy) -> FallbackPolicy:
-    """Return a policy that never voids text: the SDK's readers have no mark for that.
-
-    >>> _unmarked(FallbackPolicy(after_commit="restart")).after_commit
-    'raise'
-    """
-    return replace(policy, after_commit="raise") if policy.after_commit == "restart" else policy
-
-
 def _within(policy: FallbackPolicy, seconds: float) -> FallbackPolicy:
     """Return a policy with a deadline that is no later than in ``seconds``.
 
-    >>> _within(FallbackPolicy(first_token=8, deadline=60), 5)
-    FallbackPolicy(first_token=5, gap=5, attempt=None, deadline=5, ...)
+    >>> _within(FallbackPolicy(first_token=8, deadline=60), 5).to_dict()
+    {'first_token': 5, 'gap': 5, 'deadline': 5}
     >>> _within(FallbackPolicy(first_token=8, deadline=60), 90).deadline
     60
     """
