@@ -237,6 +237,7 @@ class Call:
 
     def _try(self, member: Member, left: float | None, hop: Hop | None = None, *, resume: bool = False) -> Try:
         policy = self.policy
+        self.given = self.given if resume else 0  # another answer begins
         self._before, self._resumed_at = self.given, self.given if resume else None
         self._current, self._together, self._since, self._first = member, hop, self._now(), None
         self._began = self.health.mark()

@@ -152,7 +152,7 @@ class Relay:
         self._used: list[Usage | None] = []
         self._links: list[dict[str, object]] = []  # where others went on
         self._author = self._member = ""  # whose text was given out last, and whose turn it is
-        self._foreign = False
+        self._spoke = self._foreign = False  # whether text of this attempt was given out, and text in others' chunks
         self._first: APIError | None = None
 
     # ----------------------------------------------------------------------------------------------- one attempt
@@ -166,24 +166,23 @@ class Relay:
         if self._observer is not None:
             self._observer.begins(step)
         self.resume = self._seam = None
+        self._member, self._spoke = step.member.name, False
+        if self._words is not None:
+            self._words = Words()
         if step.resume:
             self._goes_on(step)
             return ()
         given, self._given = self._given, False
-        if self._words is not None:
-            self._words, self._text, self._past, self._used, self._links = Words(), [], [], [], []
-            self.call.given = 0
-        self._member = step.member.name
+        self._text, self._past, self._used, self._links, self._foreign = [], [], [], [], False
         return (Restart(model=step.member.name, text=step.restart),) if given else ()
 
     def _goes_on(self, step: Try) -> None:
         """Prepare an attempt that goes on with the answer."""
-        info, text, name = step.member.info, "".join(self._text), step.member.name
-        self._words, self._seam, self._member = Words(), Seam(text, name), name
-        self._links.append({"at": len(text), "from": self._author, "to": name, "how": "prefill"})
+        info, text = step.member.info, "".join(self._text)
         off = info is not None and info.traits.prefill == "thinking_off"
         used = sum(_tokens(reply) for reply in self._past)
-        self.resume = Resume(text, self._past[0].reasoning, used, name == self._author, off)
+        self._seam = Seam(text, self._member)
+        self.resume = Resume(text, self._past[0].reasoning, used, self._member == self._author, off)
 
     def asked(self, answer: A) -> A:
         """Note the answer that is about to be read."""
@@ -233,8 +232,11 @@ class Relay:
         return given
 
     def _spoken(self, text: str) -> None:
+        """Note text that is given out."""
+        if self._seam is not None and not self._spoke:
+            self._links.append({"at": self.call.given, "from": self._author, "to": self._member, "how": "prefill"})
+        self._spoke, self._author = True, self._member
         self._text.append(text)
-        self._author = self._member
         self.call.given += len(text)
 
     def _sorted(self, delta: Delta) -> Sequence[Delta]:
@@ -322,7 +324,7 @@ class Relay:
             self.call.failed(error, arrived.usage)
             return
         text = "".join(self._text)
-        if self._author == self._member and arrived.content:
+        if self._spoke:
             self._past.append(arrived)
         self._used.append(arrived.usage)  # also of who gave nothing out: it was asked to go on
         self._first = self._first or error
@@ -352,6 +354,8 @@ class Relay:
     @property
     def latest(self) -> Reply:
         """The reply, or what has arrived of it."""
+        if self.reply is None and self._past:
+            return self._joined(self._past[-1], broken=True)
         return self.reply or self._arrived()
 
     # ------------------------------------------------------------------------------------------------- observers

@@ -178,10 +178,9 @@ def test_where_models_continue_every_word_comes_once(
         assert (made.shown, made.reply.content, made.markers) == (ANSWER, ANSWER, 0 if not thinks else made.markers)
         assert made.reply.finish_reason == "stop"
         assert sum(each.usage.total_tokens for each in made.reply.attempts if each.usage) == service.paid
-        links = made.reply.extra.get("chutes_resumed", [])
-        assert [each.resumed_at for each in made.reply.attempts if each.resumed_at is not None] == [
-            link["at"] for link in links
-        ]  # type: ignore[index, union-attr]
+        links: Any = made.reply.extra.get("chutes_resumed", [])
+        went_on = [each for each in made.reply.attempts if each.resumed_at is not None and each.delivered]
+        assert [(each.resumed_at, each.model) for each in went_on] == [(link["at"], link["to"]) for link in links]
         begun = max(at for at, each in enumerate(made.reply.attempts) if each.resumed_at is None)
         parts = [each.usage.total_tokens for each in made.reply.attempts[begun:] if each.usage]
         assert made.reply.usage is not None
