@@ -16,10 +16,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Literal, cast, get_args
 
 from chutes_core.catalog import checked
 
-__all__ = ["Traits", "family_tags", "snapshot", "traits_for"]
+__all__ = ["Prefill", "Traits", "family_tags", "snapshot", "traits_for"]
+
+Prefill = Literal["as_is", "thinking_off", "no"]
+_PREFILLS = get_args(Prefill)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,9 @@ class Traits:
             models whose thinking can be switched off, since their text is then the answer.
         thinking_default: Whether the model thinks if the request does not say.
         query_instruction: The template an embedding model expects around a query, with ``{task}`` and ``{query}``.
+        prefill: Whether an answer goes on where an assistant message at the end leaves off: ``"as_is"``, only with
+            thinking switched off (``"thinking_off"``), or ``"no"``. Nothing but a measurement tells, so no family has
+            it: see :mod:`chutes_core.catalog.prefill`.
     """
 
     single_system: bool | None = None
@@ -41,6 +48,7 @@ class Traits:
     starts_thinking: bool | None = None
     thinking_default: bool | None = None
     query_instruction: str | None = None
+    prefill: Prefill | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> Traits:
@@ -57,6 +65,7 @@ class Traits:
             starts_thinking=checked.flag(raw.get("starts_thinking")),
             thinking_default=checked.flag(raw.get("thinking_default")),
             query_instruction=instruction,
+            prefill=cast("Prefill | None", checked.one_of(raw.get("prefill"), _PREFILLS)),
         )
 
     def to_dict(self) -> dict[str, object]:
