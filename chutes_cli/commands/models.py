@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chutes_cli.exits import Exit, Stop, described
+from chutes_cli.exits import Exit, Stop, described, exit_of
 from chutes_cli.out import Out
 from chutes_cli.table import Cell
 from chutes_core.errors import ChutesError
@@ -41,16 +41,24 @@ def add(commands: Commands) -> None:
         commands,
         "models",
         "list models: prices, context window, features, hot or cold, speed",
-        usage="[SEARCH | refresh] [OPTIONS]",
+        usage="[SEARCH | refresh | check --prefill [MODEL…]] [OPTIONS]",
         run=_run,
+        rest="models",
         examples=[
             "models qwen --tools --sort price",
             "models --pick 'tools, <=0.3$, ctx>=100k, tee'",
             "models --pick 'tools, <=2$' --fallback",
             "models refresh",
+            "models check --prefill Qwen/Qwen3-32B-TEE",
         ],
     )
-    parser.add_argument("search", nargs="?", metavar="SEARCH", help="part of the name; `refresh` updates the cache")
+    parser.add_argument(
+        "search",
+        nargs="?",
+        metavar="SEARCH",
+        help="part of the name; `refresh` updates the cache, `check` asks the models",
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="to check (default: every chat model not cold)")
     only = parser.add_argument_group("only models")
     for name, meaning in _FLAGS.items():
         only.add_argument(f"--{name}", action="store_true", help=meaning)
@@ -73,14 +81,26 @@ def add(commands: Commands) -> None:
         help="with --pick: the best three (or --limit) as a line of Python, or as a list for `chat`",
     )
     shown.add_argument("--offline", action="store_true", help="use the cached list instead of asking the service")
-    add_service_options(parser, key=False)
+    shown.add_argument(
+        "--prefill",
+        action="store_true",
+        help="with check: whether models continue an answer whose beginning is sent; costs a few short calls each",
+    )
+    add_service_options(parser)
 
 
 def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.demands import unmet
     from chutes_cli.options import client
 
+    checks = options.search == "check"
+    if options.models and not checks:
+        options.parser.refuse(options.models)
+    if checks is not options.prefill:
+        raise Stop("Use `models check --prefill`, with the names of models or without.", Exit.USAGE)
     with client(options, max_retries=0) as service:
+        if checks:
+            return _check(options.models, service, out)
         if options.search == "refresh":
             return _refresh(service, out)
         catalog = service.catalog if options.offline else asked(service, out)
@@ -169,6 +189,39 @@ def _refresh(service: ChutesClient, out: Out) -> int:
     where = f"cached in {kept}" if kept else "not cached: this is not the default gateway"
     out.line(f"{summary(tuple(catalog), catalog)}; {where}")
     return Exit.OK
+
+
+def _check(names: Sequence[str], service: ChutesClient, out: Out) -> int:
+    """Measure what models make of the beginning of an answer, and keep it for the catalogue."""
+    from chutes_cli.prefill import Finding, findings_json, findings_table, measure
+    from chutes_core.catalog.prefill import measured_now, record
+
+    catalog, found = asked(service, out), list[Finding]()
+    wanted = [catalog.model(name) for name in names] or [info for info in catalog if info.hot is not False]
+    models = [info for info in dict.fromkeys(wanted) if names or info.kind == "chat"]
+    if other := next((info for info in models if info.kind != "chat"), None):
+        raise Stop(f"{other.id} is not a chat model: it has no answers to continue.", Exit.USAGE)
+    kept = None
+    try:
+        with out.bar(len(models), "asking") as bar:
+            for info in models:
+                found.append(measure(service, info))
+                bar.advance(1)
+    finally:  # what was measured was paid for
+        known = [measured_now(each.info, each.prefill, each.why) for each in found if each.prefill is not None]
+        if known:
+            kept = record(known, base_url=service.settings.base_url)
+    if out.as_json:
+        out.data({"checked": findings_json(found), "kept": str(kept) if kept else None})
+    else:
+        table, reasons = findings_table(found, out.width)
+        out.table(table)
+        for reason in reasons:
+            out.note(Cell(reason, "dim"))
+        good = sum(each.prefill in ("as_is", "thinking_off") for each in found)
+        where = "kept beside the cached list" if kept else "nothing was kept"
+        out.facts([f"{good} of {len(found)} models continue an answer", where])
+    return next((exit_of(each.failure) for each in found if each.failure is not None), Exit.OK)
 
 
 def _print_table(found: Sequence[ModelInfo], catalog: Catalog, out: Out) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.catalog.model_info import ModelInfo, traits_for
 from chutes_core.catalog.updates import read_all
 from chutes_core.errors import ChutesWarning
 
-__all__ = ["Cached", "cache_file", "read", "write"]
+__all__ = ["Cached", "cache_file", "read", "replace_file", "write"]
 
 SCHEMA = 1
 
@@ -66,22 +66,11 @@ def write(
     models: Iterable[ModelInfo], fetched_at: float, cache_dir: str | os.PathLike[str] | None = None
 ) -> Path | None:
     """Write the cache atomically; warn and return None if that is impossible."""
-    import tempfile
-
     path = cache_file(cache_dir)
-    rows = [replace(info, hot=None).to_dict() for info in models]
-    text = json.dumps({"schema": SCHEMA, "fetched_at": float(fetched_at), "models": rows})
-    temporary = ""
+    rows = [_lasting(info).to_dict() for info in models]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, because the replacement is atomic only within one file system.
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        replace_file(path, json.dumps({"schema": SCHEMA, "fetched_at": float(fetched_at), "models": rows}))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         warnings.warn(
             f"The catalogue cannot be cached at {path} ({error.strerror or error}), so each program "
             "fetches it again. Choose another cache_dir to avoid that.",
@@ -90,6 +79,33 @@ def write(
         )
         return None
     return path
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file, and its folder if there is none, so that no reader ever sees half of it.
+
+    Raises:
+        OSError: That is impossible; the file is as it was.
+    """
+    import tempfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because the replacement is atomic only within one file system.
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _lasting(info: ModelInfo) -> ModelInfo:
+    """Leave out what changes within minutes, and what was measured here and has a file of its own."""
+    own = replace(info.traits, prefill=traits_for(info.id).prefill)
+    return replace(info, hot=None, traits=own)
 
 
 def _model(row: Mapping[str, object]) -> ModelInfo | None:

@@ -21,10 +21,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
 from chutes_core.catalog.model_info import KINDS, ModelInfo, parse_row
+from chutes_core.catalog.prefill import Measured, applied
 from chutes_core.catalog.query import OrderBy, as_words, at_least, at_most, nearest, one_of, ordered
 from chutes_core.catalog.traits import Traits, snapshot, traits_for
 from chutes_core.catalog.updates import merge_chutes, merge_rows, merge_stats
 from chutes_core.errors import ConfigurationError, UnknownModelError, redact
+from chutes_core.settings import BASE_URL
 
 if TYPE_CHECKING:
     import os
@@ -47,6 +49,7 @@ class Catalog:
         ttl: Seconds after which the list counts as stale.
         offline: Never stale, because nothing may be fetched.
         now: The clock.
+        measured: What was measured here of the models; their trait ``prefill`` is from there.
     """
 
     models: tuple[ModelInfo, ...]
@@ -56,6 +59,7 @@ class Catalog:
     ttl: float = 3600.0
     offline: bool = False
     now: Callable[[], float] = field(default=time.time, compare=False)
+    measured: tuple[Measured, ...] = field(default=(), compare=False)
     _index: Mapping[str, ModelInfo] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -83,32 +87,38 @@ class Catalog:
         ttl: float = 3600.0,
         offline: bool = False,
         now: Callable[[], float] = time.time,
+        base_url: str = BASE_URL,
     ) -> Catalog:
         """Return the newest local catalogue: the cache on disk if it is newer than the snapshot.
 
-        It may be stale (see :attr:`is_stale`); an old list beats none.
+        It may be stale (see :attr:`is_stale`); an old list beats none. What was measured of the models is beside the
+        cache, and holds for either.
 
         Args:
             cache_dir: The cache folder; by default the platform's.
             ttl: Seconds for which a fetched list is fresh.
             offline: Never treat the list as stale, however old.
             now: The clock, in seconds since 1970.
+            base_url: The gateway whose measurements count.
         """
-        from chutes_core.catalog import cache
+        from chutes_core.catalog import cache, prefill
 
         base = cls.bundled(ttl=ttl, offline=offline, now=now)
+        measured = prefill.read(cache_dir, base_url=base_url)
         cached = cache.read(cache_dir)
         if cached is None or cached.fetched_at <= base.fetched_at:
-            return base
+            return base._with(base.models, measured=measured)
         names = {info.id for info in cached.models}
         # A newer library may know embedding models that were unknown when the cache was written.
         added = (info for info in base.models if info.kind != "chat" and info.id not in names)
-        return replace(base, models=(*cached.models, *added), source="cache", fetched_at=cached.fetched_at)
+        fresh = replace(base, source="cache", fetched_at=cached.fetched_at)
+        return fresh._with((*cached.models, *added), measured=measured)
 
     def save(self, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
         """Write the catalogue to the cache atomically; return the file, or None on failure.
 
-        Which models are hot is not saved: that changes within minutes.
+        Which models are hot is not saved: that changes within minutes. Nor is what was measured of them, which has a
+        file of its own.
         """
         from chutes_core.catalog import cache
 
@@ -124,7 +134,7 @@ class Catalog:
         models = merge_rows(self.models, rows)
         if models is self.models:
             return self
-        return replace(self, models=models, source="live", fetched_at=fetched_at)
+        return replace(self, source="live", fetched_at=fetched_at)._with(models)
 
     def with_stats(self, rows: Iterable[Mapping[str, object]]) -> Catalog:
         """Return the catalogue with speeds from the daily statistics (``/invocations/stats/llm``)."""
@@ -133,9 +143,14 @@ class Catalog:
     def with_chutes(self, rows: Iterable[Mapping[str, object]]) -> Catalog:
         """Return the catalogue with what ``/chutes/`` adds.
 
-        That is which models are hot, and any new embedding models with their hosts.
+        That is which models are hot, the versions of their chutes, and any new embedding models with their hosts.
         """
-        return replace(self, models=merge_chutes(self.models, rows))
+        return self._with(merge_chutes(self.models, rows))
+
+    def _with(self, models: tuple[ModelInfo, ...], *, measured: tuple[Measured, ...] | None = None) -> Catalog:
+        """Return the catalogue with other models, and with what was measured of these."""
+        known = self.measured if measured is None else measured
+        return replace(self, models=applied(models, known), measured=known)
 
     @property
     def is_stale(self) -> bool:

@@ -38,6 +38,7 @@ class ModelInfo:
         kind: ``"chat"``, ``"embedding"``, ``"image"`` or ``"other"``.
         owner: The part of the id before the slash.
         chute_id: The service's own id for it; usable as a name too.
+        version: The service's id for what is deployed under that id now.
         host: The base URL of its own host; None is the gateway.
         context_length: The context window: tokens of prompt and answer together.
         max_output: The most tokens in an answer.
@@ -64,6 +65,7 @@ class ModelInfo:
     kind: str = "chat"
     owner: str | None = None
     chute_id: str | None = None
+    version: str | None = None
     host: str | None = None
     context_length: int | None = None
     max_output: int | None = None
@@ -127,6 +129,7 @@ class ModelInfo:
             kind=checked.one_of(raw.get("kind"), KINDS) or "chat",
             owner=checked.text(raw.get("owner")),
             chute_id=checked.matching(raw.get("chute_id"), _CHUTE_ID),
+            version=checked.text(raw.get("version")),
             host=checked.matching(raw.get("host"), _HOST),
             context_length=checked.count(raw.get("context_length")),
             max_output=checked.count(raw.get("max_output")),

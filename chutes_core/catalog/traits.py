@@ -20,7 +20,10 @@ from typing import Literal, cast, get_args
 
 from chutes_core.catalog import checked
 
-__all__ = ["Traits", "family_tags", "snapshot", "traits_for"]
+__all__ = ["Prefill", "Traits", "family_tags", "snapshot", "traits_for"]
+
+Prefill = Literal["as_is", "thinking_off", "no"]
+_PREFILLS = get_args(Prefill)
 
 
 Prefill = Literal["as_is", "thinking_off", "no"]
@@ -40,6 +43,9 @@ class Traits:
         prefill: Whether it goes on with an assistant's message that is not finished: ``"as_is"``, only with
             ``"thinking_off"``, or ``"no"``. This is measured, never known of a family.
         query_instruction: The template an embedding model expects around a query, with ``{task}`` and ``{query}``.
+        prefill: Whether an answer goes on where an assistant message at the end leaves off: ``"as_is"``, only with
+            thinking switched off (``"thinking_off"``), or ``"no"``. Nothing but a measurement tells, so no family has
+            it: see :mod:`chutes_core.catalog.prefill`.
     """
 
     single_system: bool | None = None
@@ -48,6 +54,7 @@ class Traits:
     thinking_default: bool | None = None
     prefill: Prefill | None = None
     query_instruction: str | None = None
+    prefill: Prefill | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> Traits:
@@ -65,6 +72,7 @@ class Traits:
             thinking_default=checked.flag(raw.get("thinking_default")),
             prefill=cast("Prefill | None", prefill) if prefill in get_args(Prefill) else None,
             query_instruction=instruction,
+            prefill=cast("Prefill | None", checked.one_of(raw.get("prefill"), _PREFILLS)),
         )
 
     def to_dict(self) -> dict[str, object]:

@@ -64,6 +64,7 @@ def _carried_over(info: ModelInfo, before: ModelInfo | None) -> ModelInfo:
     return replace(
         info,
         kind=before.kind if info.output_modalities is None else info.kind,
+        version=before.version if same_chute else None,
         host=before.host,
         dimensions=before.dimensions,
         ttft=before.ttft if same_chute else None,
@@ -106,12 +107,13 @@ def _read_day(row: Mapping[str, object]) -> _Day | None:
 
 
 def merge_chutes(known: Models, rows: Iterable[object]) -> Models:
-    """Merge from the list of chutes which models are hot, and embedding models, which the list of models lacks."""
+    """Merge from the list of chutes what the list of models lacks: which are hot, versions, and embedding models."""
     chutes = dict(read_all(rows, "list of chutes", _by_id))
 
     def warmed(info: ModelInfo) -> ModelInfo:
-        hot = chutes.get(info.chute_id or "", {}).get("hot")
-        return replace(info, hot=hot) if isinstance(hot, bool) else info
+        chute = chutes.get(info.chute_id or "", {})
+        hot, version = checked.flag(chute.get("hot")), checked.text(chute.get("version"))
+        return replace(info, hot=info.hot if hot is None else hot, version=version or info.version)
 
     names = {info.id for info in known}
     found = {info.id: info for chute in chutes.values() if (info := _embedding_model(chute)) is not None}
@@ -131,9 +133,9 @@ def _embedding_model(chute: Mapping[str, object]) -> ModelInfo | None:
     if chute.get("standard_template") != "embedding" or not official or not fit:
         return None
     told = {"kind": "embedding", "host": f"https://{slug}.chutes.ai/v1", "input_modalities": ["text"]}
-    seen = {"id": chute.get("name"), "chute_id": chute.get("chute_id"), "hot": chute.get("hot")}
+    seen = {name: chute.get(name) for name in ("chute_id", "version", "hot")}
     try:
-        return ModelInfo.from_dict({**told, **seen, "confidential": chute.get("tee")})
+        return ModelInfo.from_dict({**told, **seen, "id": chute.get("name"), "confidential": chute.get("tee")})
     except ValueError:
         return None
 

@@ -35,7 +35,8 @@ class ChatRequest:
     """One completion request: plain text messages and the requested sampling settings.
 
     ``None`` means not requested. With ``json_schema`` (any schema: the backend bounds it) the answer is text that is
-    valid under it, unless ``max_tokens`` cuts it off.
+    valid under it, unless ``max_tokens`` cuts it off. With ``continued`` the last message is the beginning of the
+    answer: the model goes on where it ends, and yields only what is new.
 
     >>> ChatRequest(messages=({"role": "user", "content": "hi"},), max_tokens=8).temperature is None
     True
@@ -49,6 +50,7 @@ class ChatRequest:
     seed: int | None = None
     stop: Sequence[str] = ()
     json_schema: Mapping[str, object] | None = None
+    continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

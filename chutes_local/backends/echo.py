@@ -9,7 +9,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from chutes_local.backends.backend import EMBEDDING_DIMENSIONS, ChatRequest, EmbedResult, EngineDelta
 from chutes_local.backends.bounds import minimal_instance
@@ -18,10 +18,20 @@ _WORD = re.compile(r"\s*\S+|\s+$")
 
 
 class EchoBackend:
-    """Answers with the last message, or with a minimal instance of the schema. A word counts as a token."""
+    """Answers with the last message, or with a minimal instance of the schema. A word counts as a token.
+
+    Args:
+        script: returns another answer to a request without a schema, for answers that are known in advance.
+
+    If the last message is the beginning of that answer and is to be continued, the rest follows; if it begins
+    otherwise, all of the answer does.
+    """
 
     name = "echo (not a model)"
     is_model = False
+
+    def __init__(self, script: Callable[[ChatRequest], str] | None = None) -> None:
+        self._script = script or answer
 
     async def start(self) -> None:
         """Nothing to start."""
@@ -32,7 +42,8 @@ class EchoBackend:
     async def chat(self, request: ChatRequest) -> AsyncGenerator[EngineDelta, None]:
         """Stream the answer word by word."""
         prompt_tokens = sum(len(words(message["content"])) for message in request.messages)
-        text, finish_reason = _until_stop(answer(request), request), "stop"
+        said = answer(request) if request.json_schema is not None else self._script(request)
+        text, finish_reason = _until_stop(rest(said, request), request), "stop"
         pieces = words(text)
         if request.max_tokens is not None and len(pieces) > request.max_tokens:
             pieces, finish_reason = pieces[: request.max_tokens], "length"
@@ -60,6 +71,17 @@ def answer(request: ChatRequest) -> str:
         return json.dumps(minimal_instance(request.json_schema), ensure_ascii=False)
     said = [message["content"] for message in request.messages if message["role"] == "user"]
     return f"This is the echo backend, not a model. You said: {said[-1] if said else ''}".rstrip()
+
+
+def rest(text: str, request: ChatRequest) -> str:
+    """Return what is left to say of an answer: all of it, unless its beginning is to be continued.
+
+    >>> rest("1, 2, 3", ChatRequest(({"role": "assistant", "content": "1, 2,"},), continued=True))
+    ' 3'
+    """
+    if not request.continued or request.json_schema is not None:  # a grammar begins anew
+        return text
+    return text.removeprefix(request.messages[-1]["content"])
 
 
 def _until_stop(text: str, request: ChatRequest) -> str:

@@ -163,7 +163,7 @@ def completion_body(request: ChatRequest) -> dict[str, object]:
     ('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n', 5, 1)
     """
     body: dict[str, object] = {
-        "prompt": chatml(request.messages),
+        "prompt": chatml(request.messages, continued=request.continued),
         "stream": True,
         "n_predict": DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens,
         "temperature": DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
@@ -176,16 +176,21 @@ def completion_body(request: ChatRequest) -> dict[str, object]:
     return body
 
 
-def chatml(messages: Sequence[Mapping[str, str]]) -> str:
-    """Format messages as the model expects, without the system line that its chat template adds.
+def chatml(messages: Sequence[Mapping[str, str]], *, continued: bool = False) -> str:
+    r"""Format messages as the model expects, without the system line that its chat template adds.
 
     That line turns the answers of so small a model into gibberish. Markers inside a message are broken up, or one
-    message could pretend to be several.
+    message could pretend to be several. If the last one is ``continued``, its turn stays open.
+
+    >>> chatml([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel"}], continued=True)
+    '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHel'
     """
     turns = []
     for message in messages:
         content = message["content"].replace("<|im_", "<| im_")
         turns.append(f"<|im_start|>{_ROLES.get(message['role'], 'user')}\n{content}<|im_end|>\n")
+    if continued:
+        return "".join(turns).removesuffix("<|im_end|>\n")
     return "".join(turns) + "<|im_start|>assistant\n"
 
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from chutes_local.backends.backend import Backend, EngineDelta
+from chutes_local.backends.backend import Backend, BackendError, EngineDelta
 from chutes_local.gateway.forced_call import SchemaError, choose_tool, parse_tool_choice, tool_messages, tool_schema
 from chutes_local.gateway.reasoning import reasoning_frames
 from chutes_local.gateway.request import Job, estimate_tokens
 from chutes_local.gateway.tools import call_frames, name_of
-from chutes_local.wire.encode import Frame, Usage
+from chutes_local.wire.encode import Frame, FrameKind, Usage
 
 
 @dataclass(slots=True)
@@ -26,6 +26,7 @@ class _Meter:
     engine: int = 0
     reasoning: int = 0
     own: int = 0
+    thinking: bool = False
 
     def read(self, delta: EngineDelta) -> None:
         if delta.prompt_tokens is not None:
@@ -38,7 +39,7 @@ class _Meter:
     @property
     def usage(self) -> Usage:
         made = self.before + self.engine + self.reasoning + self.own
-        return Usage(self.prompt, made, self.reasoning)
+        return Usage(self.prompt, made, made if self.thinking else self.reasoning)
 
 
 async def frames_of(job: Job, backend: Backend) -> AsyncGenerator[Frame, None]:
@@ -58,7 +59,8 @@ async def frames_of(job: Job, backend: Backend) -> AsyncGenerator[Frame, None]:
 
 async def _spoken(job: Job, backend: Backend, meter: _Meter, index: int) -> AsyncGenerator[Frame, None]:
     """Yield one choice made of text."""
-    opened = False
+    opened, way = False, job.begun.way if job.begun else None
+    meter.thinking = way == "in_think"
     async with aclosing(backend.chat(job.request)) as deltas:
         async for delta in deltas:
             meter.read(delta)
@@ -66,8 +68,11 @@ async def _spoken(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
                 opened = True
                 for frame in _opening(job, meter, index):
                     yield frame
+                if way == "crash":
+                    raise BackendError("the model cannot continue a message, and ended when it was asked to")
             if delta.content:
-                yield Frame("content", index, delta.content, usage=meter.usage)
+                kind: FrameKind = "reasoning" if way == "in_think" else "content"
+                yield Frame(kind, index, delta.content, usage=meter.usage)
             if delta.finish_reason:
                 yield Frame("finish", index, finish=delta.finish_reason, usage=meter.usage)
 
@@ -81,6 +86,7 @@ async def _called(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
             messages=tool_messages(job.question),
             json_schema=tool_schema(job.tools, name),
             temperature=0.0,
+            continued=False,
         )
         text = ""
         async with aclosing(backend.chat(request)) as deltas:
@@ -110,7 +116,7 @@ async def _names(job: Job, backend: Backend) -> list[str]:
 
 
 def _opening(job: Job, meter: _Meter, index: int) -> Iterable[Frame]:
-    """Yield the frames that precede the answer: role, reasoning, the note about images."""
+    """Yield the frames that precede the answer: role, reasoning, the note about images, a beginning that comes back."""
     yield Frame("role", index, usage=meter.usage)
     for frame in reasoning_frames(job.reasoning, index):
         meter.reasoning += estimate_tokens(frame.text)
@@ -118,3 +124,5 @@ def _opening(job: Job, meter: _Meter, index: int) -> Iterable[Frame]:
     if job.preface:
         meter.own += estimate_tokens(job.preface)
         yield Frame("content", index, job.preface, usage=meter.usage)
+    if job.begun and job.begun.way == "echo":
+        yield Frame("content", index, job.begun.text, usage=meter.usage)

@@ -14,8 +14,9 @@ from chutes_local.faults.spoil import Step, spoil, spoil_body, spoil_frames
 from chutes_local.gateway.answer import frames_of
 from chutes_local.gateway.forced_call import SchemaError
 from chutes_local.gateway.inference import Call
+from chutes_local.gateway.prefill import repaired
 from chutes_local.gateway.reasoning import FIELDS
-from chutes_local.gateway.request import Job, chat_job, check_gateway, text_job, wants_stream
+from chutes_local.gateway.request import Body, Job, chat_job, check_gateway, text_job, wants_stream
 from chutes_local.gateway.send import EVENT_STREAM, Steps, attached, each
 from chutes_local.wire import errors
 from chutes_local.wire.encode import Encoder, Frame, TextEncoder, Usage, whole, whole_text
@@ -50,9 +51,11 @@ class _Tally:
 async def chat(call: Call, chute: Chute, fault: Fault | None) -> Response:
     """Answer a chat request from one chute."""
     stream = wants_stream(call.body)
+    body: Body = call.body
     if call.gateway:
-        check_gateway(call.body)
-    job = chat_job(call.body, chute, call.headers, thinking=call.thinking)
+        body = repaired(body)
+        check_gateway(body)
+    job = chat_job(body, chute, call.headers, thinking=call.thinking)
     return await _answer(call, chute, fault, job, _encoder(chute, job), stream)
 
 

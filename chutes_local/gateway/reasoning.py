@@ -44,6 +44,17 @@ def thinking_wanted(body: Mapping[str, object]) -> bool:
     return bool(effort != "none")
 
 
+def thinking_switched_off(body: Mapping[str, object]) -> bool:
+    """Return whether a request says that the model should not think, rather than nothing about it.
+
+    >>> thinking_switched_off({"chat_template_kwargs": {"enable_thinking": False}}), thinking_switched_off({})
+    (True, False)
+    """
+    options = body.get("chat_template_kwargs")
+    switched = isinstance(options, Mapping) and any(key in options for key in ("thinking", "enable_thinking"))
+    return switched and not thinking_wanted(body)
+
+
 def form_of(chute: Chute, asked: Reasoning | None, thinking: bool) -> Reasoning:
     """Return the form in which reasoning is shown; ``off`` means not at all."""
     fixed = asked or chute.shape.reasoning

@@ -14,12 +14,13 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from chutes_local.backends.backend import ChatRequest
 from chutes_local.gateway.forced_call import JSON_OBJECT, SchemaError, bounded
 from chutes_local.gateway.messages import Flat, check_files, check_history, check_roles, flatten
+from chutes_local.gateway.prefill import Beginning, beginning, continues
 from chutes_local.gateway.reasoning import form_of, thinking_wanted
 from chutes_local.gateway.tools import Tool, check_tools, offered
 from chutes_local.wire import errors
@@ -47,6 +48,7 @@ class Job:
     question: str = ""
     preface: str = ""
     prompt_tokens: int = 0
+    begun: Beginning | None = None
 
 
 def parse_json(raw: bytes) -> dict[str, object]:
@@ -134,15 +136,19 @@ def chat_job(body: Body, chute: Chute, headers: Mapping[str, str], *, thinking: 
     prompt_tokens = sum(estimate_tokens(message["content"]) + 4 for message in flat.messages)
     question = next((m["content"] for m in reversed(flat.messages) if m["role"] == "user"), "")
     schema = None if called else _answer_schema(body, question)
+    begun = beginning(flat.messages, body, shape) if continues(body, chute.engine) else None
+    goes_on = begun is not None and begun.left_open
+    request = _engine_request(body, chute, begun.messages if begun else flat.messages, prompt_tokens, schema)
     return Job(
-        request=_engine_request(body, chute, flat.messages, prompt_tokens, schema),
+        request=replace(request, continued=goes_on),
         n=_number(body, "n", 1, 1, 128),
         tools=called,
         shape=shape,
-        reasoning=form_of(chute, asked, thinking or thinking_wanted(body)),
+        reasoning="off" if goes_on else form_of(chute, asked, thinking or thinking_wanted(body)),
         question=question,
-        preface="" if schema else _preface(flat),
+        preface="" if schema or goes_on else _preface(flat),
         prompt_tokens=prompt_tokens,
+        begun=begun,
     )
 
 

@@ -21,10 +21,12 @@ from chutes_local.faults.kinds import Target
 Reasoning = Literal["off", "reasoning_content", "reasoning", "think", "close_only"]
 ToolDeltas = Literal["sequential", "interleaved", "whole"]
 Dimensions = Literal["honour", "refuse_400", "refuse_422", "refuse_500"]
+Prefill = Literal["honoured", "closed", "as_user", "in_think", "crash", "echo", "stripped"]
 SHAPE_CHOICES: dict[str, tuple[str, ...]] = {
     "reasoning": get_args(Reasoning),
     "tool_deltas": get_args(ToolDeltas),
     "dimensions": get_args(Dimensions),
+    "prefill": get_args(Prefill),
 }
 
 
@@ -38,12 +40,17 @@ class Shape:
         tool_calls: how many tools are called at once when one is called.
         tool_deltas: whether the fragments of several calls come in sequence, interleaved, or whole.
         dimensions: whether an embedding request with ``dimensions`` is honoured or refused, and how.
+        prefill: what becomes of the beginning of an answer that is to be continued: it is ``honoured``; its turn is
+            ``closed`` and the model answers anew; it is read ``as_user``; the continuation is reasoning
+            (``in_think``) unless thinking is switched off; a ``crash``; it comes back first (``echo``); or white
+            space at its end is lost (``stripped``).
     """
 
     reasoning: Reasoning | None = None
     tool_calls: int = 1
     tool_deltas: ToolDeltas = "sequential"
     dimensions: Dimensions = "honour"
+    prefill: Prefill = "honoured"
 
     def changed(self, **changes: object) -> Shape:
         """Return a copy with ``changes``, validated.

@@ -90,3 +90,37 @@ def test_embeddings_find_what_is_alike(real: LocalChutes) -> None:
         return sum(a * b for a, b in zip(cat, other, strict=True))
 
     assert likeness(kitten) > likeness(rates)
+
+
+def deliverable(arrived: str, last: str) -> str:
+    """What of a text may be continued: without its last word, which may be half, and without the space before it."""
+    text = arrived.rstrip()
+    word = max(map(text.rfind, " \n\t")) + 1
+    return (text[:word] if len(text) - word <= 32 else text.removesuffix(last)).rstrip()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Why is the sky blue? Answer in one sentence.",
+        "Tell me about Oslo in one sentence.",
+        "Write a two-line poem about rain.",
+    ],
+)
+def test_an_answer_that_is_cut_anywhere_is_continued_to_the_same_answer(real: LocalChutes, question: str) -> None:
+    """At every delta, what was delivered and its continuation are the answer that was not cut, and its bill."""
+    chunks = [chunk for chunk in events(ask(real, question, stream=True))[:-2] if chunk["choices"]]
+    pieces = [(chunk["choices"][0]["delta"].get("content") or "", chunk["usage"]) for chunk in chunks]
+    uncut, usage, delivered = spoken(chunks), chunks[-1]["usage"], [""]
+    for end in range(1, len(pieces) + 1):
+        begun = deliverable("".join(piece for piece, _ in pieces[:end]), pieces[end - 1][0])
+        if begun == delivered[-1]:
+            continue
+        delivered.append(begun)
+        asked = [{"role": "user", "content": question}, {"role": "assistant", "content": begun}]
+        reply = ask(real, "", messages=asked, continue_final_message=True, add_generation_prompt=False).json()
+        assert begun + reply["choices"][0]["message"]["content"] == uncut
+        assert reply["usage"]["prompt_tokens"] > usage["prompt_tokens"]
+        assert reply["usage"]["total_tokens"] == usage["total_tokens"]
+    assert len(pieces) > 20
+    assert len(delivered) > 10

@@ -62,6 +62,11 @@ def test_only_models_that_always_think_start_inside_their_reasoning() -> None:
     assert starting == ["*qwen3*-thinking-2507*"]
 
 
+def test_no_family_says_what_only_a_measurement_tells() -> None:
+    """Whether a model continues an answer is unknown until it was asked."""
+    assert not [row["match"] for row in families() if "prefill" in row]
+
+
 def test_tags_add_up_over_families() -> None:
     """A model that belongs to two families has the tags of both."""
     assert family_tags("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B") == {"deepseek", "qwen"}
@@ -81,10 +86,11 @@ def test_every_row_of_the_table_says_something_that_is_read(row: dict[str, objec
 def test_wrong_types_are_unknown_traits() -> None:
     """Traits from plain data drop what makes no sense, and a template without a place for the query."""
     raw = {"single_system": 1, "echo_reasoning": None, "query_instruction": "Instruct: {task}", "more": True}
+    raw |= {"prefill": "sometimes"}
     assert Traits.from_dict(raw) == Traits()
 
 
 def test_traits_survive_being_stored() -> None:
     """Plain data made from traits gives the same traits."""
-    traits = Traits(single_system=False, starts_thinking=True, query_instruction="Q: {query}")
+    traits = Traits(single_system=False, starts_thinking=True, query_instruction="Q: {query}", prefill="no")
     assert Traits.from_dict(traits.to_dict()) == traits

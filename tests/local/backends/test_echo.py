@@ -56,6 +56,15 @@ async def test_a_schema_is_honoured() -> None:
     assert text(await reply(json_schema=schema)) == '{"n": 0}'
 
 
+async def test_a_script_is_continued_where_its_beginning_ends() -> None:
+    """Another answer can be given, and what was said of it is counted as prompt and not said again."""
+    said = ({"role": "user", "content": "Count."}, {"role": "assistant", "content": "1, 2,"})
+    backend = EchoBackend(lambda request: "1, 2, 3, 4")
+    deltas = [delta async for delta in backend.chat(ChatRequest(said, continued=True))]
+    assert text(deltas) == " 3, 4"
+    assert deltas[-1] == EngineDelta("", "stop", 3, 2)
+
+
 async def test_similar_texts_are_near() -> None:
     """Vectors are unit vectors of the promised length, and likeness in letters is nearness."""
     result = await EchoBackend().embed(["a black cat", "two black cats", "stock market", ""])

@@ -181,6 +181,21 @@ def test_a_stream_is_sealed_event_by_event(invoke: Invoke) -> None:
     assert lines[-2]["usage"] == json.loads(events[-2][6:])["usage"] if "usage" in lines[-2] else True
 
 
+def test_a_sealed_answer_is_continued_and_no_flag_is_settled_on_the_way(invoke: Invoke) -> None:
+    """The gateway cannot read the request, so the machine gets the flags as they were sent."""
+    begun = {"role": "assistant", "content": "This is the echo backend,"}
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "A walrus?"}, begun],
+        "continue_final_message": True,
+    }
+    reply, key = invoke({**body, "add_generation_prompt": False})
+    whole = theirs.decrypt_response(reply.content, key)
+    assert whole["choices"][0]["message"]["content"] == " not a model. You said: A walrus?"
+    refused, _ = invoke({**body, "add_generation_prompt": True})
+    assert refused.status_code == 400
+
+
 def test_embeddings_and_texts_take_the_path_too(invoke: Invoke) -> None:
     """Every cord of a model's own host."""
     reply, key = invoke({"model": EMBEDDER, "input": ["a"]}, model=EMBEDDER, path="/v1/embeddings")

@@ -38,6 +38,7 @@ def test_change_and_reset() -> None:
         (MODEL, {"colour": "red"}, "colour cannot be changed"),
         (MODEL, {"reasoning": "loud"}, "reasoning must be one of off"),
         (MODEL, {"tool_calls": 0}, "at least 1"),
+        (MODEL, {"prefill": "often"}, "prefill must be one of honoured, closed"),
     ],
 )
 def test_changes_that_make_no_sense_are_refused(model: str, change: dict[str, object], problem: str) -> None:
