@@ -135,7 +135,7 @@ class ClientBase:
     def catalog(self) -> Catalog:
         """The model catalogue: the one you passed, the one :meth:`models` fetched, or the newest available."""
         if self._catalog is None:
-            self._catalog = Catalog.load()
+            self._catalog = Catalog.load(base_url=self.settings.base_url)
         return self._catalog
 
     def _policy(self, timeout: TimeLimits | float | None) -> CallPolicy:

@@ -26,9 +26,6 @@ Prefill = Literal["as_is", "thinking_off", "no"]
 _PREFILLS = get_args(Prefill)
 
 
-Prefill = Literal["as_is", "thinking_off", "no"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
     """Traits of a model's chat template. None means unknown, never a guess.
@@ -40,8 +37,6 @@ class Traits:
         starts_thinking: The text always begins inside the reasoning, without an opening ``<think>``. Never True for
             models whose thinking can be switched off, since their text is then the answer.
         thinking_default: Whether the model thinks if the request does not say.
-        prefill: Whether it goes on with an assistant's message that is not finished: ``"as_is"``, only with
-            ``"thinking_off"``, or ``"no"``. This is measured, never known of a family.
         query_instruction: The template an embedding model expects around a query, with ``{task}`` and ``{query}``.
         prefill: Whether an answer goes on where an assistant message at the end leaves off: ``"as_is"``, only with
             thinking switched off (``"thinking_off"``), or ``"no"``. Nothing but a measurement tells, so no family has
@@ -52,7 +47,6 @@ class Traits:
     echo_reasoning: bool | None = None
     starts_thinking: bool | None = None
     thinking_default: bool | None = None
-    prefill: Prefill | None = None
     query_instruction: str | None = None
     prefill: Prefill | None = None
 
@@ -63,14 +57,13 @@ class Traits:
         >>> Traits.from_dict({"single_system": True, "echo_reasoning": "yes"}).to_dict()
         {'single_system': True}
         """
-        told, prefill = raw.get("query_instruction"), raw.get("prefill")
+        told = raw.get("query_instruction")
         instruction = told if isinstance(told, str) and "{query}" in told else None
         return cls(
             single_system=checked.flag(raw.get("single_system")),
             echo_reasoning=checked.flag(raw.get("echo_reasoning")),
             starts_thinking=checked.flag(raw.get("starts_thinking")),
             thinking_default=checked.flag(raw.get("thinking_default")),
-            prefill=cast("Prefill | None", prefill) if prefill in get_args(Prefill) else None,
             query_instruction=instruction,
             prefill=cast("Prefill | None", checked.one_of(raw.get("prefill"), _PREFILLS)),
         )

@@ -268,7 +268,9 @@ def _schemas(given: dict[str, object], notes: list[str]) -> None:
 
 
 def _starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:
-    """Return whether the answer begins inside the reasoning; one with a fixed format does not."""
+    """Return whether the answer begins inside the reasoning; one with a fixed format, or that goes on, does not."""
+    if body.get("continue_final_message"):
+        return False
     if any(body.get(name) for name in ("response_format", "guided_json", "guided_choice", "structured_outputs")):
         return False
     return bool(infos) and all(info.traits.starts_thinking is True for info in infos)

@@ -231,7 +231,7 @@ def test_one_machine_without_a_proof_is_left_out() -> None:
     assert known(path).proofs["machine-0"].measured_as == "embedded server (no hardware) 0"
 
 
-ANOTHER = plain_events()[1].replace(b"c1", b"c2").replace(b"The", b"Some")
+ANOTHER = plain_events()[0].replace(b"c1", b"c2").replace(b"The", b"Some")
 
 
 def flipped(service: Service, reply: Any, body: dict[str, Any]) -> list[bytes]:
