@@ -1,5 +1,5 @@
-"""From nothing to answers: a streamed one, a tool call, a structured one, one with its source, an honest error, and
-an answer that three models were asked for.
+"""From nothing to answers: a streamed one, a tool call, a structured one, one with its source, an honest error, an
+answer that three models were asked for, and one that goes on after its machine has died.
 
     make demo        or        python examples/demo.py [--backend echo]
 
@@ -17,11 +17,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while modules are imported, Ctrl-C ends the program without a word
 
-from chutes_core import ChutesClient, IncompleteAnswerError
+from chutes_core import Catalog, ChutesClient, FallbackClient, IncompleteAnswerError
+from chutes_core.catalog.prefill import applied, measured_now
 from chutes_local import LocalChutes, serve
 from chutes_local.backends.backend import BackendError
 from langchain_chutes import ChutesFallback, FallbackPolicy
@@ -145,6 +147,28 @@ def next_model(chutes: LocalChutes) -> None:
     print(f"   {answer.text}")
 
 
+def goes_on(chutes: LocalChutes) -> None:
+    chutes.faults.clear()
+    chutes.faults.parse(f"{MODEL}=error_line(after=9) x1")
+    # `chutes-connect models check --prefill` measures which models go on with an answer; these do.
+    catalog = Catalog.load(offline=True)
+    measured = [measured_now(info, "as_is") for info in catalog.models if info.id == MODEL]
+    client = FallbackClient(
+        [MODEL],
+        chutes.api_key,
+        base_url=chutes.base_url,
+        catalog=replace(catalog, models=applied(catalog.models, measured)),
+        policy=FallbackPolicy(after_commit="resume"),
+    )
+    print("   Its machine dies in mid-sentence, and nobody sees it:\n   ", end="")
+    with client, client.stream(user("Why is the sky blue?"), temperature=0, max_tokens=40) as stream:
+        for delta in stream:
+            print(delta.content, end="", flush=True)
+    print()
+    for attempt in stream.reply.attempts:
+        print(f"   {attempt.model}: {attempt.kind or attempt.outcome}, {attempt.delivered} characters given out")
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--backend", choices=("auto", "llama", "echo"), default="auto")
@@ -178,6 +202,8 @@ def main() -> int:
             honest_error(client, chutes)
         with step("The next model takes over"):
             next_model(chutes)
+        with step("A broken stream goes on"):
+            goes_on(chutes)
     print(f"\nAll of it took {time.perf_counter() - began:.1f} s.")
     return 0
 
