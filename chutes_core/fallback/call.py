@@ -6,6 +6,21 @@ decisions are made here, so the blocking and async drivers of both frameworks ca
 
 Every member that may be asked is asked once before any is asked again. Health only decides who comes first, and the
 retry budget pays only for asking again.
+
+Theory of operation. A call is a sequence of attempts, and at any time exactly one of these holds: an attempt is under
+way (``_current``), or the next step is to be decided. What decides is kept in a few facts, each with one writer:
+
+- ``_order``, who may be asked at all, fixed when the call begins;
+- ``_asked``, who was asked in this round, ``_tried``, who was asked in any, and ``_barred``, who is not asked again;
+- ``_failures`` and ``_unable``, why, for the error that ends a call without an answer;
+- ``_committed``, whether a reader was given what cannot be taken back. Only the relay knows, and says so by
+  ``first_part``; from then on the policy's ``after_commit`` decides what a failure leads to (``_after_text``);
+- ``_going_on``, who may go on with what was given out: a list while that is being tried, and None otherwise;
+- ``_final``, the error that was decided upon: after it there is no other step.
+
+A failure concerns the account, the member or the request, and that alone says who is left. Time is read through
+``now``, and the budget and health are shared with other calls, so nothing here may assume that they stand still between
+two steps; that is why an attempt takes a mark of the health when it begins.
 """
 
 from __future__ import annotations
