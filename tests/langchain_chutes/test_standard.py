@@ -19,7 +19,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests, Embeddi
 from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
 
 from chutes_local import LocalChutes
-from langchain_chutes import ChatChutes, ChutesEmbeddings
+from langchain_chutes import ChatChutes, ChutesEmbeddings, ChutesFallback
 
 # It sees images and has every feature, so that every switch can be on.
 MODEL = "google/gemma-4-31B-turbo-TEE"
@@ -162,6 +162,49 @@ class TestChatIntegrationOnAModel(ChatIntegration):
     @pytest.fixture(autouse=True)
     def _serve(self, model_server: LocalChutes) -> None:
         type(self).server = model_server
+
+
+@pytest.mark.usefixtures("offline_pictures")
+class TestFallbackIntegration(ChatIntegration):
+    """The same of a fallback, also with a model that a call names."""
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChutesFallback
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        server = self.server
+        return {"members": [MODEL, OTHER], "api_key": server.api_key, "base_url": server.base_url}
+
+    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
+        """Think before the answer."""
+        model = self.chat_model_class(**{**self.chat_model_params, "members": [OTHER]}, reasoning=True)
+        if not stream:
+            return model.invoke("What is 2 + 2?")
+        first, *rest = model.stream("What is 2 + 2?")
+        whole: AIMessage = first + rest
+        return whole
+
+    @pytest.fixture(autouse=True)
+    def _serve(self, attentive_server: LocalChutes) -> None:
+        type(self).server = attentive_server
+
+
+class Chained(ChatChutes):
+    """What ``with_fallbacks`` makes, built like a model."""
+
+    def __new__(cls, *, members: list[str], **options: Any) -> Any:
+        first, *others = (ChatChutes(model=name, **options) for name in members)
+        return first.with_fallbacks(others)
+
+
+class TestWithFallbacksIntegration(TestFallbackIntegration):
+    """The same of LangChain's own way to have one."""
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return Chained
 
 
 class EmbeddingsIntegration(EmbeddingsIntegrationTests):
