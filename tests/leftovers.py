@@ -165,7 +165,7 @@ class Leftovers:
             there = self.things()
             extra = self._extra(there)
             if any(map(_is_socket, extra)):
-                _close_shared_pool()
+                close_shared_pool()
             until, pause = monotonic() + PATIENCE, 0.001
             while extra and not self.failed and monotonic() < until:
                 sleep(pause)
@@ -225,7 +225,7 @@ def _is_socket(thing: tuple[str, object]) -> bool:
     return thing[0] == "file" and "socket" in str(thing[1])
 
 
-def _close_shared_pool() -> None:
+def close_shared_pool() -> None:
     """Close the connections that the process keeps for the next call of any client: they are no test's fault."""
     pools = sys.modules.get("chutes_core.wire.pools")
     if pools is not None:

@@ -261,7 +261,8 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.NOT_RESUMED: Facts(
         e.IncompleteAnswerError, _TARGET, _ELSEWHERE, "what came does not go on with the answer that had broken off",
-        "What had arrived is in .partial: let another model take over, or use after_commit='hold'.",
+        "What arrived is in .partial and is not a whole answer: let another model take over, or hold answers back until "
+        "they are whole.",
     ),
     Kind.REFUSED: Facts(
         e.RefusalError, _TARGET, _ELSEWHERE, "the model refused to answer, or a content filter ended its answer",
@@ -284,7 +285,7 @@ REMEDIES_FOR_ALL: Mapping[Kind, str] = {
     **dict.fromkeys((Kind.STALL, Kind.RESET, Kind.TRUNCATED, Kind.RESTARTED, Kind.STREAM_ERROR), _BROKEN),
     **dict.fromkeys((Kind.MALFORMED, Kind.SEALED_REPLY, Kind.EMPTY), _BROKEN),
     **dict.fromkeys((Kind.DISABLED, Kind.EXHAUSTED, Kind.UPSTREAM, Kind.OWNER_PAYMENT, Kind.UNEXPECTED), _OUT),
-    Kind.NOT_RESUMED: "What had arrived is in .partial; after_commit='hold' never needs to go on with an answer.",
+    Kind.NOT_RESUMED: "Ask again, or hold answers back until they are whole.",
     Kind.THINKING_LIMIT: "Raise max_tokens, or have the models think less (reasoning=).",
     Kind.REFUSED: "Change the request, or add a model of another family.",
     Kind.COLD: "Every member is cold: add a model that is hot, or wake one with client.warm_up(model).",

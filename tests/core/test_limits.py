@@ -30,6 +30,7 @@ from chutes_core.calls.effects import Arrived, Effect, Open, Resolve, WireFailur
 from chutes_core.testing import VirtualClock
 from chutes_core.wire.images import ImagePolicy, _Fetcher
 from chutes_core.wire.pools import http_package, ssl_context
+from tests.leftovers import close_shared_pool
 
 from .clients import HELLO, KEY
 from .raw_server import RawServer, Request, raw_server
@@ -204,6 +205,7 @@ def test_addresses_that_do_not_answer_share_the_limit(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     """Its answer to a request, and to the wish for a tunnel."""
+    close_shared_pool()  # its connections were made without a proxy
     with raw_server(dripping(*DRIPS["headers"])) as server:
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", server.base_url.removesuffix("/v1"))
         fails("whole", f"{scheme}://somewhere.invalid/v1")

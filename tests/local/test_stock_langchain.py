@@ -159,7 +159,7 @@ def test_defect_a_restarted_answer_is_doubled(chat: Any, server: LocalChutes) ->
 
     This is why the change of a chunk's id has to be watched; ChatOpenAI replaces the id by one of its own.
     """
-    server.faults.parse("*=restart(after=3)")
+    server.faults.parse("*=restart(after=3, value=same)")
     chunks = list(chat.stream(SAID))
     assert merged(chunks).content == "This is the" + ANSWER
     assert merged(chunks).response_metadata["finish_reason"] == "stop"

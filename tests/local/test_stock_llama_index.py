@@ -165,7 +165,7 @@ def test_defect_a_restarted_answer_is_doubled(llm: Any, server: LocalChutes) -> 
 
     This is why the change of a chunk's id has to be watched.
     """
-    server.faults.parse("*=restart(after=3)")
+    server.faults.parse("*=restart(after=3, value=same)")
     replies = list(llm.stream_chat(SAID))
     assert replies[-1].message.content == "This is the" + ANSWER
     assert finishes(replies) == ["stop"]

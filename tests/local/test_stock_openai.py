@@ -95,7 +95,7 @@ def test_defect_a_truncated_answer_is_a_success(client: openai.OpenAI, server: L
 
 def test_defect_a_restarted_answer_is_doubled(client: openai.OpenAI, server: LocalChutes) -> None:
     """A restart on another machine is concatenated, and reported as a finished answer."""
-    server.faults.parse("*=restart(after=3)")
+    server.faults.parse("*=restart(after=3, value=same)")
     chunks = streamed(client)
     assert text(chunks) == "This is the" + ANSWER
     assert finish(chunks) == "stop"
