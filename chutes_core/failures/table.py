@@ -261,8 +261,8 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.NOT_RESUMED: Facts(
         e.IncompleteAnswerError, _TARGET, _ELSEWHERE, "what came does not go on with the answer that had broken off",
-        "What arrived is in .partial and is not a whole answer: let another model take over, or hold answers back until "
-        "they are whole.",
+        "What arrived is in .partial and is not a whole answer: let another model take over, or hold answers back "
+        "until they are whole.",
     ),
     Kind.REFUSED: Facts(
         e.RefusalError, _TARGET, _ELSEWHERE, "the model refused to answer, or a content filter ended its answer",
