@@ -12,7 +12,6 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from chutes_core.calls.clock import SystemClock
-from chutes_core.client import AsyncStream, Stream
 from chutes_core.errors import APIError, ChutesError, ConfigurationError, Kind, Retry
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Call, FallbackError, Needs, Try
@@ -36,6 +35,7 @@ from langchain_chutes._runs import current_runs
 from langchain_chutes._settings import translated_errors
 
 if TYPE_CHECKING:
+    from chutes_core.client import AsyncStream, Stream
     from langchain_chutes.chat_models import ChatChutes
     from langchain_chutes.fallback import ChutesFallback
 

@@ -26,7 +26,6 @@ from langchain_core.callbacks import (
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers import BaseTracer
-from langsmith.run_helpers import tracing_context
 
 from chutes_core.fallback import Attempt, Try
 from chutes_core.fallback.report import report
@@ -134,6 +133,8 @@ class Runs:
 
     @contextmanager
     def _hidden(self) -> Iterator[None]:
+        from langsmith.run_helpers import tracing_context
+
         known = self._manager.handlers
         found = [(var, value) for var, value in copy_context().items() if any(value is each for each in known)]
         for var, _ in found:

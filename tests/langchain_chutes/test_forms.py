@@ -10,8 +10,9 @@ import pytest
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessageChunk
 
+from chutes_core.reply.structured import broken
 from chutes_core.testing import Answer
-from langchain_chutes._schemas import broken, promise
+from langchain_chutes._schemas import promise
 
 from .fallback_stage import Other, Person, stage
 from .models import MODES, call, scripted
