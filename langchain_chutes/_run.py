@@ -20,7 +20,7 @@ from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.relay import Relay, Restart
 from chutes_core.fallback.report import beside
-from chutes_core.fallback.resume import continued
+from chutes_core.fallback.resume import continued, fits
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.response import Delta, Reply
@@ -101,8 +101,12 @@ class Run(Relay):
         self._runs = current_runs(run_manager)
         super().__init__(
             call, whole=whole, price=partial(price, catalogs), observer=self._runs, objects=objects, form=form,
-            thinks=not events,
+            thinks=not events, fits=self._fits,
         )  # fmt: skip
+
+    def _fits(self) -> bool:
+        given = {**self._options, "stop": self._stop, "messages": ()}
+        return all(fits({**seat.direct._given(), **given}) for seat in self._seats if seat.direct is not None)
 
     # ---------------------------------------------------------------------------------------------- the four ways
 
@@ -156,9 +160,10 @@ class Run(Relay):
         try:
             if not isinstance(error, self._handled):
                 if found is None:
-                    self.call.cancelled()
+                    self.left(error)
                 else:
                     self.failed(found)
+                    found.attempts = tuple(self.call.attempts)
                 raise error
             if refused:
                 self.call.unable(error)  # type: ignore[arg-type]  # on this side: the others may be asked all the same
@@ -212,8 +217,9 @@ class Run(Relay):
     def _question(self, seat: Seat, step: Try, options: dict[str, Any]) -> Question:
         # A model of ours that is asked through LangChain keeps its own limits, and is checked like any of ours.
         limits = seat.limits(step.limits, self._limit) if seat.own is None else None
-        check = None if self._asked is not None and self._asked.include_raw else self._asked
-        form, check = (self._asked, check) if seat.own is None else (None, self._check)
+        form, check = None, self._check
+        if seat.own is None:
+            form, check = self._asked, None if self._asked is not None and self._asked.include_raw else self._asked
         model: BaseChatModel = seat.own or seat.model
         return Question(
             model, step.member.name, self._messages, self._stop, options, limits, form, check, self.whole, self._runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,19 +109,31 @@ async def _afetch(question: Question) -> AsyncGenerator[ChatResponse, None]:
             if not question.stream:
                 yield _spoken(await llm.astructured_predict(wanted.output_cls, **arguments))
                 return
-            async for value in await llm.astream_structured_predict(wanted.output_cls, **arguments):
-                yield _spoken(value)
+            async with _closing(await llm.astream_structured_predict(wanted.output_cls, **arguments)) as values:
+                async for value in values:
+                    yield _spoken(value)
         return
     given = _arguments(question)
     begun = False
     try:
-        async for chunk in await llm.astream_chat(**given):
-            begun = True
-            yield chunk
+        async with _closing(await llm.astream_chat(**given)) as chunks:
+            async for chunk in chunks:
+                begun = True
+                yield chunk
     except NotImplementedError:
         if begun:
             raise
         yield await llm.achat(**given)
+
+
+@asynccontextmanager
+async def _closing(stream: Any) -> AsyncGenerator[Any, None]:
+    """Close a stream at once, if it can be closed."""
+    try:
+        yield stream
+    finally:
+        if (close := getattr(stream, "aclose", None)) is not None:
+            await close()
 
 
 def _arguments(question: Question) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from chutes_core.fallback import Attempt, Call, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, CarriedStream
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.relay import Relay
-from chutes_core.fallback.resume import continued
+from chutes_core.fallback.resume import continued, fits
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackStream
 from llama_index_chutes._attempts import Attempts, somebody_listens
@@ -86,8 +86,19 @@ class Run(Relay):
         form = asked_form(params)
         objects = self._wanted.form if isinstance(self._wanted, Wanted) else form
         super().__init__(
-            call, whole=not visible, price=partial(price, catalogs), observer=self._attempts, objects=objects, form=form
+            call,
+            whole=not visible,
+            price=partial(price, catalogs),
+            observer=self._attempts,
+            objects=objects,
+            form=form,
+            fits=self._fits,
         )
+
+    def _fits(self) -> bool:
+        models = (seat.model for seat in self._seats.values())
+        asked = (llm._params(self._params) for llm in models if isinstance(llm, Chutes))
+        return all(fits({**each, "messages": ()}) for each in asked)
 
     def stream(self) -> FallbackStream:
         """Return the answer, blocking."""

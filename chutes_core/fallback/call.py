@@ -227,11 +227,13 @@ class Call:
         """Return who goes on with the answer; with nobody left, it has failed, or begins anew."""
         while self._going_on and self._resumed < self.policy.resume_attempts:
             member = self._going_on.pop(0)
-            if member.account not in self._dead_accounts and self.resumes(member) and self.health.spend():
+            if self._is_open(member) and self.resumes(member) and self.health.spend():
                 self._resumed += 1
                 return member
         self._going_on = None
-        if self.policy.after_commit != "resume_or_restart":
+        if self.policy.after_commit == "resume_or_restart":
+            self._broken = None  # another answer begins, and may be gone on with too
+        else:
             self._fail_for_good()
         return None
 
@@ -244,7 +246,8 @@ class Call:
     @property
     def resumable(self) -> bool:
         """Whether there is anybody to go on with an answer."""
-        return any(map(self.resumes, self._order))
+        own = all(member.info is not None for member in self._order)  # what others say is not ours to go on with
+        return own and any(map(self.resumes, self._order))
 
     def hold(self) -> None:
         """Give nothing out before the answer is whole, so that no failure is seen."""
@@ -260,11 +263,12 @@ class Call:
         patience = None
         if policy.learned and member.place not in self._tried and hop is None:
             patience = self.health.patience(member.target, self._needs.tokens)
-        self._asked.add(member.place)
-        self._tried.add(member.place)
+        if not resume:  # who only goes on may still begin anew
+            self._asked.add(member.place)
+            self._tried.add(member.place)
         first_token = _least(policy.first_token, patience, total)
         limits = TimeLimits(first_token=first_token, gap=_least(policy.gap, total), total=total)
-        return Try(member, limits, self._committed, hop.members if hop is not None else (), resume)
+        return Try(member, limits, self._committed and not resume, hop.members if hop is not None else (), resume)
 
     def _next_round(self, open_: Sequence[Member], left: float | None) -> Wait | GiveUp:
         """All members were asked: wait, then start over with those whose failure may have passed."""
@@ -344,7 +348,8 @@ class Call:
         Nothing was sent, so it says nothing of the member's health, and only this call does without it.
         """
         member, _ = self._ended()
-        self._barred.add(member.place)
+        if self._resumed_at is None:
+            self._barred.add(member.place)
         self._unable.append(error)
         self.attempts.append(Attempt(member.name, "skipped", detail=str(error)))
 
@@ -362,7 +367,8 @@ class Call:
         usage = (partial.usage if partial is not None else None) or usage
         self._record(member, "failed", error=error, usage=usage)
         if self._resumed_at is not None and error.scope is Scope.REQUEST:
-            self.health.lacking(member.target, _PREFILL)  # what it refuses is to go on
+            if error.kind is not Kind.CONTEXT_LENGTH:
+                self.health.lacking(member.target, _PREFILL)  # what it refuses is to go on
         elif error.scope is Scope.ACCOUNT:
             self._dead_accounts.add(member.account)
             self._report(member.account_key, error)
@@ -405,7 +411,9 @@ class Call:
 
     def _failed(self, member: Member, error: APIError) -> None:
         policy, after = self.policy, error.retry_after or 0.0
-        if error.kind not in _OF_THIS_REQUEST:
+        # An answer that was whole but for its end has rightly nothing to go on with.
+        of_this = error.kind in _OF_THIS_REQUEST or (self._resumed_at is not None and error.kind is Kind.EMPTY)
+        if not of_this:
             self._report(member.target, error)
         self._asked.add(member.place)
         self._may_ask_at[member.place] = self._now() + min(after, policy.retry_after_max)

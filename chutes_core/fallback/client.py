@@ -34,7 +34,7 @@ from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.relay import Relay
-from chutes_core.fallback.resume import continued
+from chutes_core.fallback.resume import continued, fits
 from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.trace import Attempt
@@ -79,6 +79,7 @@ class _Seat(Generic[C]):
     name: str
     client: C
     params: ChatParams
+    options: Mapping[str, object] = field(default_factory=dict)
     member: Member = field(default=Member(""))
 
 
@@ -185,7 +186,7 @@ class _FallbackBase(Generic[C]):
         refuse_several(params, [])
         key = cast("ApiKey | None", listed.get("api_key", api_key))
         client = self._made(key, cast("ClientOptions", {**shared, **options}))
-        return _Seat(name, client, cast("ChatParams", params))
+        return _Seat(name, client, cast("ChatParams", params), options)
 
     def _made(self, key: ApiKey | None, options: ClientOptions) -> C:
         options = {**options, "max_retries": 0}
@@ -201,9 +202,10 @@ class _FallbackBase(Generic[C]):
         """Return the members as the engine sees them, described anew when a client has a newer catalogue."""
         catalogs = [seat.client.catalog for seat in self._seats]
         if len(catalogs) != len(self._catalogs) or any(map(is_not, catalogs, self._catalogs)):
-            clients = [seat.client for seat in self._seats]
             described = [self._described(seat.name, seat.client) for seat in self._seats]
-            members = seated(described, lambda place: (clients[place], self._seats[place].params), pools=True)
+            members = seated(
+                described, lambda place: (self._seats[place].options, self._seats[place].params), pools=True
+            )
             self._seats = [replace(seat, member=member) for seat, member in zip(self._seats, members, strict=True)]
             self._catalogs = catalogs
         return self._seats
@@ -241,7 +243,12 @@ class _FallbackBase(Generic[C]):
         observer = _Told(self._on_attempt) if self._on_attempt is not None else None
         priced = partial(price, (seat.client.catalog for seat in seats))  # looked up once, when there is an answer
         form = asked_form(told)
-        return Relay(call, whole=whole, price=priced, observer=observer, objects=form, form=form), seats
+
+        def goes_on() -> bool:
+            return all(fits({**seat.params, **told, "messages": messages}) for seat in seats)
+
+        relay = Relay(call, whole=whole, price=priced, observer=observer, objects=form, form=form, fits=goes_on)
+        return relay, seats
 
     @staticmethod
     def _question(

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from chutes_core.errors import APIError, ConfigurationError, RequestRefusedError
+from chutes_core.catalog.names import ModelRef
+from chutes_core.errors import APIError, ChutesError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.carried import Carried, CarriedReply
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.objects import Objects, check_reply
-from chutes_core.fallback.resume import Resume, Seam, Words, can_go_on
-from chutes_core.fallback.trace import Attempt, Receipt
+from chutes_core.fallback.resume import LEAST, Resume, Seam, Words, can_go_on
+from chutes_core.fallback.trace import Attempt, FallbackError, Receipt
 from chutes_core.reply.structured import Form
 from chutes_core.response import Delta, Reply
 from chutes_core.usage import Usage
@@ -108,6 +109,7 @@ class Relay:
         objects: The form of objects that the reader sees, as they grow, and nothing else.
         form: What the text of a whole answer is checked against.
         thinks: Whether reasoning may be given out before it is certain that it stays.
+        fits: Returns whether an answer to the request can be gone on with.
 
     Attributes:
         reply: The whole reply, once there is one.
@@ -124,6 +126,7 @@ class Relay:
         objects: Form | None = None,
         form: Form | None = None,
         thinks: bool = True,
+        fits: Callable[[], bool] = lambda: True,
     ) -> None:
         self.call = call
         self.whole = whole
@@ -131,7 +134,7 @@ class Relay:
         self._price = price
         self._observer = observer
         after = call.policy.after_commit
-        if after == "resume_or_hold" and not (whole or (objects is None and call.resumable)):
+        if after == "resume_or_hold" and not (whole or (objects is None and call.resumable and fits())):
             after = "hold"
             call.hold()
         self._holds = whole or after == "hold"
@@ -145,7 +148,7 @@ class Relay:
         self._given = False  # whether something was given out that may become void
         self._told = 0
         self.resume: Resume | None = None
-        self._words = Words() if after.startswith("resume") and not self._holds and objects is None else None
+        self._words = Words(LEAST) if after.startswith("resume") and not self._holds and objects is None else None
         self._seam: Seam | None = None
         self._text: list[str] = []  # that was given out of this answer, whoever gave it
         self._past: list[Reply] = []  # what broke off after some of it was given out
@@ -168,12 +171,13 @@ class Relay:
         self.resume = self._seam = None
         self._member, self._spoke = step.member.name, False
         if self._words is not None:
-            self._words = Words()
+            self._words = Words(0 if step.resume else LEAST)
         if step.resume:
             self._goes_on(step)
             return ()
         given, self._given = self._given, False
         self._text, self._past, self._used, self._links, self._foreign = [], [], [], [], False
+        self._first = None
         return (Restart(model=step.member.name, text=step.restart),) if given else ()
 
     def _goes_on(self, step: Try) -> None:
@@ -191,6 +195,13 @@ class Relay:
 
     def take(self, delta: Delta) -> Sequence[Delta]:
         """Take a delta and return what may be given out now; most are further pieces of a text."""
+        if type(delta) is Delta and not self._holds:
+            if delta.finish_reason is not None:  # comes after all that is held back
+                self._late.append(delta)
+                return ()
+            if delta.tool_calls and (delta.content or delta.reasoning):  # the text does not wait with the call
+                said, called = replace(delta, tool_calls=()), replace(delta, content="", reasoning="")
+                return (*self.take(said), *self.take(called))
         if self._words is not None:
             return self._worded(self._words, delta)
         if self._open and type(delta) is Delta and not delta.tool_calls:
@@ -221,7 +232,8 @@ class Relay:
         given = seam.take(text, ends=ends)
         if seam.open:
             arrived = self._arrived()
-            if arrived.model is not None and arrived.model != self._member:
+            names = [name.lower() for name in ModelRef.parse(self._member).names]  # without ":latency" or ":THINKING"
+            if arrived.model is not None and arrived.model.lower() not in names:
                 raise seam.refused(f"{arrived.model!r} answered")
             first, now = self._past[0].usage, arrived.usage
             same = self.resume is not None and self.resume.same
@@ -251,12 +263,22 @@ class Relay:
             return self._opened(delta)
         if delta.reasoning and self._thinks:
             self.call.first_part(given_out=False)
-            return self._released(delta)
+            if type(delta) is not Delta:
+                return self._released(delta)
+            self._given = True  # blank text goes on waiting: it is not reasoning, and would not be void with it
+            waits = [each for each in self._early if each.content]
+            given = [each for each in self._early if not each.content]
+            self._early = [*waits, replace(delta, reasoning="")] if delta.content else waits
+            return (*given, replace(delta, content="") if delta.content else delta)
         self._early.append(delta)
         return ()
 
     def _object(self, delta: Delta) -> Sequence[Delta]:
         """Take a delta for a reader who sees objects, or nothing before the end."""
+        if delta.tool_calls and self._form is not None and not self._holds:  # text was asked for, and a call is none
+            self.call.first_part(given_out=False)
+            self._late.append(delta)
+            return ()
         if self._open:
             return (delta,)
         if shows_any(delta):
@@ -304,8 +326,10 @@ class Relay:
     def broke(self, error: Exception, step: Try) -> None:
         """Record a member's failure, or that it could not be asked; re-raise an exception that is neither."""
         try:
-            if isinstance(error, ConfigurationError) and not isinstance(error, RequestRefusedError):
-                self.call.unable(error)
+            here = isinstance(error, ChutesError) and not isinstance(error, APIError | FallbackError)
+            own = isinstance(error, ConfigurationError) and not isinstance(error, RequestRefusedError)
+            if own or (here and step.resume):
+                self.call.unable(error)  # type: ignore[arg-type]
                 return
             found = as_failure(error, step.member.name)
             if found is None:
@@ -355,7 +379,8 @@ class Relay:
     def latest(self) -> Reply:
         """The reply, or what has arrived of it."""
         if self.reply is None and self._past:
-            return self._joined(self._past[-1], broken=True)
+            last = self._arrived()
+            return self._joined(last if last.choices and self._spoke else self._past[-1], broken=True)
         return self.reply or self._arrived()
 
     # ------------------------------------------------------------------------------------------------- observers

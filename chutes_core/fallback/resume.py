@@ -19,7 +19,7 @@ from typing import cast
 from chutes_core.errors import APIError, ConfigurationError, Kind
 from chutes_core.failures.reading import failure
 
-__all__ = ["BROKEN", "Resume", "Seam", "Words", "can_go_on", "continued"]
+__all__ = ["BROKEN", "LEAST", "Resume", "Seam", "Words", "can_go_on", "continued", "fits"]
 
 # Failures of an answer that was going on: a machine, not the request.
 BROKEN = frozenset(
@@ -28,7 +28,8 @@ BROKEN = frozenset(
 )
 _LONGEST_WORD = 32
 _SEEN = 24  # characters of a continuation before any is given out
-_SAME = 16  # characters that two answers have in common only if they are the same
+LEAST = 16
+"""Characters that two answers have in common only if they are the same: less is not given out, nor gone on with."""
 # What templates split off, strip or read as tokens of their own.
 _MARKERS = ("<think", "</think", "<|", "|>", "<\uff5c", "[INST]", "[THINK]", "<tool_call")
 _UNFINISHED = re.compile("[\ufffd\ud800-\udfff\u200d\ufe00-\ufe0f]$")
@@ -36,6 +37,9 @@ _NEVER = (
     "response_format", "guided_json", "guided_choice", "guided_grammar", "structured_outputs", "logprobs",
     "top_logprobs", "echo", "stop_token_ids", "continue_final_message",
 )  # fmt: skip
+
+
+_CHANGED = ("max_tokens", "max_completion_tokens", "min_tokens", "chat_template_kwargs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,10 @@ class Resume:
 def can_go_on(text: str) -> bool:
     """Return whether a text can be given to a model to continue.
 
-    >>> can_go_on("The sky is"), can_go_on("  "), can_go_on("Use <think> for it")
+    >>> can_go_on("The sky is blue, since"), can_go_on("Sure!"), can_go_on("Use a <think> tag for it")
     (True, False, False)
     """
-    return bool(text.strip()) and not any(each in text for each in _MARKERS) and not _UNFINISHED.search(text)
+    return len(text.strip()) >= LEAST and not any(each in text for each in _MARKERS) and not _UNFINISHED.search(text)
 
 
 def continued(arguments: Mapping[str, object], resume: Resume) -> dict[str, object]:
@@ -77,9 +81,11 @@ def continued(arguments: Mapping[str, object], resume: Resume) -> dict[str, obje
     {'messages': [{'role': 'user', 'content': 'Why?'}, {'role': 'assistant', 'content': 'The sky'}],
      'max_tokens': 7, 'continue_final_message': True, 'add_generation_prompt': False}
     """
+    everything, messages = _everything(arguments)
     extra = arguments.get("extra_body")
-    everything = {**arguments, **(extra if isinstance(extra, Mapping) else {})}
-    messages = cast("Sequence[Mapping[str, object]]", arguments["messages"])
+    if isinstance(extra, Mapping):  # or what is changed here would not be what is sent
+        moved = {name: extra[name] for name in _CHANGED if name in extra}
+        arguments = {**arguments, **moved, "extra_body": {name: extra[name] for name in extra if name not in moved}}
     if (problem := _problem(everything, messages, resume)) is not None:
         raise ConfigurationError(f"An answer to this request cannot be gone on with: {problem}.")
     last: dict[str, object] = {"role": "assistant", "content": resume.text}
@@ -94,6 +100,23 @@ def continued(arguments: Mapping[str, object], resume: Resume) -> dict[str, obje
     elif resume.reasoning:
         last["reasoning_content"] = resume.reasoning
     return made
+
+
+def fits(arguments: Mapping[str, object]) -> bool:
+    """Return whether an answer to a request could be gone on with, whatever it will be.
+
+    >>> asked = {"messages": [{"role": "user", "content": "Why?"}]}
+    >>> fits(asked), fits({**asked, "logprobs": True})
+    (True, False)
+    """
+    return _problem(*_everything(arguments), Resume("", same=True)) is None
+
+
+def _everything(arguments: Mapping[str, object]) -> tuple[dict[str, object], Sequence[Mapping[str, object]]]:
+    """Return all fields of a request, wherever they were given, and its messages."""
+    extra = arguments.get("extra_body")
+    fields = {**arguments, **(extra if isinstance(extra, Mapping) else {})}
+    return fields, cast("Sequence[Mapping[str, object]]", arguments["messages"])
 
 
 def _problem(given: Mapping[str, object], messages: Sequence[Mapping[str, object]], resume: Resume) -> str | None:
@@ -115,14 +138,15 @@ def _problem(given: Mapping[str, object], messages: Sequence[Mapping[str, object
 
 
 class Words:
-    """Gives out a text that grows in whole words.
+    """Gives out a text that grows in whole words, once there are so many characters of it.
 
     >>> words = Words()
     >>> [words.take(text) for text in ("The sk", "y is ", "blue")], words.rest()
     (['The', ' sky is', ''], ' blue')
     """
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
         self._held = ""
 
     def take(self, text: str) -> str:
@@ -136,7 +160,10 @@ class Words:
             cut = len(whole[: edge + 1].rstrip()) if edge >= 0 else 0
         else:  # no language with spaces: the last piece may be half of something
             cut = len(self._held)
-        self._held = whole[cut:]
+        if cut < self._least:
+            self._held = whole
+            return ""
+        self._held, self._least = whole[cut:], 0
         return whole[:cut]
 
     def rest(self) -> str:
@@ -157,7 +184,7 @@ class Seam:
     """
 
     def __init__(self, given: str, model: str) -> None:
-        self._given = given
+        self._given = given.lstrip()  # what comes is compared without the blanks before it
         self._model = model
         self._held = ""
         self.open = False
@@ -168,15 +195,13 @@ class Seam:
 
     def take(self, text: str, *, ends: bool = False) -> str:
         """Take the next piece of the continuation, and return what may be given out."""
-        if self.open:
-            return text
         self._held += text
         bare = self._held.lstrip()
         if bare.startswith(self._given):  # an echo, or the same answer once more: what is new is behind it
             self.open, self._held = True, bare[len(self._given) :]
         elif (
-            bare[:_SAME] == self._given[:_SAME]
-            and len(bare) >= _SAME
+            bare[:LEAST] == self._given[:LEAST]
+            and len(bare) >= LEAST
             and not (self._given.startswith(bare) and not ends)
         ):
             raise self.refused("it began the answer anew")

@@ -105,3 +105,46 @@ def test_a_second_death_is_marked_once() -> None:
     while not isinstance(step := made.call.next(), Try):
         assert not isinstance(step, GiveUp)
     assert list(made.begin(step)) == []
+
+
+def test_text_beside_a_call_does_not_wait() -> None:
+    """It would come behind what follows it."""
+    made = relay()
+    both = Delta("ur", tool_calls=CALL.tool_calls)
+    assert [list(made.take(each)) for each in (TEXT, both, MORE)] == [[TEXT], [Delta("ur")], [MORE]]
+    assert list(made.end(WHOLE)) == [Delta(tool_calls=CALL.tool_calls)]
+
+
+@pytest.mark.parametrize("mode", ["raise", "restart", "resume"])
+def test_the_end_comes_last(mode: Any) -> None:
+    """Behind the last word, and behind calls."""
+    made = relay(mode)
+    end = Delta(finish_reason="tool_calls", usage=Usage(1, 2, 3))
+    words = Delta("The answer is forty-two, as ever")
+    out = [each for delta in (words, CALL, end) for each in made.take(delta)]
+    made.accept(WHOLE)
+    out += made.end(WHOLE)
+    assert "".join(each.content for each in out) == words.content
+    assert [bool(each.tool_calls) for each in out][-2:] == [True, False]
+    assert out[-1] is end
+
+
+def test_blank_text_is_not_given_out_with_reasoning() -> None:
+    """It is text, which reasoning's marker does not void."""
+    made = relay()
+    assert [list(made.take(each)) for each in (BLANK, THOUGHT, Delta("\n", "Hm."))] == [
+        [],
+        [THOUGHT],
+        [Delta("", "Hm.")],
+    ]
+    assert died(made) == [Restart(model="two", text=False)]
+    made = relay()
+    given = [each for delta in (BLANK, THOUGHT, TEXT) for each in made.take(delta)]
+    assert "".join(each.content for each in given) == "\n\nFo"
+
+
+def test_where_json_is_asked_for_a_call_is_none() -> None:
+    """It waits until it is whole, and commits nobody."""
+    made = relay(objects=Form({}), form=Form({}))
+    assert list(made.take(CALL)) == []
+    assert died(made) == []

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chutes_core import (
     APIError,
     AsyncFallbackClient,
+    Budget,
     Catalog,
     ChutesError,
     ConfigurationError,
@@ -52,6 +53,7 @@ class Service:
         self.reasoning = reasoning
         self.asked: list[dict[str, Any]] = []
         self.paid = 0
+        self.gone: set[str] = set()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
@@ -59,6 +61,8 @@ class Service:
         death = self.deaths[len(self.asked) - 1] if len(self.asked) <= len(self.deaths) else None
         prefix = body["messages"][-1]["content"] if body.get("continue_final_message") else ""
         shape = self.shapes.get(body["model"], "honoured")
+        if body["model"] in self.gone:
+            return httpx.Response(404, json={"detail": f"model not found: {body['model']}"})
         if prefix and shape == "crash":
             return httpx.Response(500, json={"detail": "Internal server error"})
         text, thought = self.said(prefix, shape)
@@ -125,6 +129,7 @@ class Reader:
         self.shown, self.markers, self.steps = "", 0, []
         self.error: ChutesError | None = None
         shared: Any = {"policy": rules, "clock": VirtualClock(), "catalog": catalog(list(names), prefill)}
+        shared |= {name: params.pop(name) for name in ("ledger", "health") if name in params}
         handler = httpx.MockTransport(service)
         try:
             if style == "blocking":
@@ -369,3 +374,105 @@ def test_a_conversation_that_ends_with_an_answer_is_not_gone_on_with() -> None:
     asked = {"messages": [*HELLO, {"role": "assistant", "content": "The"}]}
     with pytest.raises(ConfigurationError, match="ends with an assistant's message"):
         continued(asked, Resume("sky"))
+
+
+def test_few_words_are_not_given_out_at_all() -> None:
+    """A beginning that many answers have says nothing of what comes: another member takes over unnoticed."""
+    for cut in range(1, 16):
+        service = Service([cut], {"b/two": "closed"})
+        made = Reader(service, "resume", "blocking")
+        assert (made.error, made.shown, made.markers) == (None, ANSWER, 0)
+        assert not any(body.get("continue_final_message") for body in service.asked)
+
+
+def test_blanks_before_an_answer_hide_no_second_beginning() -> None:
+    """Many answers begin with empty lines."""
+    with pytest.raises(APIError) as caught:
+        Seam("\n\nThe sky is blue, since", "a/one").take("\n\nThe sky is blue, as light of", ends=True)
+    assert caught.value.kind is Kind.NOT_RESUMED
+    assert Seam("\n\nThe sky is blue, since", "a/one").take("\n\nThe sky is blue, since light", ends=True) == " light"
+
+
+@pytest.mark.filterwarnings("ignore:The gateway omits logprobs")
+@STYLES
+@pytest.mark.parametrize("params", [{"logprobs": True}, {"max_tokens": 6}, {"stop": ["light of"]}])
+def test_what_cannot_be_gone_on_with_begins_anew(style: str, params: Any) -> None:
+    """By any member, also the one that broke off."""
+    service = Service([31], {})
+    made = Reader(service, "resume_or_restart", style, **params)
+    assert (made.error, made.shown, made.markers) == (None, ANSWER, 1)
+    service = Service([31, 31], {})
+    made = Reader(service, "resume_or_restart", style, **params)
+    assert (made.error, made.shown, made.markers) == (None, ANSWER, 2)
+
+
+@pytest.mark.filterwarnings("ignore:The gateway omits logprobs")
+@STYLES
+@pytest.mark.parametrize(
+    "params", [{"logprobs": True}, {"extra_body": {"echo": True}}, {"response_format": {"type": "json_object"}}]
+)
+def test_what_cannot_be_gone_on_with_is_held(style: str, params: Any) -> None:
+    """From the start, since afterwards it is too late."""
+    service = Service([31], {})
+    made = Reader(service, "resume_or_hold", style, **params)
+    if "response_format" in params:
+        assert made.shown == "", "the answer is no JSON, and nobody has seen it"
+        return
+    assert (made.error, made.shown, made.markers) == (None, ANSWER, 0)
+    assert not any(body.get("continue_final_message") for body in service.asked)
+
+
+def test_a_member_may_be_spelled_otherwise() -> None:
+    """The service answers with its own name for it."""
+    service = Service([40], {})
+    catalog_names = ["a/one", "b/two"]
+    client = FallbackClient(
+        ["A/One:latency", "b/two"], "cpk_test", policy=FallbackPolicy(after_commit="resume"), clock=VirtualClock(),
+        http_client=httpx.Client(transport=httpx.MockTransport(service)), catalog=catalog(catalog_names),
+    )  # fmt: skip
+    assert client.stream(HELLO).read().content == ANSWER
+
+
+def test_limits_in_extra_body_shrink_too() -> None:
+    """Wherever they were given."""
+    service = Service([60], {})
+    made = Reader(service, "resume", "blocking", prefill="thinking_off", extra_body={"max_tokens": 100, "seed": 1})
+    assert made.shown == ANSWER
+    assert service.asked[1]["max_tokens"] == 100 - 60 // 5
+    assert (service.asked[1]["seed"], service.asked[1]["chat_template_kwargs"]["thinking"]) == (1, False)
+
+
+def test_members_that_are_gone_use_up_no_attempt() -> None:
+    """Who cannot answer cannot go on either."""
+    service = Service([None, 40, 0, None], {"b/two": "crash"})
+    service.gone = {"a/one"}
+    made = Reader(service, "resume", "blocking", names=("a/one", "b/two", "c/three"))
+    assert (made.error, made.shown) == (None, ANSWER)
+    assert [body["model"] for body in service.asked] == ["a/one", "b/two", "b/two", "c/three"]
+
+
+def test_a_budget_that_is_spent_leaves_the_failure() -> None:
+    """With what was given out, and not an error of this side in its place."""
+    service = Service([40], {})
+    made = Reader(service, "resume", "blocking", ledger=Budget(tokens=800), max_tokens=300)
+    assert isinstance(made.error, APIError)
+    assert (made.error.kind, made.error.partial) == (Kind.TRUNCATED, made.shown)
+    assert made.shown
+
+
+def test_an_answer_without_its_end_counts_against_nobody() -> None:
+    """There is nothing to go on with, which is right."""
+    from chutes_core.fallback import Health
+
+    health = Health()
+    service = Service([len(ANSWER)], {})
+    Reader(service, "resume", "blocking", health=health)
+    assert [health.vitals(f"|{name}").failures for name in ("a/one", "b/two")] == [1, 0]
+
+
+def test_after_a_restart_the_new_answer_is_gone_on_with() -> None:
+    """The first failure is forgotten with its answer."""
+    service = Service([40, 40], {"a/one": "crash"})
+    rules = FallbackPolicy(after_commit="resume_or_restart", resume_attempts=4)
+    made = Reader(service, rules, "blocking", prefill="as_is")
+    assert (made.error, made.shown) == (None, ANSWER)
