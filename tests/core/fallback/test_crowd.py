@@ -200,7 +200,8 @@ def test_an_account_in_trouble_hides_no_members_health() -> None:
 # --- any crowd ---------------------------------------------------------------------------------------
 
 
-MARKED = {kind for kind in Kind if FACTS[kind].scope is Scope.TARGET} - {Kind.REFUSED, Kind.THINKING_LIMIT}
+MARKED = {kind for kind in Kind if FACTS[kind].scope is Scope.TARGET}
+MARKED -= {Kind.REFUSED, Kind.THINKING_LIMIT, Kind.NOT_RESUMED}
 FATES = st.builds(
     Fate,
     kind=st.sampled_from([None] * 3 + [kind for kind in Kind if FACTS[kind].scope is not Scope.REQUEST]),
