@@ -679,6 +679,21 @@ def test_an_answer_that_repeats_itself_loses_nothing(text: str) -> None:
         assert told in (text, script.default.text)
 
 
+@pytest.mark.xfail(strict=True, reason="an answer in other words is glued to a word that had ended")
+@pytest.mark.parametrize(
+    "new", ["Because air scatters what is blue, all of it is.", "rain meets the sun and bends it all"]
+)
+def test_no_word_is_made_of_two_answers(new: str) -> None:
+    """What is given out ends where a word does; what goes on without a space is no continuation of it."""
+    broken = Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6))
+    script = Going(broken, goes_on=lambda rest: Answer(new))
+    stream, shown = client(script, "resume").stream([{"role": "user", "content": QUESTION}]), ""
+    with pytest.raises(APIError):
+        for delta in stream:
+            shown += delta.content
+    assert TEXTS["a/one"].startswith(shown)
+
+
 @pytest.mark.xfail(strict=True, reason="an answer that had begun to call a tool is gone on with as plain text")
 @pytest.mark.parametrize("reader", ["client", "LangChain stream", "LlamaIndex stream"])
 def test_a_call_that_was_begun_is_not_forgotten(reader: str) -> None:
