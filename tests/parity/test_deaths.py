@@ -687,11 +687,9 @@ def test_no_word_is_made_of_two_answers(new: str) -> None:
     """What is given out ends where a word does; what goes on without a space is no continuation of it."""
     broken = Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6))
     script = Going(broken, goes_on=lambda rest: Answer(new))
-    stream, shown = client(script, "resume").stream([{"role": "user", "content": QUESTION}]), ""
-    with pytest.raises(APIError):
-        for delta in stream:
-            shown += delta.content
-    assert TEXTS["a/one"].startswith(shown)
+    with pytest.raises(APIError) as caught:
+        client(script, "resume").stream([{"role": "user", "content": QUESTION}]).read()
+    assert TEXTS["a/one"].startswith(caught.value.partial)
 
 
 @pytest.mark.xfail(strict=True, reason="an answer that had begun to call a tool is gone on with as plain text")
@@ -765,3 +763,13 @@ def test_text_beside_a_call_comes_in_its_place(gone_on_with: bool) -> None:
         for delta in stream:
             seen.take(delta.content)
     assert seen.shown == stream.reply.content == "The first is for her and the second goes to him, as agreed."
+
+
+@pytest.mark.xfail(strict=True, reason="only the members are looked at, not whether the request can be gone on with")
+@pytest.mark.filterwarnings("ignore:The gateway omits logprobs")
+@pytest.mark.parametrize("params", [{"logprobs": True}, {"guided_choice": list(TEXTS.values())}])
+def test_what_cannot_be_gone_on_with_is_held(params: dict[str, Any]) -> None:
+    """resume_or_hold holds an answer back from the start if its request does not allow it."""
+    script = Going(*(Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6)), Answer(TEXTS["b/two"])))
+    stream = client(script, "resume_or_hold").stream([{"role": "user", "content": QUESTION}], **params)
+    assert stream.read().content == TEXTS["b/two"]
