@@ -773,3 +773,30 @@ def test_what_cannot_be_gone_on_with_is_held(params: dict[str, Any]) -> None:
     script = Going(*(Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6)), Answer(TEXTS["b/two"])))
     stream = client(script, "resume_or_hold").stream([{"role": "user", "content": QUESTION}], **params)
     assert stream.read().content == TEXTS["b/two"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(
+    "version",
+    ["v0", pytest.param("v1", marks=pytest.mark.xfail(strict=True, reason="a marker in blocks adds up as nothing"))],
+)
+def test_a_function_after_a_model_that_restarts(version: str, waits: bool) -> None:
+    """It is given the sum of the chunks, which LangChain may make of all of them at once."""
+    broken = Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6))
+    script = Going(broken, Answer(TEXTS["b/two"], pieces=6))
+    chain = langchain(script, "restart").model_copy(update={"output_version": version}) | (lambda message: message.text)
+
+    async def read() -> list[str]:
+        return [text async for text in again(chain.astream(QUESTION) if waits else chain.stream(QUESTION))]
+
+    assert asyncio.run(read()) == [TEXTS["b/two"]]
+
+
+def test_who_appends_the_content_of_a_marker_is_told() -> None:
+    """As one is who takes its text: it would have two answers in one."""
+    broken = Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6))
+    text = ""
+    with pytest.raises(ConfigurationError, match="two answers in one"):  # noqa: PT012
+        for chunk in langchain(Going(broken, Answer(TEXTS["b/two"], pieces=6)), "restart").stream(QUESTION):
+            text += chunk.content
+    assert TEXTS["a/one"].startswith(text)
