@@ -27,6 +27,20 @@ class _Restart(AIMessageChunk):
         return _emptied(self)
 
 
+class _TwoAnswersError(ConfigurationError, TypeError):
+    """LangChain adds up chunks all at once, and one at a time, as markers need it, only after a TypeError."""
+
+
+class _Nothing(str):
+    """The text of a marker that voids text: who appends it to another would join two answers."""
+
+    __slots__ = ("model",)
+    model: str
+
+    def __radd__(self, other: str) -> str:
+        raise _TwoAnswersError(two_answers(self.model))
+
+
 class _Void(_Restart):
     """A marker that voids text: who makes text of every chunk, as ``StrOutputParser`` does, would join two answers."""
 
@@ -56,7 +70,11 @@ class _Restartable(ChatGenerationChunk):
 
 def restart_message(model: str, *, blocks: bool = False, text: bool = True) -> AIMessageChunk:
     """Return the message that tells a reader to discard what came before: text, or reasoning alone."""
-    return (_Void if text else _Restart)(content=[] if blocks else "", additional_kwargs={RESTART: model})
+    marker = (_Void if text else _Restart)(content=[] if blocks else "", additional_kwargs={RESTART: model})
+    if text and not blocks:
+        marker.content = nothing = _Nothing()
+        nothing.model = model
+    return marker
 
 
 def restart_chunk(model: str, *, blocks: bool = False, text: bool = True) -> ChatGenerationChunk:

@@ -352,7 +352,9 @@ class Relay:
             self._past.append(arrived)
         self._used.append(arrived.usage)  # also of who gave nothing out: it was asked to go on
         self._first = self._first or error
-        self.call.failed(error, arrived.usage, resumable=not self._foreign and bool(self._past) and can_go_on(text))
+        # A call that was begun would be forgotten: what goes on is text.
+        plain = not self._foreign and not any(each.tool_calls for each in self._late)
+        self.call.failed(error, arrived.usage, resumable=plain and bool(self._past) and can_go_on(text))
         if self._past:
             self._first.partial_reply = self._joined(replace(self._past[-1], usage=None), broken=True)
 

@@ -137,6 +137,18 @@ def _problem(given: Mapping[str, object], messages: Sequence[Mapping[str, object
     return None
 
 
+def _may_repeat(text: str) -> bool:
+    """Return whether the same text may follow a text at once, without a space, as its continuation."""
+    begins_a_word = text[0].isascii() and text[0].isalnum() and text[-1].isascii()
+    return not begins_a_word or (text + text).find(text, 1) < len(text)
+
+
+def _fuses(text: str, more: str) -> bool:
+    """Return whether a word that had ended would go on without a space."""
+    both = text[-1:] + more[:1]
+    return len(both) == 2 and both.isascii() and both.isalnum() and len(text.split()[-1]) <= _LONGEST_WORD
+
+
 class Words:
     """Gives out a text that grows in whole words, once there are so many characters of it.
 
@@ -198,6 +210,8 @@ class Seam:
         self._held += text
         bare = self._held.lstrip()
         if bare.startswith(self._given):  # an echo, or the same answer once more: what is new is behind it
+            if bare != self._held or _may_repeat(self._given):
+                raise self.refused("it says the same again, or began the answer anew")
             self.open, self._held = True, bare[len(self._given) :]
         elif (
             bare[:LEAST] == self._given[:LEAST]
@@ -210,5 +224,7 @@ class Seam:
         waits = len(self._held) < _SEEN or self._given.startswith(bare)
         if not self.open and waits and not ends:
             return ""
+        if not self.open and _fuses(self._given, self._held):
+            raise self.refused("it goes on inside a word that had ended, as a new answer does")
         self.open, held, self._held = True, self._held, ""
         return held

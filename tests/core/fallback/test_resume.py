@@ -387,10 +387,10 @@ def test_few_words_are_not_given_out_at_all() -> None:
 
 def test_blanks_before_an_answer_hide_no_second_beginning() -> None:
     """Many answers begin with empty lines."""
-    with pytest.raises(APIError) as caught:
-        Seam("\n\nThe sky is blue, since", "a/one").take("\n\nThe sky is blue, as light of", ends=True)
-    assert caught.value.kind is Kind.NOT_RESUMED
-    assert Seam("\n\nThe sky is blue, since", "a/one").take("\n\nThe sky is blue, since light", ends=True) == " light"
+    for again in ("\n\nThe sky is blue, as light of", "\n\nThe sky is blue, since light"):
+        with pytest.raises(APIError) as caught:
+            Seam("\n\nThe sky is blue, since", "a/one").take(again, ends=True)
+        assert caught.value.kind is Kind.NOT_RESUMED
 
 
 @pytest.mark.filterwarnings("ignore:The gateway omits logprobs")
