@@ -704,12 +704,9 @@ def test_a_call_that_was_begun_is_not_forgotten(reader: str) -> None:
     said = Answer("I pay at once what is due to him.", tool_calls=[("pay", ARGUMENTS)], pieces=3)
     script, seen = Going(Fault("reset", after=5, answer=said)), Seen()
     script.calls = True  # type: ignore[attr-defined]
-    try:
+    with pytest.raises(APIError) as caught:
         asyncio.run(READERS[reader].read(script, "resume", seen, **READERS[reader].options))
-    except APIError as error:
-        assert error.partial.startswith("I pay at once")
-        return
-    pytest.fail("the call was forgotten")
+    assert caught.value.partial.startswith("I pay at once")
 
 
 @pytest.mark.parametrize("policy", ["resume", "resume_or_restart", "resume_or_hold"])
