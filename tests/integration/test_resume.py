@@ -75,7 +75,7 @@ def in_llama_index(server: LocalChutes) -> tuple[str, Any]:
 @pytest.mark.parametrize("how", ["error_line", "reset", "no_finish", "restart", "malformed"])
 def test_a_stream_goes_on(server: LocalChutes, read: Callable[[LocalChutes], tuple[str, Any]], how: str) -> None:
     """Early and late, once and by both models: no word is lost or comes twice, and nobody is told."""
-    for after, times in ((2, 1), (7, 1), (15, 1), (4, 2)):
+    for after, times in ((6, 1), (9, 1), (15, 1), (6, 2)):
         server.reset()
         server.faults.parse(f"*={how}(after={after}) x{times}")
         text, links = read(server)
