@@ -146,7 +146,7 @@ class ChutesFallback(BaseChatModel):
 
     def _live_stats(self) -> LiveStats | None:
         """Return the service's statistics, if the order uses them."""
-        if self.policy.order not in ("latency", "throughput"):
+        if not self.policy.ranks_live:
             return None
         if self._stats is None:
             self._stats = (live_stats(self._sit()),)

@@ -218,7 +218,7 @@ class ChutesFallback(ChatModel):
 
     def _stats(self) -> LiveStats | None:
         """Return the service's statistics, if the policy's order uses them."""
-        if self.policy.order not in ("latency", "throughput"):
+        if not self.policy.ranks_live:
             return None
         first = next((member for member in self.members if isinstance(member, Chutes)), None)
         if first is None:

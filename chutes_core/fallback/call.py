@@ -164,7 +164,7 @@ class Call:
         self._suspect: str | None = None
         self._may_ask_at: dict[str, float] = {}
         health.earn(policy.budget, policy.burst)
-        if stats is not None and policy.order in ("latency", "throughput"):
+        if stats is not None and policy.ranks_live:
             stats.wanted()
         order = ordered(members, policy, health, now=now(), chance=chance, stats=stats)
         self._order, left_out = eligible(order, self._needs, policy, health.lacks)

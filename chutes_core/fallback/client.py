@@ -221,7 +221,7 @@ class _FallbackBase(Generic[C]):
 
     def _live(self) -> LiveStats | None:
         """Return the service's statistics, if the policy's order uses them."""
-        if self.policy.order not in ("latency", "throughput"):
+        if not self.policy.ranks_live:
             return None
         if self._stats is None:
             client = self._seats[0].client

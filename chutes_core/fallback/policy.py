@@ -14,7 +14,6 @@ __all__ = ["FallbackPolicy", "Order"]
 
 AfterCommit = Literal["raise", "hold", "restart", "resume", "resume_or_restart", "resume_or_hold"]
 Order = Literal["given", "price", "latency", "throughput", "balanced"]
-_ORDERS = ("given", "price", "latency", "throughput", "balanced")
 _SECONDS = ("first_token", "gap", "attempt", "deadline", "backoff", "backoff_max", "retry_after_max")
 _LIMITS = {"first_token": 20.0, "gap": 20.0}  # a shorter deadline silently shortens these
 _ATTEMPTS = 12
@@ -108,8 +107,10 @@ class FallbackPolicy:
         if self.after_commit not in get_args(AfterCommit):
             known = ", ".join(map(repr, get_args(AfterCommit)))
             raise ConfigurationError(f"after_commit must be one of {known}, not {self.after_commit!r}.")
-        if not callable(self.order) and self.order not in _ORDERS:
-            raise ConfigurationError(f"order must be one of {', '.join(_ORDERS)} or a function, not {self.order!r}.")
+        if not callable(self.order) and self.order not in get_args(Order):
+            raise ConfigurationError(
+                f"order must be one of {', '.join(get_args(Order))} or a function, not {self.order!r}."
+            )
         if self.first_hop not in ("member", "server"):
             raise ConfigurationError(f"first_hop must be 'member' or 'server', not {self.first_hop!r}.")
         self._refuse_self_defeat()
@@ -166,6 +167,15 @@ class FallbackPolicy:
         default = asdict(_DEFAULT)
         told = {name: value for name, value in asdict(self).items() if value != default[name]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+    @property
+    def ranks_live(self) -> bool:
+        """Whether the order uses the service's live statistics.
+
+        >>> FallbackPolicy(order="latency").ranks_live, FallbackPolicy(order="price").ranks_live
+        (True, False)
+        """
+        return self.order in ("latency", "throughput")
 
     @property
     def without_restart(self) -> FallbackPolicy:
