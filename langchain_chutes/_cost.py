@@ -28,6 +28,7 @@ from chutes_core.spending.budget import Budget, Estimate, most, prompt_tokens
 from chutes_core.spending.meter import Meter, Prices, Used, Watcher, watch, watching
 from chutes_core.spending.totals import QUOTA, Tally
 from chutes_core.usage import Ledger, Usage
+from langchain_chutes._replies import usage_in
 from langchain_chutes._settings import translated_errors
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class CostCallback(Tally, BaseCallbackHandler):
         for each in attempts:
             if each["outcome"] != "answered" and each["usage"]:
                 yield each["model"], Usage(**each["usage"]), each["cost"]
-        usage = _usage(raw) or _usage_of_output(response)
+        usage = usage_in(raw) or _usage_of_output(response)
         price = told.get("cost")
         if price is None and told.get("model_provider") == "chutes":
             price = self.meter.price(model, usage, ours=True)
@@ -246,16 +247,6 @@ register_configure_hook(_AROUND, inheritable=True)
 def _model(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     named = params.get("model") or params.get("model_name") or metadata.get("ls_model_name")
     return str(named or params.get("_type") or "unknown")
-
-
-def _usage(raw: Mapping[str, Any]) -> Usage | None:
-    """Read LangChain's usage metadata; None if there is none."""
-    if "input_tokens" not in raw and "output_tokens" not in raw:
-        return None
-    prompt, answer = int(raw.get("input_tokens") or 0), int(raw.get("output_tokens") or 0)
-    cached = (raw.get("input_token_details") or {}).get("cache_read")
-    thought = (raw.get("output_token_details") or {}).get("reasoning")
-    return Usage(prompt, answer, int(raw.get("total_tokens") or prompt + answer), thought, cached)
 
 
 def _usage_of_output(response: LLMResult | None) -> Usage | None:

@@ -25,6 +25,7 @@ from chutes_core.response import Choice, Reply, ToolCallDelta
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage
 from langchain_chutes._forms import Form, ToolList, asked_of, check_form
+from langchain_chutes._replies import usage_in
 from langchain_chutes._runs import Runs
 from langchain_chutes._schemas import titled
 from langchain_chutes._tool_pieces import spoiled
@@ -213,7 +214,7 @@ class _Reading:
     def take(self, chunk: ChatGenerationChunk) -> Carried:
         """Take a chunk and return what it says, with the rest held back for the end."""
         message = cast("AIMessageChunk", chunk.message)
-        self._usage = _usage(message) or self._usage
+        self._usage = usage_in(message.usage_metadata or {}) or self._usage
         pieces = []
         for number, piece in enumerate(message.tool_call_chunks):
             index, arguments = piece.get("index"), piece.get("args") or ""
@@ -266,12 +267,3 @@ class _Reading:
         ending = self._told.get("finish_reason")
         choice = Choice(0, text, thought, (), (), ending if isinstance(ending, str) else None)
         return Reply(None, self._question.name, (choice,), self._usage)
-
-
-def _usage(message: AIMessageChunk) -> Usage | None:
-    told = message.usage_metadata
-    if not told:
-        return None
-    thought = told.get("output_token_details", {}).get("reasoning")
-    cached = told.get("input_token_details", {}).get("cache_read")
-    return Usage(told["input_tokens"], told["output_tokens"], told["total_tokens"], thought, cached)

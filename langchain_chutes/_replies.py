@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chutes_core.response import Choice, Delta, Reply
     from chutes_core.usage import Usage
 
-__all__ = ["PROVIDER", "ChunkMaker", "chat_result", "response_metadata", "summed_usage", "usage_metadata"]
+__all__ = ["PROVIDER", "ChunkMaker", "chat_result", "response_metadata", "summed_usage", "usage_in", "usage_metadata"]
 
 PROVIDER = "chutes"
 M = TypeVar("M", bound=BaseModel)
@@ -51,6 +51,22 @@ def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
     if usage.reasoning_tokens is not None:
         made["output_token_details"] = {"reasoning": usage.reasoning_tokens}
     return made
+
+
+def usage_in(raw: Mapping[str, Any]) -> Usage | None:
+    """Read LangChain's usage metadata; None if there is none.
+
+    >>> usage_in({"input_tokens": 9, "output_tokens": 5, "total_tokens": 14, "input_token_details": {"cache_read": 4}})
+    Usage(prompt_tokens=9, completion_tokens=5, total_tokens=14, reasoning_tokens=None, cached_tokens=4)
+    """
+    if "input_tokens" not in raw and "output_tokens" not in raw:
+        return None
+    from chutes_core.usage import Usage
+
+    prompt, answer = int(raw.get("input_tokens") or 0), int(raw.get("output_tokens") or 0)
+    cached = (raw.get("input_token_details") or {}).get("cache_read")
+    thought = (raw.get("output_token_details") or {}).get("reasoning")
+    return Usage(prompt, answer, int(raw.get("total_tokens") or prompt + answer), thought, cached)
 
 
 def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from chutes_core.fallback.policy import FallbackPolicy
 __all__ = ["Hop", "blamed", "joint_info", "together"]
 
 N = TypeVar("N", int, float)
-_RANKED = ("latency", "throughput")
 _NO_ROOM = (Kind.CAPACITY, Kind.COLD)
 
 
@@ -71,7 +70,7 @@ def together(
     if len(listed) < 2:
         return f"only {first.name!r} comes first, and a list needs two" + (f": the next {reason}" if reason else "")
     name = ",".join(dict.fromkeys(map(_id, listed)))
-    if policy.order in _RANKED:
+    if policy.ranks_live:
         name = f"{name}:{policy.order}"
     joint = Member(name, first.account, joint_info(name, [each.info for each in listed if each.info]), first.host)
     if unwell(joint):

@@ -102,27 +102,12 @@ def openai_client(
     _require_sdk()
     import openai
 
-    given = {
-        "base_url": base_url,
-        "embedding_base_url": embedding_base_url,
-        "management_url": management_url,
-        "default_headers": default_headers,
-        "http_client": http_client,
-        "catalog": catalog,
-        "ledger": ledger,
-    }
-    if fallback is not None:
-        from chutes_core.openai_sdk.fallback import Asks
-
-        _refuse_beside(api_key=api_key, timeout=timeout, max_retries=max_retries, **given)
-        asks = Asks(fallback)
-        door, transport = asks.door, Transport(asks.door, asks)
-        timeout, max_retries = openai.Timeout(None), 0  # the policy's hold
-    else:
-        door = Door(api_key, **given)  # type: ignore[arg-type]
-        transport = Transport(door)
-    http = openai.DefaultHttpxClient(transport=transport)  # type: ignore[arg-type]
-    return openai.OpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+    arguments = _arguments(
+        False, fallback, timeout, max_retries, api_key=api_key, base_url=base_url,
+        embedding_base_url=embedding_base_url, management_url=management_url, default_headers=default_headers,
+        http_client=http_client, catalog=catalog, ledger=ledger,
+    )  # fmt: skip
+    return openai.OpenAI(**arguments)  # type: ignore[arg-type]
 
 
 @unseen
@@ -148,27 +133,12 @@ def async_openai_client(
     _require_sdk()
     import openai
 
-    given = {
-        "base_url": base_url,
-        "embedding_base_url": embedding_base_url,
-        "management_url": management_url,
-        "default_headers": default_headers,
-        "http_client": http_client,
-        "catalog": catalog,
-        "ledger": ledger,
-    }
-    if fallback is not None:
-        from chutes_core.openai_sdk.fallback import AsyncAsks
-
-        _refuse_beside(api_key=api_key, timeout=timeout, max_retries=max_retries, **given)
-        asks = AsyncAsks(fallback)
-        door, transport = asks.door, AsyncTransport(asks.door, asks)
-        timeout, max_retries = openai.Timeout(None), 0  # the policy's hold
-    else:
-        door = AsyncDoor(api_key, **given)  # type: ignore[arg-type]
-        transport = AsyncTransport(door)
-    http = openai.DefaultAsyncHttpxClient(transport=transport)  # type: ignore[arg-type]
-    return openai.AsyncOpenAI(**_options(door, timeout, max_retries), http_client=http)  # type: ignore[arg-type]
+    arguments = _arguments(
+        True, fallback, timeout, max_retries, api_key=api_key, base_url=base_url,
+        embedding_base_url=embedding_base_url, management_url=management_url, default_headers=default_headers,
+        http_client=http_client, catalog=catalog, ledger=ledger,
+    )  # fmt: skip
+    return openai.AsyncOpenAI(**arguments)  # type: ignore[arg-type]
 
 
 def _require_sdk() -> None:
@@ -179,6 +149,29 @@ def _require_sdk() -> None:
     else:
         return
     raise ConfigurationError(f"The openai clients are an extra ({problem}): pip install 'chutes-connect[openai]'")
+
+
+def _arguments(
+    is_async: bool, fallback: object, timeout: object, max_retries: int | None, **given: object
+) -> dict[str, object]:
+    """Return the arguments of the SDK's client, with what sends its requests."""
+    import openai
+
+    http = openai.DefaultAsyncHttpxClient if is_async else openai.DefaultHttpxClient
+    transports = AsyncTransport if is_async else Transport
+    door: Door
+    if fallback is not None:
+        from chutes_core.openai_sdk.fallback import Asks, AsyncAsks
+
+        asked = {"timeout": timeout, "max_retries": max_retries}
+        _refuse_beside(**{"api_key": given["api_key"], **asked, **given})
+        asks = AsyncAsks(fallback) if is_async else Asks(fallback)  # type: ignore[arg-type]
+        door, timeout, max_retries = asks.door, openai.Timeout(None), 0  # the policy's hold
+        transport = transports(door, asks)  # type: ignore[arg-type]
+    else:
+        door = (AsyncDoor if is_async else Door)(**given)  # type: ignore[arg-type]
+        transport = transports(door)  # type: ignore[arg-type]
+    return {**_options(door, timeout, max_retries), "http_client": http(transport=transport)}  # type: ignore[arg-type]
 
 
 def _refuse_beside(**given: object) -> None:

@@ -11,21 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from chutes_core.catalog.catalog import Catalog, ModelInfo
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.errors import UnknownModelError
 
+from .catalogs import EMBEDDING, LATER, SNAPSHOT_TIME, catalog_of, chat
+
 ROOT = Path(__file__).resolve().parents[3]
-EMBEDDING = "Qwen/Qwen3-Embedding-8B-TEE"
-SNAPSHOT_TIME = 1787356800.0  # 2026-08-22T00:00:00Z
-LATER = SNAPSHOT_TIME + 10 * 86400
-
-
-def catalog_of(*models: ModelInfo, now: float = LATER, fetched_at: float = LATER) -> Catalog:
-    return Catalog(models, "live", fetched_at, "2026-08-22", now=lambda: now)
-
-
-def chat(name: str, **facts: object) -> ModelInfo:
-    return ModelInfo(id=name, **facts)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------ the snapshot
