@@ -14,8 +14,8 @@ WORKERS ?= 2
 COV_MIN ?= 98
 
 # What runs on the lowest declared versions: one call of everything, and all that a fallback promises.
-TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fallback \
-	$(wildcard tests/langchain_chutes/test_fallback*.py tests/llama_index_chutes/test_fallback*.py) --plain-httpx
+TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fallback tests/langchain_chutes/fallback \
+	tests/llama_index_chutes/fallback --plain-httpx
 LOWEST := openai httpx pydantic langchain-core llama-index-core
 # The core's thorough tests: on real sockets and servers, or with thousands of examples. All others are quick.
 THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/wire/test_images.py tests/core/test_scale.py \
@@ -36,7 +36,7 @@ TESTS2 := tests/core/test_account.py tests/core/catalog/test_catalog.py tests/co
 	tests/core/e2ee/test_interop.py tests/core/fallback/test_live.py tests/integration/test_core.py \
 	tests/parity/test_langchain.py tests/parity/test_llama_index.py tests/langchain_chutes/test_standard.py \
 	tests/secrets/test_ways_out.py \
-	tests/llama_index_chutes/test_foreign.py tests/llama_index_chutes/test_local.py tests/local/test_stock_openai.py \
+	tests/llama_index_chutes/fallback/test_foreign.py tests/llama_index_chutes/test_local.py tests/local/test_stock_openai.py \
 	tests/local/test_stock_langchain.py tests/local/test_stock_llama_index.py tests/test_isolation.py -m "not local" --plain-httpx
 # What is selected by PYTEST_ARGS may be in one of the runs only: that another has found nothing (5) is no failure then.
 PYTEST = $(1) -m pytest -q $(2) $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])

@@ -21,8 +21,8 @@ except ImportError:
     raise ImportError("langchain_chutes needs langchain-core: pip install 'chutes-connect[langchain]'") from None
 
 if TYPE_CHECKING:
-    from langchain_chutes._cost import CostCallback
     from langchain_chutes.chat_models import ChatChutes
+    from langchain_chutes.cost import CostCallback
     from langchain_chutes.embeddings import ChutesEmbeddings
     from langchain_chutes.fallback import ChutesFallback, FallbackError, FallbackPolicy, Health
 
@@ -31,7 +31,7 @@ __version__ = _version("chutes-connect")
 _HOMES = {
     "ChatChutes": "chat_models",
     "ChutesEmbeddings": "embeddings",
-    "CostCallback": "_cost",
+    "CostCallback": "cost",
     **dict.fromkeys(("ChutesFallback", "FallbackError", "FallbackPolicy", "Health"), "fallback"),
 }
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from chutes_core.errors import RequestRefusedError
-from langchain_chutes._schemas import response_format
-from langchain_chutes._tools import tool_choice_param, tool_names, tool_params
+from langchain_chutes._convert.tools import tool_choice_param, tool_names, tool_params
+from langchain_chutes._structured.schemas import response_format
 
 __all__ = ["call_arguments"]
 

@@ -164,7 +164,7 @@ def as_langchain(error: E) -> E:
     twin = _TWINS.get(type(error))
     if twin is None:
         if isinstance(error, ExceptionGroup):  # a fallback's, which is not loaded before there is one
-            from langchain_chutes._fallback_error import raised
+            from langchain_chutes.fallback.error import raised
 
             return raised(error)
         return error

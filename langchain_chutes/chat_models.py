@@ -23,14 +23,14 @@ from chutes_core.request.chat import ChatParams, Effort
 from chutes_core.tokens import estimate_tokens
 from chutes_core.usage import cost
 from langchain_chutes._arguments import call_arguments
-from langchain_chutes._messages import request_messages
-from langchain_chutes._profile import Resolved, default_method, echoes_reasoning, model_infos, model_profile
-from langchain_chutes._replies import PROVIDER, ChunkMaker, chat_result, summed_usage
-from langchain_chutes._schemas import Schema, response_format, titled
+from langchain_chutes._convert.messages import request_messages
+from langchain_chutes._convert.profile import Resolved, default_method, echoes_reasoning, model_infos, model_profile
+from langchain_chutes._convert.replies import PROVIDER, ChunkMaker, chat_result, summed_usage
+from langchain_chutes._convert.tokens import estimate_message_tokens
+from langchain_chutes._convert.tools import Tool, tool_choice_param, tool_names, tool_params
 from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
-from langchain_chutes._structured import check_method, parsed
-from langchain_chutes._tokens import estimate_message_tokens
-from langchain_chutes._tools import Tool, tool_choice_param, tool_names, tool_params
+from langchain_chutes._structured.methods import check_method, parsed
+from langchain_chutes._structured.schemas import Schema, response_format, titled
 
 if TYPE_CHECKING:
     from chutes_core.response import Reply
@@ -286,7 +286,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
             tools: Additional tools for the model, with ``method="json_schema"``.
             **kwargs: Other parameters for the calls.
         """
-        from langchain_chutes._parsers import answer_parser
+        from langchain_chutes._structured.parsers import answer_parser
 
         with translated_errors:
             chosen = method or default_method(model_infos(self._known_models(), self.model))

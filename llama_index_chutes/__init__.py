@@ -20,7 +20,7 @@ except ImportError:
     raise ImportError("llama_index_chutes needs llama-index-core: pip install 'chutes-connect[llama-index]'") from None
 
 if TYPE_CHECKING:
-    from llama_index_chutes._cost import CostHandler
+    from llama_index_chutes.cost import CostHandler
     from llama_index_chutes.embeddings import ChutesEmbedding
     from llama_index_chutes.fallback import ChutesFallback, FallbackError, FallbackPolicy, Health
     from llama_index_chutes.llms import Chutes
@@ -30,7 +30,7 @@ __version__ = _version("chutes-connect")
 _HOMES = {
     "Chutes": "llms",
     "ChutesEmbedding": "embeddings",
-    "CostHandler": "_cost",
+    "CostHandler": "cost",
     **dict.fromkeys(("ChutesFallback", "FallbackError", "FallbackPolicy", "Health"), "fallback"),
 }
 

@@ -31,10 +31,10 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 
-from llama_index_chutes._stream import ChatDraft, CompletionDraft, Draft
-from llama_index_chutes._structured import Inquiry
-from llama_index_chutes._tools import Toolbox, chosen_tool, selections_in, tool_specs
-from llama_index_chutes._unusable import invalid_calls, said_of, unusable
+from llama_index_chutes._convert.stream import ChatDraft, CompletionDraft, Draft
+from llama_index_chutes._convert.tools import Toolbox, chosen_tool, selections_in, tool_specs
+from llama_index_chutes._convert.unusable import invalid_calls, said_of, unusable
+from llama_index_chutes._structured.plans import Inquiry
 
 if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel

@@ -12,7 +12,7 @@ from llama_index.core.bridge.pydantic import Field, field_validator
 
 from chutes_core.calls.embeddings import one_width
 from chutes_core.catalog.model_info import traits_for
-from llama_index_chutes._base import ChutesComponent
+from llama_index_chutes._settings import ChutesComponent
 
 __all__ = ["DEFAULT_EMBEDDING_MODEL", "DEFAULT_TASK", "ChutesEmbedding"]
 

@@ -14,13 +14,13 @@ from chutes_core import ChatParams, ImagePolicy, ModelInfo
 from chutes_core.catalog.names import model_infos
 from chutes_core.request.chat import build_chat_request
 from chutes_core.secrets.frames import unseen
-from llama_index_chutes._base import ChutesComponent, kept
 from llama_index_chutes._chat_model import ChatModel
-from llama_index_chutes._messages import wire_messages
-from llama_index_chutes._metadata import described
-from llama_index_chutes._stream import Draft, adrain, drain, unbegun
-from llama_index_chutes._structured import Mode, Plan
-from llama_index_chutes._tools import tool_specs
+from llama_index_chutes._convert.messages import wire_messages
+from llama_index_chutes._convert.profile import described
+from llama_index_chutes._convert.stream import Draft, adrain, drain, unbegun
+from llama_index_chutes._convert.tools import tool_specs
+from llama_index_chutes._settings import ChutesComponent, kept
+from llama_index_chutes._structured.plans import Mode, Plan
 
 __all__ = ["Chutes"]
 

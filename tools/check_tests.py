@@ -77,26 +77,25 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
     "tests/langchain_chutes/test_cost.py": ("chutes_core/spending/totals.py",),
     "tests/langchain_chutes/test_e2ee.py": (
         "chutes_core/e2ee/checks.py",
-        "langchain_chutes/_portrait.py",
+        "langchain_chutes/fallback/profile.py",
     ),
-    "tests/langchain_chutes/test_fallback.py": (
-        "langchain_chutes/_fallback_error.py",
-        "langchain_chutes/_foreign.py",
-        "langchain_chutes/_restart.py",
-        "langchain_chutes/_run.py",
+    "tests/langchain_chutes/fallback/test_model.py": (
+        "langchain_chutes/fallback/error.py",
+        "langchain_chutes/fallback/foreign.py",
+        "langchain_chutes/_convert/restart.py",
+        "langchain_chutes/fallback/run.py",
     ),
-    "tests/langchain_chutes/test_fallback_habits.py": ("langchain_chutes/_runs.py",),
-    "tests/langchain_chutes/test_forms.py": ("langchain_chutes/_schemas.py",),
-    "tests/langchain_chutes/test_structured.py": ("langchain_chutes/_parsers.py",),
-    "tests/llama_index_chutes/test_fallback_engines.py": ("llama_index_chutes/_wanted.py",),
-    "tests/llama_index_chutes/test_foreign.py": ("llama_index_chutes/_chat_model.py",),
+    "tests/langchain_chutes/fallback/test_habits.py": ("langchain_chutes/fallback/tracing.py",),
+    "tests/langchain_chutes/fallback/test_forms.py": ("langchain_chutes/_structured/schemas.py",),
+    "tests/langchain_chutes/structured/test_methods.py": ("langchain_chutes/_structured/parsers.py",),
+    "tests/llama_index_chutes/fallback/test_engines.py": ("llama_index_chutes/fallback/wanted.py",),
+    "tests/llama_index_chutes/fallback/test_foreign.py": ("llama_index_chutes/_chat_model.py",),
     "tests/llama_index_chutes/test_settings.py": (
         "chutes_core/secrets/guarded.py",
-        "llama_index_chutes/_base.py",
-        "llama_index_chutes/_metadata.py",
+        "llama_index_chutes/_convert/profile.py",
     ),
-    "tests/llama_index_chutes/test_structured.py": (
-        "llama_index_chutes/_unusable.py",
+    "tests/llama_index_chutes/structured/test_plans.py": (
+        "llama_index_chutes/_convert/unusable.py",
         "llama_index_chutes/llms.py",
     ),
     "tests/local/backends/test_backend.py": (
@@ -119,8 +118,8 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
     "tests/local/management/test_account.py": ("chutes_local/management/pages.py",),
     "tests/local/test_server.py": ("chutes_local/wire/listener.py",),
     "tests/parity/test_members.py": (
-        "langchain_chutes/_members.py",
-        "llama_index_chutes/_members.py",
+        "langchain_chutes/fallback/members.py",
+        "llama_index_chutes/fallback/members.py",
     ),
 }
 
@@ -134,7 +133,7 @@ def home(module: Path) -> Path:
     'tests/local/test_main.py'
     """
     package, *rooms, _ = module.parts
-    return Path(HOMES[package], *rooms, f"test_{module.stem.strip('_')}.py")
+    return Path(HOMES[package], *(room.strip("_") for room in rooms), f"test_{module.stem.strip('_')}.py")
 
 
 def modules(root: Path) -> Iterator[Path]:

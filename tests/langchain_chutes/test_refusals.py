@@ -16,7 +16,7 @@ from chutes_core import Kind, RefusalError
 from chutes_core.failures.reading import failure
 from chutes_core.testing import Answer
 from langchain_chutes import _errors
-from langchain_chutes._parsers import answer_parser
+from langchain_chutes._structured.parsers import answer_parser
 
 from .fallback_stage import Other, Person, stage
 from .models import MODES, scripted

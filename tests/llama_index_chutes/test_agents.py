@@ -12,8 +12,8 @@ from llama_index.core.memory import ChatMemoryBuffer
 from chutes_core import MalformedReplyError, StreamFailedError
 from chutes_core.testing import Answer, Fault
 
+from .convert.test_tools import Broken
 from .rigs import TOOLS, Rig, rig
-from .test_tools import Broken
 
 # The framework's agents look at attributes of pydantic's that are deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

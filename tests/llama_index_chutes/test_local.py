@@ -18,9 +18,9 @@ from chutes_local import LocalChutes, serve
 from chutes_local.pytest_plugin import chutes_faults, chutes_local
 from llama_index_chutes import Chutes, ChutesEmbedding
 
+from .convert.test_tools import WITH_TOOLS
 from .rigs import CHAT_STYLES, STREAMS, STYLES, TOOLS, ask, gather, text_of
 from .test_chat import PIXEL
-from .test_tools import WITH_TOOLS
 
 __all__ = ["chutes_faults", "chutes_local"]
 

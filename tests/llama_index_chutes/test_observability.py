@@ -95,7 +95,7 @@ def test_a_structured_answer_counts_once() -> None:
     """A structured prediction is one call of the model."""
     from llama_index.core.prompts import PromptTemplate
 
-    from .test_structured import AS_TEXT, OSLO, City
+    from .structured.test_plans import AS_TEXT, OSLO, City
 
     counter = TokenCountingHandler(tokenizer=str.split)
     made = rig([AS_TEXT], callback_manager=CallbackManager([counter]))

@@ -16,7 +16,7 @@ from llama_index.core.bridge.pydantic import SecretStr, ValidationError
 from chutes_core import Catalog, ChutesWarning, ConfigurationError, MissingKeyError, ModelInfo, TimeLimits
 from chutes_core.testing import Answer
 from llama_index_chutes import Chutes, ChutesEmbedding
-from llama_index_chutes._metadata import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUT
+from llama_index_chutes._convert.profile import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUT
 
 from .rigs import HELLO, KEY, MODEL, connection, rig
 

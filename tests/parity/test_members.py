@@ -14,10 +14,10 @@ from chutes_core.fallback import Needs
 from chutes_core.testing import VirtualClock
 from langchain_chutes import ChatChutes
 from langchain_chutes import ChutesFallback as LangChainFallback
-from langchain_chutes._run import needs_of as langchain_needs
+from langchain_chutes.fallback.run import needs_of as langchain_needs
 from llama_index_chutes import Chutes
 from llama_index_chutes import ChutesFallback as LlamaIndexFallback
-from llama_index_chutes._run import needs_of as llama_index_needs
+from llama_index_chutes.fallback.run import needs_of as llama_index_needs
 from tests.langchain_chutes import fallback_stage
 from tests.llama_index_chutes import rigs, stages
 from tests.llama_index_chutes.strangers import Predictor, Stranger

@@ -1,0 +1,1 @@
+"""LangChain's messages, tools and chunks to the core's and back."""

@@ -1,0 +1,255 @@
+"""Track and limit what a LangChain program uses and costs, by model and by run.
+
+>>> from langchain_chutes import CostCallback
+>>> cost = CostCallback()
+>>> cost
+<CostCallback: 0 calls, 0 tokens, $0>
+
+``model.invoke("Hello", config={"callbacks": [cost]})`` counts one call; ``with CostCallback() as cost:`` counts
+every call inside the block.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.tracers.context import register_configure_hook
+
+from chutes_core.errors import APIError
+from chutes_core.fallback.trace import Attempt, FallbackError
+from chutes_core.spending.budget import Budget, Estimate, most, prompt_tokens
+from chutes_core.spending.meter import Meter, Prices, Used, Watcher, watch, watching
+from chutes_core.spending.totals import QUOTA, Tally
+from chutes_core.usage import Ledger, Usage
+from langchain_chutes._convert.replies import usage_in
+from langchain_chutes._settings import translated_errors
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from chutes_core.catalog.catalog import Catalog
+
+__all__ = ["CostCallback"]
+
+_FALLBACK = "chutes-fallback"
+_OURS = ("chutes", "chutes-chat", _FALLBACK)
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+
+
+class CostCallback(Tally, BaseCallbackHandler):
+    """Callback that tracks tokens and US dollars by model and by run, and enforces a budget.
+
+    Pass it as ``config={"callbacks": [...]}`` to count what is done for one call, or use it as a context manager to
+    count every call in the block. One object can be shared between any number of threads and tasks.
+
+    Args:
+        budget: Limits. A call that could exceed them raises ``BudgetExceededError`` and is not sent.
+        prices: US dollars per million prompt and answer tokens, for other providers' models; without a price, their
+            cost is unknown and never guessed.
+        catalog: Prices of Chutes models; by default the newest available.
+        keep_runs: Number of recent runs to keep.
+
+    >>> from chutes_core import Budget
+    >>> CostCallback(budget=Budget(usd=5), prices={"other/model": (0.25, 1.0)}).total_cost
+    0.0
+    """
+
+    # A limit must be able to stop the call, and its context must be the caller's.
+    raise_error = True
+    run_inline = True
+
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        *,
+        prices: Prices | None = None,
+        catalog: Catalog | None = None,
+        keep_runs: int = 1_000,
+    ) -> None:
+        self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
+        self.quota: dict[str, int] = {}
+
+    # ------------------------------------------------------------------------------------ as a context
+
+    def __enter__(self) -> Self:
+        several = _Several(self, around=_AROUND.get(), watcher=watching())
+        _AROUND.set(several)
+        watch(several)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        several = _AROUND.get()
+        if several is not None:
+            _AROUND.set(several.around)
+            watch(several.watcher)
+
+    # ------------------------------------------------------------------------------------ steps of a run
+
+    def on_chain_start(self, *given: Any, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
+        """Record which run a step belongs to."""
+        self.meter.begin(run_id, parent_run_id, str(kwargs.get("name") or ""))
+
+    def on_chain_end(self, *given: Any, run_id: UUID, **kwargs: Any) -> None:
+        """Record that a step has ended or failed."""
+        self.meter.end(run_id)
+
+    on_chain_error = on_chain_end
+    on_tool_start = on_retriever_start = on_chain_start
+    on_tool_end = on_retriever_end = on_tool_error = on_retriever_error = on_chain_end
+
+    # ------------------------------------------------------------------------------------ calls
+
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: Sequence[Sequence[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Reserve the most the call may use, or refuse it.
+
+        Raises:
+            BudgetExceededError: The call could exceed the budget; nothing was sent.
+        """
+        prompt = [[each.content, getattr(each, "tool_calls", None)] for each in messages[0]] if messages else []
+        self._begin(prompt, run_id, parent_run_id, kwargs)
+
+    def on_llm_start(
+        self,
+        serialized: Any,
+        prompts: Sequence[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Do the same for completion models."""
+        self._begin(list(prompts), run_id, parent_run_id, kwargs)
+
+    def _begin(self, prompt: object, run_id: UUID, parent: UUID | None, told: Mapping[str, Any]) -> None:
+        params: Mapping[str, Any] = told.get("invocation_params") or {}
+        metadata: Mapping[str, Any] = told.get("metadata") or {}
+        wanted = None
+        fallback = params.get("_type") == _FALLBACK
+        if self.budget is not None:
+            size = prompt_tokens([prompt, params.get("tools"), params.get("response_format")])
+            asked = (fallback and params.get("members")) or [{**metadata, **params}]
+            wanted = most([each for each in (self._estimate(size, one) for one in asked) if each is not None])
+        # LangChain does not report cancelled calls, but drops their id then, and no sooner.
+        call = UUID(int=run_id.int)
+        with translated_errors:
+            self.meter.open(
+                call,
+                model=_model(params, metadata),
+                run=parent,
+                name=str(told.get("name") or ""),
+                wanted=wanted,
+                deaf=fallback,
+            )
+        weakref.finalize(run_id, self.meter.close, call).atexit = False
+
+    def _estimate(self, size: int, params: Mapping[str, Any]) -> Estimate | None:
+        limit = next((params[name] for name in _LIMITS if isinstance(params.get(name), int)), None)
+        ours = params.get("_type") in _OURS or params.get("ls_provider") == "chutes"
+        return self.meter.estimate(
+            _model(params, params), size, ours=ours, max_tokens=limit, answers=params.get("n") or 1
+        )
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Record what the call used."""
+        self.meter.close(run_id, list(self._uses(response)))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Record what a failed call used."""
+        self.meter.close(run_id, self._uses_of_failure(error, kwargs.get("response")))
+
+    def _uses(self, response: LLMResult | None) -> Iterator[Used]:
+        """Yield what LangChain reports for a call: one entry, or one per fallback member that was called."""
+        generations = response.generations if response is not None else []
+        first = generations[0][0] if generations and generations[0] else None
+        message = getattr(first, "message", None)
+        told: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
+        raw: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
+        if raw.get("total_cost") == 0:
+            return  # from LangChain's cache: nothing was sent
+        self.quota = {name: told[name] for name in QUOTA if isinstance(told.get(name), int)} or self.quota
+        model = str(told.get("model_name") or told.get("model") or "")
+        attempts: Sequence[Mapping[str, Any]] = told.get("chutes_attempts") or ()
+        for each in attempts:
+            if each["outcome"] != "answered" and each["usage"]:
+                yield each["model"], Usage(**each["usage"]), each["cost"]
+        usage = usage_in(raw) or _usage_of_output(response)
+        price = told.get("cost")
+        if price is None and told.get("model_provider") == "chutes":
+            price = self.meter.price(model, usage, ours=True)
+        yield model, usage, price if isinstance(price, int | float) else None
+
+    def _uses_of_failure(self, error: BaseException, response: LLMResult | None) -> list[Used]:
+        if isinstance(error, FallbackError):
+            attempts: Sequence[Attempt] = error.attempts
+            return [(each.model, each.usage, each.cost) for each in attempts if each.usage is not None]
+        partial = error.partial_reply if isinstance(error, APIError) else None
+        if partial is not None and partial.usage is not None:
+            model = partial.model or ""
+            return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True))]
+        return [each for each in self._uses(response) if each[1] is not None]
+
+
+class _Several(BaseCallbackHandler):
+    """The callbacks of the enclosing blocks, outermost first."""
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, inner: CostCallback, *, around: _Several | None, watcher: Watcher | None) -> None:
+        self.members: tuple[CostCallback, ...] = (*(around.members if around is not None else ()), inner)
+        self.around = around
+        self.watcher = watcher
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("on_"):
+            return super().__getattribute__(name)
+
+        def tell(*given: Any, **options: Any) -> None:
+            begun: list[CostCallback] = []
+            try:
+                for each in self.members:
+                    getattr(each, name)(*given, **options)
+                    begun.append(each)
+            except BaseException as error:
+                for each in begun:  # an inner limit stopped a call that outer ones have reserved for
+                    each.on_llm_error(error, run_id=options["run_id"])
+                raise
+
+        return tell
+
+    def used(self, model: str, usage: Usage | None, cost: float | None, ledger: Ledger | None = None) -> None:
+        """Record usage outside LangChain calls: its embeddings have no callbacks."""
+        for each in self.members:
+            each.meter.used(model, usage, cost, ledger)
+
+
+_AROUND: ContextVar[_Several | None] = ContextVar("chutes_cost", default=None)
+register_configure_hook(_AROUND, inheritable=True)
+
+
+def _model(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    named = params.get("model") or params.get("model_name") or metadata.get("ls_model_name")
+    return str(named or params.get("_type") or "unknown")
+
+
+def _usage_of_output(response: LLMResult | None) -> Usage | None:
+    """Read usage from ``llm_output``, where completion models and older integrations put it."""
+    output = (response.llm_output if response is not None else None) or {}
+    return Usage.parse(output.get("token_usage") or output.get("usage"))

@@ -1,0 +1,269 @@
+"""Models that a fallback asks through LangChain: how they are asked, and how their chunks are read.
+
+Those of other providers get tools and schemas through their own ``bind_tools`` and ``with_structured_output``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from langchain_core.runnables import Runnable
+
+from chutes_core.errors import Kind
+from chutes_core.failures.reading import failure
+from chutes_core.fallback.bounded import threaded
+from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedReply, CarriedStream, check_whole
+from chutes_core.response import Choice, Reply, ToolCallDelta
+from chutes_core.settings import TimeLimits
+from chutes_core.usage import Usage
+from langchain_chutes._convert.replies import usage_in
+from langchain_chutes._convert.tool_pieces import spoiled
+from langchain_chutes._structured.schemas import titled
+from langchain_chutes.chat_models import ChatChutes
+from langchain_chutes.fallback.forms import Form, ToolList, asked_of, check_form
+from langchain_chutes.fallback.tracing import Runs
+
+__all__ = ["Question", "astream", "stream"]
+
+# Options that only the gateway understands.
+_OURS = frozenset(
+    {"min_p", "repetition_penalty", "length_penalty", "chat_template_kwargs", "structured_outputs"}
+    | {"guided_json", "guided_choice", "guided_grammar"}
+)
+# Where these providers report that an answer is complete; others may not.
+_ENDINGS = {
+    **dict.fromkeys(
+        ("openai", "openrouter", "deepseek", "groq", "fireworks", "xai", "together"),
+        ("finish_reason", "status"),
+    ),
+    "anthropic": ("stop_reason",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request to a model through LangChain.
+
+    Attributes:
+        model: The model.
+        name: Its name as a member.
+        messages: The conversation.
+        stop: Stop sequences.
+        options: Other arguments of the call.
+        limits: The time limits; None if the model keeps its own.
+        form: The structured output to ask for.
+        check: That to check the answer against.
+        whole: Whether the answer is wanted in one piece.
+        runs: Whoever observes the call.
+    """
+
+    model: BaseChatModel
+    name: str
+    messages: Sequence[BaseMessage]
+    stop: list[str] | None
+    options: dict[str, Any]
+    limits: TimeLimits | None
+    form: Form | None
+    check: Form | None
+    whole: bool
+    runs: Runs | None
+
+
+def stream(question: Question) -> CarriedStream[ChatGenerationChunk]:
+    """Ask a model."""
+    model, options = _bound(question)
+    return CarriedStream(lambda: _fetch(question, model, options), _Reading(question), question.limits, question.name)
+
+
+def astream(question: Question) -> AsyncCarriedStream[ChatGenerationChunk]:
+    """Async version of :func:`stream`."""
+    model, options = _bound(question)
+
+    def ask() -> AsyncGenerator[ChatGenerationChunk, None]:
+        if question.limits is not None and blocks(question.model):
+            return threaded(lambda: _fetch(question, model, options))
+        return _afetch(question, model, options)
+
+    return AsyncCarriedStream(ask, _Reading(question), question.limits, question.name)
+
+
+def _bound(question: Question) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    if isinstance(question.model, ChatChutes):
+        return question.model, question.options
+    try:
+        return bind_foreign(question.model, question.options, question.form)
+    except (NotImplementedError, TypeError, ValueError) as problem:
+        raise failure(Kind.UNSUPPORTED, str(problem), model=question.name) from problem
+
+
+def _fetch(
+    question: Question, model: Runnable[Any, Any], options: dict[str, Any]
+) -> Generator[ChatGenerationChunk, None, None]:
+    runs = question.runs
+    config = runs.config if runs is not None else None
+    given: Any = model.stream(list(question.messages), config, stop=question.stop, **options)
+    with closing(given if runs is None else runs.unseen(given)) as messages:
+        for message in messages:
+            yield as_chunk(message)
+
+
+async def _afetch(
+    question: Question, model: Runnable[Any, Any], options: dict[str, Any]
+) -> AsyncGenerator[ChatGenerationChunk, None]:
+    runs = question.runs
+    config = runs.config if runs is not None else None
+    given: Any = model.astream(list(question.messages), config, stop=question.stop, **options)
+    async with aclosing(given if runs is None else runs.aunseen(given)) as messages:
+        async for message in messages:
+            yield as_chunk(message)
+
+
+def blocks(model: BaseChatModel) -> bool:
+    """Return whether a model has only blocking calls, which LangChain would run in the event loop's executor."""
+    cls = type(model)
+    return cls._astream is BaseChatModel._astream and cls._agenerate is BaseChatModel._agenerate
+
+
+def bind_foreign(
+    model: BaseChatModel, options: dict[str, Any], form: Form | None
+) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    """Bind tools or structured output to a model in its own way; return it with the remaining call options."""
+    options = {name: value for name, value in options.items() if name not in _OURS}
+    if isinstance(options.get("reasoning"), bool | str):
+        del options["reasoning"]
+    if form is not None:
+        schema = cast("type", form.schema and titled(form.schema))
+        return asked_of(model.with_structured_output(schema, **form.wish(model))), options
+    tools = options.pop("tools", None)
+    choice = options.pop("tool_choice", None)
+    if not tools:
+        return model, options
+    given: dict[str, Any] = {}
+    if choice is not None and choice is not False:
+        given["tool_choice"] = _name(choice)
+    parameters = inspect.signature(model.bind_tools).parameters
+    wishes = {"strict": getattr(tools, "strict", None), "parallel_tool_calls": options.pop("parallel_tool_calls", None)}
+    given |= {name: value for name, value in wishes.items() if value is not None and name in parameters}
+    raw = tools.raw if isinstance(tools, ToolList) else tools
+    return model.bind_tools(cast("list[dict[str, Any]]", list(raw)), **given), options
+
+
+def _name(choice: object) -> object:
+    """Return a tool choice in the form that every provider accepts."""
+    if choice is True:
+        return "any"
+    if isinstance(choice, Mapping):
+        function = choice.get("function")
+        return function.get("name", choice) if isinstance(function, Mapping) else dict(choice)
+    return "any" if choice == "required" else choice
+
+
+def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
+    """Convert a message from a member's run to a chunk of the fallback's."""
+    if not isinstance(message, AIMessageChunk):
+        assert isinstance(message, AIMessage)
+        # A model that does not stream returns its answer in one piece.
+        message = AIMessageChunk(
+            content=message.content,
+            additional_kwargs=message.additional_kwargs,
+            response_metadata=message.response_metadata,
+            tool_calls=message.tool_calls,
+            invalid_tool_calls=[_invalid(made) for made in message.invalid_tool_calls],
+            usage_metadata=message.usage_metadata,
+            id=message.id,
+            chunk_position="last",
+        )
+    if message.id is not None and message.id.startswith("lc_"):
+        message.id = None  # it names the attempt's run, but the answer belongs to the fallback's
+    return ChatGenerationChunk(message=message)
+
+
+def _invalid(made: InvalidToolCall) -> InvalidToolCall:
+    """Mark a tool call as invalid, so that adding up chunks does not make it a valid one."""
+    return {**made, "args": spoiled(made["args"] or "")}
+
+
+class _Reading:
+    """Reads the chunks of one answer, and ends it as a Chutes model would.
+
+    The model name and other metadata come only with the last chunk, because LangChain concatenates names and lists
+    across chunks.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._seen: list[ChatGenerationChunk] = []
+        self._told: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
+        self._calls: dict[object, list[str]] = {}
+        self._usage: Usage | None = None
+
+    def shows(self, chunk: ChatGenerationChunk) -> bool:
+        """Return whether a chunk shows any of the answer."""
+        message = cast("AIMessageChunk", chunk.message)
+        return bool(message.content or message.tool_call_chunks or message.additional_kwargs.get("reasoning_content"))
+
+    def take(self, chunk: ChatGenerationChunk) -> Carried:
+        """Take a chunk and return what it says, with the rest held back for the end."""
+        message = cast("AIMessageChunk", chunk.message)
+        self._usage = usage_in(message.usage_metadata or {}) or self._usage
+        pieces = []
+        for number, piece in enumerate(message.tool_call_chunks):
+            index, arguments = piece.get("index"), piece.get("args") or ""
+            key = ("last", number) if index is None else index
+            self._calls.setdefault(key, []).append(arguments)
+            place = index if isinstance(index, int) else number
+            pieces.append(ToolCallDelta(place, piece.get("id"), piece.get("name"), arguments))
+        told = message.response_metadata
+        self._told.update(told)
+        last = message.chunk_position == "last"
+        if "model_name" in told or last:
+            if last:
+                self._last = told
+            kept = {} if last else {name: value for name, value in told.items() if name != "model_name"}
+            # The model's own run adds up these same objects, so do not change them.
+            update = {"response_metadata": kept, "chunk_position": None}
+            chunk = ChatGenerationChunk(message=message.model_copy(update=update))
+        self._seen.append(chunk)
+        thought = message.additional_kwargs.get("reasoning_content")
+        return Carried(
+            str(message.text), thought if isinstance(thought, str) else "", pieces, usage=self._usage, origin=chunk,
+            shown=bool(message.content),
+        )  # fmt: skip
+
+    def end(self) -> CarriedReply:
+        """Return the whole answer, or raise if it is not whole."""
+        endings = _ENDINGS.get(str(self._told.get("model_provider")))
+        ended = None if endings is None else any(self._told.get(name) for name in endings)
+        said = any(map(self.shows, self._seen))
+        check_whole(self._question.name, said=said, ended=ended, calls=("".join(each) for each in self._calls.values()))
+        name = self._told.get("model_name")
+        told = {**self._last, "model_name": name} if name else self._last
+        last = ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))
+        whole = None
+        if self._question.whole or self._question.check is not None:
+            whole = merge_chat_generation_chunks([*self._seen, last])
+        if self._question.check is not None:
+            check_form(self._question.check, cast("ChatGenerationChunk", whole), self._question.name)
+        reply = self.arrived()
+        model = name if isinstance(name, str) else None
+        origin = whole if self._question.whole else last
+        return CarriedReply(None, model, reply.choices, reply.usage, origin=origin)
+
+    def arrived(self) -> Reply:
+        """Return what has arrived."""
+        if not self._seen:
+            return Reply(None, None, ())
+        text = "".join(str(chunk.message.text) for chunk in self._seen)
+        thought = "".join(str(chunk.message.additional_kwargs.get("reasoning_content") or "") for chunk in self._seen)
+        ending = self._told.get("finish_reason")
+        choice = Choice(0, text, thought, (), (), ending if isinstance(ending, str) else None)
+        return Reply(None, self._question.name, (choice,), self._usage)

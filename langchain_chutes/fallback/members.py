@@ -1,0 +1,179 @@
+"""The members of a fallback: how LangChain's models are made, and what the engine is told of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.errors import ConfigurationError
+from chutes_core.fallback import FallbackPolicy, LiveStats, Member, roster
+from chutes_core.settings import Settings
+from langchain_chutes._convert.profile import model_infos
+from langchain_chutes._settings import rename_and_check
+from langchain_chutes.chat_models import ChatChutes
+
+__all__ = ["Listed", "Seat", "again", "live_stats", "member_roster", "seats", "template_maker"]
+
+Listed = str | Mapping[str, Any] | BaseChatModel
+
+# Where route files find other providers' models.
+_PROVIDERS = {
+    "openai": "langchain_openai:ChatOpenAI",
+    "azure_openai": "langchain_openai:AzureChatOpenAI",
+    "anthropic": "langchain_anthropic:ChatAnthropic",
+    "openrouter": "langchain_openrouter:ChatOpenRouter",
+    "groq": "langchain_groq:ChatGroq",
+    "mistralai": "langchain_mistralai:ChatMistralAI",
+    "google_genai": "langchain_google_genai:ChatGoogleGenerativeAI",
+    "ollama": "langchain_ollama:ChatOllama",
+    "fireworks": "langchain_fireworks:ChatFireworks",
+}
+_FIELDS = (*ChatChutes.model_fields, "members", "policy", "health")
+_RETRIES = ("max_retries", "num_retries")
+_BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
+_NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
+_ADDRESSES = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base")
+# What may differ between models that share one request; their account is compared beside it.
+_SEPARATE = frozenset({"model", "api_key", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata"})
+_KEYS = ("openai_api_key", "anthropic_api_key", "api_key", "groq_api_key", "openrouter_api_key", "google_api_key")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Seat(roster.Seat[BaseChatModel]):
+    """A member as the engine sees it.
+
+    Attributes:
+        own: The model, if it is a Chutes model.
+        catalog: The catalogue its facts come from.
+        listed: The Chutes model as passed by the caller.
+    """
+
+    own: ChatChutes | None = None
+    catalog: Catalog | None = None
+    listed: ChatChutes | None = None
+
+    @property
+    def direct(self) -> ChatChutes | None:
+        """The Chutes model, if nothing of LangChain's is to be passed on the way to it."""
+        own = self.own
+        return own if own is not None and own.rate_limiter is None and not own.callbacks and not own.verbose else None
+
+    def is_stale(self, policy: FallbackPolicy) -> bool:
+        """Return whether the catalogue, or the policy's or model's request settings, have changed since."""
+        if self.listed is None:
+            return False
+        if bool(self.listed.e2ee) is not bool(self.member.sealed):
+            return True
+        return self.listed._known_models() is not self.catalog or (self.own is self.listed) is bool(policy.confidential)
+
+
+def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
+    """Return how members are made; ``make`` makes those that are listed by name."""
+    return roster.Roster(BaseChatModel, "LangChain chat model", _PROVIDERS, _read, make, _quiet, _sealed)  # type: ignore[type-abstract]
+
+
+def template_maker(template: ChatChutes | None) -> Callable[..., ChatChutes]:
+    """Return what makes members with the key, the address and the settings of another one.
+
+    >>> template_maker(ChatChutes(model="acme/one", api_key="cpk_0123", temperature=0))(model="acme/two").temperature
+    0.0
+    """
+
+    def make(**arguments: Any) -> ChatChutes:
+        if template is None:
+            raise ConfigurationError(
+                "No member of this fallback was listed by name, so nothing says with which key, address and settings "
+                "others are to be asked: pass models, such as ChatChutes(model=...)."
+            )
+        given = {name: getattr(template, name) for name in template.model_fields_set if name != "profile"}
+        return ChatChutes(**{**given, **arguments})
+
+    return make
+
+
+def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
+    return rename_and_check(dict(shared), _FIELDS, ChatChutes._other_names(), "ChutesFallback")
+
+
+def _sealed(model: BaseChatModel, wish: object) -> BaseChatModel | None:
+    if not isinstance(model, ChatChutes):
+        return None
+    return model if model.e2ee else model.model_copy(update={"e2ee": model._sealing(wish)})
+
+
+def _quiet(model: BaseChatModel) -> BaseChatModel | None:
+    if isinstance(model, ChatChutes):
+        return model.model_copy(update={"max_retries": 0}) if model.max_retries else model
+    fields = type(model).model_fields
+    name = next((each for each in _RETRIES if each in fields), None)
+    if name is None:
+        return None
+    if getattr(model, name) == 0:
+        return model
+    # Rebuilt, because a copy would keep clients that were built with retries.
+    given = {each: getattr(model, each) for each in model.model_fields_set - _BUILT if each in fields} | {name: 0}
+    try:
+        return type(model)(**{fields[each].alias or each: value for each, value in given.items()})
+    except Exception:  # third-party constructors may raise anything
+        return None
+
+
+# ---------------------------------------------------------------------------------------- what is known of them
+
+
+def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]:
+    """Describe each model to the engine."""
+    made = [_own(model, policy) if isinstance(model, ChatChutes) else Seat(model, _foreign(model)) for model in models]
+    members = [seat.member for seat in made]
+    placed = roster.seated(members, lambda place: _settings(models[place]), pools=policy.first_hop == "server")
+    return [dataclasses.replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
+
+
+def again(policy: FallbackPolicy, seat: Seat, model: str) -> Seat:
+    """Return a Chutes member with another model."""
+    assert seat.listed is not None
+    return seats([seat.listed.model_copy(update={"model": model})], policy)[0]
+
+
+def live_stats(seats: Sequence[Seat]) -> LiveStats | None:
+    """Return the service's statistics for the Chutes models; None if there is nothing to fetch."""
+    own = next((seat.own for seat in seats if seat.own is not None), None)
+    if own is None:
+        return None
+    settings = Settings.resolve(base_url=own.base_url, management_url=own.management_url)
+    return LiveStats.of_service(settings, own._known_models(), http_client=own.http_client)
+
+
+def _own(model: ChatChutes, policy: FallbackPolicy) -> Seat:
+    catalog = model._known_models()
+    infos = model_infos(catalog, model.model)
+    member = roster.own_member(model.model, model.base_url, model.api_key, infos, model.e2ee)
+    asked = model
+    if policy.confidential:
+        headers = policy.headers(model.default_headers)
+        asked = model.model_copy(update={"default_headers": headers, "catalog": catalog})
+    return Seat(asked, member, asked, catalog, model)
+
+
+def _settings(model: BaseChatModel) -> object:
+    """Return what requests depend on besides the model's name; of another provider's that is not known."""
+    if not isinstance(model, ChatChutes):
+        return id(model)
+    return {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
+
+
+def _foreign(model: BaseChatModel) -> Member:
+    kind = type(model).__name__
+    name = next((value for value in (_text(model, each) for each in _NAMES) if value), kind)
+    where = next((value for value in (_text(model, each) for each in _ADDRESSES) if value), "")
+    key = next((value for value in (getattr(model, each, None) for each in _KEYS) if value), None)
+    return roster.foreign_member(kind, name, where, key)
+
+
+def _text(model: BaseChatModel, name: str) -> str:
+    value = getattr(model, name, None)
+    return value if isinstance(value, str) else ""

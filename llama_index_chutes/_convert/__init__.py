@@ -1,0 +1,1 @@
+"""LlamaIndex' messages, tools and chunks to the core's and back."""

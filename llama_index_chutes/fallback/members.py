@@ -1,0 +1,163 @@
+"""The members of a fallback: how LlamaIndex's models are made, and what the engine is told of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms.llm import LLM
+
+from chutes_core import ConfigurationError, ModelInfo
+from chutes_core.fallback import roster
+from llama_index_chutes._settings import refuse_unknown
+from llama_index_chutes.llms import Chutes
+
+__all__ = ["Seat", "again", "member_roster", "public_copy", "seats_of", "unheard"]
+
+_SECRET = ("api_key", "token", "secret", "password", "headers")
+_ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
+# Where route files find other providers' models.
+_PROVIDERS = {
+    "openai": "llama_index.llms.openai:OpenAI",
+    "openai_like": "llama_index.llms.openai_like:OpenAILike",
+    "azure_openai": "llama_index.llms.azure_openai:AzureOpenAI",
+    "anthropic": "llama_index.llms.anthropic:Anthropic",
+    "openrouter": "llama_index.llms.openrouter:OpenRouter",
+    "groq": "llama_index.llms.groq:Groq",
+    "mistralai": "llama_index.llms.mistralai:MistralAI",
+    "google_genai": "llama_index.llms.google_genai:GoogleGenAI",
+    "ollama": "llama_index.llms.ollama:Ollama",
+    "fireworks": "llama_index.llms.fireworks:Fireworks",
+}
+# What a request depends on, apart from the model and the account: members with the same values can share one.
+_NOT_SENT = {"model", "api_key", "catalog", "ledger", "context_window"}
+_ALIKE = sorted(
+    (({*Chutes.model_fields} - {*LLM.model_fields}) | {"pydantic_program_mode", "system_prompt"}) - _NOT_SENT
+)
+_FIELDS = (*Chutes.model_fields, *Chutes._other_names, "members", "policy", "health")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seat(roster.Seat[LLM]):
+    """A member as the engine sees it, with what is known about its model."""
+
+    infos: tuple[ModelInfo, ...] = ()
+
+
+def member_roster(**common: Any) -> roster.Roster[LLM]:
+    """Return how members are made; those that are listed by name get the ``common`` arguments too.
+
+    >>> [llm.max_retries for llm in member_roster().members(["acme/one"], {"api_key": "cpk_0123"})]
+    [0]
+    """
+    return roster.Roster(LLM, "LlamaIndex LLM", _PROVIDERS, _read, partial(_make, **common), _quiet, _sealed)  # type: ignore[type-abstract]
+
+
+def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
+    refuse_unknown("ChutesFallback", _FIELDS, shared, Chutes._hints)
+    return shared
+
+
+def _make(**arguments: Any) -> Chutes:
+    if arguments.pop("class_name", Chutes.class_name()) != Chutes.class_name():
+        raise ConfigurationError(
+            "Another provider's model cannot be restored from its description: create it again and list it."
+        )
+    return Chutes(**arguments)
+
+
+def _changed(llm: Chutes, **changes: Any) -> Chutes:
+    copy = llm.model_copy(update=changes)
+    copy._clients = type(copy._clients)()
+    return copy
+
+
+def _sealed(llm: LLM, wish: object) -> LLM | None:
+    if not isinstance(llm, Chutes):
+        return None
+    return llm if llm.e2ee else _changed(llm, e2ee=llm._sealing(wish))
+
+
+def _quiet(llm: LLM) -> LLM | None:
+    if isinstance(llm, Chutes):
+        return _changed(llm, max_retries=0) if llm.max_retries else llm
+    tries = getattr(llm, "max_retries", None)
+    if tries == 0:
+        return llm
+    if tries is None or "max_retries" not in type(llm).model_fields:
+        return None
+    copy = llm.model_copy(update={"max_retries": 0})
+    for name in ("_client", "_aclient"):  # existing clients still use the old number
+        client = getattr(copy, name, None)
+        if client is not None and getattr(client, "max_retries", None) and hasattr(client, "with_options"):
+            setattr(copy, name, client.with_options(max_retries=0))
+    return copy
+
+
+def unheard(llm: LLM, manager: CallbackManager) -> LLM:
+    """Return another provider's model without the fallback's handlers, which would count everything twice."""
+    heard = [each for each in llm.callback_manager.handlers if not any(each is own for own in manager.handlers)]
+    if len(heard) == len(llm.callback_manager.handlers):
+        return llm
+    own = CallbackManager()
+    own.set_handlers(heard)  # not through the constructor, which adds the global one
+    return llm.model_copy(update={"callback_manager": own})
+
+
+def public_copy(llm: LLM) -> LLM:
+    """Return a model in picklable form: another provider's without keys; Chutes models omit theirs themselves."""
+    if isinstance(llm, Chutes):
+        return llm
+    secret = [name for name in type(llm).model_fields if any(part in name.lower() for part in _SECRET)]
+    hidden = {name: None for name in secret if not isinstance(getattr(llm, name, None), bool | int | float)}
+    copy = llm.model_copy(update=hidden)
+    for name in ("_client", "_aclient"):
+        if getattr(copy, name, None) is not None:
+            setattr(copy, name, None)
+    return copy
+
+
+# ------------------------------------------------------------------------------------------- for the engine
+
+
+def seats_of(llms: Sequence[LLM], *, pools: bool = False) -> list[Seat]:
+    """Describe the members to the engine.
+
+    Args:
+        llms: The members.
+        pools: Determine which of them can share a request.
+
+    >>> [seat.member.name for seat in seats_of([Chutes(model="acme/one", api_key="cpk_0123")])]
+    ['acme/one']
+    """
+    made = [_own(llm) if isinstance(llm, Chutes) else _foreign(llm) for llm in llms]
+    placed = roster.seated([seat.member for seat in made], lambda place: _settings(llms[place]), pools=pools)
+    return [replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
+
+
+def again(seat: Seat, model: str) -> Seat:
+    """Return a Chutes member with another model."""
+    assert isinstance(seat.model, Chutes)
+    return seats_of([_changed(seat.model, model=model)])[0]
+
+
+def _own(llm: Chutes) -> Seat:
+    infos = tuple(llm._infos())
+    return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, infos, llm.e2ee), infos)
+
+
+def _settings(llm: LLM) -> object:
+    """Return what requests depend on besides the model's name; of another provider's that is not known."""
+    return [getattr(llm, name) for name in _ALIKE] if isinstance(llm, Chutes) else id(llm)
+
+
+def _foreign(llm: LLM) -> Seat:
+    kind = type(llm).__name__
+    where = next((value for value in (getattr(llm, name, None) for name in _ADDRESSES) if isinstance(value, str)), "")
+    name = llm.metadata.model_name
+    if not name or name == "unknown":
+        name = str(getattr(llm, "model", None) or kind)
+    return Seat(llm, roster.foreign_member(kind, name, where, getattr(llm, "api_key", None)))

@@ -1,0 +1,295 @@
+"""An LLM that falls back to the next member when one fails.
+
+>>> from llama_index_chutes import ChutesFallback
+>>> llm = ChutesFallback(["Qwen/Qwen3-32B-TEE", "deepseek-ai/DeepSeek-V3.2-TEE"], api_key="cpk_0123")
+>>> llm.metadata.context_window
+40960
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from operator import is_
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
+from llama_index.core.llms.llm import LLM
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.types import Model, TokenAsyncGen, TokenGen
+
+from chutes_core import ConfigurationError
+from chutes_core.calls.clock import SystemClock
+from chutes_core.fallback import FallbackPolicy, Health, LiveStats
+from chutes_core.fallback.routes import route, split_models
+from chutes_core.secrets.frames import unseen
+from chutes_core.settings import Settings
+from llama_index_chutes._chat_model import ChatModel
+from llama_index_chutes._convert.stream import Draft, adrain, drain, unbegun
+from llama_index_chutes._settings import kept
+from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seats_of
+from llama_index_chutes.fallback.run import Run
+from llama_index_chutes.fallback.wanted import Wanted
+from llama_index_chutes.llms import Chutes
+
+__all__ = ["ChutesFallback"]
+
+T = TypeVar("T")
+
+
+class ChutesFallback(ChatModel):
+    """An LLM that falls back to the next member when one fails.
+
+    Every whole answer, and the last chunk of a stream, has in ``raw`` the model that answered (``"model_name"``) and
+    the attempts (``"chutes_attempts"``). If no member gives a complete answer, :class:`FallbackError` lists them.
+
+    Args:
+        members: Names of Chutes models, ``Chutes`` models, or any LlamaIndex LLMs, in order.
+        policy: When to move to the next member, and in which order.
+        health: The recorded health of the members; pass the same object to several fallbacks to share it.
+        shared: Arguments for members listed by name, such as ``api_key`` or ``temperature``, and arguments that every
+            LlamaIndex LLM has, such as ``system_prompt``. ``e2ee`` applies to every member; a member that does not
+            support it is refused.
+
+    >>> llm = ChutesFallback(["acme/one", "acme/two"], policy=FallbackPolicy(deadline=60), api_key="cpk_0123")
+    >>> [member.model for member in llm.members]
+    ['acme/one', 'acme/two']
+    >>> "cpk_" in repr(llm) + llm.to_json()
+    False
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+    members: list[Any] = Field(description="The models, in order.")
+    policy: Any = Field(description="A FallbackPolicy.")
+    health: Any = Field(exclude=True, repr=False, description="The recorded health of the members.")
+    clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
+
+    _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
+    _live: tuple[tuple[object, ...], LiveStats | None] | None = PrivateAttr(default=None)
+    _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
+    _chance: Callable[[], float] = PrivateAttr(default=random.random)
+
+    @unseen
+    def __init__(
+        self,
+        members: Sequence[str | Mapping[str, Any] | LLM] = (),
+        *,
+        policy: FallbackPolicy | Mapping[str, Any] | None = None,
+        health: Health | None = None,
+        **shared: Any,
+    ) -> None:
+        shared.pop("class_name", None)
+        clock = shared.pop("clock", None)
+        own = {name: shared.pop(name) for name in list(shared) if name in LLM.model_fields}
+        common = {"clock": clock} | {name: own[name] for name in ("pydantic_program_mode",) if name in own}
+        made = member_roster(**common).members(members, shared, depth=2)
+        if clock is None:
+            clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
+        super().__init__(
+            members=made,
+            policy=_rules(policy),
+            health=_health(health) if health is not None else Health(now=(clock or SystemClock()).now),
+            clock=clock,
+            **own,
+        )
+
+    if not TYPE_CHECKING:  # type checkers see the fields instead of this signature
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # Validate assignments like constructor arguments, or the next call would fail or have no policy.
+            check = _ASSIGNED.get(name)
+            super().__setattr__(name, value if check is None else check(value))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the model; what is replaced is checked like what is assigned."""
+        checked = {name: _ASSIGNED.get(name, _as_it_is)(value) for name, value in (update or {}).items()}
+        return super().model_copy(update=checked, deep=deep)
+
+    @classmethod
+    @unseen
+    def from_models(cls, models: str, **arguments: Any) -> ChutesFallback:
+        """Create a fallback from a comma-separated string of names.
+
+        >>> len(ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123").members)
+        2
+        """
+        return cls(split_models(models), **arguments)
+
+    @classmethod
+    @unseen
+    def route(cls, name: str, config: Mapping[str, Any] | str | os.PathLike[str], **arguments: Any) -> ChutesFallback:
+        """Create the fallback for a task from a configuration; arguments given here override the route's.
+
+        >>> config = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
+        >>> ChutesFallback.route("summarization", config, api_key="cpk_0123").policy.deadline
+        30
+        """
+        found = route(config, name)
+        return cls(found.models, **{"policy": found.policy, **found.options, **arguments})
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the class name used in serialized data."""
+        return "ChutesFallback_llm"
+
+    # ------------------------------------------------------------------------------------------ what it is
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """Metadata for the framework: prompts must fit every member; only members that support tools get them."""
+        seats = self._seats()
+        held = kept(self, "_metadata")
+        if held is None or held[0] is not seats:
+            held = self._metadata = (seats, self._described())
+        return held[1]  # type: ignore[no-any-return]
+
+    def _described(self) -> LLMMetadata:
+        each = [member.metadata for member in self.members]
+        return LLMMetadata(
+            context_window=min(data.context_window for data in each),
+            num_output=min(data.num_output for data in each),
+            is_chat_model=True,
+            is_function_calling_model=any(data.is_function_calling_model for data in each),
+            model_name=",".join(data.model_name for data in each),
+        )
+
+    def _seats(self) -> list[Seat]:
+        """Return the members as the engine sees them, rebuilt when one or its catalogue data has changed."""
+        state: list[object] = []
+        for member in self.members:
+            state.append(member)
+            if isinstance(member, Chutes):
+                state += (member.model, member.max_tokens, member.api_key, member.e2ee, member._known_models())
+        known = kept(self, "_seated")
+        if known is None or not _same(known[0], state):
+            known = self._seated = (state, seats_of(self.members))
+        return known[1]  # type: ignore[no-any-return]
+
+    @field_serializer("members")
+    def _told_members(self, members: list[Any]) -> list[dict[str, Any]]:
+        # Only the name of another provider's model: its other fields may be secret.
+        return [
+            member.to_dict()
+            if isinstance(member, Chutes)
+            else {"class_name": member.class_name(), "model": member.metadata.model_name}
+            for member in members
+        ]
+
+    @field_serializer("policy")
+    def _told_policy(self, policy: FallbackPolicy) -> dict[str, Any]:
+        return dict(policy.to_dict())
+
+    def __repr__(self) -> str:
+        seats = self._seats()
+        sealed = ", e2ee=True" if all(seat.member.sealed for seat in seats) else ""
+        return f"ChutesFallback({[seat.member.name for seat in seats]}{sealed}, policy={self.policy!r})"
+
+    __str__ = __repr__
+
+    def __getstate__(self) -> dict[str, Any]:
+        pickle.dumps(self.policy)  # fail loudly: the framework would silently drop a policy it cannot pickle
+        public = {"members": [public_copy(member) for member in self.members], "clock": None}
+        copy = super().model_copy(update=public)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return ChatModel.__getstate__(copy)
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    def _seats_now(self) -> list[Seat]:
+        """Return the members for one call; if they may share a request, all their parameters matter."""
+        return seats_of(self.members, pools=True) if self.policy.first_hop == "server" else self._seats()
+
+    def _stats(self) -> LiveStats | None:
+        """Return the service's statistics, if the policy's order uses them."""
+        if not self.policy.ranks_live:
+            return None
+        first = next((member for member in self.members if isinstance(member, Chutes)), None)
+        if first is None:
+            return None
+        of = (first.api_base, first._known_models(), first.http_client, first.management_url)
+        held = kept(self, "_live")
+        if held is None or not _same(held[0], of):
+            settings = Settings.resolve(base_url=first.api_base, management_url=first.management_url)
+            held = self._live = (of, LiveStats.of_service(settings, of[1], http_client=of[2]))
+        return held[1]  # type: ignore[no-any-return]
+
+    def _run(self, messages: Sequence[ChatMessage], given: Mapping[str, Any], *, visible: bool) -> Run:
+        return Run(self, self._extend_messages(list(messages)), dict(given), visible=visible)
+
+    def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
+        return draft.finish(self._run(messages, params, visible=False).stream().read())
+
+    async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
+        return draft.finish(await self._run(messages, params, visible=False).astream().read())
+
+    def _streamed(
+        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
+    ) -> Generator[T, None, None]:
+        return drain(self._run(messages, params, visible=True).stream(), draft, unbegun())
+
+    def _astreamed(
+        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
+    ) -> AsyncGenerator[T, None]:
+        return adrain(self._run(messages, params, visible=True).astream(), draft, unbegun())
+
+    def _inquiry(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        params: Mapping[str, Any],
+        prompt_args: Mapping[str, Any],
+    ) -> Wanted:
+        return Wanted(output_cls, prompt.format_messages(llm=self, **prompt_args), params)
+
+    def _speaker(self, response: ChatResponse) -> str:
+        told = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None
+        return str(told or "The model")
+
+    def _is_sealed(self) -> bool:
+        return any(seat.member.sealed for seat in self._seats())
+
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
+        """Stream only the text; it has no room for a restart marker, so a broken answer raises."""
+        return super(ChutesFallback, self._without_restart()).stream(prompt, **prompt_args)
+
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
+        """Stream only the text; it has no room for a restart marker, so a broken answer raises."""
+        return await super(ChutesFallback, self._without_restart()).astream(prompt, **prompt_args)
+
+    def _without_restart(self) -> ChutesFallback:
+        policy = self.policy.without_restart
+        return self if policy is self.policy else self.model_copy(update={"policy": policy})
+
+
+def _rules(policy: Any) -> FallbackPolicy:
+    if isinstance(policy, FallbackPolicy):
+        return policy
+    if policy is not None and not isinstance(policy, Mapping):
+        raise ConfigurationError(f"policy must be a FallbackPolicy or a mapping, not {type(policy).__name__}.")
+    return FallbackPolicy.from_dict(policy or {})
+
+
+def _health(health: Any) -> Health:
+    if not isinstance(health, Health):
+        raise ConfigurationError(f"health must be a Health, not {type(health).__name__}.")
+    return health
+
+
+def _exchanged(models: Any) -> list[LLM]:
+    return member_roster().exchanged(models, depth=2)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": _exchanged, "policy": _rules, "health": _health}
+
+
+def _same(before: Sequence[object], now: Sequence[object]) -> bool:
+    """Return whether all objects are identical; comparing models by value would be slow, and not enough."""
+    return len(before) == len(now) and all(map(is_, before, now))
