@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chutes_cli.numbers import priced, seconds
-from chutes_core.fallback.trace import Attempt
+from chutes_core.attempt import Attempt
 from chutes_core.response import Delta, Reply
 from chutes_core.usage import Totals, Usage
 

@@ -16,6 +16,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chutes_core.attempt import Attempt
     from chutes_core.auth import Credential
     from chutes_core.calls.embeddings import Embeddings
     from chutes_core.calls.flows import WarmUpStatus
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from chutes_core.fallback.policy import FallbackPolicy
     from chutes_core.fallback.relay import Restart
     from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
-    from chutes_core.fallback.trace import Attempt, FallbackError
+    from chutes_core.fallback.trace import FallbackError
     from chutes_core.openai_sdk.door import async_openai_client, openai_client
     from chutes_core.request.chat import ChatParams
     from chutes_core.request.image_policy import ImagePolicy
@@ -123,7 +124,8 @@ _HOMES = {
     "fallback.policy": ["FallbackPolicy"],
     "fallback.relay": ["Restart"],
     "fallback.stream": ["AsyncFallbackStream", "FallbackReply", "FallbackStream"],
-    "fallback.trace": ["Attempt", "FallbackError"],
+    "attempt": ["Attempt"],
+    "fallback.trace": ["FallbackError"],
     "request.image_policy": ["ImagePolicy"],
     "catalog.model_info": ["ModelInfo", "Traits"],
     "openai_sdk.door": ["async_openai_client", "openai_client"],

@@ -54,7 +54,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chutes_core.fallback.trace import Attempt
+    from chutes_core.attempt import Attempt
     from chutes_core.response import Reply
     from chutes_core.spending.budget import Budget
 

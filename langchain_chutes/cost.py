@@ -22,8 +22,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
+from chutes_core.attempt import Attempt
 from chutes_core.errors import APIError
-from chutes_core.fallback.trace import Attempt, FallbackError
+from chutes_core.fallback.trace import FallbackError
 from chutes_core.spending.budget import Budget, Estimate, most, prompt_tokens
 from chutes_core.spending.meter import Meter, Prices, Used, Watcher, watch, watching
 from chutes_core.spending.totals import QUOTA, Tally

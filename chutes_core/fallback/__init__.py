@@ -6,12 +6,13 @@ framework integrations supply the members and run it with :mod:`chutes_core.fall
 
 from __future__ import annotations
 
+from chutes_core.attempt import Attempt
 from chutes_core.fallback.call import Call, GiveUp, Try, Wait
 from chutes_core.fallback.health import Health, Vitals
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.trace import Attempt, FallbackError, Receipt
+from chutes_core.fallback.trace import FallbackError, Receipt
 
 __all__ = [
     "Attempt",

@@ -29,6 +29,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chutes_core.attempt import Attempt, Outcome
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import APIError, ChutesError, Kind, RequestRefusedError, Retry, Scope
 from chutes_core.fallback.health import Health
@@ -38,7 +39,7 @@ from chutes_core.fallback.members import Member, Needs, eligible, features_named
 from chutes_core.fallback.order import ordered
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.resume import BROKEN
-from chutes_core.fallback.trace import Attempt, FallbackError, Outcome, Receipt
+from chutes_core.fallback.trace import FallbackError, Receipt
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage, cost
 

@@ -20,6 +20,7 @@ from operator import is_not
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
 
+from chutes_core.attempt import Attempt
 from chutes_core.auth import ApiKey
 from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.catalog.catalog import Catalog
@@ -37,7 +38,6 @@ from chutes_core.fallback.relay import Relay
 from chutes_core.fallback.resume import continued, fits
 from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
-from chutes_core.fallback.trace import Attempt
 from chutes_core.request.chat import ChatParams
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message

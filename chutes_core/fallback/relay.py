@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from chutes_core.attempt import Attempt
 from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import APIError, ChutesError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.call import Call, Try
@@ -24,7 +25,7 @@ from chutes_core.fallback.carried import Carried, CarriedReply
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.objects import Objects, check_reply
 from chutes_core.fallback.resume import LEAST, Resume, Seam, Words, can_go_on
-from chutes_core.fallback.trace import Attempt, FallbackError, Receipt
+from chutes_core.fallback.trace import FallbackError, Receipt
 from chutes_core.reply.structured import Form
 from chutes_core.response import Delta, Reply
 from chutes_core.usage import Usage

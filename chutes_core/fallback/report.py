@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from chutes_core.fallback.trace import Attempt
+from chutes_core.attempt import Attempt
 from chutes_core.usage import Usage
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from chutes_core.attempt import Attempt
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.carried import CarriedReply
 from chutes_core.fallback.drivers import afallback, fallback
 from chutes_core.fallback.relay import Answer, AsyncAnswer, Relay
-from chutes_core.fallback.trace import Attempt
 from chutes_core.response import Delta, Reply
 
 if TYPE_CHECKING:

@@ -1,60 +1,14 @@
-"""The attempts of a fallback call, and the error that lists them."""
+"""The error of a fallback, which lists its attempts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from chutes_core.attempt import Attempt
 from chutes_core.errors import APIError, ChutesError, Kind, Retry, Scope
-from chutes_core.usage import Usage
 
-__all__ = ["Attempt", "FallbackError", "Outcome", "Receipt"]
-
-
-Outcome = Literal["answered", "failed", "cancelled", "skipped"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt in a fallback call.
-
-    Attributes:
-        model: The member's name.
-        outcome: ``"answered"``, ``"failed"``, ``"cancelled"`` by the caller, or ``"skipped"`` before anything
-            was sent.
-        kind: The kind of failure.
-        status_code: The HTTP status, if any.
-        elapsed: Seconds from sending to the end.
-        detail: The reason, as text.
-        usage: The tokens used, if known, including those of a partial answer.
-        cost: The cost in US dollars, if known.
-        served: The model that the reply names; for a routing list, the one that the service chose.
-        delivered: How many characters of its text were given out, where that was counted: with "resume".
-        resumed_at: How many had been given out when it went on with the answer; None if it began one.
-    """
-
-    model: str
-    outcome: Outcome
-    kind: Kind | None = None
-    status_code: int | None = None
-    elapsed: float = 0.0
-    detail: str = ""
-    usage: Usage | None = None
-    cost: float | None = None
-    served: str | None = None
-    delivered: int = 0
-    resumed_at: int | None = None
-
-    @property
-    def _brief(self) -> str:
-        """The outcome without the elapsed time; of a reason its first sentence."""
-        why = self.detail.partition(". ")[0]
-        how = {"failed": str(self.kind), "skipped": f"skipped, {why}"}.get(self.outcome, self.outcome)
-        return f"{self.model}: {how}" + (f" {self.status_code}" if self.status_code else "")
-
-    def __str__(self) -> str:
-        return self._brief + (f" after {self.elapsed:.1f} s" if self.outcome != "skipped" else "")
+__all__ = ["FallbackError", "Receipt"]
 
 
 class Receipt(NamedTuple):
@@ -142,7 +96,7 @@ def _summed_up(attempts: Sequence[Attempt]) -> str:
     """
     alike: dict[str, list[Attempt]] = {}
     for attempt in attempts:
-        alike.setdefault(attempt._brief, []).append(attempt)
+        alike.setdefault(attempt.brief, []).append(attempt)
     told = (f"{brief} ({len(each)} times)" if len(each) > 1 else str(each[0]) for brief, each in alike.items())
     return "; ".join(told)
 

@@ -22,7 +22,7 @@ _DONE = b"data: [DONE]\n\n"
 def completion(reply: FallbackReply) -> bytes:
     """Return a whole answer as the body of a reply.
 
-    >>> from chutes_core.fallback.trace import Attempt
+    >>> from chutes_core.attempt import Attempt
     >>> choice = Choice(0, "Hi", "", (), (), "stop")
     >>> reply = FallbackReply("1", "acme/one", (choice,), attempts=(Attempt("acme/one", "answered"),))
     >>> told = json.loads(completion(reply))
