@@ -42,6 +42,8 @@ class ClientBase:
     """Base of both clients; does no I/O."""
 
     _is_async = False
+    face: str | None = None
+    """The framework whose classes make the calls, for hooks: ``"langchain"``, ``"llama_index"`` or None."""
 
     @unseen
     def __init__(
@@ -108,6 +110,7 @@ class ClientBase:
         """Run a chat call, encrypted if set."""
         if self._sealed is None:
             return call.run()
+        call.record.sealed = True
 
         def arrived() -> Reply | None:
             return call.guard.reply if isinstance(call, StreamCall) and call.guard.delivered else None
@@ -118,6 +121,7 @@ class ClientBase:
         """Run an embedding call, encrypted if set."""
         if self._sealed is None:
             return call.run()
+        call.record.sealed = True
         return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog))
 
     def without_retries(self, headers: Mapping[str, str]) -> Self:
@@ -142,7 +146,7 @@ class ClientBase:
         if self._closed:
             raise ConfigurationError("This client is closed; create a new one.")
         limits = self.limits if timeout is None else TimeLimits.of(timeout)
-        return CallPolicy(limits, self.max_retries, self._clock, explain=self._explained)
+        return CallPolicy(limits, self.max_retries, self._clock, explain=self._explained, face=self.face)
 
     def _explained(self, error: APIError, wanted: Wanted | None) -> APIError:
         return error if error.model is None else with_hint(error, self.catalog, wanted)

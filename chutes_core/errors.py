@@ -244,7 +244,7 @@ class APIError(ChutesError):
         partial: The text that arrived before the failure.
         partial_reply: Everything that arrived, including reasoning, tool calls and usage.
         retry_after: Seconds the service asked to wait, if it said so.
-        attempts: The attempts of a fallback so far, if it raises the failure of one member directly.
+        attempts: The attempts that were made, this one included: of a call with its retries, or of a fallback.
     """
 
     attempts: tuple[Attempt, ...] = ()

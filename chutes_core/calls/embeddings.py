@@ -14,6 +14,7 @@ from typing import cast
 from chutes_core import door
 from chutes_core.calls.effects import Flow, WireRequest
 from chutes_core.calls.flows import CallPolicy, JsonCall
+from chutes_core.calls.record import Record
 from chutes_core.errors import APIError, Kind, RequestRefusedError
 from chutes_core.failures.reading import FACTS, failure, reported_error
 from chutes_core.reply.vectors import check_width, decode_vectors, fit_dimensions
@@ -147,9 +148,19 @@ class _Batch(JsonCall):
         model: str,
         give_up: frozenset[Kind],
         ledger: Account | None,
+        record: Record,
     ) -> None:
         super().__init__(request, policy, model=model, give_up=give_up, ledger=ledger)
         self._read = read
+        self.record = record
+
+    def run(self) -> Flow[object]:
+        """Return the vectors."""
+        return (yield from self._attempts(self._value))
+
+    def _told(self, result: object) -> tuple[str | None, Usage | None, str | None]:
+        vectors = cast("Embeddings", result)
+        return vectors.model, vectors.usage, None
 
     def _value(self, secret: Secret | None) -> Flow[object]:
         return self._read((yield from super()._value(secret)))
@@ -168,6 +179,9 @@ class EmbedCall:
         agreed: What the batches of one call must have in common; shared between them.
         known: What earlier calls learned about this model's servers; shared between calls.
         ledger: Records what each request used.
+
+    Attributes:
+        record: What is told of it.
     """
 
     def __init__(
@@ -192,9 +206,23 @@ class EmbedCall:
         self._agreed = {} if agreed is None else agreed
         self._known = {} if known is None else known
         self._ledger = ledger
+        self.record = Record("embeddings", model, request.url, policy.face, streamed=False)
 
     def run(self) -> Flow[Embeddings]:
         """Return the vectors."""
+        self.record.begins({"model": self._model, "input": self._texts})
+        failed = None
+        try:
+            return (yield from self._stepping())
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            self.record.ends(None, failed)
+            failed = None
+
+    def _stepping(self) -> Flow[Embeddings]:
+        """Ask with the best options; where a server does not know them, with less."""
         # The limit applies to the batch, however many options are dropped.
         self._policy = replace(self._policy, started=self._policy.clock.now())
         options = _options(self._dimensions)
@@ -216,7 +244,7 @@ class EmbedCall:
         body = {"model": self._model, "input": self._texts, **options}
         call = _Batch(
             replace(self._request, body=body), self._policy, self._read,
-            model=self._model, give_up=give_up, ledger=self._ledger,
+            model=self._model, give_up=give_up, ledger=self._ledger, record=self.record,
         )  # fmt: skip
         return cast("Embeddings", (yield from call.run()))
 

@@ -43,6 +43,7 @@ from chutes_core.calls.effects import (
     WireRequest,
     opened,
 )
+from chutes_core.calls.record import Record
 from chutes_core.door import loads
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures.hints import Wanted
@@ -90,6 +91,7 @@ class CallPolicy:
         chance: Returns a random number between 0 and 1, for jitter.
         started: Start time, if the call is one of several with a shared limit; None starts with the call.
         explain: Adds what is known about the model to a failure, given the kind of model that the call needs.
+        face: The framework through which the call is made, if any.
     """
 
     limits: TimeLimits
@@ -98,6 +100,7 @@ class CallPolicy:
     chance: Callable[[], float] = field(default=random.random)
     started: float | None = None
     explain: Callable[[APIError, Wanted | None], APIError] = field(default=lambda error, wanted: error)
+    face: str | None = None
 
 
 def retry_pause(error: APIError, tried: int, policy: CallPolicy, *, remaining: float | None) -> float | None:
@@ -153,6 +156,8 @@ class _Call:
         self._model = model
         self._started = policy.clock.now() if policy.started is None else policy.started
         self._total_is_next = False
+        operation = _OPERATIONS.get(self.wanted or "", "request")
+        self.record = Record(operation, model, request.url, policy.face, streamed=isinstance(self, StreamCall))
 
     def _left(self, limit: float | None, since: float) -> float | None:
         """Return the time left of a limit that started at ``since``, capped by the whole call's."""
@@ -200,45 +205,59 @@ class _Call:
 
     def _retrying(self, attempt: Callable[[Secret | None], Flow[T]], images: ImagePolicy | None = None) -> Flow[T]:
         """Run the whole call; if it is left early, wherever it waits, say so."""
+        self.record.begins(self._request.body)
+        result, failed = None, None
         try:
             yield from self._inline(images)
-            return (yield from self._attempts(attempt))
-        except GeneratorExit:
-            if self._ledger is not None and self.wanted == "chat":  # what is open for a handler is a chat
-                self._ledger.left()
+            result = yield from self._attempts(attempt)
+            return result
+        except BaseException as error:
+            failed = error
+            if isinstance(error, GeneratorExit) and self._ledger is not None and self.wanted == "chat":
+                self._ledger.left()  # what is open for a handler is a chat
             raise
+        finally:
+            self.record.ends(result, failed)
+            failed = None  # its traceback would keep this frame, and this frame the error
 
     def _attempts(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
         """Run attempts until one succeeds or fails for good."""
-        tried, renewed = 0, False
+        tried, renewed, clock, record = 0, False, self._policy.clock, self.record
         secret = cast("Secret | None", (yield Authorize()))
         while True:
+            began = clock.now()
             # Released only after usage is recorded: for a moment both count, but never neither.
             hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
             try:
                 result = yield from attempt(secret)
             except GeneratorExit:
-                self._account(*self._partly())  # stopped early: usage so far is billed
+                model, usage = self._partly()
+                price = self._account(model, usage)  # stopped early: usage so far is billed
+                record.cancelled(clock.now() - began, model, usage, price)
                 raise
             except APIError as error:
+                price = None
                 if error.partial_reply is not None and error.partial_reply.usage is not None:
-                    self._account(error.partial_reply.model, error.partial_reply.usage)
+                    price = self._account(error.partial_reply.model, error.partial_reply.usage)
+                record.failed(error, clock.now() - began, price)
                 refused = secret
                 if isinstance(error, AuthenticationError) and not renewed:
                     # A key from a function or a login may be renewed: ask once more.
                     renewed, secret = True, cast("Secret | None", (yield Authorize(refused)))
                 pause = 0.0
                 if secret == refused:
-                    left = self._left(None, self._started)
-                    wait = (
-                        retry_pause(error, tried, self._policy, remaining=left) if self._worth_retrying(error) else None
-                    )
+                    left, worth = self._left(None, self._started), self._worth_retrying(error)
+                    wait = retry_pause(error, tried, self._policy, remaining=left) if worth else None
                     if wait is None:
+                        if not self._steps_down(error):
+                            record.gives_up(error)
                         raise
                     tried, pause = tried + 1, wait
+                record.retried(error, pause)
             else:
-                if isinstance(result, Reply):
-                    self._account(result.model, result.usage)
+                model, usage, request_id = self._told(result)
+                price = self._account(model, usage) if isinstance(result, Reply) else None  # or its reader has
+                record.answered(clock.now() - began, model, usage, price, request_id)
                 return result
             finally:
                 if hold is not None:
@@ -246,9 +265,17 @@ class _Call:
             if pause:
                 yield Sleep(pause)
 
-    def _account(self, model: str | None, usage: Usage | None) -> None:
-        if self._ledger is not None and (model or usage):
-            self._ledger(model or self._model, usage)
+    def _account(self, model: str | None, usage: Usage | None) -> float | None:
+        """Record what was used; return what it cost, if that is known."""
+        return self._ledger(model or self._model, usage) if self._ledger is not None and (model or usage) else None
+
+    def _told(self, result: object) -> tuple[str | None, Usage | None, str | None]:
+        """Return what a result says of itself: its model, its usage, and the service's name for the request."""
+        return (result.model, result.usage, result.meta.invocation_id) if isinstance(result, Reply) else (None,) * 3
+
+    def _steps_down(self, error: APIError) -> bool:
+        """Return whether who made this call makes another one after this failure, which asks for less."""
+        return False
 
     def _partly(self) -> tuple[str | None, Usage | None]:
         """Return what the current attempt has used so far."""
@@ -276,6 +303,9 @@ class JsonCall(_Call):
 
     def _worth_retrying(self, error: APIError) -> bool:
         return error.kind not in self._give_up
+
+    def _steps_down(self, error: APIError) -> bool:
+        return error.kind in self._give_up
 
     def run(self) -> Flow[object]:
         """Return the value."""
@@ -400,6 +430,8 @@ class StreamCall(_Call):
             if block is None:
                 break
             before = guard.count
+            if self.record.timed and not guard.delivered:
+                self.record.first = clock.now() - self._started
             yield from guard.feed(cast("bytes", block))
             if guard.count != before:
                 last = clock.now()  # only additions to the answer reset it; the reader's own time does not count
@@ -473,6 +505,7 @@ def _warm_up_status(payload: bytes) -> WarmUpStatus:
     return WarmUpStatus(str(event.get("status", "unknown")), str(event.get("log", "")))
 
 
+_OPERATIONS: Mapping[str, str] = {"chat": "chat", "embedding": "embeddings"}
 _UNOPENED: Mapping[str, Kind] = {
     "connect": Kind.CONNECT,
     "broken": Kind.CONNECT,

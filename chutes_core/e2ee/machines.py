@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import os
 import secrets
 import threading
@@ -32,6 +33,7 @@ from chutes_core.secrets.secret import Secret
 
 __all__ = ["Machines", "Proof", "Registry", "registry_for"]
 
+_LOG = logging.getLogger("chutes_core.e2ee")
 _PROOF_LASTS = 600.0
 _LIST_LASTS = 3600.0
 _MOST_KEYS = 100
@@ -162,6 +164,7 @@ class Machines:
                 entry = yield from self._check(quotes.get(instance.id), number, instance, published, asking)
             except ProofError as problem:
                 reasons[instance.id] = str(problem)
+                _LOG.warning("%s: machine %s is not used: %s", asking.model, instance.id, problem)
                 if instance.id in quotes:
                     self._revoke(chute, instance)  # its earlier proof is void now
                 continue

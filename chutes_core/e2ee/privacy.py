@@ -55,6 +55,7 @@ def without_words(error: APIError, *, opened: bool) -> APIError:
     if opened and (error.body is not None or error.kind in (Kind.MALFORMED, Kind.REFUSED, Kind.STREAM_ERROR)):
         said = _numbers(error) if isinstance(error, ContextLengthError) else "in the sealed answer"
         found = failure(error.kind, said, model=error.model, status_code=error.status_code, request_id=error.request_id)
+        found.attempts = error.attempts
     reply = error.partial_reply
     if reply is not None:
         found.partial_reply = PartialReply(**{each.name: getattr(reply, each.name) for each in fields(Reply)})

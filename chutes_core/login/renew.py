@@ -6,6 +6,7 @@ process renews; the others wait and read what it stored, and the new pair is on 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ __all__ = ["current_login"]
 MARGIN = 60.0
 """Seconds before expiry at which a token is renewed, so that a call does not start with one about to expire."""
 
+_LOG = logging.getLogger("chutes_core.login")
 _AGAIN = "Sign in again: chutes-connect login"
 
 
@@ -73,11 +75,13 @@ def _renewed(store: LoginStore, login: StoredLogin, refused: Secret | None, now:
     if isinstance(outcome, Grant):
         login = after(login, outcome, now())
         store.save(login)
+        _LOG.info("The login was renewed; its token is good for %.0f s", login.good_for(now()))
         return login
     spent = isinstance(outcome, Refusal) and outcome.error == "invalid_grant"
     if spent:
         store.save(replace(login, refresh=None))  # never retry with a dead token
     if login.good_for(now()) > 0 and login.access != refused:
+        _LOG.warning("The login was not renewed, and its token is good for %.0f s more", login.good_for(now()))
         return login  # the old token is valid for some more seconds
     if isinstance(outcome, APIError):
         raise outcome

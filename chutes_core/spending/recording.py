@@ -42,13 +42,14 @@ class Account:
         self._infos = infos
         self._watcher = watching()
 
-    def __call__(self, model: str | None, usage: Usage | None) -> None:
-        """Record what a request used, whether it succeeded or broke midway."""
+    def __call__(self, model: str | None, usage: Usage | None) -> float | None:
+        """Record what a request used, whether it succeeded or broke midway; return what that cost, if known."""
         info = self._info(model) if model else None
         price = cost(usage, info) if usage is not None and info is not None else None
         self._ledger.add(model or "unknown", usage, price)
         if self._watcher is not None:
             self._watcher.used(model or "unknown", usage, price, self._ledger)
+        return price
 
     def _info(self, model: str) -> ModelInfo | None:
         return next((each for each in self._infos if each.id == model), None) or self._catalog().get(model)

@@ -212,8 +212,8 @@ def test_without_evidence_nothing_is_sent(end: str, page: Any, kind: Kind) -> No
     assert service.sent == []
 
 
-def test_one_machine_without_a_proof_is_left_out() -> None:
-    """The others answer."""
+def test_one_machine_without_a_proof_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The others answer, and the log names it."""
     service = Service(machines=3)
     path = sealed_path(service)
 
@@ -229,6 +229,9 @@ def test_one_machine_without_a_proof_is_left_out() -> None:
     assert {name for name, _ in service.sealed} == {"machine-0", "machine-2"}
     assert set(known(path).proofs) == {"machine-0", "machine-2"}
     assert known(path).proofs["machine-0"].measured_as == "embedded server (no hardware) 0"
+    lines = {(record.name, record.levelname, record.getMessage()) for record in caplog.records}
+    said = "acme/sea-TEE: machine machine-1 is not used: the service has no evidence of it"
+    assert lines == {("chutes_core.e2ee", "WARNING", said)}
 
 
 ANOTHER = plain_events()[0].replace(b"c1", b"c2").replace(b"The", b"Some")

@@ -74,6 +74,15 @@ def test_the_new_pair_is_stored_before_it_is_used(signed_in: SignedIn, monkeypat
     assert signed_in.current().access != signed_in.first.access
 
 
+def test_a_renewal_is_logged_without_tokens(signed_in: SignedIn, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "chutes_core.login")
+    signed_in.pass_time(3601)
+    fresh = signed_in.current()
+    (record,) = [each for each in caplog.records if each.name == "chutes_core.login"]
+    assert record.getMessage() == "The login was renewed; its token is good for 3600 s"
+    assert not any(token in str(vars(record)) for token in [*tokens_of(fresh), *tokens_of(signed_in.first)])
+
+
 def test_threads_share_one_renewal(signed_in: SignedIn) -> None:
     """Many threads that need it at once get the same new token: a second renewal would have failed."""
     signed_in.pass_time(3601)

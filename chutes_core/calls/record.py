@@ -1,0 +1,135 @@
+"""What a call tells of itself: its attempts, to its error, to hooks and to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict, Unpack
+
+from chutes_core import hooks
+from chutes_core.attempt import Attempt
+from chutes_core.errors import APIError
+from chutes_core.response import Reply
+from chutes_core.usage import Usage
+
+__all__ = ["Record"]
+
+
+class _About(TypedDict, total=False):
+    """The fields of an event beside those of the call."""
+
+    request: Mapping[str, object] | None
+    reply: Reply | None
+    error: str | None
+    request_id: str | None
+    wait: float | None
+    first: float | None
+
+
+class Record:
+    """The attempts of one call, and what is told of them; while nobody listens, nothing is.
+
+    Args:
+        operation: What is done: ``"chat"``, ``"embeddings"`` or ``"request"``.
+        model: The model that is asked.
+        url: Where.
+        face: The framework through which the call is made.
+        streamed: Whether the answer is streamed.
+
+    Attributes:
+        quiet: Whether somebody else tells of the call: a fallback, of which it is one attempt.
+        sealed: Whether the call is encrypted, so that nothing of its text is told.
+        first: Seconds from the start to the first part of the answer, if it was noted.
+        attempts: The attempts that have ended. One that answered is noted only if somebody listens.
+    """
+
+    __slots__ = ("_face", "_model", "_operation", "_streamed", "_url", "attempts", "first", "quiet", "sealed")
+
+    def __init__(self, operation: str, model: str | None, url: str, face: str | None, *, streamed: bool) -> None:
+        self._operation = operation
+        self._model = model or ""
+        self._url = url
+        self._face = face
+        self._streamed = streamed
+        self.quiet = self.sealed = False
+        self.first: float | None = None
+        self.attempts: list[Attempt] = []
+
+    @property
+    def timed(self) -> bool:
+        """Whether the time of the first part is to be noted."""
+        return bool(hooks.on_end)
+
+    def begins(self, request: Mapping[str, object] | None) -> None:
+        """Tell that the call begins."""
+        if hooks.on_start and not self.quiet:
+            hooks.on_start.tell(self._event(request=None if self.sealed else request))
+
+    def answered(
+        self, elapsed: float, served: str | None, usage: Usage | None, cost: float | None, request_id: str | None
+    ) -> None:
+        """Tell of an attempt that answered."""
+        if (hooks.on_attempt or hooks.on_end) and not self.quiet:
+            attempt = Attempt(self._model, "answered", elapsed=elapsed, usage=usage, cost=cost, served=served)
+            self._ended(attempt, request_id)
+
+    def cancelled(self, elapsed: float, served: str | None, usage: Usage | None, cost: float | None) -> None:
+        """Tell of an attempt that the caller has ended."""
+        self._ended(Attempt(self._model, "cancelled", elapsed=elapsed, usage=usage, cost=cost, served=served), None)
+
+    def failed(self, error: APIError, elapsed: float, cost: float | None) -> None:
+        """Tell of an attempt that failed, in no words of the service's, and list it and those before in its error."""
+        partial = error.partial_reply
+        usage = partial.usage if partial is not None else None
+        served = partial.model if partial is not None else None
+        kind, status = error.kind, error.status_code
+        self._ended(Attempt(self._model, "failed", kind, status, elapsed, "", usage, cost, served), error.request_id)
+        error.attempts = tuple(self.attempts)
+
+    def retried(self, error: APIError, wait: float) -> None:
+        """Tell that the model is asked again."""
+        if not self.quiet:
+            hooks.retrying(self._event(wait=wait, request_id=error.request_id))
+
+    def gives_up(self, error: APIError) -> None:
+        """Tell that the call has failed for good."""
+        if hooks.on_give_up and not self.quiet:
+            hooks.on_give_up.tell(self._event(request_id=error.request_id))
+
+    def ends(self, result: object, error: BaseException | None) -> None:
+        """Tell that the call is over."""
+        if hooks.on_end and not self.quiet:
+            reply = result if isinstance(result, Reply) and not self.sealed else None
+            hooks.on_end.tell(self._event(reply=reply, error=name_of(error), first=self.first))
+
+    def _ended(self, attempt: Attempt, request_id: str | None) -> None:
+        self.attempts.append(attempt)
+        if hooks.on_attempt and not self.quiet:
+            hooks.on_attempt.tell(self._event(request_id=request_id))
+
+    def _event(self, **about: Unpack[_About]) -> hooks.Event:
+        return hooks.Event(
+            call=self,
+            operation=self._operation,
+            model=self._model,
+            url=self._url,
+            face=self._face,
+            streamed=self._streamed,
+            attempt=self.attempts[-1] if self.attempts else None,
+            number=len(self.attempts),
+            **about,
+        )
+
+
+def name_of(error: BaseException | None) -> str | None:
+    """Return what an event calls the reason for a call without an answer.
+
+    >>> from chutes_core.errors import Kind
+    >>> from chutes_core.failures.reading import failure
+    >>> name_of(failure(Kind.COLD)), name_of(ValueError()), name_of(GeneratorExit()), name_of(None)
+    ('cold', 'ValueError', 'cancelled', None)
+    """
+    if error is None:
+        return None
+    if isinstance(error, APIError):
+        return error.kind.value
+    return type(error).__name__ if isinstance(error, Exception) else "cancelled"
