@@ -62,6 +62,7 @@ from chutes_core.usage import Usage
 
 __all__ = [
     "BROKEN_OFF",
+    "UNOPENED",
     "CallPolicy",
     "JsonCall",
     "StreamCall",
@@ -183,7 +184,7 @@ class _Call:
             error = error_from_response(answer.status, answer.content, answer.headers, model=self._model)
             error = self._policy.explain(error, self.wanted)
         except WireFailure as problem:
-            kind = _UNOPENED.get(problem.reason) or self._late(self.late)
+            kind = UNOPENED.get(problem.reason) or self._late(self.late)
             error = failure(kind, problem.said, model=self._model)
         else:
             return ReplyMeta.parse(headers)
@@ -506,11 +507,12 @@ def _warm_up_status(payload: bytes) -> WarmUpStatus:
 
 
 _OPERATIONS: Mapping[str, str] = {"chat": "chat", "embedding": "embeddings"}
-_UNOPENED: Mapping[str, Kind] = {
+UNOPENED: Mapping[str, Kind] = {
     "connect": Kind.CONNECT,
     "broken": Kind.CONNECT,
     "connect_timeout": Kind.CONNECT_TIMEOUT,
     "invalid": Kind.MALFORMED,
 }
+"""By the reason of a failure before the headers; the others are time limits."""
 BROKEN_OFF: Mapping[str, Kind] = {"broken": Kind.RESET, "too_large": Kind.MALFORMED, "invalid": Kind.MALFORMED}
 """By the reason of a failure after the headers; the others are time limits."""

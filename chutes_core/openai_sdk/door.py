@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Self, cast
 
 from chutes_core.auth import ApiKey, Credential
 from chutes_core.calls.clock import Clock
-from chutes_core.calls.effects import Authorize, Effect, Open, WireRequest, run
+from chutes_core.calls.effects import Authorize, Effect, Open, StatusFailure, WireRequest, run
 from chutes_core.calls.embeddings import malformed, read_embeddings
 from chutes_core.calls.flows import CallPolicy, WholeCall
+from chutes_core.calls.record import Record
 from chutes_core.catalog.catalog import Catalog, ModelInfo
 from chutes_core.client_base import ClientBase
 from chutes_core.door import loads
-from chutes_core.errors import ConfigurationError, Retry
+from chutes_core.errors import APIError, ConfigurationError, Retry
 from chutes_core.failures.hints import with_hint
 from chutes_core.failures.reading import error_from_response
 from chutes_core.openai_sdk.bill import Bill
@@ -33,7 +34,7 @@ from chutes_core.openai_sdk.transport import AsyncTransport, Transport
 from chutes_core.reply.guard import StreamGuard
 from chutes_core.reply.vectors import count_inputs, rows_in_order
 from chutes_core.request.chat import ChatRequest
-from chutes_core.response import ReplyMeta
+from chutes_core.response import Reply, ReplyMeta
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import MASK, Headers, HiddenText
 from chutes_core.secrets.masking import Known
@@ -289,6 +290,11 @@ class Door(ClientBase):
             f"{self._embedding_host(info)}/embeddings", content, model, None, body, () if info is None else (info,)
         )
 
+    def record(self, question: Question) -> Record:
+        """Return what is told of a request."""
+        operation = "chat" if question.chat is not None else "embeddings" if question.body is not None else "request"
+        return Record(operation, question.model, question.url, "openai", streamed=question.streams)
+
     def bill(self, question: Question) -> Bill:
         """Reserve what a request may use.
 
@@ -321,8 +327,13 @@ class Door(ClientBase):
         )
         return PassThrough(guard, include_usage=question.include_usage)
 
-    def check(self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill) -> bytes:
-        """Check a non-streamed reply as our own client does, record what it used, and return it.
+    def check(
+        self, question: Question, headers: Mapping[str, str], content: bytes, bill: Bill
+    ) -> tuple[bytes, Reply | None]:
+        """Check a non-streamed reply as our own client does, and record what it used.
+
+        Returns:
+            The reply as it is passed on, and of a chat what was read of it.
 
         Raises:
             APIError: The reply is not a complete answer.
@@ -330,17 +341,20 @@ class Door(ClientBase):
         if question.chat is not None:
             policy = CallPolicy(TimeLimits(), 0, self._clock)
             call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=bill.account)
-            run(call.run(), _Given(headers, content))
-        elif question.body is not None:
-            return _checked_vectors(question.body, content, question.model, bill)
-        return content
+            call.record.quiet = True
+            reply = run(call.run(), _Given(headers, content))
+            return content, reply
+        if question.body is not None:
+            return _checked_vectors(question.body, content, question.model, bill), None
+        return content, None
 
-    def refusal(
-        self, question: Question, status: int, headers: Mapping[str, str], content: bytes, known: Known
-    ) -> tuple[bytes, dict[str, str]]:
+    def failure(self, question: Question, answer: StatusFailure, known: Known) -> APIError:
+        """Return what an error status means."""
+        error = known.mask(error_from_response(answer.status, answer.content, answer.headers, model=question.model))
+        return with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
+
+    def refusal(self, error: APIError) -> tuple[bytes, dict[str, str]]:
         """Convert a failure to OpenAI's format, with the retry headers that the SDK obeys."""
-        error = known.mask(error_from_response(status, content, headers, model=question.model))
-        error = with_hint(error, self.catalog, "embedding" if question.chat is None else "chat")
         said = {"message": str(error), "type": "chutes", "code": error.kind.value, "param": None}
         advice = {"content-type": "application/json", "x-should-retry": str(error.retry is Retry.HERE).lower()}
         if error.retry_after is not None:

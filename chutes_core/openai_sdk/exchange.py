@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from chutes_core.calls.bodies import JSON, MIB, Most, most_of
 from chutes_core.calls.effects import Arrived, Authorize, Flow, Open, Read, StatusFailure, WireFailure, opened
-from chutes_core.calls.flows import BROKEN_OFF
-from chutes_core.errors import Kind
+from chutes_core.calls.flows import BROKEN_OFF, UNOPENED
+from chutes_core.errors import APIError, Kind
+from chutes_core.failures.reading import failure
+from chutes_core.response import Reply
 from chutes_core.secrets.masking import Known
 from chutes_core.secrets.secret import Secret
 
@@ -24,6 +26,7 @@ __all__ = ["Exchange", "Head"]
 
 _WAITS = ("retry-after", "retry-after-ms")
 """Headers that the SDK reads its own way, and stumbles over some of their values."""
+_NOTHING = Reply(None, None, ())
 _PASSED = Most(1024 * MIB, JSON.unpacked)
 
 
@@ -53,9 +56,44 @@ class Exchange:
         timeouts = cast("Mapping[str, float | None]", request.extensions.get("timeout") or {})
         self._connect, self._wait = timeouts.get("connect"), timeouts.get("read")
         self._started = door.clock.now()
+        self._record = door.record(self._question)
+        self._reply: Reply | None = None  # what was read of it
+        self._price: float | None = None
+        self._done = False  # whether it is all there, so that it makes no difference when the SDK turns away
+        self._failed: APIError | None = None
 
     def run(self) -> Flow[None]:
         """Yield the reply."""
+        ended: BaseException | None = None
+        self._record.begins(self._question.body)
+        try:
+            yield from self._answered()
+        except BaseException as error:
+            ended = error
+            raise
+        finally:
+            self._tell(ended)
+            ended = self._failed = None  # a traceback keeps its frames, and they would keep the error
+
+    def _tell(self, ended: BaseException | None) -> None:
+        """Tell how the request, which is one attempt, has ended."""
+        record, elapsed = self._record, self._door.clock.now() - self._started
+        failed = ended if isinstance(ended, APIError) else self._failed
+        if isinstance(ended, WireFailure):  # which the SDK gets as a failure of its HTTP package
+            kind = BROKEN_OFF.get(ended.reason) or UNOPENED.get(ended.reason, Kind.TOTAL_TIMEOUT)
+            failed = failure(kind, model=self._question.model)
+        reply, price = self._reply or _NOTHING, self._price
+        if failed is not None:
+            record.failed(failed, elapsed, price)
+            record.gives_up(failed)
+        elif ended is None or self._done:
+            record.answered(elapsed, reply.model, reply.usage, price, reply.meta.invocation_id)
+            ended = None
+        elif isinstance(ended, GeneratorExit):
+            record.cancelled(elapsed, reply.model, reply.usage, price)
+        record.ends(None if failed or reply is _NOTHING else reply, failed or ended)
+
+    def _answered(self) -> Flow[None]:
         door, question = self._door, self._question
         with door.bill(question) as bill:
             answer: StatusFailure | None = None
@@ -73,7 +111,8 @@ class Exchange:
                 yield from self._passed()
             else:
                 content = yield from self._whole()
-                content = door.check(question, headers, content, bill)
+                content, self._reply = door.check(question, headers, content, bill)
+                self._price, self._done = bill.account.spent, True
                 # A reply that was read as JSON is JSON, whatever the service calls it.
                 yield self._head(headers.status, _changed(headers.raw, {"content-type": "application/json"}), content)
 
@@ -107,8 +146,8 @@ class Exchange:
         return Head(status, [(name, value.encode("latin-1")) for name, value in named], content)
 
     def _refused(self, answer: StatusFailure) -> Head:
-        answered = (answer.status, answer.headers, answer.content)
-        content, changed = self._door.refusal(self._question, *answered, self._known)
+        self._failed = self._door.failure(self._question, answer, self._known)
+        content, changed = self._door.refusal(self._failed)
         named = ((name, value) for name, value in answer.headers.items() if name.lower() not in _WAITS)
         raw = [(name.encode("ascii", "replace"), value.encode()) for name, value in named]
         return self._head(answer.status, _changed(raw, changed), content)
@@ -138,10 +177,13 @@ class Exchange:
                     late = Kind.STALL if guard.delivered else Kind.FIRST_TOKEN_TIMEOUT
                     block, end = None, (BROKEN_OFF.get(problem.reason, late), problem.said)
                 before = guard.count
+                if self._record.timed and not guard.delivered:
+                    self._record.first = self._door.clock.now() - self._started
                 yield from stream.close(*(end or ())) if block is None else stream.feed(block)
                 since = since if guard.count == before else self._door.clock.now()
         finally:
             self._door.settled(stream, bill)
+            self._reply, self._price, self._done = guard.reply, bill.account.spent, guard.whole
 
 
 def _asks_for_stream(content: bytes) -> bool:

@@ -32,20 +32,24 @@ class Account:
         ledger: The client's ledger; if it is a budget, every request must fit it.
         catalog: Prices and limits.
         infos: What was looked up of the models that may answer, when the request was built.
+
+    Attributes:
+        spent: What was recorded last cost, in US dollars, if that is known.
     """
 
-    __slots__ = ("_catalog", "_infos", "_ledger", "_watcher")
+    __slots__ = ("_catalog", "_infos", "_ledger", "_watcher", "spent")
 
     def __init__(self, ledger: Ledger, catalog: Callable[[], Catalog], infos: Sequence[ModelInfo] = ()) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._infos = infos
         self._watcher = watching()
+        self.spent: float | None = None
 
     def __call__(self, model: str | None, usage: Usage | None) -> float | None:
         """Record what a request used, whether it succeeded or broke midway; return what that cost, if known."""
         info = self._info(model) if model else None
-        price = cost(usage, info) if usage is not None and info is not None else None
+        price = self.spent = cost(usage, info) if usage is not None and info is not None else None
         self._ledger.add(model or "unknown", usage, price)
         if self._watcher is not None:
             self._watcher.used(model or "unknown", usage, price, self._ledger)

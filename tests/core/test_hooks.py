@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -217,3 +218,30 @@ def test_embeddings_are_one_call_however_many_options_are_dropped() -> None:
     assert told(heard) == ["start", "attempt failed", "attempt answered", "end"]
     assert {event.operation for _, event in heard} == {"embeddings"}
     assert heard[0][1].request == {"model": MODEL, "input": ["a", "b"]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_openai_client_tells_hooks_too(stream: bool) -> None:
+    """A request is a call of one attempt: who retries it is the SDK."""
+    openai = pytest.importorskip("openai")
+    import httpx
+
+    from chutes_core import openai_client
+    from chutes_core.testing import FaultyTransport
+
+    said: Any = [{"role": "user", "content": "Say hello."}]
+    transport = FaultyTransport(["capacity", Answer("Hello!"), "reset"])
+    client = openai_client(KEY, http_client=httpx.Client(transport=transport), max_retries=0)
+    with listening() as heard:
+        for _ in range(3):
+            with contextlib.suppress(openai.OpenAIError):
+                reply: Any = client.chat.completions.create(model="acme/one", messages=said, stream=stream)
+                list(reply)
+    failed = ["start", "attempt failed", "give_up", "end"]
+    assert told(heard) == [*failed, "start", "attempt answered", "end", *failed]
+    assert {event.face for _, event in heard} == {"openai"}
+    answered = heard[5][1].attempt
+    assert answered is not None
+    assert answered.usage is not None
+    assert answered.served == "acme/one"
+    assert heard[6][1].reply is not None
