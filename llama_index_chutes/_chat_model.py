@@ -87,6 +87,10 @@ class ChatModel(FunctionCallingLLM):
         def _is_sealed(self) -> bool:
             """Return whether answers may have come encrypted, so that only the caller may see them."""
 
+    def to_payload(self) -> dict[str, Any]:
+        """Return what events and callbacks are told of the model: what it is, and the parameters of its requests."""
+        return {**super().to_payload(), "model": self.metadata.model_name}
+
     # ------------------------------------------------------------------------------------------------ messages
 
     def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:

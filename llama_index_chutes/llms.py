@@ -105,14 +105,15 @@ class Chutes(ChutesComponent, ChatModel):
         """Model metadata for the framework, from the catalogue.
 
         ``num_output`` is ``max_tokens`` or the model's maximum, but at most half the window, because the framework
-        reserves that much in every prompt.
+        reserves that much in every prompt. The parameters of its requests are there too, for tracers.
         """
         catalog = self._known_models()
-        calls = self.is_function_calling_model
-        known = (self.model, self.max_tokens, self.context_window, calls, id(catalog))
+        calls, params = self.is_function_calling_model, self._params({})
+        params.pop("extra_body", None)  # anything may be in there
+        known = (self.model, self.context_window, calls, id(catalog), params)
         held = kept(self, "_metadata")
         if held is None or held[0] != known:
-            held = (known, described(self.model, self._infos(), self.context_window, self.max_tokens, calls))
+            held = (known, described(self.model, self._infos(), self.context_window, self.max_tokens, calls, params))
             self._metadata = held
         return held[1]  # type: ignore[no-any-return]
 

@@ -139,7 +139,13 @@ def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost:
             {"type": "invalid_tool_call", "id": call.id, "name": call.name, "args": call.arguments, "error": call.error}
             for call in choice.invalid_tool_calls
         ]
-    return _fast(ChatGeneration, {"text": choice.content, "message": _fast(AIMessage, fields)})
+    made = {"text": choice.content, "message": _fast(AIMessage, fields), "generation_info": _ending(choice)}
+    return _fast(ChatGeneration, made)
+
+
+def _ending(choice: Choice) -> dict[str, Any]:
+    """Return what tracers read beside the message."""
+    return {"finish_reason": choice.finish_reason}
 
 
 def _beside(choice: Choice) -> dict[str, Any]:
@@ -188,7 +194,8 @@ class ChunkMaker:
                 response_metadata=metadata,
                 usage_metadata=usage_metadata(reply.usage),
                 chunk_position="last",
-            )
+            ),
+            generation_info=_ending(choice),
         )
 
     def _said(self, delta: Delta) -> ChatGenerationChunk:

@@ -43,7 +43,7 @@ from langchain_chutes._structured.schemas import Schema
 from langchain_chutes.chat_models import ChatChutes
 from langchain_chutes.fallback.forms import Form, ToolList
 from langchain_chutes.fallback.members import Listed, Seat, live_stats, member_roster, seats, template_maker
-from langchain_chutes.fallback.profile import identity, joint_profile, rules
+from langchain_chutes.fallback.profile import common, identity, joint_profile, rules
 from langchain_chutes.fallback.run import Run
 from langchain_chutes.fallback.tracing import announce, announced
 
@@ -312,11 +312,17 @@ class ChutesFallback(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"members": [identity(member) for member in self.members], "policy": rules(self.policy)}
+        each = [identity(member) for member in self.members]
+        return {**common(each), "members": each, "policy": rules(self.policy)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
+        shared = common([identity(member) for member in self.members])
+        if "temperature" in shared:
+            params.setdefault("ls_temperature", shared["temperature"])
+        if "max_tokens" in shared:
+            params.setdefault("ls_max_tokens", shared["max_tokens"])
         return params
 
     @classmethod

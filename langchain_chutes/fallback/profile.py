@@ -12,7 +12,7 @@ from chutes_core.fallback import FallbackPolicy
 from langchain_chutes._convert.profile import Resolved, model_infos, model_profile
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["identity", "joint_profile", "rules"]
+__all__ = ["common", "identity", "joint_profile", "rules"]
 
 
 def joint_profile(members: Sequence[BaseChatModel]) -> ModelProfile | None:
@@ -38,6 +38,20 @@ def _joint(values: Sequence[Any]) -> Any:
 def identity(member: BaseChatModel) -> dict[str, Any]:
     """Return what identifies a member, for traces and cache keys."""
     return {**member._identifying_params, "_type": member._llm_type}
+
+
+def common(identities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the parameters that are the same for every member, where tracers look for those of a model.
+
+    >>> common([{"model": "acme/one", "temperature": 0.5}, {"model": "acme/two", "temperature": 0.5, "seed": 7}])
+    {'temperature': 0.5}
+    """
+    first, *others = identities
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in ("_type", "model") and all(name in each and each[name] == value for each in others)
+    }
 
 
 def rules(policy: FallbackPolicy) -> dict[str, object] | str:

@@ -4,7 +4,9 @@ The call's own run is the only one of a model: it has the answer and its tokens,
 once. The attempts are runs of a chain, with what is known of each as plain data.
 
 LangChain passes a run manager to ``_generate`` but not to ``_stream``. So a stream gets its callbacks in a manager
-made beforehand, with an extra handler that records the run id when the run begins.
+made beforehand, with an extra handler that records the run id when the run begins. A run begins with the names of all
+members; when it ends the same handler, which comes before all others, puts the name of the one that served where tracers
+look for it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from langchain_core.callbacks import (
     BaseCallbackHandler,
     CallbackManager,
 )
+from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers import BaseTracer
@@ -33,6 +36,9 @@ from chutes_core.fallback.report import report
 __all__ = ["Runs", "announce", "announced", "current_runs"]
 
 EVENT = "chutes_attempt"
+_MODEL = "ls_model_name"
+_NAMES = ((_MODEL, "model_name"), ("ls_provider", "model_provider"))
+"""Where LangSmith, and whoever follows it, finds the model whose price is asked for; and an answer's names of it."""
 M = TypeVar("M", CallbackManager, AsyncCallbackManager)
 T = TypeVar("T")
 _CURRENT: ContextVar[Runs | None] = ContextVar("chutes_runs", default=None)
@@ -91,8 +97,10 @@ class Runs:
             tell().send(None)
 
     async def _begin(self, step: Try) -> None:
-        told = {"model": step.member.name, "restart": step.restart}
-        self._attempt = await _done(self._above.on_chain_start(None, told, name=f"Attempt {step.member.name}"))
+        name = step.member.name
+        self._above.metadata = {**self._above.metadata, _MODEL: name}  # the call's own has the names of all
+        told = {"model": name, "restart": step.restart}
+        self._attempt = await _done(self._above.on_chain_start(None, told, name=f"Attempt {name}"))
 
     async def _end(self, attempt: Attempt, error: BaseException | None) -> None:
         told = report(attempt)
@@ -159,8 +167,10 @@ def current_runs(manager: Any = None) -> Runs | None:
 
 
 def announce(manager: Any) -> None:
-    """Store a run's manager for the stream that is about to begin under it."""
+    """Store a run's manager for the stream that may begin under it, and have its end name the model that served."""
     _CURRENT.set(Runs.under(manager))
+    if manager is not None and manager.handlers:
+        manager.handlers.insert(0, _Listener(manager, manager.run_id))
 
 
 def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
@@ -171,7 +181,7 @@ def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
         config.get("callbacks"), inheritable_tags=config.get("tags"), inheritable_metadata=config.get("metadata")
     )
     if manager.handlers:
-        manager.add_handler(_Listener(manager), inherit=False)
+        manager.handlers.insert(0, _Listener(manager))
         config["callbacks"] = manager
     return config
 
@@ -200,12 +210,26 @@ def _below(
 
 
 class _Listener(BaseCallbackHandler):
-    """Records the id of a run when it begins, in the context in which its stream starts right after."""
+    """Records a run's id when it begins, in the context in which its stream starts right after, and names its model."""
 
     run_inline = True
 
-    def __init__(self, manager: CallbackManager | AsyncCallbackManager) -> None:
-        self._manager = manager
+    def __init__(self, manager: Any, run_id: UUID | None = None) -> None:
+        self._manager, self._run_id = manager, run_id
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **options: Any) -> None:
+        self._run_id = run_id
         _CURRENT.set(Runs(_inherited(self._manager, run_id, type(self._manager))))
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **options: Any) -> None:
+        """Name the model that served: in the result, where a stream has no place for it, and in the tracers' runs."""
+        message = getattr(response.generations[0][0], "message", None) if run_id == self._run_id else None
+        told = message.response_metadata if message is not None else {}
+        if "model_name" not in told:
+            return
+        response.llm_output = {"model_name": told["model_name"], **(response.llm_output or {})}
+        named = {ours: told[theirs] for ours, theirs in _NAMES if theirs in told}
+        for each in self._manager.handlers:
+            run = each.run_map.get(str(run_id)) if isinstance(each, BaseTracer) else None
+            if run is not None:
+                run.extra["metadata"] = {**(run.extra.get("metadata") or {}), **named}

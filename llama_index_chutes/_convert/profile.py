@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from llama_index.core.base.llms.types import LLMMetadata
+from llama_index.core.bridge.pydantic import ConfigDict
 
 from chutes_core import ChutesWarning, ModelInfo
 
-__all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "described"]
+__all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "Described", "common", "described"]
 
 DEFAULT_CONTEXT_WINDOW = 131_072
 """Default context window in tokens, if unknown."""
@@ -17,9 +19,36 @@ DEFAULT_NUM_OUTPUT = 8_192
 """Default number of answer tokens to reserve in every prompt, if the model's maximum is unknown."""
 
 
+class Described(LLMMetadata):
+    """The metadata of a model, with the parameters of its requests: tracers record these as those of a call.
+
+    >>> Described(model_name="acme/one", temperature=0.5).model_extra
+    {'temperature': 0.5}
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+def common(each: Sequence[LLMMetadata]) -> dict[str, Any]:
+    """Return the parameters that are the same for several models.
+
+    >>> common([Described(temperature=0.5, seed=7), Described(temperature=0.5)])
+    {'temperature': 0.5}
+    """
+    first, *others = (data.model_extra or {} for data in each)
+    return {
+        name: value for name, value in first.items() if all(name in other and other[name] == value for other in others)
+    }
+
+
 def described(
-    model: str, infos: Sequence[ModelInfo], context_window: int | None, max_tokens: int | None, calls: bool | None
-) -> LLMMetadata:
+    model: str,
+    infos: Sequence[ModelInfo],
+    context_window: int | None,
+    max_tokens: int | None,
+    calls: bool | None,
+    params: Mapping[str, Any] | None = None,
+) -> Described:
     """Return the metadata of a model.
 
     Args:
@@ -28,6 +57,7 @@ def described(
         context_window: The caller's context window, if set.
         max_tokens: The caller's limit on the answer.
         calls: Whether the model supports tool calls, if set by the caller.
+        params: The parameters of its requests.
 
     >>> info = ModelInfo(id="acme/one", context_length=8192, max_output=8192)
     >>> described("acme/one", [info], None, None, None).num_output
@@ -44,11 +74,12 @@ def described(
         )
     output = min((info.max_output for info in infos if info.max_output), default=DEFAULT_NUM_OUTPUT)
     tools = all(info.supports("tools") is not False for info in infos)
-    return LLMMetadata(
+    return Described(
         context_window=window,
         # The framework reserves this much in every prompt: keep half the window for the prompt itself.
         num_output=max_tokens or min(output, window // 2),
         is_chat_model=True,
         is_function_calling_model=tools if calls is None else calls,
         model_name=model,
+        **(params or {}),
     )

@@ -28,6 +28,7 @@ from chutes_core.fallback.routes import route, split_models
 from chutes_core.secrets.frames import unseen
 from chutes_core.settings import Settings
 from llama_index_chutes._chat_model import ChatModel
+from llama_index_chutes._convert.profile import Described, common
 from llama_index_chutes._convert.stream import Draft, adrain, drain, unbegun
 from llama_index_chutes._settings import kept
 from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seats_of
@@ -70,7 +71,7 @@ class ChutesFallback(ChatModel):
 
     _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
     _live: tuple[tuple[object, ...], LiveStats | None] | None = PrivateAttr(default=None)
-    _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
+    _metadata: tuple[Sequence[object], LLMMetadata] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     @unseen
@@ -141,20 +142,20 @@ class ChutesFallback(ChatModel):
     @property
     def metadata(self) -> LLMMetadata:
         """Metadata for the framework: prompts must fit every member; only members that support tools get them."""
-        seats = self._seats()
+        each = [member.metadata for member in self.members]
         held = kept(self, "_metadata")
-        if held is None or held[0] is not seats:
-            held = self._metadata = (seats, self._described())
+        if held is None or not _same(held[0], each):
+            held = self._metadata = (each, self._described(each))
         return held[1]  # type: ignore[no-any-return]
 
-    def _described(self) -> LLMMetadata:
-        each = [member.metadata for member in self.members]
-        return LLMMetadata(
+    def _described(self, each: Sequence[LLMMetadata]) -> LLMMetadata:
+        return Described(
             context_window=min(data.context_window for data in each),
             num_output=min(data.num_output for data in each),
             is_chat_model=True,
             is_function_calling_model=any(data.is_function_calling_model for data in each),
             model_name=",".join(data.model_name for data in each),
+            **common(each),
         )
 
     def _seats(self) -> list[Seat]:

@@ -79,8 +79,7 @@ class Run(Relay):
         )
         call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
         self._wanted = params.get("structured")
-        by_place = self._seats  # not a method: that would be a reference cycle
-        self._attempts = Attempts(lambda step: _seat_of(by_place, step).model) if somebody_listens() else None
+        self._attempts = Attempts() if somebody_listens() else None
         # Looked up when there is an answer, of which there is one.
         catalogs = (seat.model._known_models() for seat in seats if isinstance(seat.model, Chutes))
         form = asked_form(params)

@@ -1,29 +1,39 @@
-"""Instrumentation for a fallback's attempts: one span each, below the call's own."""
+"""Instrumentation for a fallback's attempts: one span each, below the call's own.
+
+The call's own span is the only one of a model: it has the answer and its tokens, so whoever adds those up counts them
+once. An attempt is a step of the call: its span has no model as its instance, and its event is that of a step.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import llama_index.core.instrumentation as instrument
 from llama_index.core.instrumentation.event_handlers import NullEventHandler
-from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.instrumentation.span_handlers import NullSpanHandler
-from llama_index.core.llms.llm import LLM
 from llama_index_instrumentation.dispatcher import Dispatcher, active_instrument_tags
 
 from chutes_core.fallback import Attempt, Try
 from chutes_core.fallback.report import report
+
+try:
+    from workflows.runtime.types.step_function import WorkflowStepOutputEvent
+except ImportError:  # an earlier release of the framework's workflows
+    from llama_index.core.instrumentation.events import (  # type: ignore[assignment]
+        BaseEvent as WorkflowStepOutputEvent,
+    )
 
 __all__ = ["AttemptEvent", "Attempts", "somebody_listens"]
 
 dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
-class AttemptEvent(BaseEvent):
+class AttemptEvent(WorkflowStepOutputEvent):
     """Event for an attempt that has ended, with its entry in ``raw["chutes_attempts"]``.
 
     >>> AttemptEvent(attempt={"model": "acme/one", "outcome": "answered"}).attempt["outcome"]
@@ -31,6 +41,8 @@ class AttemptEvent(BaseEvent):
     """
 
     attempt: dict[str, Any]
+    output: str = ""
+    """The same as text, where tracers look for what a step has come to."""
 
     @classmethod
     def class_name(cls) -> str:
@@ -50,15 +62,12 @@ class Attempts:
     """Reports the attempts of one call as they happen; costs nothing without listeners.
 
     The call's span is taken at creation, because a stream's span has ended when its first attempt begins.
-
-    Args:
-        llm_of: Returns the model that an attempt asks.
     """
 
-    def __init__(self, llm_of: Callable[[Try], LLM]) -> None:
-        self._llm_of = llm_of
+    def __init__(self) -> None:
         self._parent = active_span_id.get()
-        self._span: tuple[str, inspect.BoundArguments, LLM] | None = None
+        self._call = [each for each in _open(self._parent) if hasattr(each, "__setitem__")]
+        self._span: tuple[str, inspect.BoundArguments] | None = None
 
     @property
     def span_id(self) -> str | None:
@@ -67,32 +76,43 @@ class Attempts:
 
     def begins(self, step: Try) -> None:
         """Open the attempt's span."""
-        llm = self._llm_of(step)
-        name = f"{type(llm).__name__}.attempt-{uuid4()}"
-        self._span = span = (name, _ARGUMENTS(step.member.name, step.restart), llm)
-        dispatcher.span_enter(*span, self._parent, active_instrument_tags.get())
+        self._span = span = (f"ChutesFallback.attempt-{uuid4()}", _ARGUMENTS(step.member.name, step.restart))
+        dispatcher.span_enter(*span, parent_id=self._parent, tags=active_instrument_tags.get())
 
     def ended(self, attempt: Attempt, error: BaseException | None) -> None:
         """Report an attempt; the event is in its span, which ends right after. A skipped member has none."""
         told = report(attempt)
-        dispatcher.event(AttemptEvent(attempt=told, span_id=self.span_id))
+        dispatcher.event(AttemptEvent(attempt=told, output=json.dumps(told), span_id=self.span_id))
         if self._span is None:
             return
         span, self._span = self._span, None
-        if attempt.outcome == "answered":
-            dispatcher.span_exit(*span, told)
-        else:
-            dispatcher.span_drop(*span, error)
+        if attempt.outcome != "answered":
+            dispatcher.span_drop(*span, err=error)
+            return
+        dispatcher.span_exit(*span, result=told)
+        for each in self._call:  # OpenInference takes a call's model from the span's instance, when it begins
+            each["llm.model_name"] = attempt.served or attempt.model
 
     async def heard(self) -> None:
         """Wait for nothing: the framework's handlers are never awaited."""
 
 
-def somebody_listens() -> bool:
-    """Return whether any handler other than the framework's no-op ones receives events or spans."""
+def _dispatchers() -> Iterator[Dispatcher]:
+    """Yield the dispatchers that events and spans go through."""
     each: Dispatcher | None = dispatcher
     while each is not None:
-        if not _DEAF.issuperset(map(type, (*each.event_handlers, *each.span_handlers))):
-            return True
+        yield each
         each = each.parent if each.propagate else None
-    return False
+
+
+def _open(span_id: str | None) -> list[Any]:
+    """Return what the handlers hold of an open span."""
+    if span_id is None:
+        return []
+    held = [handler.open_spans.get(span_id) for each in _dispatchers() for handler in each.span_handlers]
+    return [span for span in held if span is not None]
+
+
+def somebody_listens() -> bool:
+    """Return whether any handler other than the framework's no-op ones receives events or spans."""
+    return any(not _DEAF.issuperset(map(type, (*each.event_handlers, *each.span_handlers))) for each in _dispatchers())

@@ -18,7 +18,7 @@ from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 
 from chutes_core.testing import Answer, Fault
 
-from .rigs import HELLO, STREAMS, STYLES, ask, rig
+from .rigs import HELLO, MODEL, STREAMS, STYLES, ask, rig
 
 ANSWER = Answer("Hello there, friend.", pieces=5)
 
@@ -89,6 +89,23 @@ def test_a_failure_ends_the_span_and_the_event(style: str, observer: tuple[Obser
     ((_, end),) = debug.get_event_pairs(CBEventType.LLM)
     assert "exception" in str(end.payload)
     assert events.names()["ExceptionEvent" if style in STREAMS else "SpanDropEvent"] == 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_parameters_of_a_call_are_recorded(style: str, observer: tuple[Observer, SimpleSpanHandler]) -> None:
+    """Events tell what is sent with every request of the model, and what is sent with this one."""
+    events, _ = observer
+    made = rig([ANSWER], temperature=0.5, max_tokens=99, additional_kwargs={"seed": 7, "extra_body": {"x": "secret"}})
+    ask(made.llm, style, top_p=0.3)
+    (start,) = [event for event in events.seen if event.class_name().endswith("StartEvent")]
+    told = {name: start.model_dict[name] for name in ("model", "temperature", "max_tokens", "seed")}
+    assert told == {"model": MODEL, "temperature": 0.5, "max_tokens": 99, "seed": 7}
+    assert start.additional_kwargs == {"top_p": 0.3}
+    assert "secret" not in str(start.model_dict), "anything may be in there"
+    sent = made.bodies[0]
+    assert {name: sent[name] for name in told} == told
+    made.llm.temperature = 0.25
+    assert made.llm.to_payload()["temperature"] == 0.25
 
 
 def test_a_structured_answer_counts_once() -> None:

@@ -132,7 +132,7 @@ def test_a_message_made_fast_is_what_a_validated_one_would_be(choice: Choice) ->
     assert isinstance(made.message, AIMessage)
     names = ("content", "additional_kwargs", "response_metadata", "usage_metadata", "tool_calls", "invalid_tool_calls")
     message = AIMessage(**{name: getattr(made.message, name) for name in names})
-    assert made == ChatGeneration(message=message)
+    assert made == ChatGeneration(message=message, generation_info={"finish_reason": "stop"})
     assert made.message.__dict__ == message.__dict__
     assert made.message.model_dump_json() == message.model_dump_json()
 

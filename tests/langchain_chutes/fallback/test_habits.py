@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from chutes_core import CapacityError, Catalog, ColdModelError, InvalidRequestError, Kind, ModelInfo
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import LiveStats
-from chutes_core.testing import Answer, Fault
+from chutes_core.testing import Answer, Fault, FaultScript
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy
 from langchain_chutes._errors import ModelError
 from tests.langchain_chutes.fallback_stage import ANSWER, NAMES, RESTART, Other, Person, Recorder, Tree, pay, stage
@@ -105,6 +105,40 @@ def test_every_attempt_is_a_child_run(mode: str) -> None:
     (root,) = tree.roots
     assert [bool(child.error) for child in root.child_runs] == [True, True, False]
     assert all(child.parent_run_id == root.id for child in root.child_runs)
+
+
+class Namer(BaseCallbackHandler):
+    """Writes down what the end of a call says of the model, as tracers do that read no message."""
+
+    def __init__(self) -> None:
+        self.models: list[Any] = []
+
+    def on_llm_end(self, response: Any, **options: Any) -> None:
+        reason = response.generations[0][0].generation_info["finish_reason"]
+        self.models.append(((response.llm_output or {}).get("model_name"), reason))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_call_ends_with_the_model_that_served(mode: str) -> None:
+    """And not with the names of all, by which nobody finds a price: for every handler, and in a tracer's metadata."""
+    tree, namer = Tree(), Namer()
+    made = stage(["capacity"], temperature=0.5).call(mode, config={"callbacks": [namer, tree]})
+    assert namer.models == [("acme/two", "stop")]
+    (root,) = tree.roots
+    metadata = root.extra["metadata"]
+    assert (metadata["ls_model_name"], metadata["ls_provider"]) == ("acme/two", "chutes")
+    assert (metadata["ls_temperature"], root.extra["invocation_params"]["temperature"]) == (0.5, 0.5)
+    assert [run.extra["metadata"]["ls_model_name"] for run in root.child_runs] == ["acme/one", "acme/two"]
+    assert made.model.model_name == "acme/one,acme/two,acme/three"
+
+
+def test_each_of_several_questions_has_its_own_model() -> None:
+    """Questions of one call share LangChain's metadata: what one of them ends with is no other's."""
+    tree, namer = Tree(), Namer()
+    script = FaultScript(by_model={"acme/one": [ANSWER, "capacity"]}, default=ANSWER)
+    stage(script).model.generate([[HumanMessage("One?")], [HumanMessage("Two?")]], callbacks=[namer, tree])
+    assert [name for name, _ in namer.models] == ["acme/one", "acme/two"]
+    assert [root.extra["metadata"]["ls_model_name"] for root in tree.roots] == ["acme/one", "acme/two"]
 
 
 # ------------------------------------------------------------------------------------------ limiters and caches

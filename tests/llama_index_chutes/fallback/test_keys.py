@@ -46,7 +46,7 @@ def test_members_without_a_key_are_skipped(style: str, watch: Watch) -> None:
     assert "No Chutes key" in rows[0]["detail"]
     assert not made.llm.health.vitals(f"|{MEMBERS[0]}").failures
     assert len(made.transport.requests) == 1
-    spans = watch.named("Chutes.attempt-")
+    spans = watch.named(".attempt-")
     assert [event.attempt for event in watch.attempts] == rows
     assert [event.span_id for event in watch.attempts] == [span.id_ for span in spans]
     assert watch.spans.dropped_spans == spans[:1]

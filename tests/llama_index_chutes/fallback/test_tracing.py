@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_each_attempt_is_a_span_below_the_calls(style: str, watch: Watch) -> Non
     """One span for the call, and a child for each member that was asked; the one that failed is dropped."""
     ask(stage(["cold"]).llm, style)
     (call,) = watch.named(f"ChutesFallback.{style}-")
-    children = watch.named("Chutes.attempt-")
+    children = watch.named(".attempt-")
     assert [child.parent_id for child in children] == [call.id_] * 2
     assert watch.spans.dropped_spans == children[:1]
     assert "No instances available" in children[0].metadata["error"]
@@ -73,11 +74,35 @@ def test_each_attempt_is_an_event_of_its_span(style: str, watch: Watch) -> None:
     """Whoever listens hears of each attempt once, with all that the answer says of it; the call's events stay."""
     outcome = ask(stage(["cold"]).llm, style)
     assert [event.attempt for event in watch.attempts] == outcome.last.raw["chutes_attempts"]
-    assert [event.span_id for event in watch.attempts] == [span.id_ for span in watch.named("Chutes.attempt-")]
+    assert [event.span_id for event in watch.attempts] == [span.id_ for span in watch.named(".attempt-")]
     kind = "Completion" if "complete" in style else "Chat"
     names = watch.events.names()
     assert names[f"LLM{kind}StartEvent"] == names[f"LLM{kind}EndEvent"] == 1
     assert names[f"LLM{kind}InProgressEvent"] == len(outcome.chunks if style in STREAMS else ())
+
+
+@pytest.mark.parametrize("style", ["chat", "astream_complete"])
+def test_an_attempt_is_a_step_and_no_call(style: str, watch: Watch) -> None:
+    """Its span has no model, by which tracers would count it as a call; its event has what a step came to, as text."""
+    made, instances = stage(["cold"], temperature=0.5), []
+
+    class Looking(SimpleSpanHandler):
+        def new_span(self, id_: str, bound_args: Any, instance: Any = None, *args: Any, **kwargs: Any) -> Any:
+            instances.append((id_.partition("-")[0], type(instance).__name__))
+            return super().new_span(id_, bound_args, instance, *args, **kwargs)
+
+    looking = Looking()
+    get_dispatcher().add_span_handler(looking)
+    try:
+        ask(made.llm, style)
+    finally:
+        get_dispatcher().span_handlers.remove(looking)
+    calls, attempts = (f"ChutesFallback.{style}", "ChutesFallback"), ("ChutesFallback.attempt", "NoneType")
+    assert instances == [calls, attempts, attempts]
+    assert [json.loads(event.output) for event in watch.attempts] == [event.attempt for event in watch.attempts]
+    assert made.llm.to_payload()["temperature"] == 0.5
+    made.llm.members[1].temperature = 0.25
+    assert "temperature" not in made.llm.to_payload(), "it is not that of every member"
 
 
 @pytest.mark.parametrize("style", PREDICT)
@@ -85,7 +110,7 @@ def test_attempts_for_an_object(style: str, watch: Watch) -> None:
     """They are there where no answer could carry them."""
     assert gather(stage(["cold", CITY]).llm, style, City, PROMPT, place="Bern").last == BERN
     assert [event.attempt["outcome"] for event in watch.attempts] == ["failed", "answered"]
-    assert len(watch.named("Chutes.attempt-")) == 2
+    assert len(watch.named(".attempt-")) == 2
     (predict,) = watch.named(f"ChutesFallback.{style}-")
     (chat,) = [span for span in watch.named("ChutesFallback.") if "chat-" in span.id_]
     # The spans of the framework's own generators are over when somebody begins to read them.
@@ -128,7 +153,7 @@ def test_who_leaves_ends_the_span(style: str, watch: Watch) -> None:
         chunks.close()
     assert [event.attempt["outcome"] for event in watch.attempts] == ["cancelled"]
     assert watch.attempts[0].attempt["usage"]["completion_tokens"] == 1
-    assert watch.spans.dropped_spans == watch.named("Chutes.attempt-")
+    assert watch.spans.dropped_spans == watch.named(".attempt-")
     assert watch.spans.open_spans == {}
 
 
@@ -136,8 +161,8 @@ def test_who_leaves_ends_the_span(style: str, watch: Watch) -> None:
 def test_a_strangers_own_span_is_inside_of_its_attempt(style: str, watch: Watch) -> None:
     """Another provider's model is instrumented by itself, below the attempt that asks it."""
     ask(stage(["cold"], members=[MEMBERS[0], Stranger()]).llm, style)
-    (attempt,) = watch.named("Stranger.attempt-")
-    inner = [span for span in watch.named("Stranger.") if span is not attempt]
+    attempt = watch.named(".attempt-")[-1]
+    inner = watch.named("Stranger.")
     assert inner
     assert all(span.parent_id in {attempt.id_, *(each.id_ for each in inner)} for span in inner)
 
