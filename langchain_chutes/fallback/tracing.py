@@ -5,8 +5,8 @@ once. The attempts are runs of a chain, with what is known of each as plain data
 
 LangChain passes a run manager to ``_generate`` but not to ``_stream``. So a stream gets its callbacks in a manager
 made beforehand, with an extra handler that records the run id when the run begins. A run begins with the names of all
-members; when it ends the same handler, which comes before all others, puts the name of the one that served where tracers
-look for it.
+members; when it ends the same handler, which comes before all others, puts the name of the one that served where
+tracers look for it.
 """
 
 from __future__ import annotations
