@@ -33,6 +33,7 @@
             ├── StreamFailedError         the service reported an error inside the stream
             ├── MalformedReplyError       the reply is not valid
             ├── RefusalError              the model refused, or a content filter ended the answer
+            ├── LengthLimitError          it reached max_tokens, and on_length="raise" was asked for
             └── EmptyReplyError           it finished without text or a tool call
                 └── ThinkingLimitError    it reached max_tokens while the model was still thinking
 
@@ -75,6 +76,7 @@ __all__ = [
     "IncompleteAnswerError",
     "InvalidRequestError",
     "Kind",
+    "LengthLimitError",
     "MalformedReplyError",
     "MissingKeyError",
     "ModelNotFoundError",
@@ -176,6 +178,7 @@ class Kind(StrEnum):
     MALFORMED = "malformed"
     EMPTY = "empty"
     THINKING_LIMIT = "thinking_limit"
+    LENGTH_LIMIT = "length_limit"
     NOT_RESUMED = "not_resumed"
     REFUSED = "refused"
     UNEXPECTED = "unexpected"
@@ -421,6 +424,10 @@ class RefusalError(IncompleteAnswerError):
         """The model's own words, if it gave any."""
         choices = self.partial_reply.choices if self.partial_reply is not None else ()
         return next((choice.refusal for choice in choices if choice.refusal), "")
+
+
+class LengthLimitError(IncompleteAnswerError):
+    """The answer reached ``max_tokens`` and ``on_length="raise"`` was asked for; ``.partial`` has what there is."""
 
 
 class EmptyReplyError(IncompleteAnswerError):

@@ -133,6 +133,9 @@ class RefusalError(core.RefusalError, ModelRefusalError):
 class EmptyReplyError(core.EmptyReplyError, ModelAPIError): ...
 
 
+class LengthLimitError(core.LengthLimitError, ModelAPIError): ...
+
+
 class ThinkingLimitError(core.ThinkingLimitError, ModelAPIError): ...
 
 
@@ -191,6 +194,15 @@ class _MissingHere(ModelNotFoundError):
     retry = _RefusedHere.retry
 
 
+class _CutHere(LengthLimitError):
+    """The same for an answer that reached its limit."""
+
+    retry = _RefusedHere.retry
+
+
+_HERE = {core.ModelNotFoundError: _MissingHere, core.LengthLimitError: _CutHere}
+
+
 def elsewhere(error: core.APIError) -> core.APIError:
     """Return a failure that would end a call as one that moves on to the next member, otherwise unchanged.
 
@@ -199,6 +211,7 @@ def elsewhere(error: core.APIError) -> core.APIError:
     >>> error.retry, elsewhere(error).retry, elsewhere(error).kind
     (<Retry.NEVER: 'never'>, <Retry.ELSEWHERE: 'elsewhere'>, <Kind.BAD_REQUEST: 'bad_request'>)
     """
-    made = (_MissingHere if isinstance(error, core.ModelNotFoundError) else _RefusedHere)(str(error))
+    kind = next((here for kind, here in _HERE.items() if isinstance(error, kind)), _RefusedHere)
+    made = kind(str(error))
     made.__dict__.update(error.__dict__)
     return made

@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, model_validator
 
 from chutes_core.errors import ConfigurationError
-from chutes_core.request.chat import ChatParams, Effort
+from chutes_core.request.chat import ChatParams, Effort, OnLength
 from chutes_core.tokens import estimate_tokens
 from chutes_core.usage import cost
 from langchain_chutes._arguments import call_arguments
@@ -96,6 +96,9 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     """Whether, or how hard, to reason. The reasoning is in `additional_kwargs["reasoning_content"]` and in
     `content_blocks`."""
     reasoning_effort: Effort | None = None
+    on_length: OnLength | None = None
+    """What an answer is that reaches `max_tokens`: with "raise" a `LengthLimitError`, which has it in `.partial`; by
+    default ("keep") it is returned as far as it got, with the finish reason "length"."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Other parameters from `chutes_core.ChatParams`, such as `guided_choice`."""
     extra_body: dict[str, Any] | None = None

@@ -50,6 +50,8 @@ class Chutes(ChutesComponent, ChatModel):
         max_tokens: Maximum length of the answer.
         top_p: Nucleus sampling threshold.
         reasoning: True, False or an effort such as "low", for reasoning models.
+        on_length: What an answer is that reaches ``max_tokens``: with "raise" a ``LengthLimitError``, which has it in
+            ``.partial``; by default ("keep") it is returned as far as it got, with the finish reason "length".
         additional_kwargs: Other request parameters, as named in ``chutes_core.ChatParams``.
         context_window: Overrides the catalogue's value, if it is missing or to use less.
         is_function_calling_model: Whether the model supports tool calls; None looks it up in the catalogue.
@@ -74,6 +76,9 @@ class Chutes(ChutesComponent, ChatModel):
     top_p: float | None = Field(default=None, description="Nucleus sampling threshold.")
     reasoning: bool | Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         default=None, description="Whether, or how hard, to reason before answering."
+    )
+    on_length: Literal["keep", "raise"] | None = Field(
+        default=None, description="What an answer is that reaches max_tokens: returned as far as it got, or an error."
     )
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Other request parameters.")
     context_window: int | None = Field(default=None, gt=0, description="Overrides the catalogue's context window.")
@@ -129,7 +134,7 @@ class Chutes(ChutesComponent, ChatModel):
     def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Merge the parameters of a call: fields, then ``additional_kwargs``, then the call's own."""
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
-        params: dict[str, Any] = {**own, "reasoning": self.reasoning}
+        params: dict[str, Any] = {**own, "reasoning": self.reasoning, "on_length": self.on_length}
         for layer in (self.additional_kwargs, given):
             for name, value in layer.items():
                 params.pop(_ALIASES.get(name, ""), None)

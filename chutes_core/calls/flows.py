@@ -365,7 +365,7 @@ class WholeCall(JsonCall):
         except ValueError as problem:
             raise failure(Kind.MALFORMED, str(problem), model=self._model, request_id=meta.invocation_id) from None
         unfinished = [choice for choice in reply.choices if choice.finish_reason is None]
-        flaw = flaw_of(reply, allow_empty=chat.allow_empty)
+        flaw = flaw_of(reply, allow_empty=chat.allow_empty, refuse_cut=chat.refuse_cut)
         if unfinished or len(reply.choices) < chat.choices:
             flaw = Kind.TRUNCATED, ""
         if flaw is not None:
@@ -401,6 +401,7 @@ class StreamCall(_Call):
             model=chat.model,
             choices=chat.choices,
             allow_empty=chat.allow_empty,
+            refuse_cut=chat.refuse_cut,
             starts_thinking=chat.starts_thinking,
             meta=meta,
             heals=True,

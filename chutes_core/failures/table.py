@@ -259,6 +259,10 @@ FACTS: Mapping[Kind, Facts] = {
         "Raise max_tokens, have the model think less (reasoning=), or ask another model; the thoughts so far are in "
         ".partial_reply.reasoning.",
     ),
+    Kind.LENGTH_LIMIT: Facts(
+        e.LengthLimitError, _REQUEST, _NEVER, "the answer reached max_tokens before its end",
+        "Raise max_tokens or leave it out; or keep what there is, which is in .partial, with on_length='keep'.",
+    ),
     Kind.NOT_RESUMED: Facts(
         e.IncompleteAnswerError, _TARGET, _ELSEWHERE, "what came does not go on with the answer that had broken off",
         "What arrived is in .partial and is not a whole answer: let another model take over, or hold answers back "

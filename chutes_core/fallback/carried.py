@@ -147,7 +147,7 @@ class AsyncCarriedStream(_Base[T], AsyncIterator[Delta]):
         await self._deltas.aclose()
 
 
-def check_whole(model: str, *, said: bool, ended: bool | None, calls: Iterable[object]) -> None:
+def check_whole(model: str, *, said: bool, ended: bool | None, calls: Iterable[object], refused: bool = False) -> None:
     """Raise if an answer is empty, was cut off, or ends in a broken tool call.
 
     Some clients repair the arguments of a call that was cut, which makes another call of it.
@@ -157,6 +157,7 @@ def check_whole(model: str, *, said: bool, ended: bool | None, calls: Iterable[o
         said: Whether there was anything to see.
         ended: Whether it said that it has ended; None if its provider never says so.
         calls: The arguments of each tool call, as text or read.
+        refused: Whether it reached ``max_tokens`` where that is an error.
 
     >>> check_whole("other/model", said=True, ended=None, calls=['{"city": "Par'])
     Traceback (most recent call last):
@@ -166,6 +167,8 @@ def check_whole(model: str, *, said: bool, ended: bool | None, calls: Iterable[o
         raise failure(Kind.EMPTY, model=model)
     if ended is False:
         raise failure(Kind.TRUNCATED, model=model)
+    if refused:
+        raise failure(Kind.LENGTH_LIMIT, model=model)
     for arguments in calls:
         if isinstance(arguments, str) and not _is_whole(arguments):
             raise failure(Kind.MALFORMED, "a tool call was cut, or is not valid", model=model)

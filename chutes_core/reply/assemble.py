@@ -231,16 +231,20 @@ def finish_of(choice: Mapping[str, object]) -> str | None:
     return None if (raw := choice.get("finish_reason")) is None else door.text(raw, "finish_reason") or None
 
 
-def flaw_of(reply: Reply, *, allow_empty: bool = False) -> tuple[Kind, str] | None:
+def flaw_of(reply: Reply, *, allow_empty: bool = False, refuse_cut: bool = False) -> tuple[Kind, str] | None:
     """Return why a reply that has finished is no answer, with what it says about that; None if it is one.
 
     >>> flaw_of(Reply("1", "acme/one", (Choice(0, "", "Let me see.", (), (), "length"),)))
     (<Kind.THINKING_LIMIT: 'thinking_limit'>, '')
+    >>> flaw_of(Reply("1", "acme/one", (Choice(0, "It was a", "", (), (), "length"),)), refuse_cut=True)
+    (<Kind.LENGTH_LIMIT: 'length_limit'>, '')
     """
     for choice in reply.choices:
         if choice.finish_reason == "content_filter" or (choice.refusal and choice.empty):
             return Kind.REFUSED, choice.refusal or "finish_reason 'content_filter'"
         if not choice.empty:
+            if refuse_cut and choice.finish_reason == "length":
+                return Kind.LENGTH_LIMIT, ""
             continue
         if choice.finish_reason == "length" and choice.reasoning:
             return Kind.THINKING_LIMIT, ""

@@ -58,6 +58,7 @@ class StreamGuard:
         model: The requested model, for error messages.
         choices: How many answers were requested (``n``).
         allow_empty: Accept an empty answer, such as one cut at its start by a stop sequence.
+        refuse_cut: Accept no answer that reached ``max_tokens``.
         starts_thinking: The model's output begins inside its reasoning, without an opening tag.
         meta: The data from the reply's headers.
         heals: Let an answer that begins anew go on, if what was given out comes again.
@@ -76,13 +77,14 @@ class StreamGuard:
         model: str | None = None,
         choices: int = 1,
         allow_empty: bool = False,
+        refuse_cut: bool = False,
         starts_thinking: bool = False,
         meta: ReplyMeta | None = None,
         heals: bool = False,
     ) -> None:
         self._model = model
         self._expected = choices
-        self._allow_empty = allow_empty
+        self._allow_empty, self._refuse_cut = allow_empty, refuse_cut
         self._events = EventDecoder()
         self._meta = meta
         self._starts_thinking = starts_thinking
@@ -153,7 +155,7 @@ class StreamGuard:
         except MisfitError as problem:
             raise self._failure(Kind.MALFORMED, str(problem)) from None
         reply = self.reply
-        if (flaw := flaw_of(reply, allow_empty=self._allow_empty)) is not None:
+        if (flaw := flaw_of(reply, allow_empty=self._allow_empty, refuse_cut=self._refuse_cut)) is not None:
             raise self._failure(*flaw)
         for position, choice in enumerate(reply.choices, 1):
             usage = reply.usage if position == len(reply.choices) else None

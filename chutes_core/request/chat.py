@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["ChatParams", "ChatRequest", "build_chat_request"]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+OnLength = Literal["keep", "raise"]
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 class ChatParams(TypedDict, total=False):
     """The parameters of a chat call; each is sent only if given.
 
-    ``reasoning`` is this library's own: True, False or an effort, for every model that can think. Parameters not in
-    this list go into ``extra_body``.
+    Two are this library's own: ``reasoning`` (True, False or an effort, for every model that can think), and
+    ``on_length``: with ``"raise"`` an answer that reaches ``max_tokens`` is an error, which has what there is in
+    ``.partial``; with ``"keep"``, the default, that is returned. Parameters not in this list go into ``extra_body``.
     """
 
     max_tokens: int | None
@@ -75,6 +77,7 @@ class ChatParams(TypedDict, total=False):
     store: bool | None
     metadata: Mapping[str, str] | None
     extra_body: Mapping[str, object] | None
+    on_length: OnLength | None
 
 
 _KNOWN = frozenset(ChatParams.__annotations__)
@@ -91,6 +94,7 @@ class ChatRequest:
         notes: What was changed or will be lost, as sentences for a warning.
         choices: How many answers were requested.
         allow_empty: Whether an empty answer is valid.
+        refuse_cut: Whether an answer that reached ``max_tokens`` is none.
         starts_thinking: Whether the answer begins inside the reasoning, without an opening tag.
         infos: The catalogue entries of the models that may answer.
     """
@@ -100,6 +104,7 @@ class ChatRequest:
     notes: tuple[str, ...] = ()
     choices: int = 1
     allow_empty: bool = False
+    refuse_cut: bool = False
     starts_thinking: bool = False
     infos: Sequence[ModelInfo] = ()
 
@@ -144,6 +149,9 @@ def build_chat_request(
     if not isinstance(extra, Mapping):
         raise RequestRefusedError("extra_body must be a mapping of the fields to add to the request.")
     given.pop("store", None)
+    cut = given.pop("on_length", "keep")
+    if cut not in ("keep", "raise"):
+        raise RequestRefusedError(f"on_length must be 'keep' or 'raise', not {cut!r}.")
     _thinking(given, ref)
     _max_tokens(given, fitted, infos, notes)
     _schemas(given, notes)
@@ -168,6 +176,7 @@ def build_chat_request(
         tuple(notes),
         choices=_count(body.get("n", 1)),
         allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
+        refuse_cut=cut == "raise",
         starts_thinking=_starts_thinking(body, infos),
         infos=infos if body["model"] == ref.wire else (),  # extra_body may name another
     )

@@ -36,6 +36,7 @@ __all__ = ["Question", "astream", "stream"]
 # Options that only the gateway understands.
 _OURS = frozenset(
     {"min_p", "repetition_penalty", "length_penalty", "chat_template_kwargs", "structured_outputs"}
+    | {"on_length"}
     | {"guided_json", "guided_choice", "guided_grammar"}
 )
 # Where these providers report that an answer is complete; others may not.
@@ -46,6 +47,8 @@ _ENDINGS = {
     ),
     "anthropic": ("stop_reason",),
 }
+_CUT = ("length", "max_tokens", "MAX_TOKENS")
+"""How providers say that an answer reached its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,14 @@ class _Reading:
         endings = _ENDINGS.get(str(self._told.get("model_provider")))
         ended = None if endings is None else any(self._told.get(name) for name in endings)
         said = any(map(self.shows, self._seen))
-        check_whole(self._question.name, said=said, ended=ended, calls=("".join(each) for each in self._calls.values()))
+        cut = any(self._told.get(name) in _CUT for name in ("finish_reason", "stop_reason"))
+        check_whole(
+            self._question.name,
+            said=said,
+            ended=ended,
+            calls=("".join(each) for each in self._calls.values()),
+            refused=cut and self._question.options.get("on_length") == "raise",
+        )
         name = self._told.get("model_name")
         told = {**self._last, "model_name": name} if name else self._last
         last = ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told, chunk_position="last"))

@@ -201,6 +201,8 @@ class Run(Relay):
             raise ConfigurationError("A model that is asked through LangChain cannot go on with another's answer.")
         self._check = None
         if own is None:
+            if any(each.own is not None and each.own.on_length == "raise" for each in self._seats):
+                options.setdefault("on_length", "raise")
             return seat, options
         if form is not None and not form.include_raw:
             self._check = replace(form, quiet=True) if own.e2ee else form

@@ -139,6 +139,7 @@ async def _closing(stream: Any) -> AsyncGenerator[Any, None]:
 def _arguments(question: Question) -> dict[str, Any]:
     """Build the call arguments, with tools prepared by the model itself."""
     params = dict(question.params)
+    params.pop("on_length", None)
     tools = params.get("tools")
     if not isinstance(tools, Toolbox) or not isinstance(question.llm, FunctionCallingLLM):
         return {"messages": list(question.messages), **params}
@@ -150,7 +151,7 @@ def _arguments(question: Question) -> dict[str, Any]:
 
 
 def _structured(question: Question, wanted: Wanted) -> dict[str, Any]:
-    params = {name: value for name, value in question.params.items() if name != "structured"} or None
+    params = {name: value for name, value in question.params.items() if name not in _OURS} or None
     # Each text is the value of a template variable, so that nothing in it is read as a variable.
     texts: dict[str, str] = {}
     template = [_template(message, texts) for message in question.messages]
@@ -196,6 +197,7 @@ class _Reading:
         self._usage: Usage | None = None
         self._spoke = False
         self._ended: bool | None = None
+        self._cut = False
 
     def shows(self, chunk: ChatResponse) -> bool:
         """Return whether a chunk shows any of the answer."""
@@ -212,7 +214,7 @@ class _Reading:
         self._usage = usage_of(chunk) or self._usage
         reasons = _finish_reasons(chunk.raw)
         if reasons is not None:
-            self._ended = bool(self._ended or reasons)
+            self._ended, self._cut = bool(self._ended or reasons), self._cut or "length" in reasons
         self._spoke = self._spoke or self.shows(chunk)
         shown = _without_calls(chunk) if has_calls(chunk) else chunk
         return _carried(shown) if shown is not None else None
@@ -221,7 +223,8 @@ class _Reading:
         """Return the whole answer, or raise if it is not whole."""
         last = self._last
         calls = _arguments_in(last) if last is not None else []
-        check_whole(self._question.name, said=self._spoke, ended=self._ended, calls=calls)
+        refused = self._cut and self._question.params.get("on_length") == "raise"
+        check_whole(self._question.name, said=self._spoke, ended=self._ended, calls=calls, refused=refused)
         assert last is not None, "it has said something"
         reply = self.arrived()
         wanted = self._question.params.get("structured")
@@ -301,3 +304,4 @@ def _finish_reasons(raw: object) -> list[object] | None:
 
 
 _NONE = object()
+_OURS = ("structured", "on_length")

@@ -141,7 +141,10 @@ class Run(Relay):
         llm = unheard(seat.model, self._handlers)
         limits = seat.limits(step.limits, self._limit)
         span_id = self._attempts.span_id if self._attempts is not None else active_span_id.get()
-        return Question(llm, seat.member.name, self._messages, self._params, not self.whole, limits, span_id)
+        params = self._params
+        if any(isinstance(each.model, Chutes) and each.model.on_length == "raise" for each in self._seats.values()):
+            params = {"on_length": "raise", **params}
+        return Question(llm, seat.member.name, self._messages, params, not self.whole, limits, span_id)
 
     def _request(self, seat: Seat, llm: Chutes, step: Try) -> dict[str, Any]:
         name = step.member.name if step.together else llm.model
