@@ -10,7 +10,7 @@ from chutes_core.usage import Usage
 
 __all__ = ["Attempt", "Outcome"]
 
-Outcome = Literal["answered", "failed", "cancelled", "skipped"]
+Outcome = Literal["answered", "failed", "cancelled", "outrun", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Attempt:
 
     Attributes:
         model: The model, or the member's name.
-        outcome: ``"answered"``, ``"failed"``, ``"cancelled"`` by the caller, or ``"skipped"`` before anything
-            was sent.
+        outcome: ``"answered"``, ``"failed"``, ``"cancelled"`` by the caller, ``"outrun"`` by a member that was asked
+            at the same time and began first, or ``"skipped"`` before anything was sent.
         kind: The kind of failure.
         status_code: The HTTP status, if any.
         elapsed: Seconds from sending to the end.

@@ -44,6 +44,7 @@ from chutes_core.calls.effects import (
     opened,
 )
 from chutes_core.calls.record import Record
+from chutes_core.calls.stopping import outrun
 from chutes_core.door import loads
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures.hints import Wanted
@@ -214,8 +215,8 @@ class _Call:
             return result
         except BaseException as error:
             failed = error
-            if isinstance(error, GeneratorExit) and self._ledger is not None and self.wanted == "chat":
-                self._ledger.left()  # what is open for a handler is a chat
+            if isinstance(error, GeneratorExit) and self._ledger is not None and self.wanted == "chat" and not outrun():
+                self._ledger.left()  # what is open for a handler is a chat, and over unless another member was faster
             raise
         finally:
             self.record.ends(result, failed)

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from dataclasses import dataclass
 from typing import TypeVar
 
+from chutes_core.calls.stopping import Stopped, stopping
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure
 from chutes_core.settings import TimeLimits
@@ -78,7 +79,7 @@ def bounded(
     try:
         while True:
             try:
-                part = box.get(timeout=timer.left())
+                part = _taken(box, timer.left())
             except queue.Empty:
                 raise timer.late() from None
             if isinstance(part, _End):
@@ -89,6 +90,18 @@ def bounded(
             timer.took(shows(part))
     finally:
         left_alone.set()
+
+
+def _taken(box: queue.SimpleQueue[P | _End], within: float | None) -> P | _End:
+    """Take the next part from a box, unless this thread is stopped meanwhile."""
+    stop = stopping.get()
+    if stop is None:
+        return box.get(timeout=within)
+    stop.begin(lambda: box.put(_End(Stopped())))
+    try:
+        return box.get(timeout=within)
+    finally:
+        stop.over()
 
 
 async def threaded(parts: Callable[[], Iterator[P]]) -> AsyncGenerator[P, None]:

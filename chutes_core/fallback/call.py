@@ -1,14 +1,16 @@
 """One call over several members, as a state machine without I/O.
 
 A driver asks :meth:`Call.next` what to do (try a member, wait, or give up), does it, and reports back with
-:meth:`Call.first_part`, :meth:`Call.succeeded`, :meth:`Call.failed`, :meth:`Call.unable` or :meth:`Call.cancelled`. All
+:meth:`Call.first_part`, :meth:`Call.succeeded`, :meth:`Call.failed`, :meth:`Call.unable` or :meth:`Call.cancelled`. If
+an attempt is silent for as long as its step says, the driver asks :meth:`Call.beside` whom to ask beside it. All
 decisions are made here, so the blocking and async drivers of both frameworks cannot differ.
 
 Every member that may be asked is asked once before any is asked again. Health only decides who comes first, and the
 retry budget pays only for asking again.
 
 Theory of operation. A call is a sequence of attempts, and at any time exactly one of these holds: an attempt is under
-way (``_current``), or the next step is to be decided. What decides is kept in a few facts, each with one writer:
+way (``_current``), at times with one beside it (``_other``, see :mod:`chutes_core.fallback.hedge`), or the next step is
+to be decided. What decides is kept in a few facts, each with one writer:
 
 - ``_order``, who may be asked at all, fixed when the call begins;
 - ``_asked``, who was asked in this round, ``_tried``, who was asked in any, and ``_barred``, who is not asked again;
@@ -36,7 +38,7 @@ from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import Hop, blamed, together
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs, eligible, features_named
-from chutes_core.fallback.order import ordered
+from chutes_core.fallback.order import ordered, worth_asking
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.resume import BROKEN
 from chutes_core.fallback.trace import FallbackError, Receipt
@@ -65,6 +67,7 @@ class Try:
         restart: Whether part of another answer was already delivered.
         together: The members listed in the name of ``member``; any of them makes the request.
         resume: Whether to go on with the answer that broke off.
+        hedge: After how many seconds of silence another member may be asked beside it.
     """
 
     member: Member
@@ -72,6 +75,30 @@ class Try:
     restart: bool = False
     together: tuple[Member, ...] = ()
     resume: bool = False
+    hedge: float | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt that is under way.
+
+    Attributes:
+        member: Who is asked.
+        hop: With whom, if with others.
+        since: When it began.
+        began: The mark of the health then.
+        before: How many characters had been given out then.
+        resumed_at: The same if it goes on with them.
+        first: Seconds to its first visible part.
+    """
+
+    member: Member
+    hop: Hop | None
+    since: float
+    began: int
+    before: int
+    resumed_at: int | None
+    first: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +170,14 @@ class Call:
         self._failures: list[APIError] = []
         self._unable: list[ChutesError] = []
         self._final: ChutesError | None = None
-        self._current: Member | None = None
-        self._together: Hop | None = None
-        self._since = 0.0
-        self._began = 0
-        self._first: float | None = None
+        self._current: _Attempt | None = None
+        self._other: _Attempt | None = None
+        self._hedged = False
         self.given = 0
         self._committed = False
         self._broken: APIError | None = None  # the first failure after text was given out
         self._going_on: list[Member] | None = None  # who may go on with the answer
         self._resumed = 0
-        self._before = 0
-        self._resumed_at: int | None = None
         self._made = 0
         self._round = 0
         self._dead_accounts: set[str] = set()
@@ -165,6 +188,8 @@ class Call:
         self._suspect: str | None = None
         self._may_ask_at: dict[str, float] = {}
         health.earn(policy.budget, policy.burst)
+        if policy.hedge is not None:
+            health.earn_hedges(policy.budget, policy.burst)
         if stats is not None and policy.ranks_live:
             stats.wanted()
         order = ordered(members, policy, health, now=now(), chance=chance, stats=stats)
@@ -187,6 +212,11 @@ class Call:
     def made(self) -> int:
         """The number of attempts made."""
         return self._made
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an attempt has no outcome yet."""
+        return self._current is not None
 
     # --- decisions ---------------------------------------------------------------------------------
 
@@ -257,9 +287,8 @@ class Call:
     def _try(self, member: Member, left: float | None, hop: Hop | None = None, *, resume: bool = False) -> Try:
         policy = self.policy
         self.given = self.given if resume else 0  # another answer begins
-        self._before, self._resumed_at = self.given, self.given if resume else None
-        self._current, self._together, self._since, self._first = member, hop, self._now(), None
-        self._began = self.health.mark()
+        began, at = self.health.mark(), self.given if resume else None
+        self._current = _Attempt(member, hop, self._now(), began, self.given, at)
         total = _least(policy.attempt, left)
         patience = None
         if policy.learned and member.place not in self._tried and hop is None:
@@ -269,7 +298,40 @@ class Call:
             self._tried.add(member.place)
         first_token = _least(policy.first_token, patience, total)
         limits = TimeLimits(first_token=first_token, gap=_least(policy.gap, total), total=total)
-        return Try(member, limits, self._committed and not resume, hop.members if hop is not None else (), resume)
+        members = hop.members if hop is not None else ()
+        hedge = None
+        if policy.hedge is not None and not (resume or members or self._hedged or self._committed):
+            hedge = self._silence(member)
+        return Try(member, limits, self._committed and not resume, members, resume, hedge)
+
+    def _silence(self, member: Member) -> float | None:
+        """Return for how long a member may be silent until another one is asked beside it."""
+        hedge = self.policy.hedge
+        return self.health.usual(member.target, self._needs.tokens) if hedge == "p95" else hedge
+
+    def beside(self) -> Try | None:
+        """Return whom to ask beside the member that has been silent so long; None leaves it alone, for good.
+
+        That is the one that would come next, if it is well and :func:`worth_asking`. There is one such attempt in a
+        call, and the caller has seen nothing of it or any other.
+        """
+        first, left, self._hedged = self._current, self._left(), True
+        if first is None or self._other is not None or (left is not None and left <= 0) or self.made + 2 > self._most:
+            return None
+        for member in self._order:
+            fresh = self._is_open(member) and member.place not in self._tried and not self._unwell(member)
+            if fresh and worth_asking(first.member, member, self.policy):
+                if not self.health.spend_hedge(self.policy.burst):
+                    return None
+                step = self._try(member, left)
+                self._other = first
+                return step
+        return None
+
+    def turn(self, step: Try) -> None:
+        """Let what is reported from now on be of this one of the attempts that are under way."""
+        if self._other is not None and self._other.member is step.member:
+            self._current, self._other = self._other, self._current
 
     def _next_round(self, open_: Sequence[Member], left: float | None) -> Wait | GiveUp:
         """All members were asked: wait, then start over with those whose failure may have passed."""
@@ -325,34 +387,41 @@ class Call:
 
     def first_part(self, *, given_out: bool = True) -> None:
         """Record the first visible part of an answer; ``given_out`` means that the caller sees it now."""
-        if self._first is None:
-            self._first = self._now() - self._since
+        if (attempt := self._current) is not None and attempt.first is None:
+            attempt.first = self._now() - attempt.since
         self._committed = self._committed or (self._visible and given_out)
 
     def succeeded(self, usage: Usage | None = None, receipt: Receipt | None = None) -> None:
         """Record a complete answer; ``receipt`` is what the answer reports about itself."""
-        asked, hop = self._ended()
-        named = hop.named(receipt.model) if hop is not None and receipt is not None else None
-        member = self.served = named or asked
-        self.health.succeeded(member.target, ttft=self._first, size=self._needs.tokens, began=self._began)
-        self.health.succeeded(member.account_key, began=self._began)
-        self._record(asked, "answered", usage=usage, receipt=receipt, info=member.info)
+        attempt = self._ended()
+        named = attempt.hop.named(receipt.model) if attempt.hop is not None and receipt is not None else None
+        member = self.served = named or attempt.member
+        self.health.succeeded(member.target, ttft=attempt.first, size=self._needs.tokens, began=attempt.began)
+        self.health.succeeded(member.account_key, began=attempt.began)
+        self._record(attempt, "answered", usage=usage, receipt=receipt, info=member.info)
 
     def cancelled(self, usage: Usage | None = None) -> None:
         """Record that the caller cancelled; this says nothing about the member."""
         if self._current is not None:
-            self._record(self._ended()[0], "cancelled", usage=usage)
+            self._record(self._ended(), "cancelled", usage=usage)
+
+    def outrun(self, usage: Usage | None = None) -> None:
+        """Record that the member asked beside it began first; this says only how long the first one had been silent."""
+        attempt, winner = self._ended(), self._current
+        if winner is not None and attempt.since <= winner.since:
+            self.health.outrun(attempt.member.target, self._now() - attempt.since, self._needs.tokens)
+        self._record(attempt, "outrun", usage=usage)
 
     def unable(self, error: ChutesError) -> None:
         """Record that the member could not be asked, for a reason on this side: no key, a closed client, ….
 
         Nothing was sent, so it says nothing of the member's health, and only this call does without it.
         """
-        member, _ = self._ended()
-        if self._resumed_at is None:
-            self._barred.add(member.place)
+        attempt = self._ended()
+        if attempt.resumed_at is None:
+            self._barred.add(attempt.member.place)
         self._unable.append(error)
-        self.attempts.append(Attempt(member.name, "skipped", detail=str(error)))
+        self.attempts.append(Attempt(attempt.member.name, "skipped", detail=str(error)))
 
     def failed(self, error: APIError, usage: Usage | None = None, *, resumable: bool = False) -> None:
         """Record a failure.
@@ -362,22 +431,25 @@ class Call:
             usage: What the member used, if the error does not say.
             resumable: Whether what was given out of the answer can be gone on with.
         """
-        member, hop = self._ended()
+        attempt = self._ended()
+        member, hop = attempt.member, attempt.hop
         self._failures.append(error)
         partial = error.partial_reply
         usage = (partial.usage if partial is not None else None) or usage
-        self._record(member, "failed", error=error, usage=usage)
-        if self._resumed_at is not None and error.scope is Scope.REQUEST:
+        self._record(attempt, "failed", error=error, usage=usage)
+        if self._final is not None:  # the one beside it has decided the end of the call
+            self._final = FallbackError.of(self._failures, self.attempts)
+        if attempt.resumed_at is not None and error.scope is Scope.REQUEST:
             if error.kind is not Kind.CONTEXT_LENGTH:
                 self.health.lacking(member.target, _PREFILL)  # what it refuses is to go on
         elif error.scope is Scope.ACCOUNT:
             self._dead_accounts.add(member.account)
-            self._report(member.account_key, error)
+            self._report(member.account_key, error, attempt)
         elif error.scope is Scope.TARGET:
             for each in (member,) if hop is None else self._blamed(hop, error):
-                self._failed(each, error)
+                self._failed(each, error, attempt)
         else:
-            self._refused(member, error)
+            self._refused(member, error, attempt)
         if error.kind is Kind.NOT_RESUMED:
             self.health.lacking(member.target, _PREFILL)
         if self._committed and self.policy.after_commit != "restart":
@@ -400,8 +472,8 @@ class Call:
         self._broken.attempts = tuple(self.attempts)
         self._final = self._broken
 
-    def _report(self, key: str, error: APIError) -> None:
-        self.health.failed(key, error.kind, retry_after=error.retry_after, began=self._began)
+    def _report(self, key: str, error: APIError, attempt: _Attempt) -> None:
+        self.health.failed(key, error.kind, retry_after=error.retry_after, began=attempt.began)
 
     def _blamed(self, hop: Hop, error: APIError) -> tuple[Member, ...]:
         """Return the members to blame; if the answer names none, the first of the list is the last to be asked."""
@@ -410,18 +482,18 @@ class Call:
             self._suspect = hop.members[0].place
         return found
 
-    def _failed(self, member: Member, error: APIError) -> None:
+    def _failed(self, member: Member, error: APIError, attempt: _Attempt) -> None:
         policy, after = self.policy, error.retry_after or 0.0
         # An answer that was whole but for its end has rightly nothing to go on with.
-        of_this = error.kind in _OF_THIS_REQUEST or (self._resumed_at is not None and error.kind is Kind.EMPTY)
+        of_this = error.kind in _OF_THIS_REQUEST or (attempt.resumed_at is not None and error.kind is Kind.EMPTY)
         if not of_this:
-            self._report(member.target, error)
+            self._report(member.target, error, attempt)
         self._asked.add(member.place)
         self._may_ask_at[member.place] = self._now() + min(after, policy.retry_after_max)
         if error.kind in _LASTING or after > policy.retry_after_max:
             self._barred.add(member.place)
 
-    def _refused(self, member: Member, error: APIError) -> None:
+    def _refused(self, member: Member, error: APIError, attempt: _Attempt) -> None:
         """Handle a request at fault: no other member accepts it either, unless it can do more."""
         self._barred.add(member.place)
         if error.kind is Kind.CONTEXT_LENGTH:
@@ -430,22 +502,22 @@ class Call:
         elif error.kind is Kind.UNSUPPORTED:
             for feature in features_named(str(error)) & (self._needs.features | self._needs.modalities):
                 self.health.lacking(member.target, feature)
-            if self._together is not None:  # it is unknown which member refused
-                self._report(member.target, error)
+            if attempt.hop is not None:  # it is unknown which member refused
+                self._report(member.target, error, attempt)
         elif error.retry is Retry.NEVER and error.kind is Kind.ROUTE_NOT_FOUND:
             self._dead_accounts.add(member.account)  # the address is wrong for all who have it, and only for them
         elif error.retry is Retry.NEVER:
             self._final = FallbackError.of(self._failures, self.attempts)
 
-    def _ended(self) -> tuple[Member, Hop | None]:
-        member, self._current = self._current, None
-        if member is None:
+    def _ended(self) -> _Attempt:
+        attempt, self._current, self._other = self._current, self._other, None
+        if attempt is None:
             raise RuntimeError("no attempt is in progress")
-        return member, self._together
+        return attempt
 
     def _record(
         self,
-        member: Member,
+        attempt: _Attempt,
         outcome: Outcome,
         *,
         error: APIError | None = None,
@@ -454,23 +526,23 @@ class Call:
         info: ModelInfo | None = None,
     ) -> None:
         self._made += 1
-        info = info or member.info
+        info = info or attempt.member.info
         price = receipt.cost if receipt is not None else None
         if price is None and usage is not None and info is not None:
             price = cost(usage, info)
         self.attempts.append(
             Attempt(
-                member.name,
+                attempt.member.name,
                 outcome,
                 error.kind if error is not None else None,
                 error.status_code if error is not None else None,
-                self._now() - self._since,
+                self._now() - attempt.since,
                 str(error) if error is not None else "",
                 usage,
                 price,
                 receipt.model if receipt is not None else None,
-                self.given - self._before,
-                self._resumed_at,
+                self.given - attempt.before,
+                attempt.resumed_at,
             )
         )
 

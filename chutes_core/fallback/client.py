@@ -403,7 +403,7 @@ class _Told:
     def begins(self, step: Try) -> None:
         """Say nothing."""
 
-    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+    def ended(self, attempt: Attempt, error: BaseException | None, step: Try | None) -> None:
         """Tell of an attempt."""
         self._on_attempt(attempt)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 
 from chutes_core.calls.clock import Clock
 from chutes_core.fallback.call import GiveUp, Try, Wait
+from chutes_core.fallback.readers import AsyncHedged, Hedged
 from chutes_core.fallback.relay import Answer, AsyncAnswer, Relay, shows_any
 from chutes_core.response import Delta
 
@@ -26,8 +27,10 @@ def fallback(relay: Relay, ask: Callable[[Try], Answer], *, clock: Clock) -> Gen
             clock.sleep(step.seconds)
             continue
         try:
-            yield from relay.begin(step)
-            with relay.asked(ask(step)) as answer:
+            marker = relay.begin(step)
+            yield from marker
+            made = ask(step) if step.hedge is None or marker else Hedged(relay, ask, step, clock)
+            with relay.asked(made) as answer:
                 if relay.whole:  # nobody sees the deltas: only where they begin, and what they come to, matters
                     for delta in answer:
                         if shows_any(delta):
@@ -40,7 +43,9 @@ def fallback(relay: Relay, ask: Callable[[Try], Answer], *, clock: Clock) -> Gen
                         yield from relay.take(delta)
             reply = relay.accept(answer.reply)
         except Exception as error:
-            relay.broke(error, step)
+            if not relay.call.under_way:
+                raise
+            relay.broke(error, relay.step or step)
             continue
         except BaseException as error:
             relay.left(error)
@@ -65,7 +70,8 @@ async def afallback(relay: Relay, ask: Callable[[Try], AsyncAnswer], *, clock: C
             await relay.heard()
             for given in marker:
                 yield given
-            async with relay.asked(ask(step)) as answer:
+            made = ask(step) if step.hedge is None or marker else AsyncHedged(relay, ask, step, clock)
+            async with relay.asked(made) as answer:
                 if relay.whole:
                     async for delta in answer:
                         if shows_any(delta):
@@ -80,7 +86,9 @@ async def afallback(relay: Relay, ask: Callable[[Try], AsyncAnswer], *, clock: C
             reply = relay.accept(answer.reply)
         except Exception as error:
             try:
-                relay.broke(error, step)
+                if not relay.call.under_way:
+                    raise
+                relay.broke(error, relay.step or step)
             finally:
                 await relay.heard()
             continue

@@ -46,6 +46,8 @@ _COOLDOWN = 5.0
 _LONGEST = 300.0
 # What is expected of a first token: this many times what nearly all of the last ones took, once there are so many.
 _TIMES, _ENOUGH, _LAST = 4.0, 16, 32
+_ENOUGH_TO_HEDGE = 20  # of which one is slower than 95 %
+_SHARE_OF_HEDGES = 0.05  # of what a call earns for the retry budget
 _SHORTEST = 3.0
 _LARGER = 2.0  # times the largest of those requests: of larger ones nothing is known
 _NOTHING = frozenset[str]()
@@ -105,6 +107,7 @@ class Health:
         self._lock = threading.Lock()
         self._vitals: dict[str, Vitals] = {}
         self._budget: float | None = None
+        self._hedges: float | None = None
         self._recorded = 0
 
     def mark(self) -> int:
@@ -123,8 +126,7 @@ class Health:
                 vitals.in_a_row = 0
                 vitals.unwell_until = 0.0
             if ttft is not None:
-                vitals.ttft = ttft if vitals.ttft is None else 0.8 * vitals.ttft + 0.2 * ttft
-                vitals.recent = (*vitals.recent[1 - _LAST :], (ttft, size))
+                _began(vitals, ttft, size)
 
     def patience(self, key: str, size: int = 0) -> float | None:
         """Return how long a member's first token is worth waiting for; None if too little is known of it.
@@ -134,13 +136,37 @@ class Health:
         >>> health.patience("a", 150), health.patience("a", 5_000)
         (6.0, None)
         """
+        usual = self._usual(key, size, _ENOUGH)
+        return None if usual is None else max(_SHORTEST, _TIMES * usual)
+
+    def usual(self, key: str, size: int = 0) -> float | None:
+        """Return the time in which 95 % of a member's first tokens come; None if too little is known of it.
+
+        >>> health = Health()
+        >>> for number in range(20): health.succeeded("a", ttft=9.0 if number < 1 else 1.5, size=100)
+        >>> health.usual("a", 150), health.usual("a", 5_000)
+        (1.5, None)
+        """
+        return self._usual(key, size, _ENOUGH_TO_HEDGE)
+
+    def _usual(self, key: str, size: int, enough: int) -> float | None:
         with self._lock:
             found = self._vitals.get(key)
             recent = found.recent if found is not None else ()
-        if len(recent) < _ENOUGH or size > _LARGER * max(largest for _, largest in recent):
+        if len(recent) < enough or size > _LARGER * max(largest for _, largest in recent):
             return None
         times = sorted(time for time, _ in recent)
-        return max(_SHORTEST, _TIMES * times[-1 - len(times) // 20])
+        return times[-1 - len(times) // 20]
+
+    def outrun(self, key: str, seconds: float, size: int = 0) -> None:
+        """Record that a member had not begun after so long, when another one had: neither an answer nor a failure.
+
+        Its first token would have taken at least so long, which counts unless it usually takes longer.
+        """
+        with self._lock:
+            vitals = self._of(key)
+            if vitals.ttft is None or seconds >= vitals.ttft:
+                _began(vitals, seconds, size)
 
     def failed(self, key: str, kind: Kind, *, retry_after: float | None = None, began: int | None = None) -> None:
         """Record a failure: the member comes last for a while, longer with each consecutive failure.
@@ -213,6 +239,28 @@ class Health:
             self._budget -= enough
             return enough
 
+    def earn_hedges(self, tokens: float, most: float) -> None:
+        """Add a call's share, a twentieth of that in the retry budget, to what hedges may use: half of the burst."""
+        with self._lock:
+            held = most / 2 if self._hedges is None else self._hedges
+            self._hedges = min(held + _SHARE_OF_HEDGES * tokens, most / 2)
+
+    def spend_hedge(self, most: float) -> bool:
+        """Take a hedge, which is an attempt of the retry budget too; return False if that leaves less than half of it.
+
+        >>> health = Health()
+        >>> health.earn(2, 4); health.earn_hedges(2, 4)
+        >>> [health.spend_hedge(4) for _ in range(3)], health.affords()
+        ([True, True, False], True)
+        """
+        with self._lock:
+            if self._budget is None or self._hedges is None:
+                return False
+            enough = self._hedges >= 1 and self._budget - 1 >= most / 2
+            self._hedges -= enough
+            self._budget -= enough
+            return enough
+
     def snapshot(self) -> dict[str, object]:
         """Return everything as plain data, with times relative to now."""
         with self._lock:
@@ -259,6 +307,11 @@ class Health:
 
     def __deepcopy__(self, memo: object) -> Health:
         return self  # shared on purpose: a copied model has the same health
+
+
+def _began(vitals: Vitals, seconds: float, size: int) -> None:
+    vitals.ttft = seconds if vitals.ttft is None else 0.8 * vitals.ttft + 0.2 * seconds
+    vitals.recent = (*vitals.recent[1 - _LAST :], (seconds, size))
 
 
 def _tell(vitals: Vitals, now: float) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Sort members by the policy's order."""
+"""Sort members by the policy's order, and say which of them is worth asking beside another one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member
 from chutes_core.fallback.policy import FallbackPolicy
 
-__all__ = ["ordered"]
+__all__ = ["ordered", "worth_asking"]
 
 _RECENT = 30.0
+_DEARER = 2.0
 _LAST = float("inf")
 
 
@@ -92,3 +93,26 @@ def _balanced(members: Sequence[Member], health: Health, now: float, chance: Cal
             reached = [position for position, total in enumerate(accumulate(weights)) if total > mark]
             drawn.append(left.pop(reached[0] if reached else -1))
     return drawn
+
+
+def worth_asking(first: Member, other: Member, policy: FallbackPolicy) -> bool:
+    """Return whether a member may be asked beside another one, which may have been for nothing.
+
+    It is another target, and costs at most twice as much. Where one of the prices is not known it is not asked, unless
+    neither is. An order that ranks speed, or is your own, says that the price is not what matters.
+
+    >>> from chutes_core.catalog.model_info import ModelInfo
+    >>> cheap, dear = (Member(n, info=ModelInfo(id=n, price_in=p, price_out=p)) for n, p in [("a", 1), ("b", 3)])
+    >>> worth_asking(cheap, dear, FallbackPolicy()), worth_asking(cheap, dear, FallbackPolicy(order="latency"))
+    (False, True)
+    >>> worth_asking(dear, cheap, FallbackPolicy()), worth_asking(cheap, Member("other"), FallbackPolicy())
+    (True, False)
+    """
+    if other.target == first.target:
+        return False
+    if callable(policy.order) or policy.ranks_live:
+        return True
+    before, after = _price(first), _price(other)
+    if _LAST in (before, after):
+        return before == after
+    return after <= _DEARER * before

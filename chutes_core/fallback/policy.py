@@ -17,7 +17,7 @@ Order = Literal["given", "price", "latency", "throughput", "balanced"]
 _SECONDS = ("first_token", "gap", "attempt", "deadline", "backoff", "backoff_max", "retry_after_max")
 _LIMITS = {"first_token": 20.0, "gap": 20.0}  # a shorter deadline silently shortens these
 _ATTEMPTS = 12
-_OPTIONAL = ("first_token", "gap", "attempt", "deadline", "max_price")
+_OPTIONAL = ("first_token", "gap", "attempt", "deadline", "max_price", "hedge")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,9 @@ class FallbackPolicy:
         first_token: The most seconds for the first visible part of a member's answer.
         learned: Wait less than that for a member whose recent answers began sooner: four times what nearly all of
             them took, and at least 3 s. It counts for requests of their size, and for the first attempt in a call.
+        hedge: After how many seconds without any part of an answer a second member is asked beside the first; the one
+            that begins first answers, and the other one's connection is closed. ``"p95"`` is the time in which 95 % of
+            that member's answers began, once that is known. None, the default, asks one member at a time.
         gap: Seconds between two parts.
         attempt: Seconds for one member's whole attempt.
         deadline: Seconds for the whole call, waits included.
@@ -68,6 +71,7 @@ class FallbackPolicy:
 
     first_token: float | None = _LIMITS["first_token"]
     learned: bool = True
+    hedge: float | Literal["p95"] | None = None
     gap: float | None = _LIMITS["gap"]
     attempt: float | None = None
     deadline: float | None = 120.0
@@ -100,6 +104,8 @@ class FallbackPolicy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if self.hedge != "p95":
+            _check_number("hedge", self.hedge, or_else=' or "p95"')
         if not isinstance(self.learned, bool):
             raise ConfigurationError(f"learned must be True or False, not {self.learned!r}.")
         if self.confidential not in (True, False, None):
@@ -128,6 +134,8 @@ class FallbackPolicy:
             raise ConfigurationError(
                 f"first_token={self.first_token:g} is longer than attempt={self.attempt:g}, so it can never apply."
             )
+        if self.hedge is not None:
+            self._refuse_vain_hedge()
         if self.backoff > self.backoff_max:
             raise ConfigurationError(f"backoff={self.backoff:g} is longer than backoff_max={self.backoff_max:g}.")
         if self.trusted and self.confidential is not True:
@@ -136,6 +144,17 @@ class FallbackPolicy:
             )
         if both := set(self.only) & set(self.ignore):
             raise ConfigurationError(f"{sorted(both)[0]!r} is in both only and ignore.")
+
+    def _refuse_vain_hedge(self) -> None:
+        limit = self.first_token
+        if self.hedge != "p95" and limit is not None and cast("float", self.hedge) >= limit:
+            raise ConfigurationError(
+                f"hedge={self.hedge:g} is not shorter than first_token={limit:g}, so nobody would ever be asked beside."
+            )
+        if self.max_attempts < 2:
+            raise ConfigurationError("hedge asks a second member, which max_attempts=1 does not allow.")
+        if self.burst < 2:
+            raise ConfigurationError(f"hedge may use half of burst, which must be at least 2, not {self.burst:g}.")
 
     def most_attempts(self, members: int) -> int:
         """Return the most attempts for a number of members: a default never keeps a call from one of many.
@@ -217,14 +236,15 @@ class FallbackPolicy:
         return cls(**cast("dict[str, float]", dict(raw)))  # type: ignore[arg-type]
 
 
-def _check_number(name: str, value: object) -> None:
+def _check_number(name: str, value: object, or_else: str = "") -> None:
     if value is None and name in _OPTIONAL:
         return
     positive = name in _OPTIONAL
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not (cast("float", value) > 0 if positive else cast("float", value) >= 0):
-        hint = " None means no limit." if positive else ""
-        raise ConfigurationError(f"{name} must be a {'positive ' if positive else ''}number, not {value!r}.{hint}")
+        hint = " None means no limit." if positive and not or_else else ""
+        kind = "positive number" if positive else "number"
+        raise ConfigurationError(f"{name} must be a {kind}{or_else}, not {value!r}.{hint}")
 
 
 _DEFAULT = FallbackPolicy()

@@ -92,8 +92,8 @@ class Observer(Protocol):
     def begins(self, step: Try) -> None:
         """An attempt begins."""
 
-    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
-        """An attempt has ended, or a member was skipped."""
+    def ended(self, attempt: Attempt, error: BaseException | None, step: Try | None) -> None:
+        """The attempt that began with ``step`` has ended, or a member was skipped, with none."""
 
     async def heard(self) -> None:
         """Do what has to be awaited; in async calls, soon after each of the others."""
@@ -114,6 +114,7 @@ class Relay:
 
     Attributes:
         reply: The whole reply, once there is one.
+        step: The attempt whose answer is taken, or was last; None before the first.
         resume: Where the attempt that is about to be made goes on; None if it begins an answer.
     """
 
@@ -132,6 +133,7 @@ class Relay:
         self.call = call
         self.whole = whole
         self.reply: Reply | None = None
+        self.step: Try | None = None
         self._price = price
         self._observer = observer
         after = call.policy.after_commit
@@ -164,6 +166,7 @@ class Relay:
     def begin(self, step: Try) -> Sequence[Delta]:
         """Start an attempt; return the marker if something of another one was given out."""
         self.tell()  # of skipped members
+        self.step = step
         self._answer, self._early, self._late, self._open = None, [], [], False
         if self._objects is not None:
             self._objects.begin()
@@ -188,6 +191,20 @@ class Relay:
         used = sum(_tokens(reply) for reply in self._past)
         self._seam = Seam(text, self._member)
         self.resume = Resume(text, self._past[0].reasoning, used, self._member == self._author, off)
+
+    def beside(self) -> Try | None:
+        """Start an attempt at another member, while that one is silent; None if there is none to be made."""
+        step = self.call.beside()
+        if step is not None:
+            self.step = step
+            if self._observer is not None:
+                self._observer.begins(step)
+        return step
+
+    def turn(self, step: Try, answer: Answer | AsyncAnswer) -> None:
+        """Turn to one of the attempts that are under way: what comes and what is reported is of it."""
+        self.call.turn(step)
+        self.step, self._answer, self._member = step, answer, step.member.name
 
     def asked(self, answer: A) -> A:
         """Note the answer that is about to be read."""
@@ -364,6 +381,11 @@ class Relay:
         self.call.cancelled(self._arrived().usage)
         self.tell(error)
 
+    def outrun(self) -> None:
+        """Record that another member has begun first."""
+        self.call.outrun(self._arrived().usage)
+        self.tell()
+
     def _arrived(self) -> Reply:
         return self._answer.reply if self._answer is not None else _NOTHING
 
@@ -393,7 +415,7 @@ class Relay:
         if self._observer is not None:
             ended, self._told = self.call.attempts[self._told :], len(self.call.attempts)
             for attempt in ended:
-                self._observer.ended(attempt, error)
+                self._observer.ended(attempt, error, self.step)
 
     async def heard(self) -> None:
         """Wait until the observer has heard what it was told."""

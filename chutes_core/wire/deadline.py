@@ -16,8 +16,10 @@ import socket
 import time
 from collections.abc import Hashable, MutableMapping
 from contextvars import ContextVar, Token
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
+
+from chutes_core.calls.stopping import Stopped, stopping
 
 __all__ = ["Deadline", "hold", "left", "trace", "until"]
 
@@ -71,8 +73,17 @@ def trace(event: str, info: MutableMapping[str, object]) -> None:
     """Follow how a connection is made; for the ``trace`` extension of a blocking request."""
     if event.endswith(_MADE):
         hold(info["return_value"])
+        _go_on()
     elif event.endswith(_ASKED):
+        _go_on()
         _share(info)
+
+
+def _go_on() -> None:
+    """Raise if nobody needs the connection any more: it takes its time to be made, and then nothing is sent."""
+    stop = stopping.get()
+    if stop is not None and stop.stopped:
+        raise Stopped
 
 
 def _share(info: MutableMapping[str, object]) -> None:
@@ -112,6 +123,12 @@ class _Keeps:
     __slots__ = ()
 
 
+def _shut(connection: socket.socket) -> None:
+    """Close a connection that another thread waits for, which wakes it."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS would change what the other thread uses
+
+
 @lru_cache(maxsize=16)
 def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
     """Return the class of sockets that keep deadlines and are otherwise of this kind."""
@@ -127,7 +144,14 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
         def recv(self, size: int, flags: int = 0) -> bytes:
             # TLS within TLS sets a timeout once and then reads as often as it likes.
             super().settimeout(left(self.gettimeout()))
-            return cast("bytes", super().recv(size, flags))
+            stop = stopping.get()
+            if stop is None:
+                return cast("bytes", super().recv(size, flags))
+            stop.begin(partial(_shut, self))
+            try:
+                return cast("bytes", super().recv(size, flags))
+            finally:
+                stop.over()
 
     Socket.__name__, Socket.__qualname__ = kind.__name__, kind.__qualname__
     return Socket

@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
@@ -66,6 +66,7 @@ class Question:
         check: That to check the answer against.
         whole: Whether the answer is wanted in one piece.
         runs: Whoever observes the call.
+        config: Under which the model is asked.
     """
 
     model: BaseChatModel
@@ -78,6 +79,7 @@ class Question:
     check: Form | None
     whole: bool
     runs: Runs | None
+    config: RunnableConfig | None = None
 
 
 def stream(question: Question) -> CarriedStream[ChatGenerationChunk]:
@@ -111,8 +113,7 @@ def _fetch(
     question: Question, model: Runnable[Any, Any], options: dict[str, Any]
 ) -> Generator[ChatGenerationChunk, None, None]:
     runs = question.runs
-    config = runs.config if runs is not None else None
-    given: Any = model.stream(list(question.messages), config, stop=question.stop, **options)
+    given: Any = model.stream(list(question.messages), question.config, stop=question.stop, **options)
     with closing(given if runs is None else runs.unseen(given)) as messages:
         for message in messages:
             yield as_chunk(message)
@@ -122,8 +123,7 @@ async def _afetch(
     question: Question, model: Runnable[Any, Any], options: dict[str, Any]
 ) -> AsyncGenerator[ChatGenerationChunk, None]:
     runs = question.runs
-    config = runs.config if runs is not None else None
-    given: Any = model.astream(list(question.messages), config, stop=question.stop, **options)
+    given: Any = model.astream(list(question.messages), question.config, stop=question.stop, **options)
     async with aclosing(given if runs is None else runs.aunseen(given)) as messages:
         async for message in messages:
             yield as_chunk(message)

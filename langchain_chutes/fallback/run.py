@@ -73,7 +73,6 @@ class Run(Relay):
         self._limit = taken_limit(options)
         options.pop("stream", None)
         self._asked: Form | None = options.pop("chutes_form", None)
-        self._check: Form | None = None
         self._handled = owner.handled
         self._blocks = owner.output_version == "v1"
         self._clock = owner.clock or _SYSTEM
@@ -144,8 +143,9 @@ class Run(Relay):
 
     def accept(self, reply: Reply) -> Reply:
         """Check structured output of our models: an answer that does not match is a failure."""
-        if self._check is not None:
-            check_form(self._check, chat_result(reply).generations[0], str(reply.model))
+        seat = self._seat_of(self.step) if self.step is not None else None
+        if seat is not None and seat.own is not None and (check := self._check(seat.own)) is not None:
+            check_form(check, chat_result(reply).generations[0], str(reply.model))
         return super().accept(reply)
 
     def broke(self, error: Exception, step: Try) -> None:
@@ -193,19 +193,15 @@ class Run(Relay):
         return sent if self.resume is None else continued(sent, self.resume)
 
     def _prepared(self, step: Try) -> tuple[Seat, dict[str, Any]]:
-        """Return the member to ask, and the arguments of its call; members that share a request differ in name."""
-        member = step.together[0] if step.together else step.member
-        seat = next(seat for seat in self._seats if seat.member is member)
+        """Return the member to ask, and the arguments of its call."""
+        seat = self._seat_of(step)
         options, form, own = dict(self._options), self._asked, seat.own
         if self.resume is not None and seat.direct is None:
             raise ConfigurationError("A model that is asked through LangChain cannot go on with another's answer.")
-        self._check = None
         if own is None:
             if any(each.own is not None and each.own.on_length == "raise" for each in self._seats):
                 options.setdefault("on_length", "raise")
             return seat, options
-        if form is not None and not form.include_raw:
-            self._check = replace(form, quiet=True) if own.e2ee else form
         if step.together:
             options["model"] = step.member.name
             if form is not None and form.method is None:  # one method for all members
@@ -216,16 +212,31 @@ class Run(Relay):
             options.pop("ls_structured_output_format", None)
         return seat, options
 
+    def _seat_of(self, step: Try) -> Seat:
+        """Return the member to ask; members that share a request differ in name."""
+        member = step.together[0] if step.together else step.member
+        return next(seat for seat in self._seats if seat.member is member)
+
+    def _check(self, own: ChatChutes) -> Form | None:
+        """Return what the answer of a model of ours is checked against."""
+        form = self._asked
+        if form is None or form.include_raw:
+            return None
+        return replace(form, quiet=True) if own.e2ee else form
+
     def _question(self, seat: Seat, step: Try, options: dict[str, Any]) -> Question:
         # A model of ours that is asked through LangChain keeps its own limits, and is checked like any of ours.
         limits = seat.limits(step.limits, self._limit) if seat.own is None else None
-        form, check = None, self._check
         if seat.own is None:
             form, check = self._asked, None if self._asked is not None and self._asked.include_raw else self._asked
+        else:
+            form, check = None, self._check(seat.own)
         model: BaseChatModel = seat.own or seat.model
+        config = self._runs.config(step) if self._runs is not None else None
         return Question(
-            model, step.member.name, self._messages, self._stop, options, limits, form, check, self.whole, self._runs
-        )
+            model, step.member.name, self._messages, self._stop, options, limits, form, check, self.whole,
+            self._runs, config,
+        )  # fmt: skip
 
 
 class _Chunks:

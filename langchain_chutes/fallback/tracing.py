@@ -55,7 +55,7 @@ class Runs:
         self._manager: Any = manager
         self._waits = isinstance(manager, AsyncCallbackManager)
         self._due: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self._attempt: Any = None
+        self._attempts: dict[int, Any] = {}  # by the identity of the step with which each began
         # Those that show a call's tokens as they come have no use for the runs below it.
         watching = [each for each in manager.handlers if not hasattr(each, "tap_output_iter")]
         self._above: Any = _below(manager, manager.parent_run_id, watching) if watching else None
@@ -68,10 +68,10 @@ class Runs:
         waits = isinstance(manager, AsyncCallbackManagerForLLMRun)
         return cls(_inherited(manager, manager.run_id, AsyncCallbackManager if waits else CallbackManager))
 
-    @property
-    def config(self) -> RunnableConfig:
-        """The configuration of a model that is asked in an attempt: its run is not a second one of the call."""
-        above = self._attempt.run_id if self._attempt is not None else self._manager.parent_run_id
+    def config(self, step: Try) -> RunnableConfig:
+        """Return the configuration of a model that is asked in an attempt: its run is not a second one of the call."""
+        attempt = self._attempts.get(id(step))
+        above = attempt.run_id if attempt is not None else self._manager.parent_run_id
         return {"callbacks": type(self._manager)(handlers=[], parent_run_id=above)}
 
     def begins(self, step: Try) -> None:
@@ -79,9 +79,9 @@ class Runs:
         if self._above is not None:
             self._do(partial(self._begin, step))
 
-    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+    def ended(self, attempt: Attempt, error: BaseException | None, step: Try | None) -> None:
         """Report an attempt that has ended, or a member that was skipped."""
-        self._do(partial(self._end, attempt, error))
+        self._do(partial(self._end, attempt, error, step))
 
     async def heard(self) -> None:
         """Tell handlers that are awaited."""
@@ -100,16 +100,16 @@ class Runs:
         name = step.member.name
         self._above.metadata = {**self._above.metadata, _MODEL: name}  # the call's own has the names of all
         told = {"model": name, "restart": step.restart}
-        self._attempt = await _done(self._above.on_chain_start(None, told, name=f"Attempt {name}"))
+        self._attempts[id(step)] = await _done(self._above.on_chain_start(None, told, name=f"Attempt {name}"))
 
-    async def _end(self, attempt: Attempt, error: BaseException | None) -> None:
+    async def _end(self, attempt: Attempt, error: BaseException | None, step: Try | None) -> None:
         told = report(attempt)
         if (run_id := self._manager.parent_run_id) is not None:
             await _done(self._manager.on_custom_event(EVENT, dict(told), run_id=run_id))
-        run, self._attempt = self._attempt, None
+        run = self._attempts.pop(id(step), None)
         if run is None:
             return
-        if attempt.outcome == "answered":
+        if attempt.outcome in ("answered", "outrun"):
             await _done(run.on_chain_end(told))
         else:  # a run that failed has no outputs: tracers find what it used beside what it was asked
             await _done(run.on_chain_error(error or RuntimeError(attempt.outcome), inputs=told))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import AudioBlock, ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
 from llama_index.core.instrumentation.span import active_span_id
 
-from chutes_core import AsyncStream, Delta, Reply, Stream
+from chutes_core import AsyncStream, Reply, Stream
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import Attempt, Call, Needs, Try
 from chutes_core.fallback.carried import AsyncCarriedStream, CarriedStream
@@ -57,7 +57,7 @@ class Run(Relay):
         self._params = params
         self._limit = taken_limit(params)
         self._clock = owner.clock or _CLOCK
-        self._plan: Plan[Any] | None = None
+        self._plans: dict[str, Plan[Any]] = {}  # by the member that was asked with it
         needs = needs_of(messages, params)
         seats, unable = list(named(owner._seats_now(), params.pop("model", None), again)), []
         refuse_several(params, (seat.model for seat in seats))
@@ -107,15 +107,11 @@ class Run(Relay):
         """Return the answer."""
         return AsyncFallbackStream(self, self._aask, self._clock)
 
-    def begin(self, step: Try) -> Sequence[Delta]:
-        """Start an attempt."""
-        self._plan = None
-        return super().begin(step)
-
     def accept(self, reply: Reply) -> Reply:
         """Check structured output: an unusable answer is a failure, and the next member is tried."""
-        if self._plan is not None:
-            self._params["structured"].result = self._plan.read(chat_response(reply))
+        plan = self._plans.get(self.step.member.place) if self.step is not None else None
+        if plan is not None:
+            self._params["structured"].result = plan.read(chat_response(reply))
         return super().accept(reply)
 
     # ----------------------------------------------------------------------------------------------------- asking
@@ -140,7 +136,7 @@ class Run(Relay):
     def _question(self, seat: Seat, step: Try) -> Question:
         llm = unheard(seat.model, self._handlers)
         limits = seat.limits(step.limits, self._limit)
-        span_id = self._attempts.span_id if self._attempts is not None else active_span_id.get()
+        span_id = self._attempts.span_id(step) if self._attempts is not None else active_span_id.get()
         params = self._params
         if any(isinstance(each.model, Chutes) and each.model.on_length == "raise" for each in self._seats.values()):
             params = {"on_length": "raise", **params}
@@ -151,8 +147,9 @@ class Run(Relay):
         messages, params = self._messages, self._params
         if isinstance(self._wanted, Wanted):
             given = {name: value for name, value in params.items() if name != "structured"}
-            self._plan = llm._plan(self._wanted.output_cls, messages, given, name)
-            messages, params = self._plan.messages, dict(self._plan.params)
+            plan = llm._plan(self._wanted.output_cls, messages, given, name)
+            self._plans[step.member.place] = plan
+            messages, params = plan.messages, dict(plan.params)
         asked = llm._request(messages, params, name)
         if self.resume is not None:
             asked = continued(asked, self.resume)

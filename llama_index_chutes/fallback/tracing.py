@@ -67,29 +67,32 @@ class Attempts:
     def __init__(self) -> None:
         self._parent = active_span_id.get()
         self._call = [each for each in _open(self._parent) if hasattr(each, "__setitem__")]
-        self._span: tuple[str, inspect.BoundArguments] | None = None
+        self._spans: dict[int, tuple[str, inspect.BoundArguments]] = {}  # by the identity of each one's step
 
-    @property
-    def span_id(self) -> str | None:
-        """The current attempt's span, or the call's."""
-        return self._parent if self._span is None else self._span[0]
+    def span_id(self, step: Try | None) -> str | None:
+        """Return the attempt's span, or the call's."""
+        span = self._spans.get(id(step))
+        return self._parent if span is None else span[0]
 
     def begins(self, step: Try) -> None:
         """Open the attempt's span."""
-        self._span = span = (f"ChutesFallback.attempt-{uuid4()}", _ARGUMENTS(step.member.name, step.restart))
+        span = f"ChutesFallback.attempt-{uuid4()}", _ARGUMENTS(step.member.name, step.restart)
+        self._spans[id(step)] = span
         dispatcher.span_enter(*span, parent_id=self._parent, tags=active_instrument_tags.get())
 
-    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+    def ended(self, attempt: Attempt, error: BaseException | None, step: Try | None) -> None:
         """Report an attempt; the event is in its span, which ends right after. A skipped member has none."""
         told = report(attempt)
-        dispatcher.event(AttemptEvent(attempt=told, output=json.dumps(told), span_id=self.span_id))
-        if self._span is None:
+        dispatcher.event(AttemptEvent(attempt=told, output=json.dumps(told), span_id=self.span_id(step)))
+        span = self._spans.pop(id(step), None)
+        if span is None:
             return
-        span, self._span = self._span, None
-        if attempt.outcome != "answered":
+        if attempt.outcome not in ("answered", "outrun"):
             dispatcher.span_drop(*span, err=error)
             return
         dispatcher.span_exit(*span, result=told)
+        if attempt.outcome == "outrun":
+            return
         for each in self._call:  # OpenInference takes a call's model from the span's instance, when it begins
             each["llm.model_name"] = attempt.served or attempt.model
 

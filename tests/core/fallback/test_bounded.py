@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from chutes_core import Kind, TimeLimitError, TimeLimits
+from chutes_core.calls.stopping import Stop, Stopped, stopping
 from chutes_core.fallback.bounded import abounded, bounded, threaded
 
 Parts = Callable[[threading.Event], Iterator[str]]
@@ -159,3 +160,31 @@ async def test_what_a_threads_model_raises_is_raised_here() -> None:
     assert await anext(parts) == "a"
     with pytest.raises(TimeoutError, match="own"):
         await anext(parts)
+
+
+def test_a_reader_that_is_stopped_waits_no_longer() -> None:
+    """The member's thread is left behind, and ends with its next part."""
+    over, waits, stop = threading.Event(), threading.Event(), Stop()
+    ended: list[BaseException] = []
+
+    def parts() -> Iterator[str]:
+        waits.set()
+        yield from silent(over)
+
+    def read() -> None:
+        stopping.set(stop)
+        try:
+            list(bounded(parts, TimeLimits(), shows=shows, model="m"))
+        except Stopped as error:
+            ended.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert waits.wait(60)
+    stop.stop()
+    reader.join(60)
+    assert len(ended) == 1
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name == "chutes-member":
+            thread.join(5)

@@ -224,3 +224,41 @@ def test_nonsense_is_not_restored() -> None:
     assert health.vitals("b").last_kind is None
     health.restore({"members": None})
     assert repr(health) == "Health(0 members)"
+
+
+def test_hedges_have_half_of_the_burst_and_a_twentieth_of_the_budget() -> None:
+    """They are attempts of the retry budget, leave half of it, and come back slowly, whatever else is spent."""
+    health = Health()
+    assert not health.spend_hedge(8), "before the first call"
+    health.earn(5, 8)
+    health.earn_hedges(5, 8)
+    assert [health.spend_hedge(8) for _ in range(5)] == [True, True, True, True, False]
+    assert [health.spend() for _ in range(5)] == [True, True, True, True, False]
+    for _ in range(3):
+        health.earn(5, 8)
+        health.earn_hedges(5, 8)
+    assert not health.spend_hedge(8), "three quarters of one"
+    health.earn_hedges(5, 8)
+    assert [health.spend_hedge(8) for _ in range(2)] == [True, False]
+
+
+def test_hedges_leave_the_half_that_is_for_asking_again() -> None:
+    """Where asking again has used up half of it, nobody is asked beside."""
+    health = Health()
+    health.earn(1, 8)
+    health.earn_hedges(1, 8)
+    for _ in range(4):
+        assert health.spend()
+    assert not health.spend_hedge(8)
+
+
+def test_who_is_outrun_is_as_slow_as_that() -> None:
+    """Not an answer and not a failure: only how long it had been silent, unless it usually takes longer."""
+    health = Health()
+    health.outrun("a", 3.0, 10)
+    health.outrun("a", 1.0, 10)
+    vitals = health.vitals("a")
+    assert (vitals.ttft, vitals.recent) == (3.0, ((3.0, 10),))
+    assert (vitals.successes, vitals.failures, health.unwell("a")) == (0, 0, False)
+    health.outrun("a", 8.0, 10)
+    assert health.vitals("a").ttft == pytest.approx(4.0)

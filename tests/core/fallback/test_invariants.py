@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from chutes_core import APIError, Kind, Retry, Scope
 from chutes_core.failures.reading import FACTS
 from chutes_core.fallback import FallbackError, FallbackPolicy, Health
-from chutes_core.testing import Fault, VirtualClock
+from chutes_core.testing import Answer, Fault, VirtualClock
 
 from .stages import ALL_FAULTS, ANSWER, MEMBERS, PAYING, STYLES, Whole
 
@@ -81,6 +82,73 @@ def test_all_of_them(script: list[Any], policy: FallbackPolicy) -> None:
             assert FACTS[each.kind].retry is not Retry.NEVER or FACTS[each.kind].scope is not Scope.REQUEST
         told[style] = (done.text, str(done.error), done.trace, done.clock.now(), done.health.snapshot())
     # I11: blocking and async tell the same story.
+    assert told["sync-whole"] == told["async-whole"]
+    assert told["sync-stream"] == told["async-stream"]
+
+
+TEXTS = [f"Nobody but number {number} says this." for number in range(9)]
+LATE = st.builds(
+    Fault, st.sampled_from(["hang_after_headers", "stall", "hang"]), after=st.sampled_from([0, 2]),
+    seconds=st.sampled_from([0.5, 1.7, 3.1, 4.6]),
+)  # fmt: skip
+HEDGED = st.builds(
+    FallbackPolicy,
+    hedge=st.sampled_from([1.03, 1.51]),
+    first_token=st.sampled_from([2.0, 5.0]),
+    gap=st.sampled_from([2.0, 5.0]),
+    deadline=st.sampled_from([8.0, 60.0]),
+    max_attempts=st.integers(2, 8),
+    after_commit=st.sampled_from(["raise", "hold", "restart", "resume", "resume_or_restart", "resume_or_hold"]),
+    burst=st.sampled_from([2.0, 20.0]),
+    budget=st.sampled_from([0.0, 2.0]),
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(LATE | FAULTS, max_size=8), HEDGED)
+def test_with_somebody_asked_beside(script: list[Any], policy: FallbackPolicy) -> None:
+    """The same holds when two are asked at once: one member's words, every attempt once, and nothing left open."""
+    script = [  # each says what no other one says
+        replace(each, answer=Answer(TEXTS[number], pieces=4, tool_calls=(each.answer or ANSWER).tool_calls))
+        if isinstance(each, Fault)
+        else replace(each, text=TEXTS[number])
+        for number, each in enumerate(script)
+    ]
+    told: dict[str, Any] = {}
+    for style in STYLES:
+        done = Whole(script, style, policy).run()
+        attempts = listed(done)
+        outrun = [each for each in attempts if each.outcome == "outrun"]
+        if done.error is None:
+            assert done.text in (*TEXTS, ANSWER.text, "")
+            assert done.arguments in ("", '{"amount": 1000}')
+            assert [each.outcome for each in attempts].index("answered") == len(attempts) - 1
+        elif style.endswith("whole"):
+            assert done.parts == []
+        else:
+            assert any(text.startswith(done.text) for text in (*TEXTS, ANSWER.text))
+        assert policy.deadline is not None
+        assert done.clock.now() <= policy.deadline + 1e-6
+        assert sorted(each.model for each in attempts) == sorted(done.asked)
+        assert len(done.asked) <= policy.max_attempts
+        assert len(outrun) <= 1
+        assert all((each.outcome == "failed") == (each.kind is not None) for each in attempts)
+        used = [each.usage.total_tokens if each.usage else 0 for each in attempts]
+        assert sum(used) == sum(done.meter.tokens)
+        assert done.transport.open_replies == 0
+        assert done.health is not None
+        for member in MEMBERS:
+            vitals = done.health.vitals(member.target)
+            own = [each for each in attempts if each.model == member.name]
+            assert vitals.successes == sum(each.outcome == "answered" for each in own)
+            own_failures = [each for each in own if each.kind and FACTS[each.kind].scope is Scope.TARGET]
+            assert vitals.failures == len(own_failures)
+        left = done.health.snapshot()["budget"]
+        assert isinstance(left, float)
+        assert left >= 0
+        beside = policy.burst - left - sum(each.outcome == "failed" for each in attempts)
+        assert beside <= 1
+        told[style] = (done.text, str(done.error), done.trace, done.clock.now(), done.health.snapshot())
     assert told["sync-whole"] == told["async-whole"]
     assert told["sync-stream"] == told["async-stream"]
 

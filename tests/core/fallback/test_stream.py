@@ -35,7 +35,7 @@ class Notes:
     def begins(self, step: Try) -> None:
         self.lines.append(f"{step.member.name} begins")
 
-    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+    def ended(self, attempt: Attempt, error: BaseException | None, step: Try | None) -> None:
         self.lines.append(f"{attempt.model} {attempt.outcome} {type(error).__name__}")
 
     async def heard(self) -> None:

@@ -6,11 +6,12 @@ import importlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from chutes_core.calls.stopping import Stop, Stopped, stopping
 from chutes_core.wire import deadline as module
 from chutes_core.wire.deadline import Deadline, hold, left, trace
 from chutes_core.wire.pools import http_package
@@ -219,3 +220,50 @@ def _serve(listener: socket.socket, replies: int) -> None:
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         connection.recv(1)
+
+
+def test_a_socket_that_is_waited_for_can_be_closed_by_another_thread(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """The thread that waits is woken and told, and the other side sees the end."""
+    ours, theirs = pair
+    assert hold(Stream(ours))
+    waits, told = threading.Event(), threading.Event()
+
+    class Noted(Stop):
+        def begin(self, end: Callable[[], object]) -> None:
+            super().begin(end)
+            waits.set()
+
+    def wait() -> None:
+        stopping.set(stop)
+        with pytest.raises(Stopped):
+            ours.recv(1)
+        told.set()
+
+    stop = Noted()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert waits.wait(60)
+    stop.stop()
+    thread.join(60)
+    assert told.is_set()
+    theirs.settimeout(60)
+    assert theirs.recv(1) == b""
+    with pytest.raises(OSError, match=r"Bad file|not connected|pipe"):
+        ours.sendall(b"b")
+
+
+def test_nothing_is_sent_for_whom_nobody_waits() -> None:
+    """A connection that takes its time to be made has no request any more once it is there."""
+    stop = Stop()
+    token = stopping.set(stop)
+    try:
+        trace("connection.connect_tcp.complete", {"return_value": Stream(None)})
+        stop.stop()
+        with pytest.raises(Stopped):
+            trace("connection.connect_tcp.complete", {"return_value": Stream(None)})
+        with pytest.raises(Stopped):
+            trace("connection.connect_tcp.started", {"host": "127.0.0.1", "port": 1, "timeout": 1.0})
+    finally:
+        stopping.reset(token)
