@@ -53,6 +53,11 @@ class Stream(Iterator[Delta]):
         """The whole reply once the stream has ended; until then, what has arrived."""
         return self._outcome[0] if self._outcome else self._call.guard.reply
 
+    def quiet(self) -> Self:
+        """Tell no hook of this call, and log nothing: a fallback does, of which it is an attempt."""
+        self._call.record.quiet = True
+        return self
+
     def __iter__(self) -> Self:
         return self
 
@@ -84,6 +89,11 @@ class AsyncStream(AsyncIterator[Delta]):
     def reply(self) -> Reply:
         """The whole reply once the stream has ended; until then, what has arrived."""
         return self._outcome[0] if self._outcome else self._call.guard.reply
+
+    def quiet(self) -> Self:
+        """Tell no hook of this call, and log nothing: a fallback does, of which it is an attempt."""
+        self._call.record.quiet = True
+        return self
 
     def __aiter__(self) -> Self:
         return self

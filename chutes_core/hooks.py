@@ -146,6 +146,12 @@ on_takeover = Hook("takeover")
 on_give_up = Hook("give_up")
 on_end = Hook("end")
 
+
+def listening() -> bool:
+    """Return whether any hook has a function."""
+    return any((on_start, on_attempt, on_retry, on_takeover, on_give_up, on_end))
+
+
 _LOG = logging.getLogger("chutes_core")
 _LOG.addHandler(logging.NullHandler())  # a library is silent until its user listens
 _FALLBACK = _LOG.getChild("fallback")

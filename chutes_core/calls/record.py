@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 
 from chutes_core import hooks
 from chutes_core.attempt import Attempt
-from chutes_core.errors import APIError
+from chutes_core.errors import APIError, Kind
 from chutes_core.response import Reply
 from chutes_core.usage import Usage
 
@@ -130,6 +130,6 @@ def name_of(error: BaseException | None) -> str | None:
     """
     if error is None:
         return None
-    if isinstance(error, APIError):
-        return error.kind.value
+    if isinstance(kind := getattr(error, "kind", None), Kind):  # also of a fallback's error
+        return kind.value
     return type(error).__name__ if isinstance(error, Exception) else "cancelled"

@@ -135,6 +135,7 @@ class Call:
         first_hop: ``"server"`` if the first request goes to several members at once, otherwise ``"member"``, with the
             reason if the policy asked for ``"server"``.
         given: How many characters of text were given out, where that is counted.
+        first_after: Seconds until the first visible part of an answer, whoever gave it.
 
     >>> from chutes_core.failures.reading import failure
     >>> call = Call([Member("acme/one"), Member("acme/two")], FallbackPolicy(), Health(), now=lambda: 0.0)
@@ -174,6 +175,7 @@ class Call:
         self._other: _Attempt | None = None
         self._hedged = False
         self.given = 0
+        self.first_after: float | None = None
         self._committed = False
         self._broken: APIError | None = None  # the first failure after text was given out
         self._going_on: list[Member] | None = None  # who may go on with the answer
@@ -207,6 +209,11 @@ class Call:
             self._hop, self.first_hop = found, "server"
         else:
             self.first_hop = f"member: {found}"
+
+    @property
+    def order(self) -> Sequence[Member]:
+        """The members that may be asked, in the policy's order."""
+        return self._order
 
     @property
     def made(self) -> int:
@@ -389,6 +396,8 @@ class Call:
         """Record the first visible part of an answer; ``given_out`` means that the caller sees it now."""
         if (attempt := self._current) is not None and attempt.first is None:
             attempt.first = self._now() - attempt.since
+            if self.first_after is None and self._started is not None:
+                self.first_after = self._now() - self._started
         self._committed = self._committed or (self._visible and given_out)
 
     def succeeded(self, usage: Usage | None = None, receipt: Receipt | None = None) -> None:

@@ -20,6 +20,7 @@ from operator import is_not
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
 
+from chutes_core import hooks
 from chutes_core.attempt import Attempt
 from chutes_core.auth import ApiKey
 from chutes_core.calls.clock import Clock, SystemClock
@@ -38,6 +39,7 @@ from chutes_core.fallback.relay import Relay
 from chutes_core.fallback.resume import continued, fits
 from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
+from chutes_core.fallback.telling import About
 from chutes_core.request.chat import ChatParams
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
@@ -247,7 +249,13 @@ class _FallbackBase(Generic[C]):
         def goes_on() -> bool:
             return all(fits({**seat.params, **told, "messages": messages}) for seat in seats)
 
-        relay = Relay(call, whole=whole, price=priced, observer=observer, objects=form, form=form, fits=goes_on)
+        about: About = {}
+        if hooks.listening():
+            url = f"{seats[0].client.settings.base_url}/chat/completions"
+            about = {"url": url, "streamed": not whole, "request": {**seats[0].params, **told, "messages": messages}}
+        relay = Relay(
+            call, whole=whole, price=priced, observer=observer, objects=form, form=form, fits=goes_on, about=about
+        )
         return relay, seats
 
     @staticmethod

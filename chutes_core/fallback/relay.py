@@ -25,6 +25,7 @@ from chutes_core.fallback.carried import Carried, CarriedReply
 from chutes_core.fallback.foreign import as_failure
 from chutes_core.fallback.objects import Objects, check_reply
 from chutes_core.fallback.resume import LEAST, Resume, Seam, Words, can_go_on
+from chutes_core.fallback.telling import About, Telling
 from chutes_core.fallback.trace import FallbackError, Receipt
 from chutes_core.reply.structured import Form
 from chutes_core.response import Delta, Reply
@@ -111,6 +112,9 @@ class Relay:
         form: What the text of a whole answer is checked against.
         thinks: Whether reasoning may be given out before it is certain that it stays.
         fits: Returns whether an answer to the request can be gone on with.
+        about: What hooks are told of the call, beside its attempts.
+
+    As a context manager it is the whole call: hooks are told when it begins and when it is over.
 
     Attributes:
         reply: The whole reply, once there is one.
@@ -129,8 +133,10 @@ class Relay:
         form: Form | None = None,
         thinks: bool = True,
         fits: Callable[[], bool] = lambda: True,
+        about: About | None = None,
     ) -> None:
         self.call = call
+        self._telling = Telling(call, about or {})
         self.whole = whole
         self.reply: Reply | None = None
         self.step: Try | None = None
@@ -161,6 +167,15 @@ class Relay:
         self._spoke = self._foreign = False  # whether text of this attempt was given out, and text in others' chunks
         self._first: APIError | None = None
 
+    def __enter__(self) -> Self:
+        self._telling.starts()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._telling.over(self.reply, error if self.reply is None else None)
+
     # ----------------------------------------------------------------------------------------------- one attempt
 
     def begin(self, step: Try) -> Sequence[Delta]:
@@ -170,6 +185,7 @@ class Relay:
         self._answer, self._early, self._late, self._open = None, [], [], False
         if self._objects is not None:
             self._objects.begin()
+        self._telling.begins(step)
         if self._observer is not None:
             self._observer.begins(step)
         self.resume = self._seam = None
@@ -197,6 +213,7 @@ class Relay:
         step = self.call.beside()
         if step is not None:
             self.step = step
+            self._telling.begins(step, beside=True)
             if self._observer is not None:
                 self._observer.begins(step)
         return step
@@ -412,6 +429,7 @@ class Relay:
 
     def tell(self, error: BaseException | None = None) -> None:
         """Tell of the attempts that have ended since the last time."""
+        self._telling.ended(error)
         if self._observer is not None:
             ended, self._told = self.call.attempts[self._told :], len(self.call.attempts)
             for attempt in ended:

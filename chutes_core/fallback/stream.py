@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from chutes_core.attempt import Attempt
+from chutes_core.client import AsyncStream, Stream
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.carried import CarriedReply
 from chutes_core.fallback.drivers import afallback, fallback
@@ -71,8 +72,12 @@ class FallbackStream(Iterator[Delta]):
     """
 
     def __init__(self, relay: Relay, ask: Callable[[Try], Answer], clock: Clock) -> None:
+        def quietly(step: Try) -> Answer:
+            answer = ask(step)
+            return answer.quiet() if isinstance(answer, Stream) else answer
+
         self._relay = relay
-        self._deltas = fallback(relay, ask, clock=clock)
+        self._deltas = fallback(relay, quietly, clock=clock)
 
     @property
     def reply(self) -> FallbackReply:
@@ -108,8 +113,12 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
     """A streamed answer of a fallback: ``async for`` over its deltas, then read :attr:`reply`."""
 
     def __init__(self, relay: Relay, ask: Callable[[Try], AsyncAnswer], clock: Clock) -> None:
+        def quietly(step: Try) -> AsyncAnswer:
+            answer = ask(step)
+            return answer.quiet() if isinstance(answer, AsyncStream) else answer
+
         self._relay = relay
-        self._deltas = afallback(relay, ask, clock=clock)
+        self._deltas = afallback(relay, quietly, clock=clock)
 
     @property
     def reply(self) -> FallbackReply:

@@ -1,0 +1,109 @@
+"""What hooks and the log are told of a fallback's call: each member's attempt, and who takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict, Unpack
+
+from chutes_core import hooks
+from chutes_core.calls.record import name_of
+from chutes_core.errors import APIError
+from chutes_core.fallback.call import Call, Try
+from chutes_core.response import Reply
+
+__all__ = ["About", "Telling"]
+
+
+class About(TypedDict, total=False):
+    """What only who begins a call knows of it."""
+
+    url: str
+    face: str | None
+    streamed: bool
+    request: Mapping[str, object] | None
+
+
+class _More(TypedDict, total=False):
+    """The fields of an event beside those of the call."""
+
+    request: Mapping[str, object] | None
+    reply: Reply | None
+    error: str | None
+    request_id: str | None
+    how: hooks.How | None
+    first: float | None
+
+
+class Telling:
+    """Tells of one call; what only its caller knows is not asked for before somebody listens.
+
+    Args:
+        call: The call.
+        about: What its caller knows of it.
+    """
+
+    __slots__ = ("_about", "_call", "_told", "_tried")
+
+    def __init__(self, call: Call, about: About) -> None:
+        self._call = call
+        self._about = about
+        self._told = 0
+        self._tried: set[str] = set()
+
+    def starts(self) -> None:
+        """Tell that the call begins."""
+        if hooks.on_start:
+            request = self._about.get("request")
+            hooks.on_start.tell(self._event(self._first, request=None if self._sealed else request))
+
+    def begins(self, step: Try, *, beside: bool = False) -> None:
+        """Tell of an attempt that begins, if it is not the first."""
+        member = step.member
+        if self._tried:
+            again: hooks.How = "again" if member.place in self._tried else "next"
+            how: hooks.How = "resume" if step.resume else "restart" if step.restart else again
+            hooks.taken_over(self._event(member.name, how="hedge" if beside else how))
+        self._tried.add(member.place)
+
+    def ended(self, error: BaseException | None) -> None:
+        """Tell of the attempts that have ended since the last time."""
+        attempts = self._call.attempts
+        request_id = error.request_id if isinstance(error, APIError) else None
+        while self._told < len(attempts):
+            attempt = attempts[self._told]
+            self._told += 1
+            if attempt.outcome != "answered" or hooks.on_attempt:
+                hooks.attempted(self._event(attempt.model, request_id=request_id))
+
+    def over(self, reply: Reply | None, error: BaseException | None) -> None:
+        """Tell that the call is over."""
+        asked = any(attempt.outcome != "skipped" for attempt in self._call.attempts)
+        if hooks.on_give_up and asked and isinstance(error, Exception):
+            hooks.on_give_up.tell(self._event(self._call.attempts[-1].model))
+        if hooks.on_end:
+            model = self._call.served.name if self._call.served is not None else self._first
+            shown = None if self._sealed else reply
+            hooks.on_end.tell(self._event(model, reply=shown, error=name_of(error), first=self._call.first_after))
+
+    @property
+    def _first(self) -> str:
+        return next((member.name for member in self._call.order), "")
+
+    @property
+    def _sealed(self) -> bool:
+        return any(member.sealed for member in self._call.order)
+
+    def _event(self, model: str, **more: Unpack[_More]) -> hooks.Event:
+        attempts = self._call.attempts[: self._told]
+        return hooks.Event(
+            call=self._call,
+            operation="chat",
+            model=model,
+            url=self._about.get("url", ""),
+            face=self._about.get("face"),
+            fallback=True,
+            streamed=self._about.get("streamed", False),
+            attempt=attempts[-1] if attempts else None,
+            number=sum(attempt.outcome != "skipped" for attempt in attempts),
+            **more,
+        )
