@@ -181,6 +181,7 @@ class ChutesSettings(Guarded, BaseModel):
             from chutes_core.client import ChutesClient
 
             self._client = ChutesClient(**self._client_options(), http_client=self.http_client)
+            self._client.face = "langchain"
         made: ChutesClient = self._client
         return made
 
@@ -191,6 +192,7 @@ class ChutesSettings(Guarded, BaseModel):
             from chutes_core.client import AsyncChutesClient
 
             self._async_client = AsyncChutesClient(**self._client_options(), http_client=self.http_async_client)
+            self._async_client.face = "langchain"
         made: AsyncChutesClient = self._async_client
         return made
 

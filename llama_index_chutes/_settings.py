@@ -212,6 +212,7 @@ class ChutesComponent(Guarded, BaseComponent):
         copied = dict(sent or {})
         wanted = (self.api_key, {**settings, "default_headers": copied} if copied else settings)
         client = (AsyncChutesClient if kind == "async" else ChutesClient)(key, **settings)
+        client.face = "llama_index"
         made[place] = (wanted, client)
         return client
 

@@ -100,7 +100,7 @@ class Run(Relay):
         self._runs = current_runs(run_manager)
         super().__init__(
             call, whole=whole, price=partial(price, catalogs), observer=self._runs, objects=objects, form=form,
-            thinks=not events, fits=self._fits,
+            thinks=not events, fits=self._fits, about={"face": "langchain", "streamed": not whole},
         )  # fmt: skip
 
     def _fits(self) -> bool:

@@ -92,6 +92,7 @@ class Run(Relay):
             objects=objects,
             form=form,
             fits=self._fits,
+            about={"face": "llama_index", "streamed": visible},
         )
 
     def _fits(self) -> bool:

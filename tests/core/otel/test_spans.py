@@ -13,10 +13,22 @@ from opentelemetry import context, trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
-from chutes_core import ChutesClient, Ledger, UnavailableError, hooks, openai_client
+from chutes_core import (
+    ChutesClient,
+    FallbackClient,
+    FallbackError,
+    FallbackPolicy,
+    Ledger,
+    UnavailableError,
+    hooks,
+    openai_client,
+)
 from chutes_core.spending.budget import Budget
-from chutes_core.testing import Answer, FaultyTransport
+from chutes_core.testing import Answer, Fault, FaultyTransport
+from chutes_local import serve
 from tests.core.clients import HELLO, KEY, MODES, call, scripted
+from tests.core.e2ee.test_client import OwnClock
+from tests.core.listening import listening
 
 from .conftest import Sink
 
@@ -273,3 +285,67 @@ def test_nobody_is_left_listening(sink: Sink) -> None:
     assert not any((hooks.on_start, hooks.on_attempt, hooks.on_retry, hooks.on_takeover, hooks.on_end))
     call("sync-whole", [Answer("Hello!")])
     assert not sink.spans
+
+
+# --- fallbacks ----------------------------------------------------------------------------------------
+
+ONE, TWO = "Qwen/Qwen3-32B-TEE", "zai-org/GLM-5.1-TEE"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fallback_is_one_span(stream: bool, seen: Sink) -> None:
+    """It starts with the model that comes first, and ends with the one that answered, its usage and its cost."""
+    transport = FaultyTransport([Fault("reset", after=2, answer=Answer("", reasoning="a b c d")), Answer("Hello!")])
+    with FallbackClient([ONE, TWO], KEY, http_client=httpx.Client(transport=transport)) as client:
+        reply = client.stream(HELLO).read() if stream else client.chat(HELLO)
+    told: dict[str, Any] = dict(seen.span.attributes or {})
+    assert seen.span.name == f"chat {ONE}"
+    assert (told["gen_ai.request.model"], told["gen_ai.response.model"]) == (ONE, TWO)
+    assert reply.usage is not None
+    assert told["gen_ai.usage.output_tokens"] == reply.usage.completion_tokens
+    assert told["chutes.cost"] == reply.cost
+    assert told["chutes.attempts"] == 2
+    assert told["server.address"] == "llm.chutes.ai"
+    assert seen.events() == ["chutes.attempt.failed", "chutes.takeover.next"]
+    failed = dict(seen.span.events[0].attributes or {})
+    assert failed["gen_ai.request.model"] == ONE
+    assert failed["gen_ai.usage.output_tokens"] == reply.attempts[0].usage.completion_tokens  # type: ignore[union-attr]
+    tokens = {point.attributes["gen_ai.token.type"]: point.sum for point in seen.points("gen_ai.client.token.usage")}
+    assert tokens == {"input": reply.usage.prompt_tokens, "output": reply.usage.completion_tokens}
+
+
+def test_of_a_fallback_that_fails_the_last_kind_is_the_type(seen: Sink) -> None:
+    transport = FaultyTransport(["not_found", "cold"])
+    policy = FallbackPolicy(max_attempts=2)
+    client = FallbackClient([ONE, TWO], KEY, policy=policy, http_client=httpx.Client(transport=transport))
+    with client, pytest.raises(FallbackError):
+        client.chat(HELLO)
+    assert (seen.span.attributes or {})["error.type"] == "cold"
+    assert seen.span.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fallback", [False, True])
+def test_of_a_sealed_call_no_words_are_told(
+    fallback: bool, stream: bool, seen: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if content is asked for; its tokens and its model are there."""
+    monkeypatch.setenv(CAPTURE, "true")
+    said = [{"role": "user", "content": "The walrus is in the garden."}]
+    with serve(backend="echo") as server, listening() as heard:
+        options: Any = {
+            "base_url": server.base_url,
+            "management_url": server.management_url,
+            "e2ee": True,
+            "clock": OwnClock(),
+        }
+        one, key = ([ONE], server.api_key), server.api_key
+        client: Any = FallbackClient(*one, **options) if fallback else ChutesClient(key, **options)
+        asked = {} if fallback else {"model": ONE}
+        with client:
+            answer = list(client.stream(said, **asked)) if stream else client.chat(said, **asked).content
+    assert "walrus" in str(answer)
+    assert "walrus" not in seen.span.to_json()
+    assert "walrus" not in str([(event, event.request, event.reply) for _, event in heard])
+    assert (seen.span.attributes or {})["gen_ai.response.model"] == ONE
+    assert (seen.span.attributes or {})["gen_ai.usage.output_tokens"] > 0  # type: ignore[operator]
