@@ -251,6 +251,7 @@ class APIError(ChutesError):
     """
 
     attempts: tuple[Attempt, ...] = ()
+    _retry: Retry | None = None  # where the caller wants it retried, whatever its kind
 
     def __init__(
         self,
@@ -290,7 +291,7 @@ class APIError(ChutesError):
         """Where the same request is worth retrying."""
         from chutes_core.failures.reading import FACTS
 
-        return FACTS[self.kind].retry
+        return self._retry or FACTS[self.kind].retry
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), str(self), dict(self.__dict__))

@@ -4,156 +4,61 @@
 object, and LangChain's retry and fallback middleware reads its ``is_retryable``. langchain-core before 1.6 has no
 ``ModelError`` family; there, ``LangChainException`` takes its place. ``ModelRefusalError`` came with 1.7.5.
 
->>> from langchain_core.exceptions import LangChainException
->>> issubclass(CapacityError, LangChainException) and issubclass(CapacityError, core.CapacityError)
-True
+>>> both = core.CapacityError, langchain.LangChainException
+>>> [issubclass(_TWINS[core.CapacityError], each) for each in both]
+[True, True]
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
+
+from langchain_core import exceptions as langchain
 
 from chutes_core import errors as core
 
-if TYPE_CHECKING:
-    from langchain_core.exceptions import (
-        ContextOverflowError,
-        ModelAPIError,
-        ModelAuthenticationError,
-        ModelConnectionError,
-        ModelError,
-        ModelInvalidRequestError,
-        ModelPermissionDeniedError,
-        ModelRateLimitError,
-        ModelTimeoutError,
-    )
-    from langchain_core.exceptions import ModelNotFoundError as _NotFound
-    from langchain_core.messages import BaseMessage
-
-    ModelRefusalError = ModelError
-else:
-    from langchain_core import exceptions as _lc
-
-    def _known(name: str) -> type[Exception]:
-        return getattr(_lc, name, _lc.LangChainException)
-
-    ContextOverflowError = _known("ContextOverflowError")
-    ModelAPIError = _known("ModelAPIError")
-    ModelAuthenticationError = _known("ModelAuthenticationError")
-    ModelConnectionError = _known("ModelConnectionError")
-    ModelError = _known("ModelError")
-    ModelInvalidRequestError = _known("ModelInvalidRequestError")
-    ModelPermissionDeniedError = _known("ModelPermissionDeniedError")
-    ModelRateLimitError = _known("ModelRateLimitError")
-    ModelTimeoutError = _known("ModelTimeoutError")
-    _NotFound = _known("ModelNotFoundError")
-    ModelRefusalError = getattr(_lc, "ModelRefusalError", ModelError)  # langchain-core 1.7.5 and later
-
-__all__ = ["as_langchain", "elsewhere", "retryable"]
+__all__ = ["as_langchain", "family", "twin"]
 
 E = TypeVar("E", bound=core.ChutesError)
 
-
-class MissingKeyError(core.MissingKeyError, ModelAuthenticationError): ...
-
-
-class UnknownModelError(core.UnknownModelError, _NotFound): ...
+_TWINS: dict[type[core.ChutesError], type[core.ChutesError]] = {}
 
 
-class RequestRefusedError(core.RequestRefusedError, ModelInvalidRequestError): ...
+def family(name: str) -> type[Exception]:
+    """Return LangChain's exception of a name, or the nearest one that this langchain-core has."""
+    nearest: type[Exception] = getattr(langchain, "ModelError", langchain.LangChainException)
+    return getattr(langchain, name, nearest)
 
 
-class BudgetExceededError(core.BudgetExceededError, ModelError): ...
+def twin(error: type[E], name: str, module: str = __name__) -> Any:
+    """Create the class that is an error of the core and LangChain's of this name, for ``module`` to hold."""
+    told = {"__module__": module, "__doc__": f"A {error.__name__} that is LangChain's too."}
+    made = type(error.__name__, (error, family(name)), told)
+    _TWINS[error] = made
+    return made
 
 
-class APIError(core.APIError, ModelError): ...
-
-
-class AuthenticationError(core.AuthenticationError, ModelAuthenticationError): ...
-
-
-class PermissionDeniedError(core.PermissionDeniedError, ModelPermissionDeniedError): ...
-
-
-class PaymentRequiredError(core.PaymentRequiredError, ModelError): ...
-
-
-class InvalidRequestError(core.InvalidRequestError, ModelInvalidRequestError): ...
-
-
-class ContextLengthError(core.ContextLengthError, ContextOverflowError): ...
-
-
-class ModelNotFoundError(core.ModelNotFoundError, _NotFound): ...
-
-
-class RateLimitError(core.RateLimitError, ModelRateLimitError): ...
-
-
-class CapacityError(core.CapacityError, ModelRateLimitError): ...
-
-
-class AccountLimitError(core.AccountLimitError, ModelRateLimitError): ...
-
-
-class UnavailableError(core.UnavailableError, ModelAPIError): ...
-
-
-class ColdModelError(core.ColdModelError, ModelAPIError): ...
-
-
-class AttestationError(core.AttestationError, ModelAPIError): ...
-
-
-class ConnectionFailedError(core.ConnectionFailedError, ModelConnectionError): ...
-
-
-class TimeLimitError(core.TimeLimitError, ModelTimeoutError): ...
-
-
-class IncompleteAnswerError(core.IncompleteAnswerError, ModelAPIError): ...
-
-
-class StreamInterruptedError(core.StreamInterruptedError, ModelAPIError): ...
-
-
-class StreamRestartedError(core.StreamRestartedError, ModelAPIError): ...
-
-
-class StreamFailedError(core.StreamFailedError, ModelAPIError): ...
-
-
-class MalformedReplyError(core.MalformedReplyError, ModelAPIError): ...
-
-
-class RefusalError(core.RefusalError, ModelRefusalError):
-    raw_message: BaseMessage | None = None
-
-
-class EmptyReplyError(core.EmptyReplyError, ModelAPIError): ...
-
-
-class LengthLimitError(core.LengthLimitError, ModelAPIError): ...
-
-
-class ThinkingLimitError(core.ThinkingLimitError, ModelAPIError): ...
-
-
-_TWINS: dict[type[core.ChutesError], type[core.ChutesError]] = {
-    twin.__bases__[0]: twin
-    for twin in list(globals().values())
-    if isinstance(twin, type) and twin.__module__ == __name__ and issubclass(twin, core.ChutesError)
-}
-
-
-def retryable(error: core.ChutesError) -> bool:
-    """Return whether retrying the same request with the same model may succeed.
-
-    This includes timeouts, although the core prefers another model then.
-    """
-    if not isinstance(error, core.APIError):
-        return False
-    return error.retry is core.Retry.HERE or isinstance(error, core.TimeLimitError)
+_FAMILIES: dict[str, tuple[type[core.ChutesError], ...]] = {
+    "ModelError": (core.APIError, core.PaymentRequiredError, core.BudgetExceededError),
+    "ModelAuthenticationError": (core.MissingKeyError, core.AuthenticationError),
+    "ModelPermissionDeniedError": (core.PermissionDeniedError,),
+    "ModelNotFoundError": (core.UnknownModelError, core.ModelNotFoundError),
+    "ModelInvalidRequestError": (core.RequestRefusedError, core.InvalidRequestError),
+    "ContextOverflowError": (core.ContextLengthError,),
+    "ModelRateLimitError": (core.RateLimitError, core.CapacityError, core.AccountLimitError),
+    "ModelAPIError": (
+        core.UnavailableError, core.ColdModelError, core.AttestationError, core.IncompleteAnswerError,
+        core.StreamInterruptedError, core.StreamRestartedError, core.StreamFailedError, core.MalformedReplyError,
+        core.EmptyReplyError, core.LengthLimitError, core.ThinkingLimitError,
+    ),
+    "ModelConnectionError": (core.ConnectionFailedError,),
+    "ModelTimeoutError": (core.TimeLimitError,),
+    "ModelRefusalError": (core.RefusalError,),
+}  # fmt: skip
+for _family, _errors in _FAMILIES.items():
+    for _error in _errors:
+        globals()[_error.__name__] = twin(_error, _family)
+_TWINS[core.RefusalError].raw_message = None  # type: ignore[attr-defined]
 
 
 def as_langchain(error: E) -> E:
@@ -164,54 +69,25 @@ def as_langchain(error: E) -> E:
     >>> type(error).__mro__[1:3], error.kind, error.is_retryable
     ((<class 'chutes_core.errors.CapacityError'>, ...), <Kind.CAPACITY: 'capacity'>, True)
     """
-    twin = _TWINS.get(type(error))
-    if twin is None:
-        if isinstance(error, ExceptionGroup):  # a fallback's, which is not loaded before there is one
-            from langchain_chutes.fallback.error import raised
-
-            return raised(error)
+    known: Any = _TWINS.get(type(error))
+    if known is None:
         return error
-    made = twin.__new__(twin, *error.args)
+    made = known.__new__(known, *error.args)
     made.args = error.args
     made.__dict__.update(error.__dict__)
-    made.is_retryable = retryable(error)  # type: ignore[attr-defined]
+    made.is_retryable = _retryable(error)
     made.__cause__ = error.__cause__
     made.__suppress_context__ = True
-    return made.with_traceback(error.__traceback__)  # type: ignore[return-value]
+    return made.with_traceback(error.__traceback__)  # type: ignore[no-any-return]
 
 
-class _RefusedHere(InvalidRequestError):
-    """A refused request that the caller still wants other members to try."""
+def _retryable(error: BaseException) -> bool:
+    """Return whether retrying the same request with the same model, or the same fallback, may succeed.
 
-    @property
-    def retry(self) -> core.Retry:
-        return core.Retry.ELSEWHERE
-
-
-class _MissingHere(ModelNotFoundError):
-    """The same for an address that does not exist."""
-
-    retry = _RefusedHere.retry
-
-
-class _CutHere(LengthLimitError):
-    """The same for an answer that reached its limit."""
-
-    retry = _RefusedHere.retry
-
-
-_HERE = {core.ModelNotFoundError: _MissingHere, core.LengthLimitError: _CutHere}
-
-
-def elsewhere(error: core.APIError) -> core.APIError:
-    """Return a failure that would end a call as one that moves on to the next member, otherwise unchanged.
-
-    >>> from chutes_core.failures.reading import failure
-    >>> error = failure(core.Kind.BAD_REQUEST, "no", model="acme/one")
-    >>> error.retry, elsewhere(error).retry, elsewhere(error).kind
-    (<Retry.NEVER: 'never'>, <Retry.ELSEWHERE: 'elsewhere'>, <Kind.BAD_REQUEST: 'bad_request'>)
+    This includes timeouts, although the core prefers another model then.
     """
-    kind = next((here for kind, here in _HERE.items() if isinstance(error, kind)), _RefusedHere)
-    made = kind(str(error))
-    made.__dict__.update(error.__dict__)
-    return made
+    if isinstance(error, ExceptionGroup):
+        return any(map(_retryable, error.exceptions))
+    return isinstance(error, core.APIError) and (
+        error.retry is core.Retry.HERE or isinstance(error, core.TimeLimitError)
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -35,19 +34,17 @@ if TYPE_CHECKING:
 
     from chutes_core.client import AsyncChutesClient, ChutesClient
 
-__all__ = ["ChutesSettings", "plain_e2ee", "signed", "translated_errors"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["ChutesSettings", "plain_e2ee", "translated_errors"]
 
 _KEY_VARIABLE = "CHUTES_API_KEY"
+CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True)
+"""For each model of its own: LangChain's classes say otherwise."""
 
 
 class ChutesSettings(Guarded, BaseModel):
     """The connection arguments: hosts, key, timeouts and retries."""
 
-    model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
-    )
+    model_config = CONFIG
 
     api_key: SecretStr | Callable[[], Any] | None = Field(default=None, repr=True)
     """A key or token, or a function that returns one. Without it: `CHUTES_OAUTH_TOKEN`, then `CHUTES_API_KEY`, then
@@ -165,14 +162,12 @@ class ChutesSettings(Guarded, BaseModel):
     @property
     def lc_attributes(self) -> dict[str, Any]:
         """Return arguments in serializable form."""
-        told: dict[str, Any] = {}
-        if isinstance(self.timeout, TimeLimits):
-            told["timeout"] = dataclasses.asdict(self.timeout)
-        if self.e2ee:
-            told["e2ee"] = plain_e2ee(self.e2ee)
-        if self.default_headers is not None:
-            told["default_headers"] = self._dumped_headers(self.default_headers)
-        return told
+        told = {
+            "timeout": dataclasses.asdict(self.timeout) if isinstance(self.timeout, TimeLimits) else None,
+            "e2ee": plain_e2ee(self.e2ee) or None,
+            "default_headers": self._dumped_headers(self.default_headers),
+        }
+        return {name: value for name, value in told.items() if value is not None}
 
     @property
     def client(self) -> ChutesClient:
@@ -182,8 +177,7 @@ class ChutesSettings(Guarded, BaseModel):
 
             self._client = ChutesClient(**self._client_options(), http_client=self.http_client)
             self._client.face = "langchain"
-        made: ChutesClient = self._client
-        return made
+        return self._client  # type: ignore[no-any-return]
 
     @property
     def async_client(self) -> AsyncChutesClient:
@@ -193,8 +187,7 @@ class ChutesSettings(Guarded, BaseModel):
 
             self._async_client = AsyncChutesClient(**self._client_options(), http_client=self.http_async_client)
             self._async_client.face = "langchain"
-        made: AsyncChutesClient = self._async_client
-        return made
+        return self._async_client  # type: ignore[no-any-return]
 
     def _client_options(self) -> dict[str, Any]:
         return {
@@ -237,16 +230,8 @@ class ChutesSettings(Guarded, BaseModel):
 
 
 def plain_e2ee(wish: Any) -> Any:
-    """Return an ``e2ee`` setting as plain data.
-
-    >>> plain_e2ee(True)
-    True
-    """
-    if isinstance(wish, bool):
-        return wish
-    from chutes_core.e2ee.checks import plain
-
-    return plain(wish)
+    """Return an ``e2ee`` setting as plain data."""
+    return wish if isinstance(wish, bool) else wish.to_dict()
 
 
 def rename_and_check(
@@ -287,15 +272,3 @@ class _Translation:
 
 
 translated_errors = _Translation()
-
-
-def signed(method: F) -> F:
-    """Cache a method's signature: LangChain reads it at every call, and computing it takes a twentieth of one.
-
-    >>> @signed
-    ... def method(self, run_manager=None): ...
-    >>> method.__signature__
-    <Signature (self, run_manager=None)>
-    """
-    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-    return method

@@ -6,47 +6,40 @@ async form of a method share everything except the waiting.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
-from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from chutes_core.catalog.joint import Method, echoes_reasoning, structured_method
+from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
+from chutes_core.request.arguments import call_arguments
 from chutes_core.request.chat import ChatParams, Effort, OnLength
-from chutes_core.tokens import estimate_tokens
+from chutes_core.tokens import estimate_tokens, request_tokens
 from chutes_core.usage import cost
-from langchain_chutes._arguments import call_arguments
+from langchain_chutes._chat_model import ChatModel
 from langchain_chutes._convert.messages import request_messages
-from langchain_chutes._convert.profile import Resolved, default_method, echoes_reasoning, model_infos, model_profile
-from langchain_chutes._convert.replies import PROVIDER, ChunkMaker, chat_result, summed_usage
-from langchain_chutes._convert.tokens import estimate_message_tokens
-from langchain_chutes._convert.tools import Tool, tool_choice_param, tool_names, tool_params
-from langchain_chutes._settings import ChutesSettings, plain_e2ee, signed, translated_errors
-from langchain_chutes._structured.methods import check_method, parsed
+from langchain_chutes._convert.profile import Resolved, model_profile
+from langchain_chutes._convert.replies import ChunkMaker, chat_result, summed_usage
+from langchain_chutes._convert.tools import tool_params
+from langchain_chutes._settings import CONFIG, ChutesSettings, plain_e2ee
 from langchain_chutes._structured.schemas import Schema, response_format, titled
 
 if TYPE_CHECKING:
+    from chutes_core.client import AsyncStream, Stream
     from chutes_core.response import Reply
+    from langchain_chutes._structured.forms import Form
+    from langchain_chutes._structured.parsers import Source
 
 __all__ = ["ChatChutes"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What a call sends: the conversation, and the arguments for the core's ``chat`` and ``stream``."""
-
-    messages: list[dict[str, Any]]
-    arguments: dict[str, Any]
-
-
-class ChatChutes(ChutesSettings, BaseChatModel):
+class ChatChutes(ChutesSettings, ChatModel):
     """A Chutes chat model.
 
     A call returns a complete, checked answer or raises an error that says what happened. Every error belongs both
@@ -67,9 +60,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
     ``with_structured_output`` and the async methods work as usual in LangChain.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
-    )
+    model_config = CONFIG
 
     model: str = Field(min_length=1)
     """A model name, a list of names for the gateway to route between (`"a,b:latency"`), or one of your aliases."""
@@ -132,14 +123,10 @@ class ChatChutes(ChutesSettings, BaseChatModel):
 
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:
-        """Check what pydantic cannot."""
+        """Check what pydantic cannot, and tell LangChain our version."""
         for name in self.model_kwargs:
             if name in _PARAMETERS:
                 raise ConfigurationError(f"{name!r} is an argument of its own: pass it outside model_kwargs.")
-        return self
-
-    @model_validator(mode="after")
-    def _set_chutes_version(self) -> Self:
         from langchain_chutes import __version__
 
         if hasattr(self, "_add_version"):  # langchain-core 1.4 and later
@@ -160,151 +147,31 @@ class ChatChutes(ChutesSettings, BaseChatModel):
 
     # ------------------------------------------------------------------------------------------ the call
 
-    def _call(
+    def _request(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any], *, stream: bool
-    ) -> _Call:
-        """Build what is sent; all four call methods use this."""
-        arguments = call_arguments(
-            self._given(), options, _OTHER_NAMES, model=self.model, stop=stop, extra_body=self.extra_body, stream=stream
-        )
+    ) -> dict[str, Any]:
+        """Return the arguments for the core's ``chat`` and ``stream``."""
+        given = {"model": self.model, **self._given(), "extra_body": self.extra_body}
+        arguments: dict[str, Any] = call_arguments(given, options, _OTHER_NAMES, _READ, stop=stop, stream=stream)
         answered = any(isinstance(message, AIMessage) for message in messages)
         echo = answered and echoes_reasoning(model_infos(self._known_models(), arguments["model"]))
-        return _Call(request_messages(messages, echo_reasoning=echo), arguments)
+        return {"messages": request_messages(messages, echo_reasoning=echo), **arguments}
 
-    def _cost(self, reply: Reply) -> float | None:
-        """Return the cost of a reply in US dollars, if its price and token counts are known."""
-        info = self._known_models().get(reply.model) if reply.model and reply.usage else None
-        return cost(reply.usage, info) if info is not None and reply.usage is not None else None
+    def _asked(
+        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: dict[str, Any], *,
+        whole: bool,
+    ) -> Call:  # fmt: skip
+        return Call(self, self._request(messages, stop, options, stream=not whole))
 
-    @signed
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        with translated_errors:
-            call = self._call(messages, stop, kwargs, stream=False)
-            reply = self.client.chat(call.messages, **call.arguments)
-            return chat_result(reply, self._cost(reply))
-
-    @signed
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        with translated_errors:
-            call = self._call(messages, stop, kwargs, stream=False)
-            reply = await self.async_client.chat(call.messages, **call.arguments)
-            return chat_result(reply, self._cost(reply))
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        with translated_errors:
-            call = self._call(messages, stop, kwargs, stream=True)
-            maker = ChunkMaker(blocks=self.output_version == "v1")
-            with self.client.stream(call.messages, **call.arguments) as deltas:
-                for delta in deltas:
-                    for chunk in maker.step(delta):
-                        if run_manager is not None:
-                            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
-                reply = deltas.reply
-            yield from maker.end(reply, self._cost(reply))
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        with translated_errors:
-            call = self._call(messages, stop, kwargs, stream=True)
-            maker = ChunkMaker(blocks=self.output_version == "v1")
-            async with self.async_client.stream(call.messages, **call.arguments) as deltas:
-                async for delta in deltas:
-                    for chunk in maker.step(delta):
-                        if run_manager is not None:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
-                reply = deltas.reply
-            for chunk in maker.end(reply, self._cost(reply)):
-                yield chunk
-
-    # ------------------------------------------------------------------------------- tools and structure
-
-    def bind_tools(
-        self,
-        tools: Sequence[Tool],
-        *,
-        tool_choice: str | bool | Mapping[str, Any] | None = None,
-        parallel_tool_calls: bool | None = None,
-        strict: bool | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind tools that the model may call.
-
-        Args:
-            tools: Functions, tools, pydantic models, TypedDicts, or tool specifications as dicts.
-            tool_choice: "auto", "none", "any" (or "required", or True), or the name of a tool.
-            parallel_tool_calls: Whether the model may call several tools at once.
-            strict: Whether arguments must follow the schema; sent only if set.
-            **kwargs: Other parameters for the calls.
-        """
-        with translated_errors:
-            described = tool_params(tools, strict=strict)
-            choice = tool_choice_param(tool_choice, tool_names(described))
-        bound = {"tools": described, "tool_choice": choice, "parallel_tool_calls": parallel_tool_calls, **kwargs}
-        return self.bind(**{name: value for name, value in bound.items() if value is not None})
-
-    def with_structured_output(
-        self,
-        schema: Schema | None = None,
-        *,
-        method: Literal["json_schema", "function_calling", "json_mode"] | None = None,
-        include_raw: bool = False,
-        strict: bool | None = None,
-        tools: Sequence[Tool] | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, Any]:
-        """Return structured output that matches a schema.
-
-        Args:
-            schema: A pydantic model (answers are instances), a TypedDict or a JSON schema (answers are dicts).
-                Required unless ``method="json_mode"``.
-            method: How to request it; by default the most reliable method the catalogue lists for the model.
-            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` instead of raising
-                parsing errors.
-            strict: Sent only if set.
-            tools: Additional tools for the model, with ``method="json_schema"``.
-            **kwargs: Other parameters for the calls.
-        """
-        from langchain_chutes._structured.parsers import answer_parser
-
-        with translated_errors:
-            chosen = method or default_method(model_infos(self._known_models(), self.model))
-            check_method(chosen, schema, strict, tools)
-        if schema is not None:
-            kwargs["ls_structured_output_format"] = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
-        if chosen == "function_calling":
-            assert schema is not None
-            asked = self.bind_tools([titled(schema)], tool_choice="any", strict=strict, **kwargs)
-            return parsed(asked, answer_parser(schema, "calls"), include_raw=include_raw)
-        held = chosen == "json_schema" and schema
-        form = response_format(held, strict=strict) if held else {"type": "json_object"}
-        kwargs["response_format"] = form
-        asked = self.bind_tools(tools, **kwargs) if tools else self.bind(**kwargs)
-        return parsed(asked, answer_parser(schema, "text"), include_raw=include_raw)
+    def _formed(self, form: Form) -> tuple[Method, Source, dict[str, Any]]:
+        method = form.method or structured_method(model_infos(self._known_models(), self.model))
+        form.refuse_unusable(method)
+        if method == "function_calling":
+            tool = titled(cast("Schema", form.schema))
+            return method, "calls", {"tools": tool_params([tool], strict=form.strict), "tool_choice": "required"}
+        held = method == "json_schema" and form.schema
+        asked = {"response_format": response_format(held, strict=form.strict) if held else {"type": "json_object"}}
+        return method, "text", {**asked, "tools": tool_params(form.tools)} if form.tools else asked
 
     def with_fallbacks(
         self,
@@ -344,7 +211,7 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         """Count or estimate the tokens in a conversation and its tool specifications."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(messages, tools)
-        return estimate_message_tokens(messages, tools)
+        return request_tokens(request_messages(messages), tool_params(tools or ()))
 
     def get_token_ids(self, text: str) -> list[int]:
         """Tokenize a text with ``custom_get_token_ids``."""
@@ -368,23 +235,49 @@ class ChatChutes(ChutesSettings, BaseChatModel):
         told["e2ee"] = plain_e2ee(self.e2ee) if self.e2ee else None
         return {name: value for name, value in told.items() if value is not None}
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        ends = stop or kwargs.get("stop") or self.stop
-        if ends:
-            params["ls_stop"] = [ends] if isinstance(ends, str) else list(ends)
-        return params
-
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         return {"model_name": self.model, **summed_usage(llm_outputs)}
 
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Return True: secrets are serialized as references to the environment."""
-        return True
+
+class Call:
+    """A call of one model, in one of four ways."""
+
+    def __init__(self, model: ChatChutes, request: dict[str, Any]) -> None:
+        self._model = model
+        self._request = request
+
+    def result(self) -> ChatResult:
+        """Return the whole answer."""
+        return self._read(self._model.client.chat(**self._request))
+
+    async def aresult(self) -> ChatResult:
+        """Return the whole answer."""
+        return self._read(await self._model.async_client.chat(**self._request))
+
+    def stream(self) -> Stream:
+        """Stream its deltas."""
+        return self._model.client.stream(**self._request)
+
+    def astream(self) -> AsyncStream:
+        """Stream its deltas."""
+        return self._model.async_client.stream(**self._request)
+
+    def maker(self) -> ChunkMaker:
+        """Return what makes chunks of the deltas."""
+        return ChunkMaker(self._cost, blocks=self._model.output_version == "v1")
+
+    def _read(self, reply: Reply) -> ChatResult:
+        return chat_result(reply, self._cost(reply))
+
+    def _cost(self, reply: Reply) -> float | None:
+        info = self._model._known_models().get(reply.model) if reply.model and reply.usage else None
+        return cost(reply.usage, info) if info is not None and reply.usage is not None else None
 
 
+_READ: Mapping[str, Any] = {
+    "tools": tool_params,
+    "response_format": lambda form: response_format(form) if isinstance(form, type) else form,
+}
 _OTHER_NAMES = ChatChutes._other_names()
 _PARAMETERS = tuple(
     name for name in ChatChutes.__annotations__ if name in ChatParams.__annotations__.keys() - {"extra_body"}

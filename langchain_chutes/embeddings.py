@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY
 from chutes_core.catalog.model_info import traits_for
@@ -37,10 +37,6 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
 
     Use ``embed_documents(texts)`` and ``embed_query(text)``, or their async forms.
     """
-
-    model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
-    )
 
     model: str = Field(default="Qwen/Qwen3-Embedding-8B-TEE", min_length=1)
     """The model name."""

@@ -70,15 +70,9 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
         "chutes_core/testing/answers.py",
         "chutes_core/testing/faults.py",
     ),
-    "tests/langchain_chutes/test_chat_models.py": (
-        "langchain_chutes/_arguments.py",
-        "langchain_chutes/_settings.py",
-    ),
+    "tests/langchain_chutes/test_chat_models.py": ("langchain_chutes/_settings.py",),
     "tests/langchain_chutes/test_cost.py": ("chutes_core/spending/totals.py",),
-    "tests/langchain_chutes/test_e2ee.py": (
-        "chutes_core/e2ee/checks.py",
-        "langchain_chutes/fallback/profile.py",
-    ),
+    "tests/langchain_chutes/test_e2ee.py": ("chutes_core/e2ee/checks.py",),
     "tests/langchain_chutes/fallback/test_model.py": (
         "langchain_chutes/fallback/error.py",
         "langchain_chutes/fallback/foreign.py",
@@ -86,8 +80,8 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
         "langchain_chutes/fallback/run.py",
     ),
     "tests/langchain_chutes/fallback/test_habits.py": ("langchain_chutes/fallback/tracing.py",),
-    "tests/langchain_chutes/fallback/test_forms.py": ("langchain_chutes/_structured/schemas.py",),
-    "tests/langchain_chutes/structured/test_methods.py": ("langchain_chutes/_structured/parsers.py",),
+    "tests/langchain_chutes/structured/test_forms.py": ("langchain_chutes/_structured/schemas.py",),
+    "tests/langchain_chutes/structured/test_parsers.py": ("langchain_chutes/_chat_model.py",),
     "tests/llama_index_chutes/fallback/test_engines.py": ("llama_index_chutes/fallback/wanted.py",),
     "tests/llama_index_chutes/fallback/test_foreign.py": ("llama_index_chutes/_chat_model.py",),
     "tests/llama_index_chutes/test_settings.py": (

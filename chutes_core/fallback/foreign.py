@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 
-from chutes_core.errors import APIError, ChutesError, Kind
+from chutes_core.errors import APIError, ChutesError, Kind, Retry
 from chutes_core.failures.reading import failure, kind_of, parse_retry_after
 from chutes_core.fallback.trace import FallbackError
 
-__all__ = ["as_failure"]
+__all__ = ["as_failure", "moving_on"]
 
 _SIZE = ("ContextOverflow", "ContextWindow")
 _BY_NAME: tuple[tuple[str, Kind], ...] = (
@@ -83,6 +84,25 @@ def as_failure(error: Exception, model: str) -> APIError | None:
         body=getattr(error, "body", None),
         retry_after=parse_retry_after(asked if isinstance(asked, str) else None),
     )
+
+
+def moving_on(error: Exception, model: str) -> APIError:
+    """Return an exception that the caller wants other members to answer for, as a failure that moves on to the next.
+
+    >>> from chutes_core.errors import Retry
+    >>> moving_on(KeyError("typo"), "other/model").kind
+    <Kind.UPSTREAM: 'upstream'>
+    >>> refused = failure(Kind.BAD_REQUEST, "no", model="acme/one")
+    >>> refused.retry, moving_on(refused, "acme/one").retry, moving_on(refused, "acme/one").kind
+    (<Retry.NEVER: 'never'>, <Retry.ELSEWHERE: 'elsewhere'>, <Kind.BAD_REQUEST: 'bad_request'>)
+    """
+    made = as_failure(error, model) or failure(Kind.UPSTREAM, f"{type(error).__name__}: {error}", model=model)
+    if made.retry is Retry.NEVER:
+        made = copy(made)
+        made._retry = Retry.ELSEWHERE
+    if made is not error:
+        made.__cause__ = error
+    return made
 
 
 def _kind(error: Exception, status: int | None) -> Kind | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from chutes_core.usage import Usage
 if TYPE_CHECKING:
     from chutes_core.fallback.stream import FallbackReply
 
-__all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "beside", "counts", "report", "two_answers"]
+__all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "beside", "common", "counts", "report", "two_answers"]
 
 ATTEMPTS = "chutes_attempts"
 """The name of the list of attempts in an answer's metadata."""
@@ -79,3 +80,17 @@ def two_answers(model: str) -> str:
         "one. Use FallbackPolicy(after_commit='hold'), which gives out whole answers only; or read the stream with "
         "collect() or render(), or look for is_restart(chunk)."
     )
+
+
+def common(identities: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return the parameters that are the same for every member, where tracers look for those of a model.
+
+    >>> common([{"model": "acme/one", "temperature": 0.5}, {"model": "acme/two", "temperature": 0.5, "seed": 7}])
+    {'temperature': 0.5}
+    """
+    first, *others = identities
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in ("_type", "model") and all(name in each and each[name] == value for each in others)
+    }

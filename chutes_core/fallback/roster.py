@@ -32,6 +32,11 @@ __all__ = [
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
 _LIMITS = ("connect", "first_token", "gap", "total")
+_NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
+_ADDRESSES = (
+    "api_base", "base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base",
+)  # fmt: skip
+_KEYS = ("openai_api_key", "anthropic_api_key", "api_key", "groq_api_key", "openrouter_api_key", "google_api_key")
 _PASSED_ON = ("extra_body", "additional_kwargs", "model_kwargs")
 
 
@@ -223,10 +228,20 @@ def own_member(model: str, base_url: str | None, key: object, infos: Sequence[Mo
     return Member(model, account, joint_info(model, infos), host, None, verify_of(e2ee))
 
 
-def foreign_member(kind: str, name: str, where: str, key: object) -> Member:
-    """Describe another provider's model."""
+def foreign_member(model: object, name: str = "") -> Member:
+    """Describe another provider's model, by what its class calls its name, its address and its key."""
+    kind = type(model).__name__
+    name = name or _text_in(model, _NAMES) or kind
+    where = _text_in(model, _ADDRESSES)
+    key = next((value for value in (getattr(model, each, None) for each in _KEYS) if value), None)
     # Where the key cannot be seen, nothing says that two models share an account.
     return Member(name, account_id(kind, where, key or name), None, where or kind)
+
+
+def _text_in(model: object, names: Iterable[str]) -> str:
+    """Return the first of several attributes that is a text."""
+    values = (getattr(model, name, None) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _at_hand(key: object) -> object:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from chutes_core.errors import ConfigurationError
 from chutes_core.fallback.policy import FallbackPolicy
+from chutes_core.secrets.frames import unseen
 
-__all__ = ["Route", "read_routes", "route", "split_models"]
+__all__ = ["Route", "Routed", "read_routes", "route", "split_models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,35 @@ def route(source: Mapping[str, object] | str | os.PathLike[str], name: str) -> R
         hint = f"Did you mean {close[0]!r}?" if close else f"The routes are: {', '.join(sorted(routes))}."
         raise ConfigurationError(f"There is no route {name!r}. {hint}")
     return routes[name]
+
+
+class Routed:
+    """Base of a framework's fallback: the ways to make one of what is written down."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, members: Sequence[str | Mapping[str, object]] = (), **arguments: object) -> None:
+            """Create a fallback."""
+
+    @classmethod
+    @unseen
+    def from_models(cls, models: str, **arguments: object) -> Self:
+        """Create a fallback from a comma-separated string of names.
+
+        ``ChutesFallback.from_models("acme/one, acme/two", api_key=...)`` has two members.
+        """
+        return cls(split_models(models), **arguments)
+
+    @classmethod
+    @unseen
+    def route(cls, name: str, source: Mapping[str, object] | str | os.PathLike[str], **arguments: object) -> Self:
+        """Create the fallback for a task, from a mapping or a TOML or YAML file of routes.
+
+        ``ChutesFallback.route("summarization", {"summarization": {"models": ["acme/small", "acme/other"], "policy":
+        {"deadline": 30}}})`` has two members and 30 seconds. Arguments given here go before the route's.
+        """
+        found = route(source, name)
+        return cls(found.models, **{"policy": found.policy, **found.options, **arguments})
 
 
 def split_models(text: str) -> tuple[str, ...]:

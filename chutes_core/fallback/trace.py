@@ -78,12 +78,14 @@ model of another family, or raise `deadline` and `max_attempts`.
         return max((each.partial for each in self.exceptions if isinstance(each, APIError)), key=len, default="")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.message, list(self.exceptions), self.attempts)
+        return _rebuild, (type(self), self.message, list(self.exceptions), dict(self.__dict__))
 
 
-def _rebuild(message: str, failures: list[APIError], attempts: tuple[Attempt, ...]) -> FallbackError:
-    error = FallbackError(message, failures)
-    error.attempts = attempts
+def _rebuild(
+    cls: type[FallbackError], message: str, failures: list[APIError], state: dict[str, object]
+) -> FallbackError:
+    error = cls(message, failures)
+    error.__dict__.update(state)
     return error
 
 

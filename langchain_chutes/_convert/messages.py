@@ -22,11 +22,12 @@ from langchain_core.messages import (
 )
 
 from chutes_core.errors import RequestRefusedError
-from langchain_chutes._convert.content import content_parts, joined_text, reasoning_text
+from chutes_core.request.content import content_parts, joined_text, reasoning_text
 
 __all__ = ["request_messages"]
 
 Wire = dict[str, Any]
+_ROLES = {HumanMessage: "user", SystemMessage: "system", FunctionMessage: "function"}
 
 
 def request_messages(messages: Sequence[BaseMessage], *, echo_reasoning: bool = False) -> list[Wire]:
@@ -48,11 +49,12 @@ def request_messages(messages: Sequence[BaseMessage], *, echo_reasoning: bool = 
             wire.append({"role": "user", "content": pictures})
             pictures = []
         if isinstance(message, AIMessage):
-            wire.append(_assistant(message, answered, echo_reasoning=echo_reasoning))
+            told = _assistant(message, answered, echo_reasoning=echo_reasoning)
         elif isinstance(message, ToolMessage):
-            wire.append(_tool(message, pictures))
+            told = _tool(message, pictures)
         else:
-            wire.append(_plain(message))
+            told = {"role": _role(message), "content": _content(message.content)}
+        wire.append({**told, "name": message.name} if message.name else told)
     return [*wire, {"role": "user", "content": pictures}] if pictures else wire
 
 
@@ -75,22 +77,13 @@ def _unfolded(messages: Iterable[BaseMessage]) -> Iterable[BaseMessage]:
             yield message.model_copy(update={"content": rest})
 
 
-def _plain(message: BaseMessage) -> Wire:
-    """Convert a message that has only a role and content."""
-    if isinstance(message, HumanMessage):
-        role = "user"
-    elif isinstance(message, SystemMessage):
-        role = "system"
-    elif isinstance(message, FunctionMessage):
-        role = "function"
-    elif isinstance(message, ChatMessage):
-        role = message.role
-    else:
+def _role(message: BaseMessage) -> str:
+    if isinstance(message, ChatMessage):
+        return message.role
+    found = next((role for kind, role in _ROLES.items() if isinstance(message, kind)), None)
+    if found is None:
         raise RequestRefusedError(f"A {type(message).__name__} is no message to send to a model.")
-    wire: Wire = {"role": role, "content": _content(message.content)}
-    if message.name:
-        wire["name"] = message.name
-    return wire
+    return found
 
 
 def _content(content: str | list[str | dict[Any, Any]]) -> str | list[Wire]:
@@ -100,7 +93,7 @@ def _content(content: str | list[str | dict[Any, Any]]) -> str | list[Wire]:
     parts = content_parts(content)
     if not parts:
         return ""
-    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+    return joined_text(parts) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
 def _assistant(message: AIMessage, answered: set[str], *, echo_reasoning: bool) -> Wire:
@@ -112,16 +105,10 @@ def _assistant(message: AIMessage, answered: set[str], *, echo_reasoning: bool) 
     wire: Wire = {"role": "assistant", "content": parts if media else text or (None if calls else "")}
     if calls:
         wire["tool_calls"] = calls
-    if echo_reasoning and (thought := reasoning_text(message.content) or _kept_reasoning(message)):
-        wire["reasoning_content"] = thought
-    if message.name:
-        wire["name"] = message.name
-    return wire
-
-
-def _kept_reasoning(message: AIMessage) -> str:
     kept = message.additional_kwargs.get("reasoning_content")
-    return kept if isinstance(kept, str) else ""
+    if echo_reasoning and (thought := reasoning_text(message.content) or kept) and isinstance(thought, str):
+        wire["reasoning_content"] = thought
+    return wire
 
 
 def _calls(message: AIMessage, answered: set[str]) -> Iterable[Wire]:
@@ -159,7 +146,7 @@ def _tool(message: ToolMessage, pictures: list[Wire]) -> Wire:
     texts = [part for part in parts if part not in media]
     content: str | list[Wire]
     if all(part["type"] == "text" for part in texts):
-        content = "\n".join(part["text"] for part in texts) if len(texts) > 1 else joined_text(texts)
+        content = joined_text(texts, "\n")
         if message.status == "error" and not content.lower().startswith("error"):
             content = f"Error: {content}"
         content = content or ("(see the next message)" if media else "")
@@ -167,7 +154,4 @@ def _tool(message: ToolMessage, pictures: list[Wire]) -> Wire:
         content = texts
     if media:
         pictures += [{"type": "text", "text": f"From the result of tool call {message.tool_call_id}:"}, *media]
-    wire: Wire = {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
-    if message.name:
-        wire["name"] = message.name
-    return wire
+    return {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}

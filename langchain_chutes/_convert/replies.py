@@ -8,7 +8,7 @@ only on the last chunk of a complete answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -17,7 +17,8 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from langchain_chutes._convert.tool_pieces import Piece, ToolPieces
+from chutes_core.reply.call_pieces import CallPiece, CallPieces
+from langchain_chutes._convert.spoiling import spoiled
 
 if TYPE_CHECKING:
     from chutes_core.response import Choice, Delta, Reply
@@ -31,6 +32,7 @@ M = TypeVar("M", bound=BaseModel)
 # A fingerprint of the prompt, which must not be sent to tracing services.
 # What LangChain itself keeps there is not for a server to set.
 _PRIVATE = frozenset({"prompt_sha256", "output_version"})
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model")
 
 
@@ -88,26 +90,16 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
 
 def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
     """Convert a whole reply; usage and cost cover all choices and are attached to the first."""
-    told = (usage_metadata(reply.usage), cost)
-    return ChatResult(
-        generations=[
-            _generation(reply, choice, *(told if position == 0 else (None, None)))
-            for position, choice in enumerate(reply.choices)
-        ],
-        llm_output=_llm_output(reply),
-    )
+    first, *others = reply.choices
+    made = [_generation(reply, first, usage_metadata(reply.usage), cost)]
+    made += [_generation(reply, choice, None, None) for choice in others]
+    return ChatResult(generations=made, llm_output=_llm_output(reply))
 
 
 def _llm_output(reply: Reply) -> dict[str, Any]:
     """Return what token counters of the older kind look for."""
-    output: dict[str, Any] = {"model_name": reply.model}
-    if (usage := reply.usage) is not None:
-        output["token_usage"] = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-        }
-    return output
+    used = {name: getattr(reply.usage, name) for name in _COUNTS} if reply.usage is not None else None
+    return {"model_name": reply.model, **({"token_usage": used} if used is not None else {})}
 
 
 def summed_usage(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
@@ -123,9 +115,10 @@ def summed_usage(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
 
 
 def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost: float | None) -> ChatGeneration:
+    told = {"reasoning_content": choice.reasoning, "refusal": choice.refusal}
     fields: dict[str, Any] = {
         "content": choice.content,
-        "additional_kwargs": _beside(choice),
+        "additional_kwargs": {name: text for name, text in told.items() if text},
         "response_metadata": response_metadata(reply, choice, cost),
         "usage_metadata": usage,
     }
@@ -139,36 +132,30 @@ def _generation(reply: Reply, choice: Choice, usage: UsageMetadata | None, cost:
             {"type": "invalid_tool_call", "id": call.id, "name": call.name, "args": call.arguments, "error": call.error}
             for call in choice.invalid_tool_calls
         ]
-    made = {"text": choice.content, "message": _fast(AIMessage, fields), "generation_info": _ending(choice)}
+    # Tracers read how it ended beside the message.
+    ending = {"finish_reason": choice.finish_reason}
+    made = {"text": choice.content, "message": _fast(AIMessage, fields), "generation_info": ending}
     return _fast(ChatGeneration, made)
-
-
-def _ending(choice: Choice) -> dict[str, Any]:
-    """Return what tracers read beside the message."""
-    return {"finish_reason": choice.finish_reason}
-
-
-def _beside(choice: Choice) -> dict[str, Any]:
-    told = {"reasoning_content": choice.reasoning, "refusal": choice.refusal}
-    return {name: text for name, text in told.items() if text}
 
 
 class ChunkMaker:
     """Converts the deltas of one stream to chunks.
 
     Args:
+        price: Returns what a reply cost.
         blocks: Make standard content blocks (``output_version="v1"``), numbered so that they merge correctly.
     """
 
-    def __init__(self, *, blocks: bool = False) -> None:
+    def __init__(self, price: Callable[[Any], float | None] = lambda reply: None, *, blocks: bool = False) -> None:
+        self._price = price
         self._blocks = blocks
         self._kind = ""
         self._number = -1
-        self._tools = ToolPieces()
+        self._tools = CallPieces(spoiled)
         # Sent with the first chunk, where the event protocol looks for it.
         self._metadata: dict[str, Any] = {"model_provider": PROVIDER}
 
-    def step(self, delta: Delta) -> list[ChatGenerationChunk]:
+    def step(self, delta: Delta) -> Sequence[ChatGenerationChunk]:
         """Return the chunks for a delta: one, or none for a delta that only ends the answer."""
         if delta.tool_calls:
             said = [self._said(delta)] if delta.content or delta.reasoning else []
@@ -177,12 +164,12 @@ class ChunkMaker:
             return [self._said(delta)]
         return []
 
-    def end(self, reply: Reply, cost: float | None = None) -> Iterator[ChatGenerationChunk]:
+    def end(self, reply: Reply) -> Iterator[ChatGenerationChunk]:
         """Yield the closing chunks of a complete answer."""
         choice = reply.choices[0]
         for piece in self._tools.end(choice):
             yield self._called(piece)
-        metadata = {**self._metadata, **response_metadata(reply, choice, cost)}
+        metadata = {**self._metadata, **response_metadata(reply, choice, self._price(reply))}
         if choice.invalid_tool_calls:
             metadata["tool_call_errors"] = {call.id: call.error for call in choice.invalid_tool_calls}
         if self._blocks:
@@ -195,7 +182,7 @@ class ChunkMaker:
                 usage_metadata=usage_metadata(reply.usage),
                 chunk_position="last",
             ),
-            generation_info=_ending(choice),
+            generation_info={"finish_reason": choice.finish_reason},
         )
 
     def _said(self, delta: Delta) -> ChatGenerationChunk:
@@ -209,16 +196,12 @@ class ChunkMaker:
         return _fast(ChatGenerationChunk, {"text": delta.content, "message": message})
 
     def _block(self, kind: str, text: str) -> dict[str, Any]:
-        return {"type": kind, kind: text, "index": f"lc_{self._position(kind)}"}
-
-    def _position(self, kind: str) -> int:
-        """Return the block number; a different kind starts a new block."""
-        if kind != self._kind:
+        if kind != self._kind:  # a different kind starts a new block
             self._kind, self._number = kind, self._number + 1
-        return self._number
+        return {"type": kind, kind: text, "index": f"lc_{self._number}"}
 
-    def _called(self, piece: Piece) -> ChatGenerationChunk:
-        chunk = tool_call_chunk(**piece.chunk)
+    def _called(self, piece: CallPiece) -> ChatGenerationChunk:
+        chunk = tool_call_chunk(index=piece.place, args=piece.arguments, id=piece.id, name=piece.name)
         content: Any = ""
         if self._blocks:
             index = f"lc_tool_{chunk['index']}"
@@ -238,30 +221,30 @@ class ChunkMaker:
         return metadata
 
 
-class _Template:
-    """A model's field defaults: values that can be shared, and factories for the rest."""
-
-    def __init__(self, model: type[BaseModel]) -> None:
-        fields = model.model_fields.items()
-        self.plain = {name: None if field.default_factory else field.default for name, field in fields}
-        self.makers = [(name, field.default_factory) for name, field in fields if field.default_factory is not None]
-        self.extra = model.model_config.get("extra") == "allow"
+def _template(model: type[BaseModel]) -> tuple[dict[str, Any], list[tuple[str, Any]], bool]:
+    """Return a model's field defaults: values that can be shared, and factories for the rest; and if it takes more."""
+    fields = model.model_fields.items()
+    plain = {name: None if field.default_factory else field.default for name, field in fields}
+    makers = [(name, field.default_factory) for name, field in fields if field.default_factory is not None]
+    return plain, makers, model.model_config.get("extra") == "allow"
 
 
-_TEMPLATES = {model: _Template(model) for model in (AIMessage, AIMessageChunk, ChatGeneration, ChatGenerationChunk)}
+_TEMPLATES: dict[Any, Any] = {
+    model: _template(model) for model in (AIMessage, AIMessageChunk, ChatGeneration, ChatGenerationChunk)
+}
 _set = object.__setattr__
 
 
 def _fast(model: type[M], given: dict[str, Any]) -> M:
     """Create a model instance without validation, filling in defaults."""
-    template = _TEMPLATES[model]  # type: ignore[index]
-    values = template.plain.copy()
-    for name, make in template.makers:
-        values[name] = make()  # type: ignore[call-arg]
+    plain, makers, more = _TEMPLATES[model]
+    values = plain.copy()
+    for name, make in makers:
+        values[name] = make()
     values.update(given)
     made = model.__new__(model)
     _set(made, "__dict__", values)
     _set(made, "__pydantic_fields_set__", set(given))
-    _set(made, "__pydantic_extra__", {} if template.extra else None)
+    _set(made, "__pydantic_extra__", {} if more else None)
     _set(made, "__pydantic_private__", None)
     return made

@@ -1,72 +1,40 @@
-"""Convert tools and tool choices to request format. Pure.
-
->>> tool_choice_param("any", ["add"]), tool_choice_param("add", ["add"])
-('required', {'type': 'function', 'function': {'name': 'add'}})
-"""
+"""Convert tools to request format. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from chutes_core.errors import RequestRefusedError
-
-__all__ = ["Tool", "tool_choice_param", "tool_names", "tool_params"]
+__all__ = ["Tool", "ToolList", "tool_params"]
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
 
+class ToolList(list[dict[str, Any]]):
+    """Tool specifications for a request, along with the original tools for models that use another format.
+
+    Args:
+        described: The specifications.
+        raw: The tools as passed by the caller.
+        strict: Whether arguments must follow the schema.
+    """
+
+    def __init__(
+        self, described: Sequence[dict[str, Any]] = (), raw: Sequence[Tool] = (), strict: bool | None = None
+    ) -> None:
+        super().__init__(described)
+        self.raw = list(raw)
+        self.strict = strict
+
+
 def tool_params(tools: Sequence[Tool], *, strict: bool | None = None) -> list[dict[str, Any]]:
     """Convert any kind of tool that LangChain supports; ``strict`` is sent only if set."""
-    return [_tool(tool, strict) for tool in tools]
-
-
-def _tool(tool: Tool, strict: bool | None) -> dict[str, Any]:
-    if isinstance(tool, Mapping) and tool.get("type") == "function" and strict is None:
-        return dict(tool)
-    return convert_to_openai_tool(tool, strict=strict)
-
-
-def tool_names(tools: Iterable[object]) -> list[str]:
-    """Return the names in a list of tool specifications.
-
-    >>> tool_names([{"type": "function", "function": {"name": "add"}}])
-    ['add']
-    """
-    return [str(tool.get("function", tool).get("name")) for tool in tools if isinstance(tool, Mapping)]
-
-
-def tool_choice_param(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> object:
-    """Convert a tool choice: one of the service's modes, LangChain's "any", a tool name, or a dict.
-
-    Raises:
-        RequestRefusedError: There is no such tool.
-    """
-    if choice is None or choice is False:
-        return None
-    if choice is True or choice == "any":
-        return "required"
-    if isinstance(choice, Mapping):
-        function = choice.get("function")
-        name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-        # Accept Anthropic's formats too.
-        if choice.get("type") in ("auto", "none", "any", "required"):
-            return tool_choice_param(str(choice["type"]), names)
-        if not isinstance(name, str):
-            return dict(choice)
-        return _named(name, names)
-    if choice in ("auto", "none", "required"):
-        return choice
-    return _named(choice, names)
-
-
-def _named(name: str, names: Sequence[str]) -> dict[str, Any]:
-    if name not in names:
-        close = get_close_matches(name, names, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"The tools are {', '.join(map(repr, names)) or 'none'}."
-        raise RequestRefusedError(f"tool_choice names the tool {name!r}, which is not among those given. {hint}")
-    return {"type": "function", "function": {"name": name}}
+    return [
+        dict(tool)
+        if isinstance(tool, Mapping) and tool.get("type") == "function" and strict is None
+        else convert_to_openai_tool(tool, strict=strict)
+        for tool in tools
+    ]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 
 from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
@@ -25,10 +25,11 @@ from chutes_core.response import Choice, Reply, ToolCallDelta
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage
 from langchain_chutes._convert.replies import usage_in
-from langchain_chutes._convert.tool_pieces import spoiled
+from langchain_chutes._convert.spoiling import spoiled
+from langchain_chutes._convert.tools import ToolList
+from langchain_chutes._structured.forms import Form
 from langchain_chutes._structured.schemas import titled
 from langchain_chutes.chat_models import ChatChutes
-from langchain_chutes.fallback.forms import Form, ToolList, asked_of, check_form
 from langchain_chutes.fallback.tracing import Runs
 
 __all__ = ["Question", "astream", "stream"]
@@ -49,35 +50,22 @@ _ENDINGS = {
 }
 _CUT = ("length", "max_tokens", "MAX_TOKENS")
 """How providers say that an answer reached its limit."""
+_WHOLE = ("content", "additional_kwargs", "response_metadata", "tool_calls", "usage_metadata", "id")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request to a model through LangChain.
-
-    Attributes:
-        model: The model.
-        name: Its name as a member.
-        messages: The conversation.
-        stop: Stop sequences.
-        options: Other arguments of the call.
-        limits: The time limits; None if the model keeps its own.
-        form: The structured output to ask for.
-        check: That to check the answer against.
-        whole: Whether the answer is wanted in one piece.
-        runs: Whoever observes the call.
-        config: Under which the model is asked.
-    """
+    """A request to a model through LangChain."""
 
     model: BaseChatModel
     name: str
     messages: Sequence[BaseMessage]
     stop: list[str] | None
     options: dict[str, Any]
-    limits: TimeLimits | None
-    form: Form | None
-    check: Form | None
-    whole: bool
+    limits: TimeLimits | None  # None if the model keeps its own
+    form: Form | None  # to ask for
+    check: Form | None  # to check the answer against
+    whole: bool  # whether the answer is wanted in one piece
     runs: Runs | None
     config: RunnableConfig | None = None
 
@@ -144,54 +132,46 @@ def bind_foreign(
         del options["reasoning"]
     if form is not None:
         schema = cast("type", form.schema and titled(form.schema))
-        return asked_of(model.with_structured_output(schema, **form.wish(model))), options
-    tools = options.pop("tools", None)
-    choice = options.pop("tool_choice", None)
+        asked = model.with_structured_output(schema, **_set(method=form.method, strict=form.strict))
+        return asked.first if isinstance(asked, RunnableSequence) else asked, options  # without its parser
+    tools, choice = options.pop("tools", None), options.pop("tool_choice", None)
     if not tools:
         return model, options
-    given: dict[str, Any] = {}
-    if choice is not None and choice is not False:
-        given["tool_choice"] = _name(choice)
     parameters = inspect.signature(model.bind_tools).parameters
-    wishes = {"strict": getattr(tools, "strict", None), "parallel_tool_calls": options.pop("parallel_tool_calls", None)}
-    given |= {name: value for name, value in wishes.items() if value is not None and name in parameters}
+    wishes = _set(strict=getattr(tools, "strict", None), parallel_tool_calls=options.pop("parallel_tool_calls", None))
+    wishes = {name: wish for name, wish in wishes.items() if name in parameters}
+    if choice is not None and choice is not False:
+        wishes["tool_choice"] = _name(choice)
     raw = tools.raw if isinstance(tools, ToolList) else tools
-    return model.bind_tools(cast("list[dict[str, Any]]", list(raw)), **given), options
+    return model.bind_tools(cast("list[dict[str, Any]]", list(raw)), **wishes), options
+
+
+def _set(**wishes: Any) -> dict[str, Any]:
+    """Return the wishes that there are."""
+    return {name: wish for name, wish in wishes.items() if wish is not None}
 
 
 def _name(choice: object) -> object:
     """Return a tool choice in the form that every provider accepts."""
-    if choice is True:
-        return "any"
     if isinstance(choice, Mapping):
         function = choice.get("function")
         return function.get("name", choice) if isinstance(function, Mapping) else dict(choice)
-    return "any" if choice == "required" else choice
+    return "any" if choice in (True, "required") else choice
 
 
 def as_chunk(message: BaseMessage) -> ChatGenerationChunk:
     """Convert a message from a member's run to a chunk of the fallback's."""
     if not isinstance(message, AIMessageChunk):
         assert isinstance(message, AIMessage)
-        # A model that does not stream returns its answer in one piece.
-        message = AIMessageChunk(
-            content=message.content,
-            additional_kwargs=message.additional_kwargs,
-            response_metadata=message.response_metadata,
-            tool_calls=message.tool_calls,
-            invalid_tool_calls=[_invalid(made) for made in message.invalid_tool_calls],
-            usage_metadata=message.usage_metadata,
-            id=message.id,
-            chunk_position="last",
-        )
+        # A model that does not stream returns its answer in one piece; adding up chunks makes no invalid call valid.
+        told: dict[str, Any] = {name: getattr(message, name) for name in _WHOLE}
+        told["invalid_tool_calls"] = [
+            {**call, "args": spoiled(call["args"] or "")} for call in message.invalid_tool_calls
+        ]
+        message = AIMessageChunk(**told, chunk_position="last")
     if message.id is not None and message.id.startswith("lc_"):
         message.id = None  # it names the attempt's run, but the answer belongs to the fallback's
     return ChatGenerationChunk(message=message)
-
-
-def _invalid(made: InvalidToolCall) -> InvalidToolCall:
-    """Mark a tool call as invalid, so that adding up chunks does not make it a valid one."""
-    return {**made, "args": spoiled(made["args"] or "")}
 
 
 class _Reading:
@@ -262,7 +242,7 @@ class _Reading:
         if self._question.whole or self._question.check is not None:
             whole = merge_chat_generation_chunks([*self._seen, last])
         if self._question.check is not None:
-            check_form(self._question.check, cast("ChatGenerationChunk", whole), self._question.name)
+            self._question.check.check(cast("ChatGenerationChunk", whole), self._question.name)
         reply = self.arrived()
         model = name if isinstance(name, str) else None
         origin = whole if self._question.whole else last

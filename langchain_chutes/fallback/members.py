@@ -9,14 +9,13 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
-from chutes_core.fallback import FallbackPolicy, LiveStats, Member, roster
-from chutes_core.settings import Settings
-from langchain_chutes._convert.profile import model_infos
+from chutes_core.fallback import FallbackPolicy, roster
 from langchain_chutes._settings import rename_and_check
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Listed", "Seat", "again", "live_stats", "member_roster", "seats", "template_maker"]
+__all__ = ["Listed", "Seat", "again", "member_roster", "seats", "template_maker"]
 
 Listed = str | Mapping[str, Any] | BaseChatModel
 
@@ -35,11 +34,8 @@ _PROVIDERS = {
 _FIELDS = (*ChatChutes.model_fields, "members", "policy", "health")
 _RETRIES = ("max_retries", "num_retries")
 _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
-_NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
-_ADDRESSES = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base")
 # What may differ between models that share one request; their account is compared beside it.
 _SEPARATE = frozenset({"model", "api_key", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata"})
-_KEYS = ("openai_api_key", "anthropic_api_key", "api_key", "groq_api_key", "openrouter_api_key", "google_api_key")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +58,13 @@ class Seat(roster.Seat[BaseChatModel]):
         own = self.own
         return own if own is not None and own.rate_limiter is None and not own.callbacks and not own.verbose else None
 
-    def is_stale(self, policy: FallbackPolicy) -> bool:
-        """Return whether the catalogue, or the policy's or model's request settings, have changed since."""
-        if self.listed is None:
+    @property
+    def is_stale(self) -> bool:
+        """Whether its catalogue has changed since, or whether it is asked sealed."""
+        model = self.listed
+        if model is None:
             return False
-        if bool(self.listed.e2ee) is not bool(self.member.sealed):
-            return True
-        return self.listed._known_models() is not self.catalog or (self.own is self.listed) is bool(policy.confidential)
+        return bool(model.e2ee) is not bool(self.member.sealed) or model._known_models() is not self.catalog
 
 
 def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
@@ -127,7 +123,7 @@ def _quiet(model: BaseChatModel) -> BaseChatModel | None:
 
 def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]:
     """Describe each model to the engine."""
-    made = [_own(model, policy) if isinstance(model, ChatChutes) else Seat(model, _foreign(model)) for model in models]
+    made = [_seat(model, policy) for model in models]
     members = [seat.member for seat in made]
     placed = roster.seated(members, lambda place: _settings(models[place]), pools=policy.first_hop == "server")
     return [dataclasses.replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
@@ -139,16 +135,9 @@ def again(policy: FallbackPolicy, seat: Seat, model: str) -> Seat:
     return seats([seat.listed.model_copy(update={"model": model})], policy)[0]
 
 
-def live_stats(seats: Sequence[Seat]) -> LiveStats | None:
-    """Return the service's statistics for the Chutes models; None if there is nothing to fetch."""
-    own = next((seat.own for seat in seats if seat.own is not None), None)
-    if own is None:
-        return None
-    settings = Settings.resolve(base_url=own.base_url, management_url=own.management_url)
-    return LiveStats.of_service(settings, own._known_models(), http_client=own.http_client)
-
-
-def _own(model: ChatChutes, policy: FallbackPolicy) -> Seat:
+def _seat(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
+    if not isinstance(model, ChatChutes):
+        return Seat(model, roster.foreign_member(model))
     catalog = model._known_models()
     infos = model_infos(catalog, model.model)
     member = roster.own_member(model.model, model.base_url, model.api_key, infos, model.e2ee)
@@ -164,16 +153,3 @@ def _settings(model: BaseChatModel) -> object:
     if not isinstance(model, ChatChutes):
         return id(model)
     return {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
-
-
-def _foreign(model: BaseChatModel) -> Member:
-    kind = type(model).__name__
-    name = next((value for value in (_text(model, each) for each in _NAMES) if value), kind)
-    where = next((value for value in (_text(model, each) for each in _ADDRESSES) if value), "")
-    key = next((value for value in (getattr(model, each, None) for each in _KEYS) if value), None)
-    return roster.foreign_member(kind, name, where, key)
-
-
-def _text(model: BaseChatModel, name: str) -> str:
-    value = getattr(model, name, None)
-    return value if isinstance(value, str) else ""

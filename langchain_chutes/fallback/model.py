@@ -12,9 +12,9 @@ ChutesFallback(['Qwen/Qwen3-32B-TEE', 'google/gemma-4-31B-turbo-TEE'], first_tok
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self
+from functools import lru_cache
+from typing import Any, Self, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -24,33 +24,33 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatResult
+from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 
+from chutes_core.catalog.joint import Method
+from chutes_core.catalog.names import model_infos
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
-from chutes_core.fallback.routes import route, split_models
+from chutes_core.fallback.report import common
+from chutes_core.fallback.routes import Routed
 from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
-from langchain_chutes._convert.profile import Resolved
-from langchain_chutes._convert.replies import PROVIDER
-from langchain_chutes._convert.tools import Tool, tool_choice_param, tool_names, tool_params
-from langchain_chutes._settings import signed, translated_errors
-from langchain_chutes._structured.methods import check_method, parsed
-from langchain_chutes._structured.schemas import Schema
+from langchain_chutes._chat_model import ChatModel
+from langchain_chutes._convert.profile import Resolved, model_profile
+from langchain_chutes._convert.tools import Tool, ToolList
+from langchain_chutes._structured.forms import Form
+from langchain_chutes._structured.parsers import Source
 from langchain_chutes.chat_models import ChatChutes
-from langchain_chutes.fallback.forms import Form, ToolList
-from langchain_chutes.fallback.members import Listed, Seat, live_stats, member_roster, seats, template_maker
-from langchain_chutes.fallback.profile import common, identity, joint_profile, rules
+from langchain_chutes.fallback.members import Listed, Seat, member_roster, seats, template_maker
 from langchain_chutes.fallback.run import Run
 from langchain_chutes.fallback.tracing import announce, announced
 
 __all__ = ["ChutesFallback"]
 
 
-class ChutesFallback(BaseChatModel):
+class ChutesFallback(Routed, ChatModel):
     """A chat model that falls back to the next member when one fails.
 
     Args:
@@ -61,6 +61,12 @@ class ChutesFallback(BaseChatModel):
         **arguments: For this model (``cache``, ``rate_limiter``, ``callbacks``, …) and for every member listed by
             name (``api_key``, ``temperature``, …). ``e2ee`` applies to every member; a member that does not support
             it is refused.
+
+    >>> ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123")
+    ChutesFallback(['acme/one', 'acme/two'])
+    >>> routes = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
+    >>> ChutesFallback.route("summarization", routes, api_key="cpk_0123")
+    ChutesFallback(['acme/small', 'acme/other'], deadline=30)
 
     ``message.response_metadata["chutes_attempts"]`` lists the attempts; ``model.health`` holds the members' health.
     """
@@ -110,34 +116,12 @@ class ChutesFallback(BaseChatModel):
     def _read_policy(cls, value: Any) -> Any:
         return FallbackPolicy.from_dict(value) if isinstance(value, Mapping) else value
 
-    @classmethod
-    @unseen
-    def from_models(cls, models: str, **arguments: Any) -> Self:
-        """Create a fallback from a comma-separated string of names.
-
-        >>> ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123")
-        ChutesFallback(['acme/one', 'acme/two'])
-        """
-        return cls(split_models(models), **arguments)
-
-    @classmethod
-    @unseen
-    def route(cls, name: str, source: Mapping[str, object] | str | os.PathLike[str], **arguments: Any) -> Self:
-        """Create the fallback for a task, from a mapping or a TOML or YAML file of routes.
-
-        >>> routes = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
-        >>> ChutesFallback.route("summarization", routes, api_key="cpk_0123")
-        ChutesFallback(['acme/small', 'acme/other'], deadline=30)
-        """
-        found = route(source, name)
-        return cls(found.models, **{"policy": found.policy, **found.options, **arguments})
-
     # ------------------------------------------------------------------------------------------ the call
 
     def _sit(self) -> list[Seat]:
         """Return the members as the engine sees them, rebuilt when the catalogue has changed."""
         taken = self._seats
-        if taken is None or any(seat.is_stale(self.policy) for seat in taken):
+        if taken is None or any(seat.is_stale for seat in taken):
             taken = self._seats = seats(self.members, self.policy)
         return taken
 
@@ -146,50 +130,25 @@ class ChutesFallback(BaseChatModel):
         if not self.policy.ranks_live:
             return None
         if self._stats is None:
-            self._stats = (live_stats(self._sit()),)
+            own = next((seat.own for seat in self._sit() if seat.own is not None), None)
+            self._stats = (_stats_for(own) if own is not None else None,)
         return self._stats[0]
 
-    @signed
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        with translated_errors:
-            return Run(self, messages, stop, run_manager, kwargs, whole=True).result()
+    def _asked(
+        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: dict[str, Any], *,
+        whole: bool,
+    ) -> Run:  # fmt: skip
+        return Run(self, messages, stop, run_manager, options, whole=whole)
 
-    @signed
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        with translated_errors:
-            return await Run(self, messages, stop, run_manager, kwargs, whole=True).aresult()
+    def _tool_list(self, described: list[dict[str, Any]], tools: Sequence[Tool], strict: bool | None) -> ToolList:
+        return ToolList(described, tools, strict)
 
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        with translated_errors:
-            return Run(self, messages, stop, run_manager, kwargs, whole=False).chunks()
-
-    def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        with translated_errors:
-            return Run(self, messages, stop, run_manager, kwargs, whole=False).achunks()
+    def _formed(self, form: Form) -> tuple[Method | None, Source, dict[str, Any]]:
+        if form.method is not None:
+            form.refuse_unusable(form.method)
+        elif form.schema is None:
+            raise RequestRefusedError("Structured output needs a schema, except with method='json_mode'.")
+        return form.method, "either", {"chutes_form": form}
 
     # Only LangChain knows a stream's run: pass it on to the attempts here.
 
@@ -222,63 +181,6 @@ class ChutesFallback(BaseChatModel):
         announce(run_manager)
         return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
-    # ------------------------------------------------------------------------------- tools and structure
-
-    def bind_tools(
-        self,
-        tools: Sequence[Tool],
-        *,
-        tool_choice: str | bool | Mapping[str, Any] | None = None,
-        strict: bool | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind tools to every member, in each provider's format.
-
-        Args:
-            tools: Functions, tools, pydantic models, TypedDicts, or tool specifications as dicts.
-            tool_choice: "auto", "none", "any" (or "required", or True), or the name of a tool.
-            strict: Whether arguments must follow the schema; sent only if set.
-            **kwargs: Other parameters for the calls, such as ``parallel_tool_calls``.
-        """
-        with translated_errors:
-            described = tool_params(tools, strict=strict)
-            tool_choice_param(tool_choice, tool_names(described))
-        bound = {"tools": ToolList(described, tools, strict), "tool_choice": tool_choice, **kwargs}
-        return self.bind(**{name: value for name, value in bound.items() if value is not None})
-
-    def with_structured_output(
-        self,
-        schema: Schema | None = None,
-        *,
-        method: Literal["json_schema", "function_calling", "json_mode"] | None = None,
-        include_raw: bool = False,
-        strict: bool | None = None,
-        tools: Sequence[Tool] | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, Any]:
-        """Return structured output that matches a schema, using each member's best method.
-
-        An answer that does not match counts as a failure, and the next member takes over.
-
-        Args:
-            schema: A pydantic model (answers are instances), a TypedDict or a JSON schema (answers are dicts).
-            method: One method for all members, instead of each member's best.
-            include_raw: Return ``{"raw": message, "parsed": answer, "parsing_error": error}`` for the first answer,
-                whether or not it matches.
-            strict: Sent only if set.
-            tools: Additional tools for the model, with ``method="json_schema"``; Chutes members only.
-            **kwargs: Other parameters for the calls.
-        """
-        with translated_errors:
-            if method is not None:
-                check_method(method, schema, strict, tools)
-            if schema is None and method != "json_mode":
-                raise RequestRefusedError("Structured output needs a schema, except with method='json_mode'.")
-        form = Form(schema, method, strict, include_raw, tuple(tools or ()))
-        if schema is not None:
-            kwargs["ls_structured_output_format"] = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-        return parsed(self.bind(chutes_form=form, **kwargs), form.parser, include_raw=include_raw)
-
     # ----------------------------------------------------------------------- what LangChain asks about us
 
     @property
@@ -300,7 +202,17 @@ class ChutesFallback(BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """Return what holds for every member: the smallest window and the shared capabilities."""
-        return joint_profile(self.members)
+        own = [each for each in self.members if isinstance(each, ChatChutes)]
+        others = [each for each in self.members if not isinstance(each, ChatChutes)]
+        told: list[Any] = [getattr(each, "profile", None) or {} for each in others]
+        if own:
+            infos = [info for each in own for info in model_infos(each._known_models(), each.model)]
+            told.append(model_profile(infos) or {})
+        names = set.intersection(*map(set, told)) - {"name"}
+        if others:
+            names -= {"structured_output"}  # methods differ between providers; only tools are common to all
+        joint = Resolved({name: _joint([each[name] for each in told]) for name in names})
+        return cast("ModelProfile", joint) if joint else None
 
     @property
     def _llm_type(self) -> str:
@@ -312,28 +224,19 @@ class ChutesFallback(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        each = [identity(member) for member in self.members]
-        return {**common(each), "members": each, "policy": rules(self.policy)}
+        each = [{**member._identifying_params, "_type": member._llm_type} for member in self.members]
+        policy = "custom order" if callable(self.policy.order) else _rules(self.policy)
+        return {**common(each), "members": each, "policy": policy}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        shared = common([identity(member) for member in self.members])
-        if "temperature" in shared:
-            params.setdefault("ls_temperature", shared["temperature"])
-        if "max_tokens" in shared:
-            params.setdefault("ls_max_tokens", shared["max_tokens"])
-        return params
+        shared = self._identifying_params
+        told = {f"ls_{name}": shared[name] for name in ("temperature", "max_tokens") if name in shared}
+        return cast("LangSmithParams", {**told, **super()._get_ls_params(stop=stop, **kwargs)})
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return where LangChain's serialization looks for the class: where it is public."""
         return ["langchain_chutes", "fallback"]
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Return True; members must be serializable too. Secrets become references to the environment."""
-        return True
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
@@ -376,6 +279,19 @@ class ChutesFallback(BaseChatModel):
         return f"ChutesFallback({', '.join([repr(names), *sealed, *self.policy.set_apart])})"
 
     __str__ = __repr__
+
+
+def _joint(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, bool) for value in values):
+        return all(values)
+    return min(values) if all(isinstance(value, int) for value in values) else values[0]
+
+
+_rules = lru_cache(maxsize=64)(FallbackPolicy.to_dict)
+
+
+def _stats_for(own: ChatChutes) -> LiveStats | None:
+    return LiveStats.of_service(own.client.settings, own._known_models(), http_client=own.http_client)
 
 
 def _maker(own: Mapping[str, Any], made: list[ChatChutes]) -> Any:

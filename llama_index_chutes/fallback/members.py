@@ -18,7 +18,6 @@ from llama_index_chutes.llms import Chutes
 __all__ = ["Seat", "again", "member_roster", "public_copy", "seats_of", "unheard"]
 
 _SECRET = ("api_key", "token", "secret", "password", "headers")
-_ADDRESSES = ("api_base", "base_url", "azure_endpoint", "endpoint")
 # Where route files find other providers' models.
 _PROVIDERS = {
     "openai": "llama_index.llms.openai:OpenAI",
@@ -155,9 +154,5 @@ def _settings(llm: LLM) -> object:
 
 
 def _foreign(llm: LLM) -> Seat:
-    kind = type(llm).__name__
-    where = next((value for value in (getattr(llm, name, None) for name in _ADDRESSES) if isinstance(value, str)), "")
     name = llm.metadata.model_name
-    if not name or name == "unknown":
-        name = str(getattr(llm, "model", None) or kind)
-    return Seat(llm, roster.foreign_member(kind, name, where, getattr(llm, "api_key", None)))
+    return Seat(llm, roster.foreign_member(llm, name if name != "unknown" else ""))

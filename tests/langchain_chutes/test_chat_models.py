@@ -12,7 +12,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.load import dumpd, load
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import SecretStr, ValidationError
 
@@ -447,3 +447,19 @@ def test_an_error_at_the_door_does_not_show_the_key(mistake: dict[str, Any]) -> 
     with pytest.raises(ValidationError) as caught:
         ChatChutes(**{"model": "acme/one", "api_key": "cpk_fakefakefake", **mistake})
     assert "fakefakefake" not in str(caught.value) + repr(caught.value)
+
+
+def test_a_conversation_counts_all_that_is_sent() -> None:
+    """Texts, calls, images and tools; the bytes of an image are not text."""
+    count = ChatChutes(model="acme/one").get_num_tokens_from_messages
+    plain = count([HumanMessage("Hello")])
+    picture = {"type": "image", "base64": "iVBORw0KGgo" + "A" * 100_000, "mime_type": "image/png"}
+    assert plain < 1_000 < count([HumanMessage(["Hello", picture])]) < 2_000
+    calling = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "c"}])
+    assert count([calling, ToolMessage("3", tool_call_id="c")]) > 2 * plain
+
+    def add(a: int) -> int:
+        """Add."""
+        return a
+
+    assert count([HumanMessage("Hello")], [add]) > plain + 10

@@ -22,7 +22,7 @@ from .fallback_stage import Other, Person, stage
 from .models import MODES, scripted
 
 WORDS = "I cannot help with that."
-ModelRefusalError: Any = _errors.ModelRefusalError
+ModelRefusalError: Any = _errors.family("ModelRefusalError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def test_words_beside_a_refusal_are_kept() -> None:
 def test_with_a_langchain_that_has_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """From 1.7.5 on there is a class for refusals, whose constructor takes the message."""
 
-    class Theirs(_errors.ModelError):
+    class Theirs(_errors.family("ModelError")):
         def __init__(self, message: str = "", *, raw_message: object = None) -> None:
             self.raw_message = raw_message
             super().__init__(message)

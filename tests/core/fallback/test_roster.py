@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -169,8 +170,26 @@ def test_hosts_are_told_apart() -> None:
     here = own_member("a", None, "k", [ModelInfo(id="a")], False)
     there = own_member("a", "https://example.org/v1", "k", [ModelInfo(id="a")], True)
     assert (here.host, there.host, here.sealed, there.sealed) == ("", "https://example.org/v1", "", "binding")
-    assert foreign_member("Other", "m", "", None).host == "Other"
-    assert foreign_member("Other", "m", "", None).account != foreign_member("Other", "n", "", None).account
+    one, other = foreign_member(Other("m")), foreign_member(Other("n"))
+    assert (one.name, one.host) == ("m", "Other")
+    assert one.account != other.account
+
+
+def test_another_providers_model_is_known_by_what_its_class_says() -> None:
+    """Whatever it calls its name, its address and its key; a name that is given goes before."""
+    there = SimpleNamespace(model_id="m", azure_endpoint="https://example.org", groq_api_key="gsk_0123")
+    same = SimpleNamespace(model="n", base_url="https://example.org", api_key="gsk_0123")
+    assert (foreign_member(there).name, foreign_member(there).host) == ("m", "https://example.org")
+    assert foreign_member(there).account == foreign_member(same).account
+    assert foreign_member(same, "other/n").name == "other/n"
+    assert foreign_member(SimpleNamespace()).name == "SimpleNamespace"
+
+
+class Other:
+    """A model that says no more than its name."""
+
+    def __init__(self, name: str) -> None:
+        self.model_name = name
 
 
 def test_the_same_model_again_is_another_chance() -> None:

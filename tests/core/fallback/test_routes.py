@@ -10,7 +10,7 @@ import pytest
 
 from chutes_core import ConfigurationError
 from chutes_core.fallback import FallbackPolicy
-from chutes_core.fallback.routes import Route, read_routes, route, split_models
+from chutes_core.fallback.routes import Route, Routed, read_routes, route, split_models
 
 TOML = """
 [routes.summarization]
@@ -108,3 +108,17 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_line_of_models() -> None:
     """Names between commas, with or without spaces."""
     assert split_models(" a,b , c ") == ("a", "b", "c")
+
+
+class Made(Routed):
+    """What a framework's fallback is made of."""
+
+    def __init__(self, members: Any = (), **arguments: Any) -> None:
+        self.members, self.arguments = members, arguments
+
+
+def test_a_fallback_is_made_of_what_is_written_down() -> None:
+    """A list or a route; what is given beside the route goes before what it says."""
+    assert Made.from_models("a/b, c/d", api_key="cpk_0123").members == ("a/b", "c/d")
+    made = Made.route("short", {"short": {"models": ["a/b"], "temperature": 0, "seed": 1}}, temperature=1)
+    assert (made.members, made.arguments) == (("a/b",), {"policy": FallbackPolicy(), "temperature": 1, "seed": 1})

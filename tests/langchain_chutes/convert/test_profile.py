@@ -6,8 +6,8 @@ import pytest
 from langchain_core.language_models import ModelProfile
 
 from chutes_core import Catalog, ModelInfo
-from chutes_core.catalog.model_info import Traits
-from langchain_chutes._convert.profile import default_method, echoes_reasoning, model_infos, model_profile
+from chutes_core.catalog.names import model_infos
+from langchain_chutes._convert.profile import model_profile
 
 ONE = ModelInfo(
     id="acme/one",
@@ -17,7 +17,7 @@ ONE = ModelInfo(
     input_modalities=frozenset({"text", "image"}),
     sampling_parameters=frozenset({"temperature"}),
 )
-TWO = ModelInfo(id="acme/two", context_length=4096, features=frozenset({"tools"}), traits=Traits(echo_reasoning=True))
+TWO = ModelInfo(id="acme/two", context_length=4096, features=frozenset({"tools"}))
 BARE = ModelInfo(id="acme/bare")
 KNOWN = Catalog((ONE, TWO, BARE), "live", 0.0, "2026-01-01", offline=True)
 
@@ -53,22 +53,9 @@ def test_a_list_can_do_what_all_its_members_can() -> None:
     assert "max_output_tokens" not in profile
     assert "image_inputs" not in profile
     assert "name" not in profile
-    assert echoes_reasoning(model_infos(KNOWN, "acme/one,acme/two"))
-    assert not echoes_reasoning([ONE])
 
 
 @pytest.mark.parametrize("model", ["acme/bare", "acme/nowhere"])
 def test_nothing_known_is_no_profile(model: str) -> None:
     """A model of which nothing is said has none."""
     assert model_profile(model_infos(KNOWN, model)) is None
-
-
-def test_a_model_that_is_not_listed_has_the_traits_of_its_family() -> None:
-    """Tomorrow's GLM is a GLM."""
-    assert echoes_reasoning(model_infos(KNOWN, "zai-org/GLM-5.9"))
-
-
-def test_the_method_for_a_list_is_one_that_all_have() -> None:
-    """The first feature that every member is known to have."""
-    assert default_method([ONE, TWO]) == "function_calling"
-    assert default_method([ONE, BARE]) == "json_schema"

@@ -18,7 +18,7 @@ from chutes_core.failures.reading import failure
 from chutes_core.fallback import LiveStats
 from chutes_core.testing import Answer, Fault, FaultScript
 from langchain_chutes import ChatChutes, ChutesFallback, FallbackError, FallbackPolicy
-from langchain_chutes._errors import ModelError
+from langchain_chutes._errors import family
 from tests.langchain_chutes.fallback_stage import ANSWER, NAMES, RESTART, Other, Person, Recorder, Tree, pay, stage
 from tests.langchain_chutes.models import KEY, MODES
 
@@ -221,7 +221,7 @@ def test_only_the_exceptions_to_handle_are_handled(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("handled", [None, (InvalidRequestError,), (ModelError,)])
+@pytest.mark.parametrize("handled", [None, (InvalidRequestError,), (family("ModelError"),)])
 def test_what_is_handled_is_left_for_the_next_one(handled: Any, mode: str) -> None:
     """Also a refusal that ends the call of a fallback without exceptions to handle."""
     base = stage(["bad_request"])

@@ -170,6 +170,20 @@ def test_the_event_protocol_gets_no_restart() -> None:
             _ = events.output
 
 
+@pytest.mark.skipif(not hasattr(ChutesFallback, "stream_events"), reason="langchain-core has it since 1.4")
+@pytest.mark.parametrize("kind", ["model", "fallback"])
+def test_callbacks_hear_the_tokens_of_the_event_protocol(kind: str) -> None:
+    """Of a fallback as of a model: LangChain itself tells them the events alone."""
+    made, recorder = stage(["capacity" if kind == "fallback" else ANSWER]), Recorder()
+    model = made.model if kind == "fallback" else made.model.members[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        events = model.stream_events("Hi", {"callbacks": [recorder]}, version="v3")
+        assert events.output.text == ANSWER.text
+    assert "".join(token for _, token in recorder.tokens) == ANSWER.text
+    assert len({run for run, _ in recorder.tokens}) == 1
+
+
 # ------------------------------------------------------------------------------------------ tools and forms
 
 

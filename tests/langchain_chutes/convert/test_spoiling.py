@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from langchain_core.utils.json import parse_partial_json
 
 from chutes_core.reply.assemble import ChoiceDraft, ToolDraft
+from chutes_core.reply.call_pieces import CallPieces
 from chutes_core.reply.think import ThinkSplitter
 from chutes_core.response import ToolCallDelta
 from chutes_core.testing import Answer, Fault
-from langchain_chutes._convert.tool_pieces import ToolPieces, spoiled, spoiler
+from langchain_chutes._convert.spoiling import spoiled, spoiler
 from tests.effort import HOSTILE, WORST, assert_linear
 from tests.langchain_chutes.models import call, scripted
 
@@ -140,11 +141,11 @@ def test_a_stream_that_breaks_inside_a_call_never_says_that_it_ended(kind: str, 
 
 def _streamed(text: str) -> tuple[list[str], list[str]]:
     """The arguments of a call as they are shown, one character of them at a time, and what LangChain may parse."""
-    tools = ToolPieces()
+    tools = CallPieces(spoiled)
     pieces = [piece for character in text for piece in tools.step([ToolCallDelta(0, None, None, character)])]
     draft = ChoiceDraft(0, ThinkSplitter(), tools={0: ToolDraft("call_7", "pay", [text])}, finish_reason="tool_calls")
     pieces += tools.end(draft.finished("1"))
-    return [piece.chunk["args"] for piece in pieces], [piece.chunk["args"] for piece in pieces if piece.parsed]
+    return [piece.arguments for piece in pieces], [piece.arguments for piece in pieces if piece.parsed]
 
 
 @pytest.mark.parametrize("hostile", WORST)
@@ -179,12 +180,12 @@ def test_arguments_that_are_no_object_are_an_invalid_call(monkeypatch: pytest.Mo
 def test_whatever_is_shown_adds_up(text: str, size: int, cut: bool) -> None:
     """The pieces of a call are its arguments, or those and what keeps LangChain from completing them."""
     text = text[: len(text) // 2] if cut else text
-    tools = ToolPieces()
+    tools = CallPieces(spoiled)
     deltas = [text[start : start + size] for start in range(0, len(text), size)]
-    shown = [piece.chunk["args"] for delta in deltas for piece in tools.step([ToolCallDelta(0, None, None, delta)])]
+    shown = [piece.arguments for delta in deltas for piece in tools.step([ToolCallDelta(0, None, None, delta)])]
     draft = ChoiceDraft(0, ThinkSplitter(), tools={0: ToolDraft("call_7", "pay", [text])}, finish_reason="tool_calls")
     choice = draft.finished("1")
-    total = "".join(shown + [piece.chunk["args"] for piece in tools.end(choice)])
+    total = "".join(shown + [piece.arguments for piece in tools.end(choice)])
     if choice.tool_calls:
         assert json.loads(total) == json.loads(text or "{}")
     elif text:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chutes_core import RequestRefusedError
-from langchain_chutes._convert.content import content_parts
+from chutes_core.request.content import content_parts
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAA"
 URI = f"data:image/png;base64,{PNG}"

@@ -1,7 +1,7 @@
-"""Convert LangChain message content to the parts that the service accepts.
+"""Convert the content blocks of any provider to the parts that the service accepts.
 
-LangChain has had several image formats, and stored histories contain other providers' formats. All are converted
-to ``image_url`` or ``video_url``; unsupported content is refused by name, and nothing is dropped silently.
+Frameworks have had several formats for images, and stored histories contain other providers'. All are converted to
+``image_url`` or ``video_url``; unsupported content is refused by name, and nothing is dropped silently.
 
 >>> content_parts([{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}])
 [{'type': 'image_url', 'image_url': {'url': 'data:image/png;base64,iVBORw0KGgo='}}]
@@ -10,15 +10,16 @@ to ``image_url`` or ``video_url``; unsupported content is refused by name, and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import cast
 
 from chutes_core.errors import RequestRefusedError
 
 __all__ = ["content_parts", "joined_text", "reasoning_text"]
 
-Part = dict[str, Any]
+Part = dict[str, object]
+Block = str | Mapping[str, object]
 
-# These repeat fields of the AIMessage, which are what is sent.
+# These repeat what a message has beside its content, which is what is sent.
 _SAID_ELSEWHERE = frozenset(
     {
         "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "function_call", "input_json_delta",
@@ -33,7 +34,7 @@ _MAGIC = {
 }
 
 
-def content_parts(content: str | Iterable[str | Mapping[Any, Any]]) -> list[Part]:
+def content_parts(content: str | Iterable[Block]) -> list[Part]:
     """Translate the content of a message part by part.
 
     Raises:
@@ -44,12 +45,12 @@ def content_parts(content: str | Iterable[str | Mapping[Any, Any]]) -> list[Part
     return [part for block in content for part in _parts(block)]
 
 
-def joined_text(parts: Iterable[Part]) -> str:
-    """Join text parts, which were one text before they were split into blocks."""
-    return "".join(part["text"] for part in parts if part["type"] == "text")
+def joined_text(parts: Iterable[Part], between: str = "") -> str:
+    """Join text parts: most were one text before they were split into blocks."""
+    return between.join(str(part["text"]) for part in parts if part["type"] == "text")
 
 
-def reasoning_text(content: str | Iterable[str | Mapping[Any, Any]]) -> str:
+def reasoning_text(content: str | Iterable[Block]) -> str:
     """Return the reasoning in the blocks of a message.
 
     >>> reasoning_text([{"type": "reasoning", "reasoning": "Hm."}, {"type": "text", "text": "Yes."}])
@@ -57,20 +58,16 @@ def reasoning_text(content: str | Iterable[str | Mapping[Any, Any]]) -> str:
     """
     if isinstance(content, str):
         return ""
-    found = []
-    for block in content:
-        if isinstance(block, Mapping):
-            kind = block.get("type")
-            text = block.get({"reasoning": "reasoning", "thinking": "thinking"}.get(str(kind), ""))
-            found += [text] if isinstance(text, str) else []
-    return "".join(found)
+    mappings = (block for block in content if isinstance(block, Mapping))
+    texts = (block.get(str(block["type"])) for block in mappings if block.get("type") in ("reasoning", "thinking"))
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _text(text: object) -> Part:
     return {"type": "text", "text": str(text)}
 
 
-def _parts(block: str | Mapping[Any, Any]) -> list[Part]:
+def _parts(block: Block) -> list[Part]:
     if isinstance(block, str):
         return [_text(block)] if block else []
     kind = block.get("type")
@@ -82,10 +79,10 @@ def _parts(block: str | Mapping[Any, Any]) -> list[Part]:
         return [_medium(str(kind), _address(str(kind), block), block.get("detail"))]
     if kind in ("image_url", "video_url", "input_image"):
         return [_addressed(str(kind), block)]
-    if kind == "non_standard" and isinstance(block.get("value"), Mapping):
-        return _parts(block["value"])
+    if kind == "non_standard" and isinstance(value := block.get("value"), Mapping):
+        return _parts(value)
     if kind == "tool_result":  # Anthropic's format, inside a tool message
-        return content_parts(block.get("content") or "")
+        return content_parts(cast("str | list[Block]", block.get("content") or ""))
     if kind == "refusal":
         return [_text(block.get("refusal", ""))]
     if kind in _SAID_ELSEWHERE:
@@ -110,7 +107,7 @@ def _medium(kind: str, url: str, detail: object = None) -> Part:
     return {"type": f"{kind}_url", f"{kind}_url": holder}
 
 
-def _addressed(kind: str, block: Mapping[Any, Any]) -> Part:
+def _addressed(kind: str, block: Mapping[str, object]) -> Part:
     """Read OpenAI's formats: a URL in a dict or bare, and the Responses API format."""
     name = "video" if kind == "video_url" else "image"
     holder = block.get("image_url" if kind == "input_image" else kind)
@@ -121,7 +118,7 @@ def _addressed(kind: str, block: Mapping[Any, Any]) -> Part:
     return _medium(name, url, detail)
 
 
-def _address(kind: str, block: Mapping[Any, Any]) -> str:
+def _address(kind: str, block: Mapping[str, object]) -> str:
     """Return the URL of an image or video, or a data URL of its bytes, from any of LangChain's formats."""
     if isinstance(source := block.get("source"), Mapping):  # Anthropic's
         data, mime = source.get("data"), source.get("media_type")
@@ -151,7 +148,7 @@ def _guess(kind: str, data: str) -> str:
     return found
 
 
-def _file(block: Mapping[Any, Any]) -> Part:
+def _file(block: Mapping[str, object]) -> Part:
     """Accept a text file; refuse any other."""
     source = block.get("source")
     text = block.get("text")
