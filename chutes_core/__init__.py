@@ -12,8 +12,9 @@ Everything is loaded on first use: importing the package imports no HTTP library
 
 from __future__ import annotations
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from chutes_core.lazy import lazily as _lazily
 
 if TYPE_CHECKING:
     from chutes_core.attempt import Attempt
@@ -137,7 +138,6 @@ _HOMES = {
     "settings": ["Settings", "TimeLimits"],
     "usage": ["Ledger", "Totals", "Usage", "cost"],
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "E2EE",
@@ -217,17 +217,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("chutes-connect")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = _lazily(__name__, {name: module for module, names in _HOMES.items() for name in names})

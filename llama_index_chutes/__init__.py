@@ -10,8 +10,6 @@ Classes are loaded on first use, so importing the package is cheap.
 
 from __future__ import annotations
 
-from importlib import import_module as _import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 try:
@@ -19,20 +17,15 @@ try:
 except ImportError:
     raise ImportError("llama_index_chutes needs llama-index-core: pip install 'chutes-connect[llama-index]'") from None
 
+from chutes_core.lazy import lazily as _lazily
+
 if TYPE_CHECKING:
     from llama_index_chutes.cost import CostHandler
     from llama_index_chutes.embeddings import ChutesEmbedding
     from llama_index_chutes.fallback import ChutesFallback, FallbackError, FallbackPolicy, Health
     from llama_index_chutes.llms import Chutes
 
-__version__ = _version("chutes-connect")
-
-_HOMES = {
-    "Chutes": "llms",
-    "ChutesEmbedding": "embeddings",
-    "CostHandler": "cost",
-    **dict.fromkeys(("ChutesFallback", "FallbackError", "FallbackPolicy", "Health"), "fallback"),
-}
+    __version__: str
 
 __all__ = [
     "Chutes",
@@ -45,14 +38,12 @@ __all__ = [
     "__version__",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = _lazily(
+    __name__,
+    {
+        "Chutes": "llms",
+        "ChutesEmbedding": "embeddings",
+        "CostHandler": "cost",
+        **dict.fromkeys(("ChutesFallback", "FallbackError", "FallbackPolicy", "Health"), "fallback"),
+    },
+)
