@@ -423,6 +423,7 @@ class StreamCall(_Call):
         self.guard = guard = self._new_guard()
         meta = yield from self._open(secret, self._left(limits.first_token, last))
         self.guard = guard = self._new_guard(meta)
+        timed = self.record.timed
         while not guard.done:
             left = self._left(limits.gap if guard.delivered else limits.first_token, last)
             try:
@@ -435,7 +436,7 @@ class StreamCall(_Call):
             if block is None:
                 break
             before = guard.count
-            if self.record.timed and not guard.delivered:
+            if timed and not guard.delivered:
                 self.record.first = clock.now() - self._started
             yield from guard.feed(cast("bytes", block))
             if guard.count != before:

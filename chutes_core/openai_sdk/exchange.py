@@ -168,6 +168,7 @@ class Exchange:
     def _stream(self, headers: Arrived, bill: Bill) -> Flow[None]:
         stream = self._door.stream(self._question, headers)
         guard, block, since = stream.guard, cast("bytes | None", b""), self._started
+        timed = self._record.timed
         try:
             while block is not None:
                 end: tuple[Kind, str] | None = None
@@ -177,7 +178,7 @@ class Exchange:
                     late = Kind.STALL if guard.delivered else Kind.FIRST_TOKEN_TIMEOUT
                     block, end = None, (BROKEN_OFF.get(problem.reason, late), problem.said)
                 before = guard.count
-                if self._record.timed and not guard.delivered:
+                if timed and not guard.delivered:
                     self._record.first = self._door.clock.now() - self._started
                 yield from stream.close(*(end or ())) if block is None else stream.feed(block)
                 since = since if guard.count == before else self._door.clock.now()
