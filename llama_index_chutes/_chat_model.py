@@ -89,7 +89,8 @@ class ChatModel(FunctionCallingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """Return what events and callbacks are told of the model: what it is, and the parameters of its requests."""
-        return {**super().to_payload(), "model": self.metadata.model_name}
+        told = super().to_payload()
+        return {**told, "model": told["model_name"]}
 
     # ------------------------------------------------------------------------------------------------ messages
 

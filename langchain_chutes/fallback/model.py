@@ -12,7 +12,8 @@ ChutesFallback(['Qwen/Qwen3-32B-TEE', 'google/gemma-4-31B-turbo-TEE'], first_tok
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Self, cast
 
@@ -25,7 +26,7 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 
@@ -45,7 +46,7 @@ from langchain_chutes._structured.parsers import Source
 from langchain_chutes.chat_models import ChatChutes
 from langchain_chutes.fallback.members import Listed, Seat, member_roster, seats, template_maker
 from langchain_chutes.fallback.run import Run
-from langchain_chutes.fallback.tracing import announce, announced
+from langchain_chutes.fallback.tracing import announce, announced, watched
 
 __all__ = ["ChutesFallback"]
 
@@ -164,8 +165,15 @@ class ChutesFallback(Routed, ChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:  # fmt: skip
         """Stream the answer."""
-        async for chunk in super().astream(input, announced(config, AsyncCallbackManager), stop=stop, **kwargs):
-            yield chunk
+        given = super().astream(input, announced(config, AsyncCallbackManager), stop=stop, **kwargs)
+        async with aclosing(cast("AsyncGenerator[AIMessageChunk, None]", given)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _astream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return watched(super()._astream(messages, stop, run_manager, **kwargs))
 
     def _generate_with_cache(
         self, messages: list[BaseMessage], stop: list[str] | None = None,

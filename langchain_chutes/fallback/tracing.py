@@ -11,13 +11,14 @@ tracers look for it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import aclosing, closing, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeVar
 from uuid import UUID
+from weakref import ref
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -33,7 +34,7 @@ from langchain_core.tracers import BaseTracer
 from chutes_core.fallback import Attempt, Try
 from chutes_core.fallback.report import report
 
-__all__ = ["Runs", "announce", "announced", "current_runs"]
+__all__ = ["Runs", "announce", "announced", "current_runs", "watched"]
 
 EVENT = "chutes_attempt"
 _MODEL = "ls_model_name"
@@ -56,6 +57,7 @@ class Runs:
         self._waits = isinstance(manager, AsyncCallbackManager)
         self._due: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._attempts: dict[int, Any] = {}  # by the identity of the step with which each began
+        self._listener: Callable[[], _Listener | None] = lambda: None
         # Those that show a call's tokens as they come have no use for the runs below it.
         watching = [each for each in manager.handlers if not hasattr(each, "tap_output_iter")]
         self._above: Any = _below(manager, manager.parent_run_id, watching) if watching else None
@@ -173,6 +175,14 @@ def announce(manager: Any) -> None:
         manager.handlers.insert(0, _Listener(manager, manager.run_id))
 
 
+def watched(chunks: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Have a stream end before its call does, if a reader leaves it: LangChain leaves it to the collector."""
+    runs = _CURRENT.get()
+    if runs is not None and (listener := runs._listener()) is not None:
+        listener.stream = chunks
+    return chunks
+
+
 def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
     """Return a config that makes a stream's run known to :func:`current_runs` once it begins."""
     _CURRENT.set(None)
@@ -181,7 +191,7 @@ def announced(config: RunnableConfig | None, kind: type[M]) -> RunnableConfig:
         config.get("callbacks"), inheritable_tags=config.get("tags"), inheritable_metadata=config.get("metadata")
     )
     if manager.handlers:
-        manager.handlers.insert(0, _Listener(manager))
+        manager.handlers.insert(0, (_AsyncListener if kind is AsyncCallbackManager else _Listener)(manager))
         config["callbacks"] = manager
     return config
 
@@ -216,10 +226,13 @@ class _Listener(BaseCallbackHandler):
 
     def __init__(self, manager: Any, run_id: UUID | None = None) -> None:
         self._manager, self._run_id = manager, run_id
+        self.stream: Any = None
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **options: Any) -> None:
         self._run_id = run_id
-        _CURRENT.set(Runs(_inherited(self._manager, run_id, type(self._manager))))
+        runs = Runs(_inherited(self._manager, run_id, type(self._manager)))
+        runs._listener = ref(self)  # which has the stream: no cycle, or a stream that is dropped would live on
+        _CURRENT.set(runs)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **options: Any) -> None:
         """Name the model that served: in the result, where a stream has no place for it, and in the tracers' runs."""
@@ -233,3 +246,10 @@ class _Listener(BaseCallbackHandler):
             run = each.run_map.get(str(run_id)) if isinstance(each, BaseTracer) else None
             if run is not None:
                 run.extra["metadata"] = {**(run.extra.get("metadata") or {}), **named}
+
+
+class _AsyncListener(_Listener):
+    async def on_llm_error(self, error: BaseException, **options: Any) -> None:
+        """End the attempt before its call, where a reader leaves the stream."""
+        if isinstance(error, GeneratorExit) and self.stream is not None:
+            await self.stream.aclose()

@@ -71,7 +71,7 @@ class ChutesFallback(ChatModel):
 
     _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
     _live: tuple[tuple[object, ...], LiveStats | None] | None = PrivateAttr(default=None)
-    _metadata: tuple[Sequence[object], LLMMetadata] | None = PrivateAttr(default=None)
+    _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     @unseen
@@ -142,13 +142,14 @@ class ChutesFallback(ChatModel):
     @property
     def metadata(self) -> LLMMetadata:
         """Metadata for the framework: prompts must fit every member; only members that support tools get them."""
-        each = [member.metadata for member in self.members]
+        seats = self._seats()
         held = kept(self, "_metadata")
-        if held is None or not _same(held[0], each):
-            held = self._metadata = (each, self._described(each))
+        if held is None or held[0] is not seats:
+            held = self._metadata = (seats, self._described())
         return held[1]  # type: ignore[no-any-return]
 
-    def _described(self, each: Sequence[LLMMetadata]) -> LLMMetadata:
+    def _described(self) -> LLMMetadata:
+        each = [member.metadata for member in self.members]
         return Described(
             context_window=min(data.context_window for data in each),
             num_output=min(data.num_output for data in each),
@@ -165,6 +166,7 @@ class ChutesFallback(ChatModel):
             state.append(member)
             if isinstance(member, Chutes):
                 state += (member.model, member.max_tokens, member.api_key, member.e2ee, member._known_models())
+                state += (member.temperature, member.top_p, member.reasoning, member.additional_kwargs)
         known = kept(self, "_seated")
         if known is None or not _same(known[0], state):
             known = self._seated = (state, seats_of(self.members))

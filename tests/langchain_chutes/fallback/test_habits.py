@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,33 @@ def test_every_attempt_is_a_child_run(mode: str) -> None:
     (root,) = tree.roots
     assert [bool(child.error) for child in root.child_runs] == [True, True, False]
     assert all(child.parent_run_id == root.id for child in root.child_runs)
+
+
+class Order(BaseCallbackHandler):
+    """Writes down what ends, in order; not in the event loop's thread, like most handlers."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def on_chain_error(self, error: Any, **options: Any) -> None:
+        self.ended.append(f"attempt: {type(error).__name__}")
+
+    def on_llm_error(self, error: Any, **options: Any) -> None:
+        self.ended.append(f"call: {type(error).__name__}")
+
+
+def test_who_leaves_an_async_stream_ends_its_attempt_first() -> None:
+    """LangChain leaves a member's stream to the collector: its attempt would end after the call, in a closing loop."""
+    made, order = stage(), Order()
+
+    async def leave() -> None:
+        chunks: Any = made.model.astream("Hi", {"callbacks": [order]})
+        await anext(chunks)
+        await chunks.aclose()
+        assert order.ended == ["attempt: GeneratorExit", "call: GeneratorExit"]
+        assert made.transport.open_replies == 0
+
+    asyncio.run(leave())
 
 
 class Namer(BaseCallbackHandler):
