@@ -15,7 +15,7 @@ COV_MIN ?= 98
 
 # What runs on the lowest declared versions: one call of everything, and all that a fallback promises.
 TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fallback tests/langchain_chutes/fallback \
-	tests/llama_index_chutes/fallback --plain-httpx
+	tests/langchain_chutes/structured tests/llama_index_chutes/fallback --plain-httpx
 LOWEST := openai httpx pydantic langchain-core llama-index-core
 # The core's thorough tests: on real sockets and servers, or with thousands of examples. All others are quick.
 THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/wire/test_images.py tests/core/test_scale.py \
