@@ -52,17 +52,14 @@ def call_arguments(
         choice = tool_choice_param(arguments.pop("tool_choice"), tool_names(tools))  # type: ignore[arg-type]
         if choice is not None:
             arguments["tool_choice"] = choice
-    if inner := {**_extra(given), **_extra(options)}:
+    inner: dict[str, object] = {**(given.get("extra_body") or {}), **(options.get("extra_body") or {})}  # type: ignore[dict-item]
+    if inner:
         arguments["extra_body"] = inner
     if stream and (arguments.get("n") or inner.get("n") or 1) != 1:
         raise RequestRefusedError(
             "A stream carries one answer: ask for n > 1 with invoke and without streaming=True, or leave n out."
         )
     return arguments
-
-
-def _extra(arguments: Mapping[str, object]) -> Mapping[str, object]:
-    return arguments.get("extra_body") or {}  # type: ignore[return-value]
 
 
 def _renamed(given: Mapping[str, object], other_names: Mapping[str, str]) -> dict[str, object]:

@@ -27,7 +27,7 @@ from chutes_core.request.content import content_parts, joined_text, reasoning_te
 __all__ = ["request_messages"]
 
 Wire = dict[str, Any]
-_ROLES = {HumanMessage: "user", SystemMessage: "system", FunctionMessage: "function"}
+_ROLES = ((HumanMessage, "user"), (SystemMessage, "system"), (FunctionMessage, "function"))
 
 
 def request_messages(messages: Sequence[BaseMessage], *, echo_reasoning: bool = False) -> list[Wire]:
@@ -78,12 +78,12 @@ def _unfolded(messages: Iterable[BaseMessage]) -> Iterable[BaseMessage]:
 
 
 def _role(message: BaseMessage) -> str:
+    for kind, role in _ROLES:
+        if isinstance(message, kind):
+            return role
     if isinstance(message, ChatMessage):
         return message.role
-    found = next((role for kind, role in _ROLES.items() if isinstance(message, kind)), None)
-    if found is None:
-        raise RequestRefusedError(f"A {type(message).__name__} is no message to send to a model.")
-    return found
+    raise RequestRefusedError(f"A {type(message).__name__} is no message to send to a model.")
 
 
 def _content(content: str | list[str | dict[Any, Any]]) -> str | list[Wire]:

@@ -98,8 +98,10 @@ def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
 
 def _llm_output(reply: Reply) -> dict[str, Any]:
     """Return what token counters of the older kind look for."""
-    used = {name: getattr(reply.usage, name) for name in _COUNTS} if reply.usage is not None else None
-    return {"model_name": reply.model, **({"token_usage": used} if used is not None else {})}
+    if (used := reply.usage) is None:
+        return {"model_name": reply.model}
+    counts = (used.prompt_tokens, used.completion_tokens, used.total_tokens)
+    return {"model_name": reply.model, "token_usage": dict(zip(_COUNTS, counts, strict=True))}
 
 
 def summed_usage(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
