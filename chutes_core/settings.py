@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from chutes_core.errors import ConfigurationError
 
-__all__ = ["Settings", "TimeLimits", "check_address"]
+__all__ = ["Settings", "TimeLimits", "check_address", "known_arguments"]
 
 T = TypeVar("T")
 BASE_URL = "https://llm.chutes.ai/v1"
@@ -139,3 +140,38 @@ def _url(name: str, value: object) -> str:
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{name} must end at its path: {parts.scheme}://{parts.netloc}{parts.path}")
     return value.strip().rstrip("/")
+
+
+def known_arguments(
+    owner: str,
+    given: Mapping[str, T],
+    fields: Collection[str],
+    other_names: Mapping[str, str],
+    hints: Mapping[str, str] | None = None,
+) -> dict[str, T]:
+    """Return what was given under the names of the fields; refuse an unknown argument, and suggest the closest.
+
+    Args:
+        owner: What takes the arguments.
+        given: The arguments.
+        fields: The names that it has for them.
+        other_names: What other packages call some of them.
+        hints: What to say of a name that is neither.
+
+    >>> known_arguments("Chutes", {"model_name": "acme/one"}, ["model"], {"model_name": "model"})
+    {'model': 'acme/one'}
+    >>> known_arguments("Chutes", {"modle": "acme/one"}, ["model"], {})
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: Chutes has no argument 'modle'. Did you mean 'model'?
+    """
+    taken: dict[str, T] = {}
+    for name, value in given.items():
+        known = name if name in fields else other_names.get(name)
+        if known is None:
+            close = get_close_matches(name, fields, n=1, cutoff=0.7)
+            hint = (hints or {}).get(name) or (f"Did you mean {close[0]!r}?" if close else "")
+            raise ConfigurationError(f"{owner} has no argument {name!r}. {hint}".rstrip())
+        if known in taken:
+            raise ConfigurationError(f"{owner} was given {known!r} twice, once by another name for {known!r}.")
+        taken[known] = value
+    return taken

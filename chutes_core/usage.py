@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger", "Totals", "Usage", "cost"]
 
+_OTHER_NAMES = {
+    "prompt_tokens": ("input_tokens", "prompt_token_count"),
+    "completion_tokens": ("output_tokens", "candidates_token_count"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -62,6 +67,23 @@ class Usage:
             _nested(raw, "completion_tokens_details", "reasoning_tokens"),
             _nested(raw, "prompt_tokens_details", "cached_tokens"),
         )
+
+    @classmethod
+    def of_any(cls, raw: object) -> Usage | None:
+        """Read what a model of any provider reports, whatever it calls its prompt and answer tokens.
+
+        >>> Usage.of_any({"input_tokens": 9, "output_tokens": 5}).total_tokens
+        14
+        """
+        dump = getattr(raw, "model_dump", None)
+        told = dump() if callable(dump) else raw
+        if not isinstance(told, Mapping):
+            return None
+        counts = {
+            name: next((told[each] for each in (name, *others) if isinstance(told.get(each), int | float)), None)
+            for name, others in _OTHER_NAMES.items()
+        }
+        return cls.parse({**told, **counts})
 
     def __add__(self, other: Usage) -> Usage:
         """Add two usages; a count unknown to both stays None."""

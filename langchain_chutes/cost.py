@@ -22,12 +22,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
-from chutes_core.attempt import Attempt
-from chutes_core.errors import APIError
-from chutes_core.fallback.trace import FallbackError
-from chutes_core.spending.budget import Budget, Estimate, most, prompt_tokens
-from chutes_core.spending.meter import Meter, Prices, Used, Watcher, watch, watching
-from chutes_core.spending.totals import QUOTA, Tally
+from chutes_core.spending.budget import Estimate, most, prompt_tokens
+from chutes_core.spending.meter import Used, Watcher, watch, watching
+from chutes_core.spending.totals import Tally, limit_of
 from chutes_core.usage import Ledger, Usage
 from langchain_chutes._convert.replies import usage_in
 from langchain_chutes._settings import translated_errors
@@ -35,13 +32,10 @@ from langchain_chutes._settings import translated_errors
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from chutes_core.catalog.catalog import Catalog
-
 __all__ = ["CostCallback"]
 
 _FALLBACK = "chutes-fallback"
 _OURS = ("chutes", "chutes-chat", _FALLBACK)
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 
 
 class CostCallback(Tally, BaseCallbackHandler):
@@ -65,17 +59,6 @@ class CostCallback(Tally, BaseCallbackHandler):
     # A limit must be able to stop the call, and its context must be the caller's.
     raise_error = True
     run_inline = True
-
-    def __init__(
-        self,
-        budget: Budget | None = None,
-        *,
-        prices: Prices | None = None,
-        catalog: Catalog | None = None,
-        keep_runs: int = 1_000,
-    ) -> None:
-        self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
-        self.quota: dict[str, int] = {}
 
     # ------------------------------------------------------------------------------------ as a context
 
@@ -161,10 +144,9 @@ class CostCallback(Tally, BaseCallbackHandler):
         weakref.finalize(run_id, self.meter.close, call).atexit = False
 
     def _estimate(self, size: int, params: Mapping[str, Any]) -> Estimate | None:
-        limit = next((params[name] for name in _LIMITS if isinstance(params.get(name), int)), None)
         ours = params.get("_type") in _OURS or params.get("ls_provider") == "chutes"
         return self.meter.estimate(
-            _model(params, params), size, ours=ours, max_tokens=limit, answers=params.get("n") or 1
+            _model(params, params), size, ours=ours, max_tokens=limit_of(params), answers=params.get("n") or 1
         )
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -184,27 +166,13 @@ class CostCallback(Tally, BaseCallbackHandler):
         raw: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
         if raw.get("total_cost") == 0:
             return  # from LangChain's cache: nothing was sent
-        self.quota = {name: told[name] for name in QUOTA if isinstance(told.get(name), int)} or self.quota
         model = str(told.get("model_name") or told.get("model") or "")
-        attempts: Sequence[Mapping[str, Any]] = told.get("chutes_attempts") or ()
-        for each in attempts:
-            if each["outcome"] != "answered" and each["usage"]:
-                yield each["model"], Usage(**each["usage"]), each["cost"]
         usage = usage_in(raw) or _usage_of_output(response)
-        price = told.get("cost")
-        if price is None and told.get("model_provider") == "chutes":
-            price = self.meter.price(model, usage, ours=True)
-        yield model, usage, price if isinstance(price, int | float) else None
+        ours = told.get("model_provider") == "chutes"
+        yield from self._answered(told, model, usage, meta=told, ours=ours, price=told.get("cost"))
 
     def _uses_of_failure(self, error: BaseException, response: LLMResult | None) -> list[Used]:
-        if isinstance(error, FallbackError):
-            attempts: Sequence[Attempt] = error.attempts
-            return [(each.model, each.usage, each.cost) for each in attempts if each.usage is not None]
-        partial = error.partial_reply if isinstance(error, APIError) else None
-        if partial is not None and partial.usage is not None:
-            model = partial.model or ""
-            return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True))]
-        return [each for each in self._uses(response) if each[1] is not None]
+        return self._failed(error) or [each for each in self._uses(response) if each[1] is not None]
 
 
 class _Several(BaseCallbackHandler):

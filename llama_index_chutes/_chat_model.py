@@ -1,13 +1,13 @@
 """The framework's chat and completion methods, shared by the LLM and the fallback.
 
 There are eight (chat or complete, whole or streamed, sync or async). All delegate to four methods of the subclass,
-which take the messages, the parameters, and a draft that builds the kind of response.
+which take the messages and the parameters, and return the core's reply or stream of deltas.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import llama_index.core.instrumentation as instrument
 from llama_index.core.base.llms.types import (
@@ -31,23 +31,30 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 
-from llama_index_chutes._convert.stream import ChatDraft, CompletionDraft, Draft
+from chutes_core.reply.reader import told_of
+from llama_index_chutes._convert.messages import chat_response
+from llama_index_chutes._convert.stream import achunks, chunks, completion, unbegun
 from llama_index_chutes._convert.tools import Toolbox, chosen_tool, selections_in, tool_specs
-from llama_index_chutes._convert.unusable import invalid_calls, said_of, unusable
-from llama_index_chutes._structured.plans import Inquiry
+from llama_index_chutes._convert.unusable import arrived, unusable
 
 if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel
     from llama_index.core.tools.types import BaseTool
 
+    from chutes_core import AsyncStream, Reply, Stream
+    from chutes_core.fallback.stream import AsyncFallbackStream, FallbackStream
+    from llama_index_chutes._structured.plans import Plan
+    from llama_index_chutes.fallback.wanted import Wanted
+
 __all__ = ["ChatModel"]
 
-T = TypeVar("T")
+Messages = Sequence[ChatMessage]
+Params = Mapping[str, Any]
 dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
 class ChatModel(FunctionCallingLLM):
-    """A chat model with tool calls and structured output, built on four methods."""
+    """A chat model with tool calls and structured output, built on what a subclass has."""
 
     if TYPE_CHECKING:
 
@@ -56,33 +63,20 @@ class ChatModel(FunctionCallingLLM):
 
         # Implemented by subclasses. If these were abstract methods, the framework would open a span for each.
 
-        def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-            """Return the whole answer."""
+        def _reply(self, messages: Messages, params: Params) -> Reply:
+            """Return the whole reply."""
 
-        async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-            """Return the whole answer."""
+        async def _areply(self, messages: Messages, params: Params) -> Reply:
+            """Return the whole reply."""
 
-        def _streamed(
-            self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
-        ) -> Generator[T, None, None]:
-            """Stream the answer; an invalid request is refused immediately."""
+        def _deltas(self, messages: Messages, params: Params) -> Stream | FallbackStream:
+            """Return the stream of the answer; an invalid request is refused immediately."""
 
-        def _astreamed(
-            self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
-        ) -> AsyncGenerator[T, None]:
-            """Stream the answer; an invalid request is refused immediately."""
+        def _adeltas(self, messages: Messages, params: Params) -> AsyncStream | AsyncFallbackStream:
+            """Return the stream of the answer; an invalid request is refused immediately."""
 
-        def _inquiry(
-            self,
-            output_cls: type[Model],
-            prompt: PromptTemplate,
-            params: Mapping[str, Any],
-            prompt_args: Mapping[str, Any],
-        ) -> Inquiry[Model]:
+        def _inquiry(self, output_cls: type[Model], messages: Messages, params: Params) -> Plan[Model] | Wanted:
             """Prepare a structured output request."""
-
-        def _speaker(self, response: ChatResponse) -> str:
-            """Return the name of the model that answered."""
 
         def _is_sealed(self) -> bool:
             """Return whether answers may have come encrypted, so that only the caller may see them."""
@@ -111,42 +105,42 @@ class ChatModel(FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the whole answer."""
-        return self._whole(messages, kwargs, ChatDraft())
+        return chat_response(self._reply(messages, kwargs))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the whole answer."""
-        return await self._awhole(messages, kwargs, ChatDraft())
+        return chat_response(await self._areply(messages, kwargs))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer; the last chunk has the tool calls, and everything else in ``raw``."""
-        return self._streamed(messages, kwargs, ChatDraft())
+        return chunks(self._deltas(messages, kwargs), unbegun())
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Stream the answer; the last chunk has the tool calls, and everything else in ``raw``."""
-        return self._astreamed(messages, kwargs, ChatDraft())
+        return achunks(self._adeltas(messages, kwargs), unbegun())
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt."""
-        return self._whole(self._prompted(prompt, formatted), kwargs, CompletionDraft())
+        return completion(chat_response(self._reply(self._prompted(prompt, formatted), kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt."""
-        return await self._awhole(self._prompted(prompt, formatted), kwargs, CompletionDraft())
+        return completion(chat_response(await self._areply(self._prompted(prompt, formatted), kwargs)))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Complete a prompt, streaming the answer."""
-        return self._streamed(self._prompted(prompt, formatted), kwargs, CompletionDraft())
+        return chunks(self._deltas(self._prompted(prompt, formatted), kwargs), unbegun(), completion)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Complete a prompt, streaming the answer."""
-        return self._astreamed(self._prompted(prompt, formatted), kwargs, CompletionDraft())
+        return achunks(self._adeltas(self._prompted(prompt, formatted), kwargs), unbegun(), completion)
 
     # ----------------------------------------------------------------------------------------------------- tools
 
@@ -185,13 +179,20 @@ class ChatModel(FunctionCallingLLM):
             MalformedReplyError: A tool call has invalid arguments; ignoring it would lose the call.
             ValueError: There is no tool call, and ``error_on_no_tool_call`` is set.
         """
-        if invalid := invalid_calls(response):
-            raise unusable(said_of(invalid), response, model=self._speaker(response), quiet=self._is_sealed())
+        if response.message.additional_kwargs.get("invalid_tool_calls"):
+            speaker = self._speaker(response)
+            reply = arrived(response, speaker)
+            raise unusable(told_of(reply.invalid_tool_calls), reply, model=speaker, quiet=self._is_sealed())
         selections = selections_in(response.message)
         if not selections and error_on_no_tool_call:
             said = (response.message.content or "")[:200]
             raise ValueError(f"{self._speaker(response)} called no tool; it said: {said!r}")
         return selections
+
+    def _speaker(self, response: ChatResponse) -> str:
+        """Return the name of the model that answered."""
+        told = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None
+        return str(told or getattr(self, "model", "The model"))
 
     # --------------------------------------------------------------------------------------------------- objects
 
@@ -201,11 +202,11 @@ class ChatModel(FunctionCallingLLM):
         prompt: PromptTemplate,
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: Mapping[str, Any],
-    ) -> Inquiry[Model]:
+    ) -> Plan[Model] | Wanted:
         dispatcher.event(
             LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
         )
-        return self._inquiry(output_cls, prompt, llm_kwargs or {}, prompt_args)
+        return self._inquiry(output_cls, prompt.format_messages(llm=self, **prompt_args), llm_kwargs or {})
 
     def structured_predict(
         self,
@@ -265,7 +266,7 @@ class ChatModel(FunctionCallingLLM):
         return pieces()
 
 
-def _step(asked: Inquiry[Model], chunk: ChatResponse) -> Model | FlexibleModel | None:
+def _step(asked: Plan[Model] | Wanted, chunk: ChatResponse) -> Model | FlexibleModel | None:
     """Parse a chunk: leniently during the stream, strictly at its end."""
     if asked.ends(chunk):
         return _ended(asked.read(chunk))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
 import llama_index.core.instrumentation as instrument
@@ -27,37 +26,21 @@ from llama_index.core.callbacks.schema import BASE_TRACE_EVENT
 from llama_index.core.instrumentation.span import BaseSpan, active_span_id
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
-from chutes_core.errors import APIError
-from chutes_core.fallback.trace import FallbackError
-from chutes_core.spending.budget import Budget, Estimate, prompt_tokens
-from chutes_core.spending.meter import Meter, OpenCall, Prices, Used, watching
-from chutes_core.spending.totals import QUOTA, Tally
-from chutes_core.usage import Usage
+from chutes_core.spending.budget import Estimate, prompt_tokens
+from chutes_core.spending.meter import OpenCall, Used, watching
+from chutes_core.spending.totals import Tally, limit_of
+from llama_index_chutes._convert.unusable import usage_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from chutes_core.catalog.catalog import Catalog
 
 __all__ = ["CostHandler"]
 
-_PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
-_ANSWER = ("completion_tokens", "output_tokens", "candidates_token_count")
 _COUNTED = (CBEventType.LLM, CBEventType.EMBEDDING)
-
-
-class _Kind(Enum):
-    """How to count a model: who reports its usage, and whether it makes calls itself."""
-
-    OURS = "Chutes_llm"
-    FALLBACK = "ChutesFallback_llm"
-    EMBEDDING = "ChutesEmbedding"
-    WRAPPER = "structured_llm"  # the framework's wrapper around the model that makes the call
-    OTHER = ""
-
-    @classmethod
-    def _missing_(cls, value: object) -> _Kind:
-        return cls.OTHER
+_FALLBACK, _EMBEDDING = "ChutesFallback_llm", "ChutesEmbedding"
+_OURS = ("Chutes_llm", _FALLBACK, _EMBEDDING)
+_WRAPPER = "structured_llm"  # the framework's wrapper around the model that makes the call
 
 
 class CostHandler(Tally, BaseCallbackHandler):
@@ -80,17 +63,8 @@ class CostHandler(Tally, BaseCallbackHandler):
     0.0
     """
 
-    def __init__(
-        self,
-        budget: Budget | None = None,
-        *,
-        prices: Prices | None = None,
-        catalog: Catalog | None = None,
-        keep_runs: int = 1_000,
-    ) -> None:
-        super().__init__([], [])
-        self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
-        self.quota: dict[str, int] = {}
+    def _set_up(self) -> None:
+        BaseCallbackHandler.__init__(self, [], [])
         self._lock = threading.Lock()
         self._blocks = 0
         self._managers: list[CallbackManager] = []
@@ -122,7 +96,7 @@ class CostHandler(Tally, BaseCallbackHandler):
 
     def _join(self, component: object) -> None:
         """Join a model's callback manager."""
-        if not isinstance(component, BaseLLM | BaseEmbedding) or _Kind(component.class_name()) is _Kind.WRAPPER:
+        if not isinstance(component, BaseLLM | BaseEmbedding) or component.class_name() == _WRAPPER:
             return
         manager = component.callback_manager
         with self._lock:
@@ -156,20 +130,20 @@ class CostHandler(Tally, BaseCallbackHandler):
         parent = parent or (parent_id if parent_id != BASE_TRACE_EVENT else None)
         told = payload or {}
         model: Mapping[str, Any] = (told.get(EventPayload.SERIALIZED) or {}) if event_type in _COUNTED else {}
-        kind = _Kind(model.get("class_name"))
-        if event_type not in _COUNTED or kind is _Kind.WRAPPER:
+        kind = model.get("class_name")
+        if event_type not in _COUNTED or kind == _WRAPPER:
             self.meter.begin(event_id, parent, event_type.value)
             return event_id
         name = str(model.get("model_name") or "unknown")
         around = watching()
         if isinstance(around, OpenCall) and around.deaf and name in around.model.split(","):
             return event_id  # a member of a fallback, which reports all its members at its end
-        wanted = self._wanted(name, kind, model, told) if event_type is CBEventType.LLM else None
-        deaf, mute = kind is _Kind.FALLBACK, kind is _Kind.EMBEDDING
+        wanted = self._wanted(name, model, told) if event_type is CBEventType.LLM else None
+        deaf, mute = kind == _FALLBACK, kind == _EMBEDDING
         self.meter.open(event_id, model=name, run=parent, name=name, wanted=wanted, deaf=deaf, mute=mute)
         return event_id
 
-    def _wanted(self, name: str, kind: _Kind, model: Mapping[str, Any], told: Mapping[str, Any]) -> Estimate | None:
+    def _wanted(self, name: str, model: Mapping[str, Any], told: Mapping[str, Any]) -> Estimate | None:
         """Estimate the most a call may use; None without a budget."""
         if self.budget is None:
             return None
@@ -177,7 +151,7 @@ class CostHandler(Tally, BaseCallbackHandler):
         messages = told.get(EventPayload.MESSAGES) or told.get(EventPayload.PROMPT) or ()
         said = messages if isinstance(messages, str) else [_plain(each) for each in messages]
         size = prompt_tokens([said, options.get("tools"), options.get("response_format")])
-        return self.meter.estimate(name, size, ours=kind is not _Kind.OTHER, max_tokens=_limit(model, options))
+        return self.meter.estimate(name, size, ours=model.get("class_name") in _OURS, max_tokens=_limit(model, options))
 
     def on_event_end(
         self,
@@ -194,7 +168,7 @@ class CostHandler(Tally, BaseCallbackHandler):
         error = told.get(EventPayload.EXCEPTION)
         uses: Iterable[Used]
         if isinstance(error, BaseException):
-            uses = self._uses_of_failure(error)
+            uses = self._failed(error)
         elif event_type is CBEventType.EMBEDDING:
             uses = [("", None, None)]  # LlamaIndex reports no usage, and starts several events before it makes a call
         else:
@@ -202,31 +176,13 @@ class CostHandler(Tally, BaseCallbackHandler):
         self.meter.close(event_id, uses)
 
     def _uses(self, answer: Any) -> Iterator[Used]:
-        """Yield what LlamaIndex reports for a call: one entry, or one per fallback member that was called."""
+        """Return what LlamaIndex reports for a call."""
         raw = getattr(answer, "raw", None)
         told: Mapping[str, Any] = raw if isinstance(raw, Mapping) else getattr(raw, "__dict__", {})
-        meta = told.get("chutes")
-        if isinstance(meta, Mapping):
-            self.quota = {name: meta[name] for name in QUOTA if isinstance(meta.get(name), int)} or self.quota
-        usage = _usage(told.get("usage") or told.get("usage_metadata") or getattr(answer, "additional_kwargs", None))
         model = str(told.get("model") or told.get("model_name") or "")
-        attempts = told.get("chutes_attempts")
-        ours = isinstance(meta, Mapping)
-        for each in attempts or ():
-            if each["outcome"] == "answered":
-                ours = ours or each["cost"] is not None
-            elif each["usage"]:
-                yield each["model"], Usage(**each["usage"]), each["cost"]
-        yield model, usage, self.meter.price(model, usage, ours=ours)
-
-    def _uses_of_failure(self, error: BaseException) -> list[Used]:
-        if isinstance(error, FallbackError):
-            return [(each.model, each.usage, each.cost) for each in error.attempts if each.usage is not None]
-        partial = error.partial_reply if isinstance(error, APIError) else None
-        if partial is None or partial.usage is None:
-            return []
-        model = partial.model or ""
-        return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True))]
+        meta = told.get("chutes")
+        headers: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
+        return self._answered(told, model, usage_of(answer), meta=headers, ours=headers is meta)
 
 
 class _Spans(BaseSpanHandler[BaseSpan]):
@@ -234,35 +190,26 @@ class _Spans(BaseSpanHandler[BaseSpan]):
 
     _owner: Any = PrivateAttr(default=None)
 
-    def span_enter(
+    def new_span(
         self,
         id_: str,
         bound_args: Any,
         instance: Any = None,
-        parent_id: str | None = None,
-        tags: Any = None,
-        **more: Any,
+        parent_span_id: str | None = None,
+        *given: Any,
+        **told: Any,
     ) -> None:
-        """Record that a step begins."""
-        self._owner.meter.begin(id_, parent_id, id_.rsplit("-", 5)[0])
+        """Record that a step begins; no span is kept."""
+        self._owner.meter.begin(id_, parent_span_id, id_.rsplit("-", 5)[0])
         self._owner._join(instance)
 
-    def span_exit(self, id_: str, *given: Any, **told: Any) -> None:
+    def prepare_to_exit_span(self, id_: str, *given: Any, **told: Any) -> None:
         """Record that a step has ended."""
         self._owner.meter.end(id_)
 
-    def span_drop(self, id_: str, *given: Any, **told: Any) -> None:
+    def prepare_to_drop_span(self, id_: str, *given: Any, **told: Any) -> None:
         """Record that a step has failed."""
         self._owner.meter.end(id_)
-
-    def new_span(self, *given: Any, **told: Any) -> None:
-        """Keep no span."""
-
-    def prepare_to_exit_span(self, *given: Any, **told: Any) -> None:
-        """Keep no span."""
-
-    def prepare_to_drop_span(self, *given: Any, **told: Any) -> None:
-        """Keep no span."""
 
 
 def _root() -> Any:
@@ -278,21 +225,10 @@ def _limit(model: Mapping[str, Any], options: Mapping[str, Any]) -> int | None:
 
     ``num_output`` is that limit, or, if none was set, the room the framework should leave: half the window.
     """
-    for name in ("max_tokens", "max_completion_tokens"):
-        if isinstance(options.get(name), int):
-            return int(options[name])
+    asked = limit_of(options)
+    if asked is not None:
+        return asked
     room, window = model.get("num_output"), model.get("context_window")
     if not isinstance(room, int) or room <= 0:
         return None
     return None if isinstance(window, int) and room >= window // 2 else room
-
-
-def _usage(raw: Any) -> Usage | None:
-    """Read token usage under any of the names that integrations use."""
-    if hasattr(raw, "model_dump"):
-        raw = raw.model_dump()
-    if not isinstance(raw, Mapping):
-        return None
-    prompt = next((raw[name] for name in _PROMPT if isinstance(raw.get(name), int)), None)
-    answer = next((raw[name] for name in _ANSWER if isinstance(raw.get(name), int)), None)
-    return Usage.parse({**raw, "prompt_tokens": prompt, "completion_tokens": answer})

@@ -19,10 +19,6 @@ __all__ = ["DEFAULT_EMBEDDING_MODEL", "DEFAULT_TASK", "ChutesEmbedding"]
 DEFAULT_EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
 DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 
-_HINTS = {
-    "batch_size": "Did you mean 'embed_batch_size'?",
-}
-
 
 class _Instructed(str):
     """A query that already has its instruction."""
@@ -60,7 +56,8 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
     )
     task: str = Field(default=DEFAULT_TASK, description="What the queries are for.")
 
-    _hints: ClassVar[Mapping[str, str]] = _HINTS
+    _passed_on: ClassVar[Mapping[str, str]] = {**ChutesComponent._passed_on, "embedding_base_url": "api_base"}
+    _hints: ClassVar[Mapping[str, str]] = {"batch_size": "Did you mean 'embed_batch_size'?"}
     _other_names: ClassVar[Mapping[str, str]] = {"model": "model_name", "base_url": "api_base"}
 
     @field_validator("query_instruction")
@@ -86,9 +83,6 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
         if not template:
             return query
         return template.replace("{task}", self.task).replace("{query}", query)
-
-    def _own_settings(self) -> dict[str, Any]:
-        return {"embedding_base_url": self.api_base}
 
     def _request(self, texts: list[str]) -> dict[str, Any]:
         size = max(len(texts), 1)
@@ -145,10 +139,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
 
     def _place(self) -> AbstractAsyncContextManager[object]:
         """Return a limiter for ``num_workers``; the framework itself treats 1 as no limit."""
-        workers, loop = self.num_workers, asyncio.get_running_loop()
-        if workers is None:
+        if self.num_workers is None:
             return nullcontext()
-        known = self._clients.places.get(loop)
-        if known is None or known[0] != workers:
-            known = self._clients.places[loop] = (workers, asyncio.Semaphore(workers))
-        return known[1]
+        places = self._clients.places.setdefault(asyncio.get_running_loop(), {})
+        return places.setdefault(self.num_workers, asyncio.Semaphore(self.num_workers))

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
+from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
 from chutes_core.catalog.names import model_infos
 from chutes_core.request.chat import build_chat_request
+from chutes_core.request.objects import Mode
 from chutes_core.secrets.frames import unseen
-from llama_index_chutes._chat_model import ChatModel
+from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.messages import wire_messages
 from llama_index_chutes._convert.profile import described
-from llama_index_chutes._convert.stream import Draft, adrain, drain, unbegun
 from llama_index_chutes._convert.tools import tool_specs
 from llama_index_chutes._settings import ChutesComponent, kept
-from llama_index_chutes._structured.plans import Mode, Plan
+from llama_index_chutes._structured.plans import Plan
+
+if TYPE_CHECKING:
+    from chutes_core import AsyncStream, Reply, Stream
 
 __all__ = ["Chutes"]
 
-T = TypeVar("T")
-
 _ALIASES = {"max_completion_tokens": "max_tokens", "reasoning_effort": "reasoning"}
 _HINTS = {
-    "base_url": "Did you mean 'api_base'?",
-    "model_name": "Did you mean 'model'?",
     "is_chat_model": "Every model here is a chat model: leave it out.",
     **dict.fromkeys(ChatParams.__annotations__, "Parameters of the request go into additional_kwargs={...}."),
     "max_completion_tokens": "Did you mean 'max_tokens'?",
@@ -88,6 +86,9 @@ class Chutes(ChutesComponent, ChatModel):
     inline_images: bool | ImagePolicy = Field(default=False, description="Download remote images and send them inline.")
 
     _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
+    _passed_on: ClassVar[Mapping[str, str]] = {
+        **ChutesComponent._passed_on, "base_url": "api_base", "inline_images": "inline_images",
+    }  # fmt: skip
     _hints: ClassVar[Mapping[str, str]] = _HINTS
 
     if not TYPE_CHECKING:
@@ -112,26 +113,23 @@ class Chutes(ChutesComponent, ChatModel):
         ``num_output`` is ``max_tokens`` or the model's maximum, but at most half the window, because the framework
         reserves that much in every prompt. The parameters of its requests are there too, for tracers.
         """
-        catalog = self._known_models()
-        calls, params = self.is_function_calling_model, self._params({})
-        params.pop("extra_body", None)  # anything may be in there
-        known = (self.model, self.context_window, calls, id(catalog), params)
+        calls, window, longest = self.is_function_calling_model, self.context_window, self.max_tokens
+        own = (self.temperature, self.top_p, self.reasoning, self.on_length, {**self.additional_kwargs})
+        known = (self.model, window, longest, calls, id(self._known_models()), own)
         held = kept(self, "_metadata")
         if held is None or held[0] != known:
-            held = (known, described(self.model, self._infos(), self.context_window, self.max_tokens, calls, params))
-            self._metadata = held
+            params = self._params({})
+            params.pop("extra_body", None)  # anything may be in there
+            held = self._metadata = (known, described(self.model, self._infos(), window, longest, calls, params))
         return held[1]  # type: ignore[no-any-return]
 
     def _infos(self, model: str | None = None) -> list[ModelInfo]:
         """Return what is known about each model that may answer; ``model`` overrides the configured one."""
         return model_infos(self._known_models(), model or self.model)
 
-    def _own_settings(self) -> dict[str, Any]:
-        return {"base_url": self.api_base, "inline_images": self.inline_images}
-
     # ------------------------------------------------------------------------------------------- requests
 
-    def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _params(self, given: Params) -> dict[str, Any]:
         """Merge the parameters of a call: fields, then ``additional_kwargs``, then the call's own."""
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
         params: dict[str, Any] = {**own, "reasoning": self.reasoning, "on_length": self.on_length}
@@ -142,9 +140,7 @@ class Chutes(ChutesComponent, ChatModel):
                 params[name] = {**inner, **value} if isinstance(inner, Mapping) and value else value
         return {name: value for name, value in params.items() if value is not None}
 
-    def _request(
-        self, messages: Sequence[ChatMessage], given: Mapping[str, Any], model: str | None = None
-    ) -> dict[str, Any]:
+    def _request(self, messages: Messages, given: Params, model: str | None = None) -> dict[str, Any]:
         """Build the arguments of a client call; ``model`` overrides the configured one."""
         params = self._params(given)
         if tools := params.get("tools"):
@@ -155,48 +151,29 @@ class Chutes(ChutesComponent, ChatModel):
         wire = wire_messages(self._extend_messages(list(messages)), echo_reasoning=echo)
         return {"messages": wire, "model": model or self.model, **params}
 
-    def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-        return draft.finish(self._client().chat(**self._request(messages, params)))
+    def _reply(self, messages: Messages, params: Params) -> Reply:
+        return self._client().chat(**self._request(messages, params))
 
-    async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-        return draft.finish(await self._async_client().chat(**self._request(messages, params)))
+    async def _areply(self, messages: Messages, params: Params) -> Reply:
+        return await self._async_client().chat(**self._request(messages, params))
 
-    def _streamed(
-        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
-    ) -> Generator[T, None, None]:
-        return drain(self._client().stream(**self._request(messages, params)), draft, unbegun())
+    def _deltas(self, messages: Messages, params: Params) -> Stream:
+        return self._client().stream(**self._request(messages, params))
 
-    def _astreamed(
-        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
-    ) -> AsyncGenerator[T, None]:
-        return adrain(self._async_client().stream(**self._request(messages, params)), draft, unbegun())
+    def _adeltas(self, messages: Messages, params: Params) -> AsyncStream:
+        return self._async_client().stream(**self._request(messages, params))
 
     def _inquiry(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        params: Mapping[str, Any],
-        prompt_args: Mapping[str, Any],
-    ) -> Plan[Model]:
-        return self._plan(output_cls, prompt.format_messages(llm=self, **prompt_args), params)
-
-    def _plan(
-        self,
-        output_cls: type[Model],
-        messages: Sequence[ChatMessage],
-        params: Mapping[str, Any],
-        model: str | None = None,
+        self, output_cls: type[Model], messages: Messages, params: Params, model: str | None = None
     ) -> Plan[Model]:
         infos = self._infos(model)
-        json_mode = all(info.supports("json_mode") for info in infos)
         mode = self._structured_mode(infos)
         if params.get("allow_parallel_tool_calls") and self.metadata.is_function_calling_model:
             mode = Mode.TOOL  # only calls are asked for in parallel
-        asked, quiet = model or self.model, self._is_sealed()
-        return Plan.make(output_cls, mode, messages, params, model=asked, json_mode=json_mode, quiet=quiet)
-
-    def _speaker(self, response: ChatResponse) -> str:
-        return self.model
+        json_mode = all(info.supports("json_mode") for info in infos)
+        return Plan(
+            output_cls, mode, messages, params, model=model or self.model, json_mode=json_mode, quiet=self._is_sealed()
+        )
 
     def _is_sealed(self) -> bool:
         return bool(self.e2ee)

@@ -1,4 +1,4 @@
-"""Timeouts for other providers' models: any iterator of parts, blocking or async."""
+"""Other providers' models as iterators of parts, blocking or async: timeouts, threads, contexts, and an end at once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure
 from chutes_core.settings import TimeLimits
 
-__all__ = ["abounded", "bounded", "threaded"]
+__all__ = ["abounded", "bounded", "ending", "inside", "threaded"]
 
 P = TypeVar("P")
+V = TypeVar("V")
 
 
 class _Timer:
@@ -161,9 +162,8 @@ async def abounded(
     parts: Callable[[], AsyncIterator[P]], limits: TimeLimits, *, shows: Callable[[P], bool], model: str
 ) -> AsyncGenerator[P, None]:
     """Yield the parts of an async iterator; raise if one is late."""
-    source = parts()
     timer = _Timer(limits, model)
-    try:
+    async with ending(parts()) as source:
         while True:
             try:
                 async with asyncio.timeout(timer.left()) as limit:
@@ -176,7 +176,37 @@ async def abounded(
                 raise  # the model's own
             yield part
             timer.took(shows(part))
+
+
+@contextlib.asynccontextmanager
+async def ending(source: AsyncIterator[P]) -> AsyncIterator[AsyncIterator[P]]:
+    """End an async iterator with the block that reads it, if it can be ended."""
+    try:
+        yield source
     finally:
         close = getattr(source, "aclose", None)
         if callable(close):
             await close()
+
+
+async def inside(variable: contextvars.ContextVar[V], value: V, parts: AsyncIterator[P]) -> AsyncGenerator[P, None]:
+    """Take every part with a context variable set, and yield it with the variable as it was.
+
+    >>> variable = contextvars.ContextVar("variable", default=0)
+    >>> async def parts():
+    ...     yield variable.get()
+    >>> async def main() -> list[tuple[int, int]]:
+    ...     return [(part, variable.get()) async for part in inside(variable, 1, parts())]
+    >>> asyncio.run(main())
+    [(1, 0)]
+    """
+    async with ending(parts):
+        while True:
+            token = variable.set(value)
+            try:
+                part = await anext(parts)
+            except StopAsyncIteration:
+                return
+            finally:
+                variable.reset(token)
+            yield part

@@ -7,7 +7,7 @@ the same for all.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,7 +19,10 @@ from chutes_core.fallback.bounded import abounded, bounded
 from chutes_core.response import Delta, Reply
 from chutes_core.settings import TimeLimits
 
-__all__ = ["AsyncCarriedStream", "Carried", "CarriedReply", "CarriedStream", "Reading", "check_whole"]
+__all__ = [
+    "AsyncCarriedStream", "Carried", "CarriedReply", "CarriedStream", "Reading", "check_whole", "finish_reasons",
+    "value_of",
+]  # fmt: skip
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -179,3 +182,24 @@ def _is_whole(arguments: str) -> bool:
         return isinstance(json.loads(arguments or "{}", strict=False), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def finish_reasons(raw: object) -> list[object] | None:
+    """Return those of a chunk in OpenAI's format, as a mapping or an object; None for any other format.
+
+    >>> finish_reasons({"choices": [{"finish_reason": "stop"}]}), finish_reasons({"choices": [{"text": "Hi"}]})
+    (['stop'], None)
+    """
+    choices = value_of(raw, "choices")
+    if not isinstance(choices, list) or not choices:
+        return None
+    reasons = [value_of(each, "finish_reason", _NONE) for each in choices]
+    return None if _NONE in reasons else [reason for reason in reasons if reason]
+
+
+def value_of(thing: object, name: str, default: object = None) -> object:
+    """Return a value that one provider's client has in a mapping, and another's in an object."""
+    return thing.get(name, default) if isinstance(thing, Mapping) else getattr(thing, name, default)
+
+
+_NONE = object()

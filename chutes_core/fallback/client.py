@@ -37,7 +37,16 @@ from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.relay import Relay
 from chutes_core.fallback.resume import continued, fits
-from chutes_core.fallback.roster import named, own_member, price, refuse_retries, refuse_several, seated, shortest
+from chutes_core.fallback.roster import (
+    named,
+    own_member,
+    price,
+    refuse_retries,
+    refuse_several,
+    rules_of,
+    seated,
+    shortest,
+)
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.telling import About
 from chutes_core.request.chat import ChatParams
@@ -166,7 +175,7 @@ class _FallbackBase(Generic[C]):
         clock: Clock | None,
         chance: Callable[[], float],
     ) -> None:
-        self.policy = policy if isinstance(policy, FallbackPolicy) else FallbackPolicy.from_dict(policy or {})
+        self.policy = rules_of(policy)
         self._clock: Clock = clock or SystemClock()
         self.health = health if health is not None else Health(now=self._clock.now)
         self._on_attempt = on_attempt

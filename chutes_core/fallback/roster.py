@@ -17,6 +17,7 @@ from chutes_core.auth import Credential, KeyFunction
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ChutesError, ChutesWarning, ConfigurationError, RequestRefusedError
+from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import Member, refuse_other_names, verify_of
 from chutes_core.fallback.policy import FallbackPolicy
@@ -25,8 +26,8 @@ from chutes_core.settings import BASE_URL, Settings, TimeLimits
 from chutes_core.usage import cost
 
 __all__ = [
-    "Roster", "Seat", "account_id", "foreign_member", "named", "own_member", "price", "refuse_retries",
-    "refuse_several", "seated", "shortest", "taken_limit",
+    "Roster", "Seat", "account_id", "foreign_member", "health_of", "named", "own_member", "price", "refuse_retries",
+    "refuse_several", "rules_of", "seated", "shortest", "taken_limit",
 ]  # fmt: skip
 
 M = TypeVar("M")
@@ -316,6 +317,29 @@ def price(catalogs: Iterable[Catalog], reply: Reply) -> float | None:
         return None
     info = next((info for each in catalogs if (info := each.get(reply.model)) is not None), None)
     return cost(reply.usage, info) if info is not None else None
+
+
+# ---------------------------------------------------------------------------------------- what a caller gives
+
+
+def rules_of(policy: object) -> FallbackPolicy:
+    """Return the policy that a caller gives, as it is or as a table of settings; None stands for the usual one.
+
+    >>> rules_of({"deadline": 60}).deadline, rules_of(None) == FallbackPolicy()
+    (60, True)
+    """
+    if isinstance(policy, FallbackPolicy):
+        return policy
+    if policy is not None and not isinstance(policy, Mapping):
+        raise ConfigurationError(f"policy must be a FallbackPolicy or a mapping, not {type(policy).__name__}.")
+    return FallbackPolicy.from_dict(policy or {})
+
+
+def health_of(health: object) -> Health:
+    """Return the health that a caller gives."""
+    if not isinstance(health, Health):
+        raise ConfigurationError(f"health must be a Health, not {type(health).__name__}.")
+    return health
 
 
 # ---------------------------------------------------------------------------------------- what a call may ask for

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from chutes_core.fallback.relay import Restart
 from chutes_core.fallback.report import beside
 from chutes_core.fallback.stream import FallbackReply
-from chutes_core.response import Choice, Delta
-from chutes_core.usage import Usage
+from chutes_core.reply.body import call_bodies, choice_body, reply_body, usage_body
+from chutes_core.response import Delta
 
 __all__ = ["Chunks", "completion"]
 
@@ -23,17 +23,14 @@ def completion(reply: FallbackReply) -> bytes:
     """Return a whole answer as the body of a reply.
 
     >>> from chutes_core.attempt import Attempt
+    >>> from chutes_core.response import Choice
     >>> choice = Choice(0, "Hi", "", (), (), "stop")
     >>> reply = FallbackReply("1", "acme/one", (choice,), attempts=(Attempt("acme/one", "answered"),))
     >>> told = json.loads(completion(reply))
     >>> told["model"], told["choices"][0]["message"]["content"], told["chutes_attempts"][0]["outcome"]
     ('acme/one', 'Hi', 'answered')
     """
-    body = _head(reply, "chat.completion")
-    choices = [
-        {**each.extra, "index": each.index, "message": _message(each), **_ending(each)} for each in reply.choices
-    ]
-    return _json({**reply.extra, **body, "choices": choices, "usage": _usage(reply.usage), **_beside(reply)})
+    return _json({**reply_body(reply), **_head(reply, "chat.completion"), **_beside(reply)})
 
 
 class Chunks:
@@ -68,11 +65,11 @@ class Chunks:
         """Write the end of a whole answer."""
         yield from self._begun(reply)
         choice = reply.choices[0]
-        for index, call in enumerate(_calls(choice)):
+        for index, call in enumerate(call_bodies(choice)):
             yield self._delta({"tool_calls": [{"index": index, **call}]})
         said = {"refusal": choice.refusal} if choice.refusal else {}
-        last = {**choice.extra, "index": 0, "delta": said, **_ending(choice)}
-        usage = _usage(reply.usage)
+        last = choice_body(choice, {"delta": said})
+        usage = usage_body(reply.usage)
         body = {**reply.extra, **self._head, "choices": [last], "usage": None if self._include_usage else usage}
         yield _event({**body, **_beside(reply)})
         if self._include_usage:
@@ -102,50 +99,6 @@ def _head(reply: FallbackReply, kind: str) -> dict[str, object]:
 
 def _beside(reply: FallbackReply) -> dict[str, object]:
     return {name: value for name, value in beside(reply).items() if name != "model_name"}  # which the answer has
-
-
-def _message(choice: Choice) -> dict[str, object]:
-    calls = _calls(choice)
-    message: dict[str, object] = {"role": "assistant", "content": choice.content or (None if calls else "")}
-    message["refusal"] = choice.refusal or None
-    if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    if calls:
-        message["tool_calls"] = calls
-    return message
-
-
-def _calls(choice: Choice) -> list[dict[str, object]]:
-    """Return all calls as the model wrote them: to see whether one is valid is the reader's, as with the service."""
-    calls = sorted((*choice.tool_calls, *choice.invalid_tool_calls), key=lambda call: call.index)
-    return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in calls
-    ]
-
-
-def _ending(choice: Choice) -> dict[str, object]:
-    return {"finish_reason": choice.finish_reason, "logprobs": choice.logprobs}
-
-
-def _usage(usage: Usage | None) -> dict[str, object] | None:
-    """Return the usage with its details where OpenAI's format has them; what was not reported is left out.
-
-    >>> _usage(Usage(9, 5, 14, cached_tokens=4))["prompt_tokens_details"]
-    {'cached_tokens': 4}
-    """
-    if usage is None:
-        return None
-    details = {
-        "prompt_tokens_details": ("cached_tokens", usage.cached_tokens),
-        "completion_tokens_details": ("reasoning_tokens", usage.reasoning_tokens),
-    }
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        **{name: {count: value} for name, (count, value) in details.items() if value is not None},
-    }
 
 
 def _json(body: Mapping[str, object]) -> bytes:

@@ -58,7 +58,9 @@ class Guarded(BaseModel):
         @unseen
         def copy(self, **options):
             """Copy the model in pydantic's older way."""
-            return super().copy(**options)._wrap()
+            copied = super().copy(**options)._wrap()
+            copied._changed(options.get("update") or ())
+            return copied
 
         @classmethod
         @unseen

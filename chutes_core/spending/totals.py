@@ -1,8 +1,6 @@
-"""The common interface of the frameworks' cost handlers.
+"""What the frameworks' cost handlers have in common.
 
->>> class Handler(Tally):
-...     def __init__(self) -> None:
-...         self.meter, self.quota = Meter(), {}
+>>> class Handler(Tally): ...
 >>> Handler().total_cost
 0.0
 >>> Handler()
@@ -11,27 +9,52 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self, cast
 
+from chutes_core.errors import APIError
 from chutes_core.spending.budget import Budget
-from chutes_core.spending.meter import Meter, Run
-from chutes_core.usage import Totals
+from chutes_core.spending.meter import KEPT_RUNS, Meter, Prices, Run, Used
+from chutes_core.usage import Totals, Usage
 
-__all__ = ["QUOTA", "Tally"]
+if TYPE_CHECKING:
+    from chutes_core.attempt import Attempt
+    from chutes_core.catalog.catalog import Catalog
 
-QUOTA = ("quota_total", "quota_used", "quota_remaining")
+__all__ = ["Tally", "limit_of"]
+
+_QUOTA = ("quota_total", "quota_used", "quota_remaining")
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 
 
 class Tally:
-    """The totals of a ``meter``, by model and by run; a mixin for each framework's handler.
+    """The totals of a meter, by model and by run; a mixin for each framework's handler.
+
+    Args:
+        budget: Limits. A call that could exceed them is refused.
+        prices: US dollars per million prompt and answer tokens, for other providers' models.
+        catalog: Prices of Chutes models; by default the newest available.
+        keep_runs: Number of recent runs to keep.
 
     Attributes:
         meter: The meter that counts.
         quota: The account's daily quota, as of the latest answer.
     """
 
-    meter: Meter
-    quota: dict[str, int]
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        *,
+        prices: Prices | None = None,
+        catalog: Catalog | None = None,
+        keep_runs: int = KEPT_RUNS,
+    ) -> None:
+        self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
+        self.quota: dict[str, int] = {}
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Prepare what a framework needs beside the meter."""
 
     @property
     def budget(self) -> Budget | None:
@@ -77,6 +100,46 @@ class Tally:
         """Clear the totals. A budget is left as it is."""
         self.meter.reset()
 
+    def _answered(
+        self,
+        told: Mapping[str, object],
+        model: str,
+        usage: Usage | None,
+        *,
+        meta: Mapping[str, object],
+        ours: bool,
+        price: object = None,
+    ) -> Iterator[Used]:
+        """Yield what a framework reports of an answer: one entry, or one per fallback member that was called.
+
+        Args:
+            told: What is told of the answer.
+            model: The model that answered.
+            usage: What it used.
+            meta: The service's own headers.
+            ours: Whether it is a Chutes model.
+            price: What it cost, if that is told too.
+        """
+        self.quota = {name: count for name in _QUOTA if isinstance(count := meta.get(name), int)} or self.quota
+        for each in cast("Sequence[Mapping[str, object]]", told.get("chutes_attempts") or ()):
+            if each["outcome"] == "answered":
+                ours = ours or each["cost"] is not None
+            elif each["usage"]:
+                used = Usage(**cast("Mapping[str, int]", each["usage"]))
+                yield str(each["model"]), used, cast("float | None", each["cost"])
+        yield model, usage, price if isinstance(price, int | float) else self.meter.price(model, usage, ours=ours)
+
+    def _failed(self, error: BaseException) -> list[Used]:
+        """Return what a failed call used, as far as its error tells."""
+        attempts: Sequence[Attempt] = getattr(error, "attempts", ())
+        if attempts:
+            return [(each.model, each.usage, each.cost) for each in attempts if each.usage is not None]
+        partial = error.partial_reply if isinstance(error, APIError) else None
+        if partial is None or partial.usage is None:
+            return []
+        model = partial.model or ""
+        return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True))]
+
     def __repr__(self) -> str:
         return repr(self.meter.ledger).replace("Ledger", type(self).__name__, 1)
 
@@ -89,3 +152,12 @@ class Tally:
 
     def __deepcopy__(self, memo: object) -> Self:
         return self  # a copied model still counts here
+
+
+def limit_of(params: Mapping[str, object]) -> int | None:
+    """Return the longest answer that a call asks for, under whichever name; None if it sets no limit.
+
+    >>> limit_of({"max_completion_tokens": 100})
+    100
+    """
+    return next((limit for name in _LIMITS if isinstance(limit := params.get(name), int)), None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from io import IOBase
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
     AudioBlock,
@@ -15,7 +16,6 @@ from llama_index.core.base.llms.types import (
     ChatResponse,
     CitableBlock,
     CitationBlock,
-    CompletionResponse,
     ContentBlock,
     DocumentBlock,
     ImageBlock,
@@ -26,10 +26,15 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
     VideoBlock,
 )
+from llama_index.core.bridge.pydantic import BaseModel
 
-from chutes_core import Choice, Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
+from chutes_core import Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
+from chutes_core.reply.body import call_body, reply_body
 
-__all__ = ["chat_response", "completion_response", "flat", "reply_message", "wire_messages"]
+if TYPE_CHECKING:
+    from chutes_core.fallback.stream import FallbackReply
+
+__all__ = ["arguments_of", "chat_response", "flat", "reply_message", "wire_messages"]
 
 _ROLES = {
     MessageRole.DEVELOPER: "system",
@@ -42,15 +47,7 @@ _ROLES = {
 
 
 def wire_messages(messages: Iterable[ChatMessage], *, echo_reasoning: bool = False) -> list[dict[str, Any]]:
-    """Return a conversation in the service's format, without changing the messages.
-
-    Args:
-        messages: The conversation.
-        echo_reasoning: Send the reasoning of earlier answers back, for models that need it.
-
-    >>> wire_messages([ChatMessage("Hello")])
-    [{'role': 'user', 'content': 'Hello'}]
-    """
+    """Return a conversation in the service's format; some models need the reasoning of their earlier answers back."""
     return [_wire_message(message, echo_reasoning) for message in messages]
 
 
@@ -104,26 +101,14 @@ def _part(block: object) -> dict[str, Any]:
     if isinstance(block, TextBlock):
         return {"type": "text", "text": block.text}
     if isinstance(block, ImageBlock):
-        address = (
-            str(block.url) if block.url else _data_uri(block.resolve_image().read(), block.image_mimetype, "image")
-        )
-        return {
-            "type": "image_url",
-            "image_url": {"url": address, **({"detail": block.detail} if block.detail else {})},
-        }
+        return _medium("image", block, block.resolve_image, block.image_mimetype)
     if isinstance(block, VideoBlock):
         if block.fps is not None:
             raise RequestRefusedError(
                 "A VideoBlock's fps has no place in a message on Chutes: leave it out, or tell the engine with "
                 f"extra_body={{'mm_processor_kwargs': {{'fps': {block.fps}}}}}."
             )
-        address = (
-            str(block.url) if block.url else _data_uri(block.resolve_video().read(), block.video_mimetype, "video")
-        )
-        return {
-            "type": "video_url",
-            "video_url": {"url": address, **({"detail": block.detail} if block.detail else {})},
-        }
+        return _medium("video", block, block.resolve_video, block.video_mimetype)
     if isinstance(block, AudioBlock):
         raise RequestRefusedError("Chutes takes no audio in a chat: send its transcript as text.")
     if isinstance(block, DocumentBlock):
@@ -132,6 +117,14 @@ def _part(block: object) -> dict[str, Any]:
             "its pages as ImageBlocks."
         )
     raise RequestRefusedError(f"A {type(block).__name__} cannot be sent to Chutes.")
+
+
+def _medium(
+    kind: str, block: ImageBlock | VideoBlock, read: Callable[[], IOBase], mimetype: str | None
+) -> dict[str, Any]:
+    address = str(block.url) if block.url else _data_uri(read().read(), mimetype, kind)
+    detail = {"detail": block.detail} if block.detail else {}
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": address, **detail}}
 
 
 def _data_uri(data: Any, mimetype: str | None, kind: str) -> str:
@@ -149,13 +142,13 @@ def _data_uri(data: Any, mimetype: str | None, kind: str) -> str:
 
 
 def _wire_call(block: ToolCallBlock, number: int) -> dict[str, Any]:
+    return call_body(block.tool_call_id or f"call_{number}", block.tool_name, arguments_of(block))
+
+
+def arguments_of(block: ToolCallBlock) -> str:
+    """Return the arguments of a tool call as JSON text."""
     given = block.tool_kwargs
-    arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-    return _call_dict(block.tool_call_id or f"call_{number}", block.tool_name, arguments)
-
-
-def _call_dict(call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
 
 
 def _plain(call: Any) -> Any:
@@ -183,100 +176,57 @@ def reply_message(reply: Reply) -> ChatMessage:
     extra: dict[str, Any] = {}
     if reply.tool_calls:
         # Where the framework's streaming structured-output programs look for them.
-        extra["tool_calls"] = [_raw_call(call) for call in reply.tool_calls]
+        extra["tool_calls"] = [_call_of(call) for call in reply.tool_calls]
     if reply.invalid_tool_calls:
-        extra["invalid_tool_calls"] = [{**_raw_call(call), "error": call.error} for call in reply.invalid_tool_calls]
+        extra["invalid_tool_calls"] = [{**_call_of(call), "error": call.error} for call in reply.invalid_tool_calls]
     if refusal := next((choice.refusal for choice in reply.choices), ""):
         extra["refusal"] = refusal
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
 
 
-def chat_response(reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None) -> ChatResponse:
-    """Return a whole reply as a ``ChatResponse``.
+def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
+    """Return a whole reply, with all of it in ``raw``, in the service's format; ``delta`` is the last of a stream."""
+    told: Mapping[str, Any] = {}
+    if type(reply) is not Reply:
+        from chutes_core.fallback.report import beside
 
-    Args:
-        reply: The reply.
-        delta: The last delta of a stream.
-        told: Additional entries for ``raw``.
-    """
+        answer: FallbackReply = reply  # type: ignore[assignment]
+        told = beside(answer)
+        if answer.origin is not None:
+            return _carried(answer.origin, delta, reply.usage, told)  # type: ignore[arg-type]
+    counts = {} if reply.usage is None else {name: getattr(reply.usage, name) for name in _COUNTS}
     return ChatResponse(
         message=reply_message(reply),
-        raw=_raw(reply, told or {}),
+        raw={**reply_body(reply), **_meta(reply), **told},
         delta=delta,
         logprobs=_logprobs(reply),
-        additional_kwargs=_token_counts(reply),
+        additional_kwargs=counts,  # where handlers of other providers' models look for them
     )
-
-
-def completion_response(
-    reply: Reply, delta: str | None = None, told: Mapping[str, Any] | None = None
-) -> CompletionResponse:
-    """Return a whole reply as a completion, with the non-text parts alongside."""
-    extra: dict[str, Any] = {"thinking": reply.reasoning} if reply.reasoning else {}
-    extra |= reply_message(reply).additional_kwargs | _token_counts(reply)
-    raw = _raw(reply, told or {})
-    return CompletionResponse(
-        text=reply.content, raw=raw, delta=delta, logprobs=_logprobs(reply), additional_kwargs=extra
-    )
-
-
-_META = tuple(field.name for field in fields(ReplyMeta))
-
-
-def _raw(reply: Reply, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the full reply in the service's format, with ``usage`` where token counters look for it."""
-    meta = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
-    return {
-        **reply.extra,
-        "id": reply.id,
-        "created": reply.created,
-        "model": reply.model,
-        "choices": [_raw_choice(choice) for choice in reply.choices],
-        "usage": _raw_usage(reply.usage),
-        **({"chutes": meta} if meta else {}),
-        **told,
-    }
-
-
-def _raw_choice(choice: Choice) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
-    if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    if choice.refusal:
-        message["refusal"] = choice.refusal
-    if choice.tool_calls or choice.invalid_tool_calls:
-        message["tool_calls"] = [_raw_call(call) for call in (*choice.tool_calls, *choice.invalid_tool_calls)]
-    return {
-        **choice.extra,
-        "index": choice.index,
-        "message": message,
-        "finish_reason": choice.finish_reason,
-        "logprobs": choice.logprobs,
-    }
-
-
-def _raw_call(call: ToolCall) -> dict[str, Any]:
-    return _call_dict(call.id, call.name, call.arguments)
-
-
-def _token_counts(reply: Reply) -> dict[str, Any]:
-    """Return the token counts where handlers of other providers' models look for them."""
-    usage = reply.usage
-    return {} if usage is None else {name: getattr(usage, name) for name in _COUNTS}
 
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_META = tuple(field.name for field in fields(ReplyMeta))
 
 
-def _raw_usage(usage: Usage | None) -> dict[str, Any] | None:
-    if usage is None:
-        return None
-    raw: dict[str, Any] = {name: getattr(usage, name) for name in _COUNTS}
-    if usage.reasoning_tokens is not None:
-        raw["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    if usage.cached_tokens is not None:
-        raw["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    return raw
+def _meta(reply: Reply) -> dict[str, Any]:
+    meta = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
+    return {"chutes": meta} if meta else {}
+
+
+def _carried(whole: ChatResponse, delta: str | None, usage: Usage | None, told: Mapping[str, Any]) -> ChatResponse:
+    """Return another provider's answer with ``raw`` as a dict, and the usage where token counters look for it."""
+    raw = whole.raw
+    if isinstance(raw, BaseModel):
+        raw = raw.model_dump()
+    elif not isinstance(raw, Mapping):
+        raw = {} if raw is None else {"raw": raw}
+    if usage is not None and not raw.get("usage"):
+        raw = {**raw, "usage": asdict(usage)}
+    return whole.model_copy(update={"raw": {**raw, **told}, "delta": delta})
+
+
+def _call_of(call: ToolCall) -> dict[str, Any]:
+    return call_body(call.id, call.name, call.arguments)
 
 
 def _logprobs(reply: Reply) -> list[list[LogProb]] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
 from chutes_core import ConfigurationError
 from chutes_core.fallback.report import RESTART, two_answers
@@ -32,17 +32,30 @@ def is_restart(chunk: Chunk) -> bool:
     return RESTART in chunk.additional_kwargs
 
 
-def void(marker: Chunk) -> None:
+def void(marker: C) -> C:
     """Make a marker refuse to be read for its delta.
 
-    >>> marker = CompletionResponse(text="", delta="", additional_kwargs={"chutes_restart": "acme/two"})
-    >>> void(marker); is_restart(marker), marker.text
+    >>> marker = void(CompletionResponse(text="", delta="", additional_kwargs={"chutes_restart": "acme/two"}))
+    >>> is_restart(marker), marker.text
     (True, '')
     >>> marker.delta
     Traceback (most recent call last):
     chutes_core.errors.ConfigurationError: acme/two begins the answer anew, ...
     """
     marker.__class__ = _VoidChat if isinstance(marker, ChatResponse) else _VoidCompletion
+    return marker
+
+
+def marker(model: str, *, text: bool) -> ChatResponse:
+    """Return the marker of a restart, which voids text, or reasoning alone."""
+    mark = {RESTART: model}
+    made = ChatResponse(message=ChatMessage(role="assistant", content=""), delta="", raw=mark, additional_kwargs=mark)
+    return void(made) if text else made
+
+
+def is_void(chunk: Chunk) -> bool:
+    """Return whether a chunk refuses to be read for its delta."""
+    return isinstance(chunk, _Void)
 
 
 class _Void:
@@ -72,24 +85,16 @@ def collect(chunks: Iterable[C]) -> C:
         ValueError: The stream is empty.
     """
     last = None
-    for chunk in chunks:
-        last = chunk
+    for last in chunks:  # noqa: B007
+        pass
     return _there(last)
 
 
 async def acollect(chunks: AsyncIterable[C]) -> C:
-    """Async version of :func:`collect`.
-
-    >>> import asyncio
-    >>> async def stream():
-    ...     yield CompletionResponse(text="H", delta="H")
-    ...     yield CompletionResponse(text="Hi", delta="i")
-    >>> asyncio.run(acollect(stream())).text
-    'Hi'
-    """
+    """Async version of :func:`collect`."""
     last = None
-    async for chunk in chunks:
-        last = chunk
+    async for last in chunks:  # noqa: B007
+        pass
     return _there(last)
 
 
@@ -105,16 +110,7 @@ def render(chunks: Iterable[Chunk]) -> Iterator[str]:
 
 
 async def arender(chunks: AsyncIterable[Chunk]) -> AsyncIterator[str]:
-    """Async version of :func:`render`.
-
-    >>> import asyncio
-    >>> async def stream():
-    ...     yield CompletionResponse(text="Hi", delta="Hi")
-    >>> async def shown():
-    ...     return [text async for text in arender(stream())]
-    >>> asyncio.run(shown())
-    ['Hi']
-    """
+    """Async version of :func:`render`."""
     async for chunk in chunks:
         yield _text(chunk)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel
@@ -17,8 +17,16 @@ from llama_index.core.prompts import ChatPromptTemplate
 
 from chutes_core import Kind, Reply, TimeLimits, Usage
 from chutes_core.failures.reading import failure
-from chutes_core.fallback.bounded import threaded
-from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedReply, CarriedStream, check_whole
+from chutes_core.fallback.bounded import ending, inside, threaded
+from chutes_core.fallback.carried import (
+    AsyncCarriedStream,
+    Carried,
+    CarriedReply,
+    CarriedStream,
+    check_whole,
+    finish_reasons,
+    value_of,
+)
 from llama_index_chutes._convert.tools import Toolbox
 from llama_index_chutes._convert.unusable import arrived, usage_of
 from llama_index_chutes.fallback.wanted import Wanted
@@ -34,9 +42,10 @@ class Question:
     name: str
     messages: Sequence[ChatMessage]
     params: Mapping[str, Any]
+    wanted: Wanted | None
     stream: bool
     limits: TimeLimits
-    span_id: str | None = None
+    span_id: str | None
 
 
 def stream(question: Question) -> CarriedStream[ChatResponse]:
@@ -50,7 +59,7 @@ def astream(question: Question) -> AsyncCarriedStream[ChatResponse]:
     def ask() -> AsyncGenerator[ChatResponse, None]:
         if blocks(question.llm):
             return threaded(lambda: _fetch(question))
-        return _inside(question.span_id, _afetch(question))
+        return inside(active_span_id, question.span_id, _afetch(question))
 
     return AsyncCarriedStream(ask, _Reading(question), question.limits, question.name)
 
@@ -63,99 +72,75 @@ def blocks(llm: LLM) -> bool:
 
 def _fetch(question: Question) -> Generator[ChatResponse, None, None]:
     active_span_id.set(question.span_id)  # this runs in its own thread and context
-    llm, wanted = question.llm, question.params.get("structured")
-    if isinstance(wanted, Wanted):
-        arguments = _structured(question, wanted)
-        with _sense(question):
-            if not question.stream:
-                yield _spoken(llm.structured_predict(wanted.output_cls, **arguments))
-                return
-            for value in llm.stream_structured_predict(wanted.output_cls, **arguments):
-                yield _spoken(value)
-        return
-    given = _arguments(question)
+    llm, way = question.llm, _way(question)
     begun = False
-    try:
-        for chunk in llm.stream_chat(**given):
-            begun = True
-            yield chunk
-    except NotImplementedError:  # it cannot stream
-        if begun:
-            raise
-        yield llm.chat(**given)
-
-
-async def _inside(
-    span_id: str | None, chunks: AsyncGenerator[ChatResponse, None]
-) -> AsyncGenerator[ChatResponse, None]:
-    """Run every step of a generator inside a span, and yield its chunks outside it."""
-    async with aclosing(chunks):
-        while True:
-            token = active_span_id.set(span_id)
-            try:
-                chunk = await anext(chunks, None)
-            finally:
-                active_span_id.reset(token)
-            if chunk is None:
+    with _sensing(question):
+        try:
+            if way.streams:
+                for given in getattr(llm, f"stream_{way.method}")(**way.arguments):
+                    begun = True
+                    yield _spoken(given)
                 return
-            yield chunk
+        except NotImplementedError:  # it cannot stream
+            if begun:
+                raise
+        yield _spoken(getattr(llm, way.method)(**way.arguments))
 
 
 async def _afetch(question: Question) -> AsyncGenerator[ChatResponse, None]:
-    llm, wanted = question.llm, question.params.get("structured")
-    if isinstance(wanted, Wanted):
-        arguments = _structured(question, wanted)
-        with _sense(question):
-            if not question.stream:
-                yield _spoken(await llm.astructured_predict(wanted.output_cls, **arguments))
-                return
-            async with _closing(await llm.astream_structured_predict(wanted.output_cls, **arguments)) as values:
-                async for value in values:
-                    yield _spoken(value)
-        return
-    given = _arguments(question)
+    llm, way = question.llm, _way(question)
     begun = False
+    with _sensing(question):
+        try:
+            if way.streams:
+                async with ending(await getattr(llm, f"astream_{way.method}")(**way.arguments)) as stream:
+                    async for given in stream:
+                        begun = True
+                        yield _spoken(given)
+                return
+        except NotImplementedError:
+            if begun:
+                raise
+        yield _spoken(await getattr(llm, f"a{way.method}")(**way.arguments))
+
+
+@contextmanager
+def _sensing(question: Question) -> Generator[None, None, None]:
+    """Turn a framework program's error for an unusable answer into a model failure."""
     try:
-        async with _closing(await llm.astream_chat(**given)) as chunks:
-            async for chunk in chunks:
-                begun = True
-                yield chunk
-    except NotImplementedError:
-        if begun:
+        yield
+    except ValueError as error:
+        if question.wanted is None:
             raise
-        yield await llm.achat(**given)
+        said = f"the structured answer cannot be used: {error}"
+        raise failure(Kind.MALFORMED, said, model=question.name) from error
 
 
-@asynccontextmanager
-async def _closing(stream: Any) -> AsyncGenerator[Any, None]:
-    """Close a stream at once, if it can be closed."""
-    try:
-        yield stream
-    finally:
-        if (close := getattr(stream, "aclose", None)) is not None:
-            await close()
+class _Way(NamedTuple):
+    """How a model is asked: a method without its prefixes, its arguments, and whether to try its stream first."""
+
+    method: str
+    arguments: Mapping[str, Any]
+    streams: bool = True
 
 
-def _arguments(question: Question) -> dict[str, Any]:
-    """Build the call arguments, with tools prepared by the model itself."""
-    params = dict(question.params)
-    params.pop("on_length", None)
+def _way(question: Question) -> _Way:
+    llm, wanted, messages = question.llm, question.wanted, list(question.messages)
+    params = {name: value for name, value in question.params.items() if name != "on_length"}
+    if wanted is not None:
+        # Each text is the value of a template variable, so that nothing in it is read as a variable.
+        texts: dict[str, str] = {}
+        prompt = ChatPromptTemplate(message_templates=[_template(message, texts) for message in messages])
+        told = {"output_cls": wanted.output_cls, "prompt": prompt, "llm_kwargs": params or None, **texts}
+        return _Way("structured_predict", told, question.stream)
     tools = params.get("tools")
-    if not isinstance(tools, Toolbox) or not isinstance(question.llm, FunctionCallingLLM):
-        return {"messages": list(question.messages), **params}
-    for name in ("tools", "tool_choice", "parallel_tool_calls"):
-        params.pop(name, None)
-    return question.llm._prepare_chat_with_tools_compat(
-        tools.tools, chat_history=list(question.messages), **tools.options, **params
-    )
-
-
-def _structured(question: Question, wanted: Wanted) -> dict[str, Any]:
-    params = {name: value for name, value in question.params.items() if name not in _OURS} or None
-    # Each text is the value of a template variable, so that nothing in it is read as a variable.
-    texts: dict[str, str] = {}
-    template = [_template(message, texts) for message in question.messages]
-    return {"prompt": ChatPromptTemplate(message_templates=template), "llm_kwargs": params, **texts}
+    if isinstance(tools, Toolbox) and isinstance(llm, FunctionCallingLLM):
+        # The model prepares them itself.
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            params.pop(name, None)
+        params = {**tools.options, **params}
+        return _Way("chat", llm._prepare_chat_with_tools_compat(tools.tools, chat_history=messages, **params))
+    return _Way("chat", {"messages": messages, **params})
 
 
 def _template(message: ChatMessage, texts: dict[str, str]) -> ChatMessage:
@@ -169,21 +154,10 @@ def _template(message: ChatMessage, texts: dict[str, str]) -> ChatMessage:
     return message.model_copy(update={"blocks": blocks})
 
 
-class _sense:
-    """Context manager that turns a framework program's error for an unusable answer into a model failure."""
-
-    def __init__(self, question: Question) -> None:
-        self._name = question.name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError):
-            raise failure(Kind.MALFORMED, f"the structured answer cannot be used: {error}", model=self._name) from error
-
-
-def _spoken(value: object) -> ChatResponse:
+def _spoken(value: Any) -> ChatResponse:
+    """Return what a model gave as a chunk; an object is in ``raw``."""
+    if isinstance(value, ChatResponse):
+        return value
     text = value.model_dump_json(by_alias=True) if isinstance(value, BaseModel) else str(value)
     return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), raw=value)
 
@@ -208,11 +182,11 @@ class _Reading:
     def take(self, chunk: ChatResponse) -> Carried | None:
         """Take a chunk and return what may be shown."""
         self._last = chunk
-        if "structured" in self._question.params:  # raw is the structured output
+        if self._question.wanted is not None:  # raw is the structured output
             self._spoke = True
             return _carried(chunk)
         self._usage = usage_of(chunk) or self._usage
-        reasons = _finish_reasons(chunk.raw)
+        reasons = finish_reasons(chunk.raw)
         if reasons is not None:
             self._ended, self._cut = bool(self._ended or reasons), self._cut or "length" in reasons
         self._spoke = self._spoke or self.shows(chunk)
@@ -227,8 +201,8 @@ class _Reading:
         check_whole(self._question.name, said=self._spoke, ended=self._ended, calls=calls, refused=refused)
         assert last is not None, "it has said something"
         reply = self.arrived()
-        wanted = self._question.params.get("structured")
-        if isinstance(wanted, Wanted):
+        wanted = self._question.wanted
+        if wanted is not None:
             wanted.result = [last.raw] if wanted.several else last.raw
             last = last.model_copy(update={"raw": None})
         whole = _with_calls(self._question.llm, last)
@@ -257,11 +231,8 @@ def has_calls(chunk: ChatResponse) -> bool:
 def _arguments_in(last: ChatResponse) -> list[object]:
     """Return the arguments of the tool calls, in either of the framework's formats."""
     given: list[object] = [block.tool_kwargs for block in last.message.blocks if isinstance(block, ToolCallBlock)]
-    for call in last.message.additional_kwargs.get("tool_calls") or ():
-        function = call.get("function") if isinstance(call, Mapping) else getattr(call, "function", None)
-        told = function.get("arguments") if isinstance(function, Mapping) else getattr(function, "arguments", None)
-        given.append(told)
-    return given
+    older = last.message.additional_kwargs.get("tool_calls") or ()
+    return [*given, *(value_of(value_of(call, "function"), "arguments") for call in older)]
 
 
 def _without_calls(chunk: ChatResponse) -> ChatResponse | None:
@@ -289,19 +260,3 @@ def _with_calls(llm: LLM, last: ChatResponse) -> ChatResponse:
         for number, each in enumerate(calls)
     ]
     return last.model_copy(update={"message": last.message.model_copy(update={"blocks": blocks})})
-
-
-def _finish_reasons(raw: object) -> list[object] | None:
-    """Return the finish reasons of a chunk in OpenAI's format; None for any other format."""
-    choices = raw.get("choices") if isinstance(raw, Mapping) else getattr(raw, "choices", None)
-    if not isinstance(choices, list) or not choices:
-        return None
-    read = [
-        each.get("finish_reason", _NONE) if isinstance(each, Mapping) else getattr(each, "finish_reason", _NONE)
-        for each in choices
-    ]
-    return None if _NONE in read else [reason for reason in read if reason]
-
-
-_NONE = object()
-_OURS = ("structured", "on_length")

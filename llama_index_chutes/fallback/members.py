@@ -12,7 +12,7 @@ from llama_index.core.llms.llm import LLM
 
 from chutes_core import ConfigurationError, ModelInfo
 from chutes_core.fallback import roster
-from llama_index_chutes._settings import refuse_unknown
+from chutes_core.settings import known_arguments
 from llama_index_chutes.llms import Chutes
 
 __all__ = ["Seat", "again", "member_roster", "public_copy", "seats_of", "unheard"]
@@ -56,8 +56,7 @@ def member_roster(**common: Any) -> roster.Roster[LLM]:
 
 
 def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    refuse_unknown("ChutesFallback", _FIELDS, shared, Chutes._hints)
-    return shared
+    return known_arguments("ChutesFallback", shared, _FIELDS, {}, Chutes._hints)
 
 
 def _make(**arguments: Any) -> Chutes:

@@ -11,34 +11,31 @@ from __future__ import annotations
 import os
 import pickle
 import random
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from operator import is_
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from operator import is_not
+from typing import TYPE_CHECKING, Any, Self
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
+from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 from llama_index.core.llms.llm import LLM
-from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
-from chutes_core import ConfigurationError
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
+from chutes_core.fallback.roster import health_of, rules_of
 from chutes_core.fallback.routes import route, split_models
+from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.secrets.frames import unseen
 from chutes_core.settings import Settings
-from llama_index_chutes._chat_model import ChatModel
+from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.profile import Described, common
-from llama_index_chutes._convert.stream import Draft, adrain, drain, unbegun
-from llama_index_chutes._settings import kept
 from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seats_of
 from llama_index_chutes.fallback.run import Run
 from llama_index_chutes.fallback.wanted import Wanted
 from llama_index_chutes.llms import Chutes
 
 __all__ = ["ChutesFallback"]
-
-T = TypeVar("T")
 
 
 class ChutesFallback(ChatModel):
@@ -70,8 +67,8 @@ class ChutesFallback(ChatModel):
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
 
     _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
-    _live: tuple[tuple[object, ...], LiveStats | None] | None = PrivateAttr(default=None)
-    _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
+    _live: tuple[Sequence[object], LiveStats | None] | None = PrivateAttr(default=None)
+    _metadata: tuple[Sequence[object], LLMMetadata] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     @unseen
@@ -92,8 +89,8 @@ class ChutesFallback(ChatModel):
             clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
         super().__init__(
             members=made,
-            policy=_rules(policy),
-            health=_health(health) if health is not None else Health(now=(clock or SystemClock()).now),
+            policy=rules_of(policy),
+            health=health_of(health) if health is not None else Health(now=(clock or SystemClock()).now),
             clock=clock,
             **own,
         )
@@ -107,8 +104,8 @@ class ChutesFallback(ChatModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the model; what is replaced is checked like what is assigned."""
-        checked = {name: _ASSIGNED.get(name, _as_it_is)(value) for name, value in (update or {}).items()}
-        return super().model_copy(update=checked, deep=deep)
+        checked = {name: check(update[name]) for name, check in _ASSIGNED.items() if update and name in update}
+        return super().model_copy(update={**(update or {}), **checked}, deep=deep)
 
     @classmethod
     @unseen
@@ -142,11 +139,7 @@ class ChutesFallback(ChatModel):
     @property
     def metadata(self) -> LLMMetadata:
         """Metadata for the framework: prompts must fit every member; only members that support tools get them."""
-        seats = self._seats()
-        held = kept(self, "_metadata")
-        if held is None or held[0] is not seats:
-            held = self._metadata = (seats, self._described())
-        return held[1]  # type: ignore[no-any-return]
+        return self._derived("_metadata", self._seats(), self._described)  # type: ignore[no-any-return]
 
     def _described(self) -> LLMMetadata:
         each = [member.metadata for member in self.members]
@@ -163,14 +156,20 @@ class ChutesFallback(ChatModel):
         """Return the members as the engine sees them, rebuilt when one or its catalogue data has changed."""
         state: list[object] = []
         for member in self.members:
-            state.append(member)
+            state += (member,)
             if isinstance(member, Chutes):
-                state += (member.model, member.max_tokens, member.api_key, member.e2ee, member._known_models())
+                known = member._known_models()
+                state += (member.model, member.max_tokens, member.api_key, member.api_base, member.e2ee, known)
                 state += (member.temperature, member.top_p, member.reasoning, member.additional_kwargs)
-        known = kept(self, "_seated")
-        if known is None or not _same(known[0], state):
-            known = self._seated = (state, seats_of(self.members))
-        return known[1]  # type: ignore[no-any-return]
+        return self._derived("_seated", state, lambda: seats_of(self.members))  # type: ignore[no-any-return]
+
+    def _derived(self, name: str, source: Sequence[object], make: Callable[[], Any]) -> Any:
+        """Return what is made of some objects, anew if one of them is another: comparing by value would be slow."""
+        held = self.__pydantic_private__[name]  # type: ignore[index]
+        if held is None or any(map(is_not, held[0], source)) or len(held[0]) != len(source):
+            held = (source, make())
+            setattr(self, name, held)
+        return held[1]
 
     @field_serializer("members")
     def _told_members(self, members: list[Any]) -> list[dict[str, Any]]:
@@ -213,44 +212,31 @@ class ChutesFallback(ChatModel):
         first = next((member for member in self.members if isinstance(member, Chutes)), None)
         if first is None:
             return None
-        of = (first.api_base, first._known_models(), first.http_client, first.management_url)
-        held = kept(self, "_live")
-        if held is None or not _same(held[0], of):
-            settings = Settings.resolve(base_url=first.api_base, management_url=first.management_url)
-            held = self._live = (of, LiveStats.of_service(settings, of[1], http_client=of[2]))
-        return held[1]  # type: ignore[no-any-return]
+        url, catalog, client = first.api_base, first._known_models(), first.http_client
 
-    def _run(self, messages: Sequence[ChatMessage], given: Mapping[str, Any], *, visible: bool) -> Run:
-        return Run(self, self._extend_messages(list(messages)), dict(given), visible=visible)
+        def make() -> LiveStats | None:
+            settings = Settings.resolve(base_url=url, management_url=first.management_url)
+            return LiveStats.of_service(settings, catalog, http_client=client)
 
-    def _whole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-        return draft.finish(self._run(messages, params, visible=False).stream().read())
+        return self._derived("_live", (url, catalog, client, first.management_url), make)  # type: ignore[no-any-return]
 
-    async def _awhole(self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]) -> T:
-        return draft.finish(await self._run(messages, params, visible=False).astream().read())
+    def _run(self, messages: Messages, params: Params, *, visible: bool) -> Run:
+        return Run(self, self._extend_messages(list(messages)), dict(params), visible=visible)
 
-    def _streamed(
-        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
-    ) -> Generator[T, None, None]:
-        return drain(self._run(messages, params, visible=True).stream(), draft, unbegun())
+    def _reply(self, messages: Messages, params: Params) -> FallbackReply:
+        return self._run(messages, params, visible=False).stream().read()
 
-    def _astreamed(
-        self, messages: Sequence[ChatMessage], params: Mapping[str, Any], draft: Draft[T]
-    ) -> AsyncGenerator[T, None]:
-        return adrain(self._run(messages, params, visible=True).astream(), draft, unbegun())
+    async def _areply(self, messages: Messages, params: Params) -> FallbackReply:
+        return await self._run(messages, params, visible=False).astream().read()
 
-    def _inquiry(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        params: Mapping[str, Any],
-        prompt_args: Mapping[str, Any],
-    ) -> Wanted:
-        return Wanted(output_cls, prompt.format_messages(llm=self, **prompt_args), params)
+    def _deltas(self, messages: Messages, params: Params) -> FallbackStream:
+        return self._run(messages, params, visible=True).stream()
 
-    def _speaker(self, response: ChatResponse) -> str:
-        told = response.raw.get("model_name") if isinstance(response.raw, Mapping) else None
-        return str(told or "The model")
+    def _adeltas(self, messages: Messages, params: Params) -> AsyncFallbackStream:
+        return self._run(messages, params, visible=True).astream()
+
+    def _inquiry(self, output_cls: type[Model], messages: Messages, params: Params) -> Wanted:
+        return Wanted(output_cls, messages, params)
 
     def _is_sealed(self) -> bool:
         return any(seat.member.sealed for seat in self._seats())
@@ -268,31 +254,8 @@ class ChutesFallback(ChatModel):
         return self if policy is self.policy else self.model_copy(update={"policy": policy})
 
 
-def _rules(policy: Any) -> FallbackPolicy:
-    if isinstance(policy, FallbackPolicy):
-        return policy
-    if policy is not None and not isinstance(policy, Mapping):
-        raise ConfigurationError(f"policy must be a FallbackPolicy or a mapping, not {type(policy).__name__}.")
-    return FallbackPolicy.from_dict(policy or {})
-
-
-def _health(health: Any) -> Health:
-    if not isinstance(health, Health):
-        raise ConfigurationError(f"health must be a Health, not {type(health).__name__}.")
-    return health
-
-
 def _exchanged(models: Any) -> list[LLM]:
     return member_roster().exchanged(models, depth=2)
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": _exchanged, "policy": _rules, "health": _health}
-
-
-def _same(before: Sequence[object], now: Sequence[object]) -> bool:
-    """Return whether all objects are identical; comparing models by value would be slow, and not enough."""
-    return len(before) == len(now) and all(map(is_, before, now))
+_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": _exchanged, "policy": rules_of, "health": health_of}

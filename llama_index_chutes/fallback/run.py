@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import AudioBlock, ChatMessage, ChatResponse, ImageBlock, TextBlock, VideoBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.instrumentation.span import active_span_id
 
 from chutes_core import AsyncStream, Reply, Stream
@@ -21,7 +21,7 @@ from chutes_core.fallback.relay import Relay
 from chutes_core.fallback.resume import continued, fits
 from chutes_core.fallback.roster import named, price, refuse_several, taken_limit
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackStream
-from llama_index_chutes._convert.messages import chat_response, flat
+from llama_index_chutes._convert.messages import flat
 from llama_index_chutes._settings import kept
 from llama_index_chutes._structured.plans import Plan
 from llama_index_chutes.fallback.foreign import Question, astream, stream
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Run", "needs_of"]
 
 _CLOCK = SystemClock()
-_MEDIA: Mapping[type, str] = {ImageBlock: "image", VideoBlock: "video", AudioBlock: "audio"}
 
 
 class Run(Relay):
@@ -78,12 +77,13 @@ class Run(Relay):
             stats=owner._stats(),
         )
         call.attempts += [Attempt(seat.member.name, "skipped", detail="no tools") for seat in unable]
-        self._wanted = params.get("structured")
+        wanted = params.get("structured")
+        self._wanted: Wanted | None = params.pop("structured") if isinstance(wanted, Wanted) else None
         self._attempts = Attempts() if somebody_listens() else None
         # Looked up when there is an answer, of which there is one.
         catalogs = (seat.model._known_models() for seat in seats if isinstance(seat.model, Chutes))
         form = asked_form(params)
-        objects = self._wanted.form if isinstance(self._wanted, Wanted) else form
+        objects = self._wanted.reader.form if self._wanted is not None else form
         super().__init__(
             call,
             whole=not visible,
@@ -112,7 +112,8 @@ class Run(Relay):
         """Check structured output: an unusable answer is a failure, and the next member is tried."""
         plan = self._plans.get(self.step.member.place) if self.step is not None else None
         if plan is not None:
-            self._params["structured"].result = plan.read(chat_response(reply))
+            assert self._wanted is not None, "it is what was planned for"
+            self._wanted.result = plan.read(reply)
         return super().accept(reply)
 
     # ----------------------------------------------------------------------------------------------------- asking
@@ -141,16 +142,15 @@ class Run(Relay):
         params = self._params
         if any(isinstance(each.model, Chutes) and each.model.on_length == "raise" for each in self._seats.values()):
             params = {"on_length": "raise", **params}
-        return Question(llm, seat.member.name, self._messages, params, not self.whole, limits, span_id)
+        return Question(llm, seat.member.name, self._messages, params, self._wanted, not self.whole, limits, span_id)
 
     def _request(self, seat: Seat, llm: Chutes, step: Try) -> dict[str, Any]:
         name = step.member.name if step.together else llm.model
         messages, params = self._messages, self._params
-        if isinstance(self._wanted, Wanted):
-            given = {name: value for name, value in params.items() if name != "structured"}
-            plan = llm._plan(self._wanted.output_cls, messages, given, name)
-            self._plans[step.member.place] = plan
-            messages, params = plan.messages, dict(plan.params)
+        if self._wanted is not None:
+            plan = self._plans[step.member.place] = llm._inquiry(self._wanted.output_cls, messages, params, name)
+            params = dict(plan.request)
+            messages = params.pop("messages")
         asked = llm._request(messages, params, name)
         if self.resume is not None:
             asked = continued(asked, self.resume)
@@ -168,6 +168,6 @@ def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Need
     >>> needs_of([ChatMessage("Hello there!")], {"max_tokens": 100})
     Needs(features=frozenset(), modalities=frozenset(), tokens=102)
     """
-    blocks = [block for message in messages for block in flat(message.blocks)]
-    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
-    return Needs.of(params, texts, {_MEDIA[type(block)] for block in blocks if type(block) in _MEDIA})
+    blocks = (block for message in messages for block in flat(message.blocks))
+    parts = [{"type": block.block_type, "text": getattr(block, "text", None)} for block in blocks]
+    return Needs.of_contents(params, [parts])

@@ -10,8 +10,8 @@ from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.program.utils import FlexibleModel
 
 from chutes_core.fallback.report import ATTEMPTS, RESTART
-from chutes_core.reply.structured import Form
-from llama_index_chutes._structured.plans import Reader
+from chutes_core.reply.reader import Reader
+from llama_index_chutes._structured.plans import partial_in, reader_of
 
 __all__ = ["Wanted"]
 
@@ -20,26 +20,17 @@ class Wanted(dict[str, Any]):
     """A structured output request that also keeps the class, so that each member can be asked in its own way.
 
     Attributes:
+        reader: Reads the object while it grows.
         result: The object, once a member has produced one.
     """
 
-    def __init__(
-        self,
-        output_cls: type[BaseModel],
-        messages: Sequence[ChatMessage] = (),
-        params: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, output_cls: type[BaseModel], messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> None:
         super().__init__(name=output_cls.__name__)
         self.output_cls: type[Any] = output_cls
+        self.several = bool(params.get("allow_parallel_tool_calls"))
+        self.reader: Reader[Any] = reader_of(output_cls, params)
         self.result: Any = None
-        self.several = bool((params or {}).get("allow_parallel_tool_calls"))
-        self._arguments = {**(params or {}), "messages": list(messages)}
-        self._reader: Reader[Any] = Reader(output_cls, several=self.several)
-
-    @property
-    def form(self) -> Form:
-        """The form of the object."""
-        return self._reader.form
+        self._arguments = {**params, "messages": messages}
 
     @property
     def request(self) -> dict[str, Any]:
@@ -56,6 +47,4 @@ class Wanted(dict[str, Any]):
 
     def partial(self, chunk: ChatResponse) -> Any | FlexibleModel | None:
         """Return the partial object, or None."""
-        if RESTART in chunk.additional_kwargs:
-            return None
-        return self._reader.partial(chunk)
+        return None if RESTART in chunk.additional_kwargs else partial_in(self.reader, chunk)

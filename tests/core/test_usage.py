@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,21 @@ def test_a_count_that_is_none_is_refused_by_name(raw: object, said: str) -> None
     """A count that cannot be right is not added to a bill, and not taken for zero either."""
     with pytest.raises(ValueError, match=said):
         Usage.parse(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"prompt_tokens": 9, "completion_tokens": 5.0},
+        {"input_tokens": 9, "output_tokens": 5},
+        {"prompt_token_count": 9, "candidates_token_count": 5},
+        SimpleNamespace(model_dump=lambda: {"input_tokens": 9, "completion_tokens": 5, "total_tokens": None}),
+    ],
+)
+def test_usage_of_any_provider(raw: object) -> None:
+    """Each calls its counts something else, and may give an object; what is no usage is none."""
+    assert Usage.of_any(raw) == Usage(9, 5, 14)
+    assert Usage.of_any("usage") is Usage.of_any({"other": 1}) is None
 
 
 def test_usages_add_up_and_unknown_stays_unknown() -> None:

@@ -21,7 +21,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 
-from chutes_core import Budget, BudgetExceededError, Catalog, ConfigurationError, Usage, cost
+from chutes_core import APIError, Budget, BudgetExceededError, Catalog, ConfigurationError, Usage, cost
 from chutes_core.testing import Answer, Fault, FaultScript
 from llama_index_chutes import ChutesFallback, CostHandler, FallbackError, FallbackPolicy
 
@@ -221,6 +221,17 @@ def test_when_nobody_answers_what_was_used_still_counts() -> None:
     with CostHandler() as counted, pytest.raises(FallbackError):
         llm.chat(HELLO)
     assert counted.totals.usage.total_tokens == 30
+
+
+@pytest.mark.parametrize("style", STREAMS)
+def test_when_an_answer_breaks_the_tries_before_it_count_too(style: str) -> None:
+    """The failure that is raised is one member's, and knows of those that were asked before it."""
+    broken = Fault("error_line", after=2, answer=ANSWER)
+    llm, _ = fallback(FaultScript(by_model={MODEL: [BROKEN], OTHER: [broken]}))
+    llm.policy = FallbackPolicy(order="given", after_commit="raise")
+    with CostHandler() as counted:
+        assert isinstance(ask(llm, style).error, APIError)
+    assert {name: sums.usage.total_tokens for name, sums in counted.by_model().items()} == {MODEL: 15, OTHER: 13}
 
 
 def test_prices_of_others_can_be_given() -> None:

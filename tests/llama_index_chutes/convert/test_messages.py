@@ -25,7 +25,8 @@ from llama_index.core.base.llms.types import (
 )
 
 from chutes_core import Choice, Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
-from llama_index_chutes._convert.messages import chat_response, completion_response, reply_message, wire_messages
+from llama_index_chutes._convert.messages import chat_response, reply_message, wire_messages
+from llama_index_chutes._convert.stream import completion
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -259,7 +260,7 @@ def test_logprobs() -> None:
 
 def test_a_completion_keeps_what_is_not_text() -> None:
     """Reasoning and calls stand beside the text."""
-    answer = completion_response(reply(reasoning="hm", tool_calls=(ToolCall("c1", "add", "{}"),)))
+    answer = completion(chat_response(reply(reasoning="hm", tool_calls=(ToolCall("c1", "add", "{}"),))))
     assert answer.text == "Yes"
     assert answer.additional_kwargs["thinking"] == "hm"
     assert answer.additional_kwargs["tool_calls"][0]["id"] == "c1"

@@ -15,6 +15,7 @@ from llama_index.core.tools import FunctionTool
 from chutes_core import Delta, Kind, MalformedReplyError, RequestRefusedError, ToolCallDelta
 from chutes_core.reply.guard import StreamGuard
 from chutes_core.testing import Answer
+from llama_index_chutes._convert.messages import chat_response
 from llama_index_chutes._convert.stream import ChatDraft
 from tests.llama_index_chutes.rigs import HELLO, TOOLS, Outcome, gather, rig
 
@@ -93,7 +94,7 @@ def test_the_draft_agrees_with_the_guard() -> None:
             last = draft.add(delta) or last
     guard.close()
     assert last is not None
-    final = draft.finish(guard.reply)
+    final = chat_response(guard.reply)
     assert [type(block) for block in last.message.blocks] == [type(block) for block in final.message.blocks]
     assert last.message.content == final.message.content == "Both."
 

@@ -13,11 +13,12 @@ from llama_index.core.program.function_program import FunctionCallingProgram
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
-from chutes_core import APIError, MalformedReplyError, RefusalError, StreamFailedError
+from chutes_core import APIError, Choice, MalformedReplyError, RefusalError, Reply, StreamFailedError
 from chutes_core.reply.structured import FormError
+from chutes_core.request.objects import Mode
 from chutes_core.testing import Answer, Fault
 from llama_index_chutes import FallbackError
-from llama_index_chutes._structured.plans import Mode, Plan, Reader
+from llama_index_chutes._structured.plans import Plan, partial_in, reader_of
 from tests.effort import HOSTILE, WORST, assert_linear
 from tests.llama_index_chutes.rigs import Outcome, gather, rig
 from tests.llama_index_chutes.stages import MEMBERS, POLICY, stage
@@ -318,7 +319,7 @@ def test_a_filter_is_named(method: str) -> None:
 
 def test_a_sealed_refusal_is_not_quoted() -> None:
     """What came encrypted is for the caller alone."""
-    plan = Plan.make(City, Mode.WORDS, [], None, model="acme/one", quiet=True)
+    plan = Plan(City, Mode.WORDS, [], {}, model="acme/one", quiet=True)
     message = ChatMessage(role=MessageRole.ASSISTANT, content="", additional_kwargs={"refusal": "Secret words."})
     with pytest.raises(RefusalError) as caught:
         plan.read(ChatResponse(message=message))
@@ -326,12 +327,17 @@ def test_a_sealed_refusal_is_not_quoted() -> None:
     assert "Secret" not in str(caught.value) + repr(caught.value.partial_reply)
 
 
+def said(text: str) -> Reply:
+    """A reply that is a text."""
+    return Reply("r1", "acme/one", (Choice(0, text, "", (), (), "stop"),))
+
+
 def _growing(text: str) -> None:
     """Read a reply as it streams, one character after the other, and then as a whole."""
-    reader = Reader(City)
+    reader = reader_of(City, {})
     for length in range(len(text) + 1):
-        reader.partial(ChatResponse(message=ChatMessage(text[:length])))
-    reader.read(ChatResponse(message=ChatMessage(text)))
+        partial_in(reader, ChatResponse(message=ChatMessage(text[:length])))
+    reader.read(said(text))
 
 
 @pytest.mark.parametrize("hostile", WORST)
@@ -344,4 +350,4 @@ def test_reading_a_reply_takes_as_long_as_it_is(hostile: str) -> None:
 def test_no_reply_is_more_than_an_error(hostile: str) -> None:
     """What cannot be read is an error of ours."""
     with pytest.raises(FormError):
-        Reader(City).read(ChatResponse(message=ChatMessage(HOSTILE[hostile](20_000))))
+        reader_of(City, {}).read(said(HOSTILE[hostile](20_000)))

@@ -1,0 +1,80 @@
+"""A reply as plain data in the service's own format. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from chutes_core.response import Choice, Reply
+from chutes_core.usage import Usage
+
+__all__ = ["call_bodies", "call_body", "choice_body", "reply_body", "usage_body"]
+
+
+def reply_body(reply: Reply) -> dict[str, object]:
+    """Return a whole reply, with every field that the service sent.
+
+    >>> body = reply_body(Reply("1", "acme/one", (Choice(0, "Hi", "", (), (), "stop"),), extra={"beyond": True}))
+    >>> body["choices"][0]["message"], body["model"], body["beyond"]
+    ({'role': 'assistant', 'content': 'Hi', 'refusal': None}, 'acme/one', True)
+    """
+    return {
+        **reply.extra,
+        "id": reply.id,
+        "object": "chat.completion",
+        "created": reply.created,
+        "model": reply.model,
+        "choices": [choice_body(choice, {"message": _message(choice)}) for choice in reply.choices],
+        "usage": usage_body(reply.usage),
+    }
+
+
+def choice_body(choice: Choice, said: Mapping[str, object]) -> dict[str, object]:
+    """Return a choice around what was said: a ``message``, or the ``delta`` of a stream's last chunk."""
+    ending = {"finish_reason": choice.finish_reason, "logprobs": choice.logprobs}
+    return {**choice.extra, "index": choice.index, **said, **ending}
+
+
+def call_bodies(choice: Choice) -> list[dict[str, object]]:
+    """Return all calls as the model wrote them: to see whether one is valid is the reader's, as with the service."""
+    calls = sorted((*choice.tool_calls, *choice.invalid_tool_calls), key=lambda call: call.index)
+    return [call_body(call.id, call.name, call.arguments) for call in calls]
+
+
+def call_body(call_id: str, name: str, arguments: str) -> dict[str, object]:
+    """Return a tool call.
+
+    >>> call_body("call_1", "add", '{"a": 1}')
+    {'id': 'call_1', 'type': 'function', 'function': {'name': 'add', 'arguments': '{"a": 1}'}}
+    """
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def usage_body(usage: Usage | None) -> dict[str, object] | None:
+    """Return the usage with its details where OpenAI's format has them; what was not reported is left out.
+
+    >>> usage_body(Usage(9, 5, 14, cached_tokens=4))["prompt_tokens_details"]
+    {'cached_tokens': 4}
+    """
+    if usage is None:
+        return None
+    details = {
+        "prompt_tokens_details": ("cached_tokens", usage.cached_tokens),
+        "completion_tokens_details": ("reasoning_tokens", usage.reasoning_tokens),
+    }
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        **{name: {count: value} for name, (count, value) in details.items() if value is not None},
+    }
+
+
+def _message(choice: Choice) -> dict[str, object]:
+    calls = call_bodies(choice)
+    message: dict[str, object] = {"role": "assistant", "content": choice.content or (None if calls else "")}
+    message["refusal"] = choice.refusal or None
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
