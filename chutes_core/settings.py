@@ -148,6 +148,7 @@ def known_arguments(
     fields: Collection[str],
     other_names: Mapping[str, str],
     hints: Mapping[str, str] | None = None,
+    advice: str = "",
 ) -> dict[str, T]:
     """Return what was given under the names of the fields; refuse an unknown argument, and suggest the closest.
 
@@ -157,6 +158,7 @@ def known_arguments(
         fields: The names that it has for them.
         other_names: What other packages call some of them.
         hints: What to say of a name that is neither.
+        advice: What to say of any such name.
 
     >>> known_arguments("Chutes", {"model_name": "acme/one"}, ["model"], {"model_name": "model"})
     {'model': 'acme/one'}
@@ -168,9 +170,9 @@ def known_arguments(
     for name, value in given.items():
         known = name if name in fields else other_names.get(name)
         if known is None:
-            close = get_close_matches(name, fields, n=1, cutoff=0.7)
+            close = get_close_matches(name, [*fields, *other_names], n=1, cutoff=0.7)
             hint = (hints or {}).get(name) or (f"Did you mean {close[0]!r}?" if close else "")
-            raise ConfigurationError(f"{owner} has no argument {name!r}. {hint}".rstrip())
+            raise ConfigurationError(" ".join(filter(None, (f"{owner} has no argument {name!r}.", hint, advice))))
         if known in taken:
             raise ConfigurationError(f"{owner} was given {known!r} twice, once by another name for {known!r}.")
         taken[known] = value

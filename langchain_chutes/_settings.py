@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -25,7 +24,7 @@ from chutes_core.catalog.catalog import Catalog
 from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.secrets.guarded import Guarded
 from chutes_core.secrets.headers import Headers
-from chutes_core.settings import TimeLimits, check_address
+from chutes_core.settings import TimeLimits, check_address, known_arguments
 from chutes_core.usage import Ledger
 from langchain_chutes._errors import as_langchain
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ChutesSettings", "plain_e2ee", "translated_errors"]
 
 _KEY_VARIABLE = "CHUTES_API_KEY"
+ADVICE = "Pass request fields that have no argument in extra_body={...}."
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True)
 """For each model of its own: LangChain's classes say otherwise."""
 
@@ -113,7 +113,7 @@ class ChutesSettings(Guarded, BaseModel):
         """Accept the names other integrations use; refuse unknown arguments and suggest the closest."""
         if not isinstance(given, dict):
             return given
-        return rename_and_check(given, cls.model_fields, cls._other_names(), cls.__name__)
+        return known_arguments(cls.__name__, given, cls.model_fields, cls._other_names(), advice=ADVICE)
 
     @classmethod
     def _other_names(cls) -> Mapping[str, str]:
@@ -232,30 +232,6 @@ class ChutesSettings(Guarded, BaseModel):
 def plain_e2ee(wish: Any) -> Any:
     """Return an ``e2ee`` setting as plain data."""
     return wish if isinstance(wish, bool) else wish.to_dict()
-
-
-def rename_and_check(
-    given: dict[str, Any], fields: Iterable[str], other_names: Mapping[str, str], owner: str
-) -> dict[str, Any]:
-    """Replace aliases by argument names and refuse unknown ones.
-
-    >>> rename_and_check({"model_name": "a"}, ["model"], {"model_name": "model"}, "ChatChutes")
-    {'model': 'a'}
-    """
-    taken: dict[str, Any] = {}
-    for name, value in given.items():
-        known = name if name in fields else other_names.get(name)
-        if known is None:
-            close = get_close_matches(name, [*fields, *other_names], n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise ConfigurationError(
-                f"{owner} has no argument {name!r}. {hint}Pass request fields that have no argument in "
-                "extra_body={...}."
-            )
-        if known in taken:
-            raise ConfigurationError(f"{owner} was given {known!r} twice: {name!r} is an alias for it.")
-        taken[known] = value
-    return taken
 
 
 class _Translation:

@@ -65,7 +65,7 @@ class Routed:
 
     if TYPE_CHECKING:
 
-        def __init__(self, members: Sequence[str | Mapping[str, object]] = (), **arguments: object) -> None:
+        def __init__(self, members: Sequence[object] = (), **arguments: object) -> None:
             """Create a fallback."""
 
     @classmethod

@@ -12,7 +12,8 @@ from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
 from chutes_core.fallback import FallbackPolicy, roster
-from langchain_chutes._settings import rename_and_check
+from chutes_core.settings import known_arguments
+from langchain_chutes._settings import ADVICE
 from langchain_chutes.chat_models import ChatChutes
 
 __all__ = ["Listed", "Seat", "again", "member_roster", "seats", "template_maker"]
@@ -92,7 +93,7 @@ def template_maker(template: ChatChutes | None) -> Callable[..., ChatChutes]:
 
 
 def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    return rename_and_check(dict(shared), _FIELDS, ChatChutes._other_names(), "ChutesFallback")
+    return known_arguments("ChutesFallback", shared, _FIELDS, ChatChutes._other_names(), advice=ADVICE)
 
 
 def _sealed(model: BaseChatModel, wish: object) -> BaseChatModel | None:

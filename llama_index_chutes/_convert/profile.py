@@ -11,7 +11,7 @@ from llama_index.core.bridge.pydantic import ConfigDict
 
 from chutes_core import ChutesWarning, ModelInfo
 
-__all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "Described", "common", "described"]
+__all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "Described", "described"]
 
 DEFAULT_CONTEXT_WINDOW = 131_072
 """Default context window in tokens, if unknown."""
@@ -27,18 +27,6 @@ class Described(LLMMetadata):
     """
 
     model_config = ConfigDict(extra="allow")
-
-
-def common(each: Sequence[LLMMetadata]) -> dict[str, Any]:
-    """Return the parameters that are the same for several models.
-
-    >>> common([Described(temperature=0.5, seed=7), Described(temperature=0.5)])
-    {'temperature': 0.5}
-    """
-    first, *others = (data.model_extra or {} for data in each)
-    return {
-        name: value for name, value in first.items() if all(name in other and other[name] == value for other in others)
-    }
 
 
 def described(

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +22,14 @@ from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
+from chutes_core.fallback.report import common
 from chutes_core.fallback.roster import health_of, rules_of
-from chutes_core.fallback.routes import route, split_models
+from chutes_core.fallback.routes import Routed
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.secrets.frames import unseen
 from chutes_core.settings import Settings
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
-from llama_index_chutes._convert.profile import Described, common
+from llama_index_chutes._convert.profile import Described
 from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seats_of
 from llama_index_chutes.fallback.run import Run
 from llama_index_chutes.fallback.wanted import Wanted
@@ -38,7 +38,7 @@ from llama_index_chutes.llms import Chutes
 __all__ = ["ChutesFallback"]
 
 
-class ChutesFallback(ChatModel):
+class ChutesFallback(Routed, ChatModel):
     """An LLM that falls back to the next member when one fails.
 
     Every whole answer, and the last chunk of a stream, has in ``raw`` the model that answered (``"model_name"``) and
@@ -55,6 +55,11 @@ class ChutesFallback(ChatModel):
     >>> llm = ChutesFallback(["acme/one", "acme/two"], policy=FallbackPolicy(deadline=60), api_key="cpk_0123")
     >>> [member.model for member in llm.members]
     ['acme/one', 'acme/two']
+    >>> len(ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123").members)
+    2
+    >>> config = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
+    >>> ChutesFallback.route("summarization", config, api_key="cpk_0123").policy.deadline
+    30
     >>> "cpk_" in repr(llm) + llm.to_json()
     False
     """
@@ -108,28 +113,6 @@ class ChutesFallback(ChatModel):
         return super().model_copy(update={**(update or {}), **checked}, deep=deep)
 
     @classmethod
-    @unseen
-    def from_models(cls, models: str, **arguments: Any) -> ChutesFallback:
-        """Create a fallback from a comma-separated string of names.
-
-        >>> len(ChutesFallback.from_models("acme/one, acme/two", api_key="cpk_0123").members)
-        2
-        """
-        return cls(split_models(models), **arguments)
-
-    @classmethod
-    @unseen
-    def route(cls, name: str, config: Mapping[str, Any] | str | os.PathLike[str], **arguments: Any) -> ChutesFallback:
-        """Create the fallback for a task from a configuration; arguments given here override the route's.
-
-        >>> config = {"summarization": {"models": ["acme/small", "acme/other"], "policy": {"deadline": 30}}}
-        >>> ChutesFallback.route("summarization", config, api_key="cpk_0123").policy.deadline
-        30
-        """
-        found = route(config, name)
-        return cls(found.models, **{"policy": found.policy, **found.options, **arguments})
-
-    @classmethod
     def class_name(cls) -> str:
         """Return the class name used in serialized data."""
         return "ChutesFallback_llm"
@@ -143,13 +126,14 @@ class ChutesFallback(ChatModel):
 
     def _described(self) -> LLMMetadata:
         each = [member.metadata for member in self.members]
+        shared: dict[str, Any] = common([data.model_extra or {} for data in each])
         return Described(
             context_window=min(data.context_window for data in each),
             num_output=min(data.num_output for data in each),
             is_chat_model=True,
             is_function_calling_model=any(data.is_function_calling_model for data in each),
             model_name=",".join(data.model_name for data in each),
-            **common(each),
+            **shared,
         )
 
     def _seats(self) -> list[Seat]:
