@@ -32,9 +32,10 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 
 from chutes_core.reply.reader import told_of
+from chutes_core.request.tools import tool_choice_param, tool_names
 from llama_index_chutes._convert.messages import chat_response
 from llama_index_chutes._convert.stream import achunks, chunks, completion, unbegun
-from llama_index_chutes._convert.tools import Toolbox, chosen_tool, selections_in, tool_specs
+from llama_index_chutes._convert.tools import Toolbox, selections_in, tool_specs
 from llama_index_chutes._convert.unusable import arrived, unusable
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ class ChatModel(FunctionCallingLLM):
         specs = tool_specs(tools)
         if not specs:
             return {"messages": messages, **kwargs}
-        choice = chosen_tool(tool_choice, required=tool_required, specs=specs)
+        wish = "required" if tool_choice is None and tool_required else tool_choice
+        choice = tool_choice_param(wish, tool_names(specs))
         # Engines allow parallel tool calls unless told otherwise.
         parallel = {} if allow_parallel_tool_calls else {"parallel_tool_calls": False}
         asked = {"allow_parallel_tool_calls": allow_parallel_tool_calls, "tool_required": tool_required}

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
 
-from chutes_core import RequestRefusedError
-
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
-__all__ = ["Toolbox", "chosen_tool", "selections_in", "tool_specs"]
-
-_CHOICES = ("auto", "none", "required")
+__all__ = ["Toolbox", "selections_in", "tool_specs"]
 
 
 class Toolbox(list[Mapping[str, Any]]):
@@ -34,31 +30,6 @@ def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]]) -> list[Mapping[st
     return [
         tool if isinstance(tool, Mapping) else tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools
     ]
-
-
-def chosen_tool(
-    choice: str | Mapping[str, Any] | None, *, required: bool, specs: Sequence[Mapping[str, Any]]
-) -> str | Mapping[str, Any] | None:
-    """Convert a tool choice to the service's format: a mode, or one tool by name.
-
-    >>> chosen_tool("add", required=False, specs=[{"type": "function", "function": {"name": "add"}}])
-    {'type': 'function', 'function': {'name': 'add'}}
-    >>> chosen_tool(None, required=True, specs=[])
-    'required'
-    """
-    if choice is None:
-        return "required" if required else None
-    if isinstance(choice, Mapping) or choice in _CHOICES:
-        return choice
-    if choice == "any":
-        return "required"
-    names = [spec["function"]["name"] for spec in specs]
-    if choice not in names:
-        raise RequestRefusedError(
-            f"tool_choice={choice!r} is neither one of {', '.join(_CHOICES)} nor a tool that was given "
-            f"({', '.join(names) or 'none was'})."
-        )
-    return {"type": "function", "function": {"name": choice}}
 
 
 def selections_in(message: ChatMessage) -> list[ToolSelection]:

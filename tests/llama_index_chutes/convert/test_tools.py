@@ -112,7 +112,7 @@ def test_choices(method: str) -> None:
         made = rig([CALLING])
         call(made.llm, method, **given)
         assert made.bodies[0].get("tool_choice") == sent
-    with pytest.raises(RequestRefusedError, match="add, pay"):
+    with pytest.raises(RequestRefusedError, match="'add', 'pay'"):
         rig().llm.chat_with_tools(TOOLS, chat_history=HELLO, tool_choice="sell")
 
 
