@@ -92,47 +92,72 @@ class LlamaIndex:
         return Tools([(each.tool_name, each.tool_kwargs) for each in called])
 
 
-def policy(after_commit: Literal["raise", "restart"], first_token: float) -> Any:
+AfterCommit = Literal["raise", "hold", "restart", "resume"]
+
+
+def policy(after_commit: AfterCommit, first_token: float = READ, hedge: float | Literal["p95"] | None = None) -> Any:
     from chutes_core.fallback import FallbackPolicy
 
-    return FallbackPolicy(first_token=first_token, gap=READ, after_commit=after_commit)
+    return FallbackPolicy(first_token=first_token, gap=READ, after_commit=after_commit, hedge=hedge)
 
 
-def langchain(kit: Kit, after_commit: Literal["raise", "restart"] = "restart", first_token: float = READ) -> Asker:
+def catalog() -> Any:
+    """Models that were seen to go on with an answer that was begun, as `models check --prefill` would find them."""
+    from chutes_core import Catalog
+    from chutes_core.catalog.model_info import ModelInfo, Traits
+
+    models = [ModelInfo(id=name, traits=Traits(prefill="as_is")) for name in MODELS]
+    return Catalog(models, source="here", fetched_at=0.0, snapshot_date="2026-01-01")
+
+
+def langchain(kit: Kit, rules: Any) -> Asker:
     from langchain_chutes import ChutesFallback
     from langchain_chutes.fallback import is_restart
 
-    rules, http = policy(after_commit, first_token), kit.http()
     model = ChutesFallback(
-        list(MODELS), policy=rules, clock=kit.clock, api_key=KEY, base_url=URL, http_async_client=http
-    )
+        list(MODELS), policy=rules, clock=kit.clock, api_key=KEY, base_url=URL, http_async_client=kit.http(),
+        catalog=catalog(),
+    )  # fmt: skip
     return LangChain(model, is_restart)
+
+
+def ours(
+    name: str,
+    title: str,
+    told: str,
+    after_commit: AfterCommit,
+    first_token: float = READ,
+    hedge: float | Literal["p95"] | None = None,
+) -> Client:
+    """Our fallback of LangChain, with a policy."""
+    return Client(
+        name, f"ChutesFallback, {title}", told, ("langchain_core",),
+        lambda kit: langchain(kit, policy(after_commit, first_token, hedge)),
+        ours=True, promise=after_commit != "raise",
+    )  # fmt: skip
 
 
 def llama_index(kit: Kit) -> Asker:
     from llama_index_chutes import ChutesFallback
 
-    rules, http = policy("restart", READ), kit.http()
+    rules, http = policy("restart"), kit.http()
     return LlamaIndex(
         ChutesFallback(list(MODELS), policy=rules, clock=kit.clock, api_key=KEY, api_base=URL, async_http_client=http)
     )
 
 
 CLIENTS = (
-    Client(
-        "restart", "ChutesFallback, restart", 'LangChain, `after_commit="restart"`, otherwise the defaults',
-        ("langchain_core",), langchain, ours=True, promise=True,
-    ),
-    Client(
-        "restart-1.5", "ChutesFallback, restart, 1.5 s", "the same with `first_token=1.5`",
-        ("langchain_core",), lambda kit: langchain(kit, first_token=1.5), ours=True, promise=True,
-    ),
+    ours("restart", "restart", 'LangChain, `after_commit="restart"`, otherwise the defaults', "restart"),
+    ours("restart-1.5", "restart, 1.5 s", "the same with `first_token=1.5`", "restart", 1.5),
+    ours("learned", "restart, learned", "the same with `first_token=20`, the default", "restart", 20),
+    ours("hedge-p95", "restart, hedge", 'the first with `hedge="p95"`', "restart", hedge="p95"),
+    ours("hedge-1", "restart, hedge 1 s", "the first with `hedge=1`", "restart", hedge=1),
+    ours("hold", "hold", 'LangChain, `after_commit="hold"`', "hold"),
+    ours("resume", "resume", 'LangChain, `after_commit="resume"`, all models known to continue', "resume"),
+    ours("resume-hedge", "resume, hedge", 'the same with `hedge="p95"`', "resume", hedge="p95"),
     Client(
         "restart-li", "ChutesFallback of LlamaIndex, restart", "the same as the first, in LlamaIndex",
         ("llama_index.core",), llama_index, ours=True, promise=True,
     ),
-    Client(
-        "raise", "ChutesFallback, raise", 'LangChain, `after_commit="raise"`, the default',
-        ("langchain_core",), lambda kit: langchain(kit, "raise"), ours=True,
-    ),
+    ours("raise", "raise", 'LangChain, `after_commit="raise"`, the default', "raise"),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.faults.world import MODELS, REFUSAL, Call, Fate, World
-from chutes_core.testing import Fault, SentRequest
+from chutes_core.testing import Answer, Fault, SentRequest
 from chutes_core.testing.faults import FAULTS, clean_play
 from chutes_core.testing.plays import Play, Reset
 
@@ -51,7 +51,10 @@ class Server:
         call, model = self.world.calls[int(asked[-1])], MODELS.index(body["model"])
         self.attempts[call.index] += 1
         fate, package = self._fate(call, model), sys.modules[type(request).__module__.partition(".")[0]]
-        play = _play(call, fate, SentRequest(request.method, str(request.url), {}, body))
+        last = body["messages"][-1]
+        goes_on = body.get("continue_final_message") and last["role"] == "assistant"
+        begun = last["content"] if goes_on else ""
+        play = _play(call, fate, SentRequest(request.method, str(request.url), {}, body), begun)
         reply = _reply_class(package)(self, request, play, call, model, fate)
         if play.status != 200:
             await reply.wait(REFUSAL)
@@ -81,15 +84,20 @@ def _said(call: Call, fate: Fate) -> int:
     return fate.after if fate.kind == "reset" else call.tokens
 
 
-def _play(call: Call, fate: Fate, sent: SentRequest) -> Play:
+def _play(call: Call, fate: Fate, sent: SentRequest, begun: str) -> Play:
     if fate.kind in ("", "late"):
-        return _clean(call, sent.model, sent.stream)
-    return FAULTS[fate.kind](Fault(fate.kind, after=fate.after), call.answer, sent)
+        return _clean(call, sent.model, sent.stream, begun)
+    answer = _answer(call, begun)
+    return FAULTS[fate.kind](Fault(fate.kind, after=min(fate.after, answer.pieces)), answer, sent)
+
+
+def _answer(call: Call, begun: str) -> Answer:
+    return call.answer_from(begun) if begun else call.answer
 
 
 @lru_cache(maxsize=4096)
-def _clean(call: Call, model: str, stream: bool) -> Play:
-    return clean_play(call.answer, SentRequest("POST", "", {}, {"model": model, "stream": stream}))
+def _clean(call: Call, model: str, stream: bool, begun: str) -> Play:
+    return clean_play(_answer(call, begun), SentRequest("POST", "", {}, {"model": model, "stream": stream}))
 
 
 def _is_token(step: bytes) -> bool:

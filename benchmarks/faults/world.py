@@ -18,6 +18,7 @@ MODELS = ("acme/one", "acme/two", "acme/three")
 AMOUNT = 100_000
 REFUSAL = 0.05  # seconds until a model says no
 PER_TOKEN = 0.1
+LETTERS = len("0000.00,")  # of each token of a text
 TTFT, SIGMA = 0.4, 0.5  # of the lognormal time to the first token
 STALL = 5.0
 READ = 3.0  # the read limit of every client, in seconds
@@ -40,6 +41,13 @@ class Call:
     def text(self) -> str:
         """Numbered words of the same length, one for each token."""
         return "" if self.tool else "".join(f"{self.index:04d}.{number:02d}," for number in range(self.tokens))
+
+    def answer_from(self, given: str) -> Answer:
+        """The answer of a model that is sent the beginning, and goes on with it; the beginning is read as a prompt."""
+        said = len(given) // LETTERS
+        assert self.text.startswith(given), "the gateway is sent what the reader was given"
+        rest = self.text[said * LETTERS :]
+        return Answer(rest, pieces=self.tokens - said, prompt_tokens=Answer().prompt_tokens + said)
 
     @property
     def tools(self) -> list[tuple[str, dict[str, object]]]:

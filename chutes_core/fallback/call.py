@@ -179,7 +179,8 @@ class Call:
         self._committed = False
         self._broken: APIError | None = None  # the first failure after text was given out
         self._going_on: list[Member] | None = None  # who may go on with the answer
-        self._resumed = 0
+        self._resumed = 0  # by how many who gave some of it out
+        self._cannot_go_on: set[str] = set()
         self._made = 0
         self._round = 0
         self._dead_accounts: set[str] = set()
@@ -238,8 +239,8 @@ class Call:
             return self._give_up("the deadline has passed")
         if self.made >= self._most:
             return self._give_up("no more are allowed")
-        if self._going_on is not None and (member := self._next_to_go_on()) is not None:
-            return self._try(member, left, resume=True)
+        if self._going_on is not None and (step := self._next_to_go_on(left)) is not None:
+            return step
         if self._final is not None:
             return GiveUp(self._final)
         if self._hop is not None:
@@ -261,19 +262,29 @@ class Call:
         known = member.place in self._tried, member.place == self._suspect
         return *known, health.unwell(member.account_key), health.unwell(member.target)
 
-    def _next_to_go_on(self) -> Member | None:
+    def _next_to_go_on(self, left: float | None) -> Try | Wait | None:
         """Return who goes on with the answer; with nobody left, it has failed, or begins anew."""
-        while self._going_on and self._resumed < self.policy.resume_attempts:
+        while self._going_on:
             member = self._going_on.pop(0)
-            if self._is_open(member) and self.resumes(member) and self.health.spend():
-                self._resumed += 1
-                return member
-        self._going_on = None
+            if self._may_go_on(member) and self.health.spend():
+                return self._try(member, left, resume=True)
         if self.policy.after_commit == "resume_or_restart":
-            self._broken = None  # another answer begins, and may be gone on with too
-        else:
-            self._fail_for_good()
+            self._going_on = self._broken = None  # another answer begins, and may be gone on with too
+            self._cannot_go_on.clear()
+            return None
+        # Those who had no room, or did not begin, may go on later.
+        able = [member for member in self._order if self._may_go_on(member)]
+        if able and self.health.affords() and (pause := self._pause(able, left)) is not None:
+            self._going_on = self._ready(able, pause)
+            return Wait(pause)
+        self._going_on = None
+        self._fail_for_good()
         return None
+
+    def _may_go_on(self, member: Member) -> bool:
+        if self._resumed >= self.policy.resume_attempts or member.place in self._cannot_go_on:
+            return False
+        return self._is_open(member) and self.resumes(member)
 
     def resumes(self, member: Member) -> bool:
         """Return whether a member is known to go on with what was given out."""
@@ -344,17 +355,27 @@ class Call:
         """All members were asked: wait, then start over with those whose failure may have passed."""
         if not open_:
             return self._give_up()
-        pause = self._chance() * min(self.policy.backoff * 2**self._round, self.policy.backoff_max)
-        now = self._now()
-        pause = max(pause, min(self._may_ask_at.get(member.place, 0.0) for member in open_) - now)
-        if left is not None and pause >= left:
+        pause = self._pause(open_, left)
+        if pause is None:
             return self._give_up("the deadline is too close for another attempt")
-        ready = {member.place for member in open_ if self._may_ask_at.get(member.place, 0.0) <= now + pause}
+        ready = {member.place for member in self._ready(open_, pause)}
         if ready <= self._tried and not self.health.affords():
             return self._give_up("the retry budget is used up")
-        self._round += 1
         self._asked -= ready
         return Wait(pause)
+
+    def _pause(self, members: Sequence[Member], left: float | None) -> float | None:
+        """Return how long to wait until members may be asked again; None if there is no time for it."""
+        pause: float = self._chance() * min(self.policy.backoff * 2**self._round, self.policy.backoff_max)
+        pause = max(pause, min(self._may_ask_at.get(member.place, 0.0) for member in members) - self._now())
+        if left is not None and pause >= left:
+            return None
+        self._round += 1
+        return pause
+
+    def _ready(self, members: Sequence[Member], pause: float) -> list[Member]:
+        then = self._now() + pause
+        return [member for member in members if self._may_ask_at.get(member.place, 0.0) <= then]
 
     def _is_open(self, member: Member) -> bool:
         if member.place in self._barred or member.account in self._dead_accounts:
@@ -427,8 +448,7 @@ class Call:
         Nothing was sent, so it says nothing of the member's health, and only this call does without it.
         """
         attempt = self._ended()
-        if attempt.resumed_at is None:
-            self._barred.add(attempt.member.place)
+        (self._barred if attempt.resumed_at is None else self._cannot_go_on).add(attempt.member.place)
         self._unable.append(error)
         self.attempts.append(Attempt(attempt.member.name, "skipped", detail=str(error)))
 
@@ -448,6 +468,8 @@ class Call:
         self._record(attempt, "failed", error=error, usage=usage)
         if self._final is not None:  # the one beside it has decided the end of the call
             self._final = FallbackError.of(self._failures, self.attempts)
+        if attempt.resumed_at is not None and self.given > attempt.resumed_at:
+            self._resumed += 1
         if attempt.resumed_at is not None and error.scope is Scope.REQUEST:
             if error.kind is not Kind.CONTEXT_LENGTH:
                 self.health.lacking(member.target, _PREFILL)  # what it refuses is to go on
@@ -472,6 +494,7 @@ class Call:
             self._fail_for_good()
         elif not resumable or (first and error.kind not in BROKEN):
             self._going_on = []
+            self._cannot_go_on |= {each.place for each in self._order}
         elif first:
             others = [each for each in self._order if each is not member]
             self._going_on = [*([member] if member.place not in self._barred else []), *others]

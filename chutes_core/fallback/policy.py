@@ -40,7 +40,7 @@ class FallbackPolicy:
             ``"restart"`` with another member, after a marker that voids what came before; or ``"resume"``: have a
             model go on where it broke off, and raise if none can. ``"resume_or_restart"`` restarts then, and
             ``"resume_or_hold"`` holds back what could not be resumed.
-        resume_attempts: How often an answer is gone on with.
+        resume_attempts: How many may go on with an answer and give out some of it; who cannot begin is not counted.
         order: Which healthy member comes first: as ``"given"``, by ``"price"``, by live ``"latency"`` or
             ``"throughput"``, ``"balanced"`` (at random, weighted by the inverse square of the price), or a function
             that sorts members.

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chutes_core import APIError, Kind, RequestRefusedError, Retry, Scope
-from chutes_core.catalog.model_info import ModelInfo
+from chutes_core import APIError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
+from chutes_core.catalog.model_info import ModelInfo, Traits
 from chutes_core.failures.reading import FACTS, failure
 from chutes_core.fallback import Call, FallbackError, FallbackPolicy, GiveUp, Health, Member, Needs, Try, Wait
 from chutes_core.testing import VirtualClock
@@ -466,3 +466,94 @@ def test_a_report_without_an_attempt_is_a_mistake_of_the_driver() -> None:
     call.cancelled()
     with pytest.raises(RuntimeError):
         call.succeeded()
+
+
+# ------------------------------------------------------------------------------------------------- going on
+
+
+@dataclass
+class Going:
+    """A call whose first member died after some of its text was given out."""
+
+    after: Any = "resume"
+    now: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        members = [chute(name, traits=Traits(prefill="as_is")) for name in ("acme/one", "acme/two")]
+        policy = FallbackPolicy(after_commit=self.after, **self.options)
+        self.call = Call(
+            members, policy, Health(now=lambda: self.now), now=lambda: self.now, chance=lambda: 0.5, visible=True
+        )
+        self.call.next()
+        self.dies(says=20)
+
+    def dies(self, kind: Kind = Kind.RESET, *, says: int = 0, resumable: bool = True) -> None:
+        if says:
+            self.call.first_part()
+            self.call.given += says
+        self.call.failed(failure(kind), resumable=resumable)
+
+    def asked(self) -> str:
+        """Wait as long as is said; return who is asked, with a star if it goes on."""
+        while isinstance(step := self.call.next(), Wait):
+            self.now += step.seconds
+        return f"{step.member.name}{'*' * step.resume}" if isinstance(step, Try) else "nobody"
+
+
+def test_who_has_no_room_goes_on_later() -> None:
+    """A refusal at the door is no use of the answer: after a wait, those whose failure may pass are asked again."""
+    going = Going()
+    for _ in range(3):
+        for name in ("acme/one*", "acme/two*"):
+            assert going.asked() == name
+            going.dies(Kind.CAPACITY)
+    assert going.now > 0
+    assert going.asked() == "acme/one*"
+
+
+def test_only_who_gave_some_of_it_out_is_counted() -> None:
+    """After so many that died in what they gave out, the failure is raised."""
+    going = Going(options={"resume_attempts": 2})
+    for kind, says in ((Kind.COLD, 0), (Kind.RESET, 9), (Kind.CAPACITY, 0), (Kind.RESET, 9)):
+        assert going.asked().endswith("*")
+        going.dies(kind, says=says)
+    assert going.asked() == "nobody"
+    assert [each.resumed_at for each in going.call.attempts] == [None, 20, 20, 29, 29]
+
+
+def test_where_a_restart_is_allowed_nobody_waits() -> None:
+    """Each is asked to go on once, and then another answer begins."""
+    going = Going("resume_or_restart")
+    for name in ("acme/one*", "acme/two*"):
+        assert going.asked() == name
+        going.dies(Kind.CAPACITY)
+    assert going.asked() in ("acme/one", "acme/two")
+
+
+def test_a_request_that_cannot_be_gone_on_with_is_not_tried_again() -> None:
+    """Neither one whose answer cannot be continued, nor one that could not be asked on this side."""
+    going = Going()
+    for name in ("acme/one*", "acme/two*"):
+        assert going.asked() == name
+        going.call.unable(ConfigurationError("its max_tokens are used up"))
+    assert going.asked() == "nobody"
+    assert going.now == 0
+    going = Going()
+    assert going.asked() == "acme/one*"
+    going.dies(says=5, resumable=False)
+    assert going.asked() == "nobody"
+
+
+def test_going_on_ends_with_the_budget_and_the_deadline() -> None:
+    """What asking again is bounded by bounds this too."""
+    going = Going(options={"budget": 0, "burst": 1})
+    assert going.asked() == "acme/one*"
+    going.dies(Kind.CAPACITY)
+    assert going.asked() == "nobody"
+    going = Going(options={"deadline": 10, "retry_after_max": 30, "backoff_max": 30, "backoff": 25})
+    for _ in range(2):
+        assert going.asked().endswith("*")
+        going.dies(Kind.CAPACITY)
+    assert going.asked() == "nobody"
+    assert going.now == 0
