@@ -192,7 +192,12 @@ class ChutesError(Exception):
     """Base class of this library's exceptions.
 
     Not a subclass: pydantic's ``ValidationError``, for invalid constructor arguments of the LangChain classes.
+
+    Attributes:
+        attempts: The attempts that were made, this one included: of a call with its retries, or of a fallback.
     """
+
+    attempts: tuple[Attempt, ...] = ()
 
 
 class ConfigurationError(ChutesError, ValueError):
@@ -247,10 +252,8 @@ class APIError(ChutesError):
         partial: The text that arrived before the failure.
         partial_reply: Everything that arrived, including reasoning, tool calls and usage.
         retry_after: Seconds the service asked to wait, if it said so.
-        attempts: The attempts that were made, this one included: of a call with its retries, or of a fallback.
     """
 
-    attempts: tuple[Attempt, ...] = ()
     _retry: Retry | None = None  # where the caller wants it retried, whatever its kind
 
     def __init__(

@@ -19,8 +19,9 @@ the requests that it makes are its attempts.
 - ``on_give_up``: the call has failed for good: ``attempt`` is the last one.
 - ``on_end``: it is over, in whichever way: ``attempt``, ``reply`` or ``error``, ``first``.
 
-A hook is called in the thread of the call, and must be quick. It cannot break a call: what it raises is logged. Events
-hold no key, and of encrypted calls neither request nor reply.
+A hook is called in the thread of the call, and must be quick. It cannot break a call: what it raises is logged. While
+it runs, what else there is to tell in its thread waits: a stream that is collected as garbage may end anywhere, also
+inside a lock that the hook holds. Events hold no key, and of encrypted calls neither request nor reply.
 
 The same is logged, by ``logging.getLogger("chutes_core")`` and, of fallbacks, ``"chutes_core.fallback"``: retries and
 failed members as warnings, and what a fallback does about them as information. The fields of a record are
@@ -34,15 +35,14 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from chutes_core.attempt import Attempt
 from chutes_core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from chutes_core.response import Reply
+from chutes_core.response import Reply
 
 __all__ = ["Event", "Hook", "on_attempt", "on_end", "on_give_up", "on_retry", "on_start", "on_takeover"]
 
@@ -119,7 +119,21 @@ class Hook:
             self._functions = tuple(each for each in self._functions if each != function)
 
     def tell(self, event: Event) -> None:
-        """Call every function with an event."""
+        """Call every function with an event; inside a hook, after it."""
+        if not self._functions:
+            return
+        if _here.waiting is not None:
+            _here.waiting.append((self, event))
+            return
+        waiting = _here.waiting = deque([(self, event)])
+        try:
+            while waiting:
+                hook, event = waiting.popleft()
+                hook._call(event)
+        finally:
+            _here.waiting = None
+
+    def _call(self, event: Event) -> None:
         for function in self._functions:
             try:
                 function(event)
@@ -139,6 +153,13 @@ class Hook:
         return f"Hook({self._name!r}, {len(self)} function{'' if len(self) == 1 else 's'})"
 
 
+class _Here(threading.local):
+    """What is to be told in a thread once the hook that runs there is done; None while none runs."""
+
+    waiting: deque[tuple[Hook, Event]] | None = None
+
+
+_here = _Here()
 on_start = Hook("start")
 on_attempt = Hook("attempt")
 on_retry = Hook("retry")

@@ -28,6 +28,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
+from urllib.parse import urlsplit
 
 from chutes_core.calls.bodies import most_of
 from chutes_core.calls.clock import Clock
@@ -159,7 +160,8 @@ class _Call:
         self._started = policy.clock.now() if policy.started is None else policy.started
         self._total_is_next = False
         operation = _OPERATIONS.get(self.wanted or "", "request")
-        self.record = Record(operation, model, request.url, policy.face, streamed=isinstance(self, StreamCall))
+        name = model or f"{request.method} {urlsplit(request.url).path}"
+        self.record = Record(operation, name, request.url, policy.face, streamed=isinstance(self, StreamCall))
 
     def _left(self, limit: float | None, since: float) -> float | None:
         """Return the time left of a limit that started at ``since``, capped by the whole call's."""

@@ -34,8 +34,6 @@ class FallbackError(ChutesError, ExceptionGroup[APIError]):
 model of another family, or raise `deadline` and `max_attempts`.
     """
 
-    attempts: tuple[Attempt, ...] = ()
-
     @classmethod
     def of(cls, failures: Sequence[APIError], attempts: Sequence[Attempt], *, because: str = "") -> Self:
         """Create the error from a call's failures (at least one)."""

@@ -6,20 +6,16 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextvars import Token
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opentelemetry import context, metrics, trace
+from opentelemetry.context import Context
 
 from chutes_core import hooks
 from chutes_core.attempt import Attempt
 from chutes_core.otel.messages import input_messages, output_messages
-
-if TYPE_CHECKING:
-    from contextvars import Token
-
-    from opentelemetry.context import Context
 
 __all__ = ["Spans"]
 

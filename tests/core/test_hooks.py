@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chutes_core import BudgetExceededError, ChutesClient, ConfigurationError, Kind, hooks
+from chutes_core import APIError, BudgetExceededError, ChutesClient, ConfigurationError, Kind, hooks
 from chutes_core.hooks import Event, Hook
 from chutes_core.spending.budget import Budget
 from chutes_core.testing import Answer
@@ -115,6 +115,47 @@ def test_a_hook_that_fails_breaks_nothing(caplog: pytest.LogCaptureFixture) -> N
     assert len(heard) == 1
     assert "A hook failed, and the call goes on" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_ends_while_a_hook_runs_is_told_after_it() -> None:
+    """A stream that is dropped may be collected inside a lock that a hook holds: told there, it would wait forever."""
+    lock, order = threading.Lock(), list[str]()
+    left = scripted([Answer("one two three", pieces=3)]).client.stream([{"role": "user", "content": "1"}], model="a/b")
+    next(left)
+    streams = [left]
+    del left
+
+    def hold(event: Event) -> None:
+        with lock:
+            order.append(f"begins {event.model}")
+            streams.clear()  # it ends here
+            order.append(f"done {event.model}")
+
+    hooks.on_end.add(hold)
+    try:
+        call("sync-whole", [Answer("Hello!")])
+    finally:
+        hooks.on_end.remove(hold)
+    assert order == ["begins acme/one", "done acme/one", "begins a/b", "done a/b"]
+
+
+def test_every_error_has_attempts() -> None:
+    for error in (ConfigurationError("no"), BudgetExceededError("no")):
+        assert error.attempts == ()
+
+
+def test_a_request_without_a_model_is_named_by_its_path(caplog: pytest.LogCaptureFixture) -> None:
+    import httpx
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(502, json={"detail": "no"})
+
+    with httpx.Client(transport=httpx.MockTransport(serve)) as http, listening() as heard:
+        client = ChutesClient(KEY, http_client=http, max_retries=0)
+        with pytest.raises(APIError):
+            client.stats("2026-08-01")
+    assert {event.operation for _, event in heard} == {"request"}
+    assert heard[0][1].model.startswith("GET /")
 
 
 def test_a_hook_is_a_function() -> None:
