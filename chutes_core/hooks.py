@@ -94,14 +94,19 @@ class Event:
 
 
 class Hook:
-    """Functions that are called at one point of every call; it is true while it has any. Thread-safe."""
+    """Functions that are called at one point of every call. Thread-safe.
 
-    __slots__ = ("_functions", "_lock", "_name")
+    Attributes:
+        active: Whether there are any.
+    """
+
+    __slots__ = ("_functions", "_lock", "_name", "active")
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._functions: tuple[Callable[[Event], object], ...] = ()  # replaced, never changed: a call reads it as it is
         self._lock = threading.Lock()
+        self.active = False  # read at every call
 
     def add(self, function: F) -> F:
         """Add a function, and return it, so that this may be a decorator."""
@@ -109,6 +114,7 @@ class Hook:
             raise ConfigurationError(f"A hook is an ordinary function that takes an event, not {function!r}.")
         with self._lock:
             self._functions = (*self._functions, function)
+            self.active = True
         return function
 
     def remove(self, function: Callable[[Event], object]) -> None:
@@ -117,10 +123,11 @@ class Hook:
             if function not in self._functions:
                 raise ConfigurationError(f"{function!r} is no hook here: {list(self._functions)!r}.")
             self._functions = tuple(each for each in self._functions if each != function)
+            self.active = bool(self._functions)
 
     def tell(self, event: Event) -> None:
         """Call every function with an event; inside a hook, after it."""
-        if not self._functions:
+        if not self.active:
             return
         if _here.waiting is not None:
             _here.waiting.append((self, event))
@@ -139,9 +146,6 @@ class Hook:
                 function(event)
             except Exception:
                 _LOG.exception("A hook failed, and the call goes on: %r", function)
-
-    def __bool__(self) -> bool:
-        return bool(self._functions)
 
     def __len__(self) -> int:
         return len(self._functions)
@@ -170,7 +174,7 @@ on_end = Hook("end")
 
 def listening() -> bool:
     """Return whether any hook has a function."""
-    return any((on_start, on_attempt, on_retry, on_takeover, on_give_up, on_end))
+    return any(hook.active for hook in (on_start, on_attempt, on_retry, on_takeover, on_give_up, on_end))
 
 
 _LOG = logging.getLogger("chutes_core")

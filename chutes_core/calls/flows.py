@@ -166,10 +166,11 @@ class _Call:
     def _left(self, limit: float | None, since: float) -> float | None:
         """Return the time left of a limit that started at ``since``, capped by the whole call's."""
         now, total = self._policy.clock.now(), self._policy.limits.total
-        own = None if limit is None else max(limit - (now - since), 0.0)
-        whole = None if total is None else max(total - (now - self._started), 0.0)
+        own = None if limit is None else limit - (now - since)
+        whole = None if total is None else total - (now - self._started)
         self._total_is_next = whole is not None and (own is None or whole < own)
-        return whole if self._total_is_next else own
+        left = whole if self._total_is_next else own
+        return left if left is None or left > 0.0 else 0.0
 
     def _late(self, kind: Kind) -> Kind:
         """Return which limit has passed: the whole call's if that came first."""

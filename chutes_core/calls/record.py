@@ -57,18 +57,18 @@ class Record:
     @property
     def timed(self) -> bool:
         """Whether the time of the first part is to be noted."""
-        return bool(hooks.on_end)
+        return hooks.on_end.active
 
     def begins(self, request: Mapping[str, object] | None) -> None:
         """Tell that the call begins."""
-        if hooks.on_start and not self.quiet:
+        if hooks.on_start.active and not self.quiet:
             hooks.on_start.tell(self._event(request=None if self.sealed else request))
 
     def answered(
         self, elapsed: float, served: str | None, usage: Usage | None, cost: float | None, request_id: str | None
     ) -> None:
         """Tell of an attempt that answered."""
-        if (hooks.on_attempt or hooks.on_end) and not self.quiet:
+        if (hooks.on_attempt.active or hooks.on_end.active) and not self.quiet:
             attempt = Attempt(self._model, "answered", elapsed=elapsed, usage=usage, cost=cost, served=served)
             self._ended(attempt, request_id)
 
@@ -92,18 +92,18 @@ class Record:
 
     def gives_up(self, error: APIError) -> None:
         """Tell that the call has failed for good."""
-        if hooks.on_give_up and not self.quiet:
+        if hooks.on_give_up.active and not self.quiet:
             hooks.on_give_up.tell(self._event(request_id=error.request_id))
 
     def ends(self, result: object, error: BaseException | None) -> None:
         """Tell that the call is over."""
-        if hooks.on_end and not self.quiet:
+        if hooks.on_end.active and not self.quiet:
             reply = result if isinstance(result, Reply) and not self.sealed else None
             hooks.on_end.tell(self._event(reply=reply, error=name_of(error), first=self.first))
 
     def _ended(self, attempt: Attempt, request_id: str | None) -> None:
         self.attempts.append(attempt)
-        if hooks.on_attempt and not self.quiet:
+        if hooks.on_attempt.active and not self.quiet:
             hooks.on_attempt.tell(self._event(request_id=request_id))
 
     def _event(self, **about: Unpack[_About]) -> hooks.Event:

@@ -52,7 +52,7 @@ class Telling:
 
     def starts(self) -> None:
         """Tell that the call begins."""
-        if hooks.on_start:
+        if hooks.on_start.active:
             request = self._about.get("request")
             hooks.on_start.tell(self._event(self._first, request=None if self._sealed else request))
 
@@ -68,19 +68,18 @@ class Telling:
     def ended(self, error: BaseException | None) -> None:
         """Tell of the attempts that have ended since the last time."""
         attempts = self._call.attempts
-        request_id = error.request_id if isinstance(error, APIError) else None
         while self._told < len(attempts):
             attempt = attempts[self._told]
             self._told += 1
-            if attempt.outcome != "answered" or hooks.on_attempt:
+            if attempt.outcome != "answered" or hooks.on_attempt.active:
+                request_id = error.request_id if isinstance(error, APIError) else None
                 hooks.attempted(self._event(attempt.model, request_id=request_id))
 
     def over(self, reply: Reply | None, error: BaseException | None) -> None:
         """Tell that the call is over."""
-        asked = any(attempt.outcome != "skipped" for attempt in self._call.attempts)
-        if hooks.on_give_up and asked and isinstance(error, Exception):
+        if hooks.on_give_up.active and isinstance(error, Exception) and self._call.made:
             hooks.on_give_up.tell(self._event(self._call.attempts[-1].model))
-        if hooks.on_end:
+        if hooks.on_end.active:
             model = self._call.served.name if self._call.served is not None else self._first
             shown = None if self._sealed else reply
             hooks.on_end.tell(self._event(model, reply=shown, error=name_of(error), first=self._call.first_after))

@@ -24,7 +24,7 @@ from .listening import NAMES, listening, told
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     yield
-    assert not any(getattr(hooks, f"on_{name}") for name in NAMES)
+    assert not any(getattr(hooks, f"on_{name}").active for name in NAMES)
 
 
 @pytest.mark.parametrize("mode", MODES)

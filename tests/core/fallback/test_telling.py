@@ -32,7 +32,7 @@ TEXT = Answer("one two three four five six seven eight nine ten", pieces=10)
 def nothing_left() -> Iterator[None]:
     yield
     assert not hooks.listening()
-    assert not any(getattr(hooks, f"on_{name}") for name in NAMES)
+    assert not any(getattr(hooks, f"on_{name}").active for name in NAMES)
 
 
 def play(style: str, first: list[Any], second: list[Any] = (), **policy: Any) -> Any:  # type: ignore[assignment]

@@ -282,7 +282,7 @@ def test_nobody_is_left_listening(sink: Sink) -> None:
     sink.instrument()
     assert len(hooks.on_start) == 1
     ChutesInstrumentor().uninstrument()
-    assert not any((hooks.on_start, hooks.on_attempt, hooks.on_retry, hooks.on_takeover, hooks.on_end))
+    assert not hooks.listening()
     call("sync-whole", [Answer("Hello!")])
     assert not sink.spans
 
