@@ -99,17 +99,19 @@ def _aims(data: Mapping[str, Any]) -> str:
                 f"{whole:.2f} % ({_yes(whole >= _AIM) if about['alive'] else 'no model is alive for a time'})",
                 f"{'none' if not wrong else 'some'} ({_yes(not wrong)})",
                 *(_against(runs, mine, peers, path) for path in (late, ("attempts",), ("attempts_per_whole",))),
+                _paid(runs),
             ]
         )
     heads = ["", "whole, the least of ours", "silently wrong", "p95 to the first token", "attempts per call"]
     return f"""### Against our aims
 
-At least {_AIM} % whole answers and none silently wrong with `after_commit="restart"`; the p95 to the first token and \
-the attempts below every peer's. Each cell has the best of ours and the best peer. A peer that gives up early makes \
-few attempts, so those for each whole answer stand beside them. Answers in one piece have no first token: their p95 is \
+At least {_AIM} % whole answers and none silently wrong with `after_commit` `"restart"`, `"hold"` and `"resume"`; the \
+p95 to the first token and the attempts below every peer's; and no more tokens generated with `"resume"` than with \
+`"restart"`. Each cell has the best of ours and the best peer. A peer that gives up early makes few attempts, so those \
+for each whole answer stand beside them. Answers in one piece have no first token: their p95 is \
 that to the end.
 
-{_table([*heads, "attempts per whole answer"], rows)}"""
+{_table([*heads, "attempts per whole answer", "amplification: resume, restart"], rows)}"""
 
 
 def _against(runs: Runs, mine: Sequence[str], peers: Sequence[str], path: tuple[str, ...]) -> str:
@@ -119,6 +121,14 @@ def _against(runs: Runs, mine: Sequence[str], peers: Sequence[str], path: tuple[
     if own.mean == NEVER == best.mean:
         return "never, never"
     return f"{own.text(2)}, peers {best.text(2)} ({_yes(own.mean < best.mean)})"
+
+
+def _paid(runs: Runs) -> str:
+    """What was generated for what was delivered, by those who go on and by those who begin anew."""
+    if not {"resume", "restart"} <= runs.keys():
+        return ""
+    resumed, restarted = (spread(runs[name], "amplification") for name in ("resume", "restart"))
+    return f"{resumed.text(2)}, {restarted.text(2)} ({_yes(resumed.mean <= restarted.mean)})"
 
 
 def _mean(value: Spread) -> float:

@@ -373,3 +373,24 @@ def test_examples_run(module: Any) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_gateway_goes_on_with_what_was_begun() -> None:
+    """What was given out comes back as the beginning, is read as a prompt, and the rest is generated."""
+    call = Call(7, 0.0, tool=False, tokens=4)
+    rest = call.answer_from(call.text[:16])
+    assert (rest.text, rest.pieces) == (call.text[16:], 2)
+    assert rest.prompt_tokens == call.answer.prompt_tokens + 2
+    with pytest.raises(AssertionError, match="what the reader was given"):
+        call.answer_from("something else")
+
+
+def test_going_on_costs_less_than_beginning_anew() -> None:
+    """On a day on which streams are cut, every answer is whole either way, and fewer tokens are generated."""
+    pytest.importorskip("langchain_core")
+    paid = {}
+    for name in ("resume", "restart"):
+        found = run.figures(run.outcomes(all_clients()[name], "cut", 0, 120))
+        assert (found["whole"], found["wrong"], found["leaks"]) == (100.0, 0.0, 0)
+        paid[name] = found["amplification"]
+    assert paid["resume"] < paid["restart"]
