@@ -142,6 +142,7 @@ _IN_WORDS = (
     (r"Raise max_tokens", "Raise --max-tokens"),
     (r" \(reasoning=\)", " (--reasoning)"),
     (r"; the thoughts so far are in \.partial_reply\.reasoning", ""),
+    (r"; or keep what there is, which is in \.partial, with on_length='keep'", ""),
     (r"Raise the limit", "Raise --timeout"),
     (r"What arrived is in \.partial and is not a whole answer", "What arrived is not a whole answer"),
     (r" \(\.quota_reset_at, if the service said when\)", ""),

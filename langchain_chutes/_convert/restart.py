@@ -41,6 +41,17 @@ class _Nothing(str):
         raise _TwoAnswersError(two_answers(self.model))
 
 
+class _NoPlace(str):
+    """The index of a marker's block, where content is blocks: to be added to others, it is compared with theirs."""
+
+    __slots__ = ("model",)
+    model: str
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise _TwoAnswersError(two_answers(self.model))
+
+
 class _Void(_Restart):
     """A marker that voids text: who makes text of every chunk, as ``StrOutputParser`` does, would join two answers."""
 
@@ -71,9 +82,16 @@ class _Restartable(ChatGenerationChunk):
 def restart_message(model: str, *, blocks: bool = False, text: bool = True) -> AIMessageChunk:
     """Return the message that tells a reader to discard what came before: text, or reasoning alone."""
     marker = (_Void if text else _Restart)(content=[] if blocks else "", additional_kwargs={RESTART: model})
-    if text and not blocks:
+    if not text:
+        return marker
+    if blocks:
+        nothing: _NoPlace | _Nothing = _NoPlace("lc_restart")
+        marker.content = [{"type": "text", "text": "", "index": nothing}]
+        # LangChain leaves blocks as they are where the metadata says that they are such already.
+        marker.response_metadata["output_version"] = "v1"
+    else:
         marker.content = nothing = _Nothing()
-        nothing.model = model
+    nothing.model = model
     return marker
 
 

@@ -12,8 +12,7 @@ ChutesFallback(['Qwen/Qwen3-32B-TEE', 'google/gemma-4-31B-turbo-TEE'], first_tok
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Self, cast
 
@@ -160,15 +159,13 @@ class ChutesFallback(Routed, ChatModel):
         """Stream the answer."""
         yield from super().stream(input, announced(config, CallbackManager), stop=stop, **kwargs)
 
-    async def astream(
+    def astream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:  # fmt: skip
         """Stream the answer."""
-        given = super().astream(input, announced(config, AsyncCallbackManager), stop=stop, **kwargs)
-        async with aclosing(cast("AsyncGenerator[AIMessageChunk, None]", given)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        # Not a generator around another: a loop that ends closes both at once, and one fails.
+        return super().astream(input, announced(config, AsyncCallbackManager), stop=stop, **kwargs)
 
     def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any

@@ -251,5 +251,8 @@ class _Listener(BaseCallbackHandler):
 class _AsyncListener(_Listener):
     async def on_llm_error(self, error: BaseException, **options: Any) -> None:
         """End the attempt before its call, where a reader leaves the stream."""
-        if isinstance(error, GeneratorExit) and self.stream is not None:
-            await self.stream.aclose()
+        stream = self.stream
+        if (
+            isinstance(error, GeneratorExit) and stream is not None and not stream.ag_running
+        ):  # or a loop's end closes it
+            await stream.aclose()

@@ -776,10 +776,7 @@ def test_what_cannot_be_gone_on_with_is_held(params: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-@pytest.mark.parametrize(
-    "version",
-    ["v0", pytest.param("v1", marks=pytest.mark.xfail(strict=True, reason="a marker in blocks adds up as nothing"))],
-)
+@pytest.mark.parametrize("version", ["v0", "v1"])
 def test_a_function_after_a_model_that_restarts(version: str, waits: bool) -> None:
     """It is given the sum of the chunks, which LangChain may make of all of them at once."""
     broken = Fault("reset", after=4, answer=Answer(TEXTS["a/one"], pieces=6))
