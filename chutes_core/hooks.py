@@ -186,23 +186,22 @@ def attempted(event: Event) -> None:
     """Tell of an attempt of a fallback that has ended."""
     attempt = event.attempt
     if attempt is not None and attempt.outcome == "failed":
-        _log(_FALLBACK, logging.WARNING, event, "%s (attempt %d)", attempt, event.number)
+        _log(_FALLBACK, logging.WARNING, event, attempt, "%s (attempt %d)", attempt, event.number)
     elif attempt is not None and attempt.outcome == "skipped":
-        _log(_FALLBACK, logging.INFO, event, "%s", attempt)
+        _log(_FALLBACK, logging.INFO, event, attempt, "%s", attempt)
     on_attempt.tell(event)
 
 
 def retrying(event: Event) -> None:
     """Tell that a model is asked again after a failure."""
-    _log(
-        _LOG, logging.WARNING, event, "%s; asked again in %.1f s (attempt %d)", event.attempt, event.wait, event.number
-    )
+    text = "%s; asked again in %.1f s (attempt %d)"
+    _log(_LOG, logging.WARNING, event, event.attempt, text, event.attempt, event.wait, event.number)
     on_retry.tell(event)
 
 
 def taken_over(event: Event) -> None:
     """Tell that a fallback turns to a member that is not its first."""
-    _log(_FALLBACK, logging.INFO, event, "%s %s", event.model, _DOES[event.how or "next"])
+    _log(_FALLBACK, logging.INFO, event, None, "%s %s", event.model, _DOES[event.how or "next"])
     (on_retry if event.how == "again" else on_takeover).tell(event)
 
 
@@ -215,10 +214,11 @@ _DOES: Mapping[How, str] = {
 }
 
 
-def _log(log: logging.Logger, level: int, event: Event, text: str, *values: object) -> None:
+def _log(
+    log: logging.Logger, level: int, event: Event, attempt: Attempt | None, text: str, *values: object
+) -> None:  # the attempt that the record is of: the failure of one member is not that of the next
     if not log.isEnabledFor(level):
         return
-    attempt = event.attempt
     fields = {
         "model": event.model,
         "outcome": attempt.outcome if attempt is not None else None,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from chutes_core import hooks
+from chutes_core.attempt import Attempt
 from chutes_core.calls.record import name_of
 from chutes_core.errors import APIError
 from chutes_core.fallback.call import Call, Try
@@ -102,7 +104,12 @@ class Telling:
             face=self._about.get("face"),
             fallback=True,
             streamed=self._about.get("streamed", False),
-            attempt=attempts[-1] if attempts else None,
+            attempt=_wordless(attempts[-1]) if attempts else None,
             number=sum(attempt.outcome != "skipped" for attempt in attempts),
             **more,
         )
+
+
+def _wordless(attempt: Attempt) -> Attempt:
+    """Return an attempt without what the service said of it, which may quote what was asked."""
+    return attempt if attempt.outcome == "skipped" else replace(attempt, detail="")

@@ -10,7 +10,8 @@ their model, kind of failure, tokens and cost.
 
 A call has one span. Of one through a framework or through the openai package, none is made while an OpenTelemetry
 instrumentation of that package is active, which makes its own, nor where the context says that instrumentation is
-suppressed. ``instrument(frameworks=True)`` and ``frameworks=False`` decide it instead.
+suppressed. ``instrument(frameworks=True)`` and ``frameworks=False`` decide it instead. No instrumentation of LangChain
+sees its embeddings, so they have one of ours unless it is False.
 
 Prompts and answers are recorded only if ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is ``true`` (or
 ``SPAN_ONLY``, ``SPAN_AND_EVENT``), and those of encrypted calls never.

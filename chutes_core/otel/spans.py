@@ -6,15 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from chutes_core import hooks
 from chutes_core.attempt import Attempt
+from chutes_core.errors import ConfigurationError
 from chutes_core.otel.messages import input_messages, output_messages
 
 __all__ = ["Spans"]
@@ -23,7 +26,7 @@ Value = str | bool | int | float | list[str]
 
 _PROVIDER = "chutes"
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_SUPPRESSED = ("suppress_instrumentation", "suppress_language_model_instrumentation")
+_SUPPRESSED = "suppress_language_model_instrumentation"
 _SENT = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
@@ -111,11 +114,25 @@ class Spans:
             hook.add(function)
 
     def leave(self) -> None:
-        """Make no more; those that are open are ended."""
+        """Make no more; those that are open are ended, and calls give their context back as they end."""
         for hook, function in self._hooks:
             hook.remove(function)
+        left: dict[object, Token[Context]] = {}
         while self._open:
-            self._open.popitem()[1].span.end()
+            call, opened = self._open.popitem()
+            opened.span.end()
+            if opened.token is not None:
+                left[call] = opened.token
+
+        def give_back(event: hooks.Event) -> None:
+            if (token := left.pop(event.call, None)) is not None:
+                context.detach(token)
+            if not left:
+                with suppress(ConfigurationError):  # another thread has just done so
+                    hooks.on_end.remove(give_back)
+
+        if left:
+            hooks.on_end.add(give_back)
 
     def start(self, event: hooks.Event) -> None:
         """Open the span of a call."""
@@ -198,10 +215,12 @@ class Spans:
 
     def _is_anothers(self, event: hooks.Event) -> bool:
         """Return whether the span of a call is made by another instrumentation, or unwanted."""
-        if any(context.get_value(key) for key in _SUPPRESSED):
+        if not is_instrumentation_enabled() or context.get_value(_SUPPRESSED):
             return True
         if event.face is None or self._frameworks is not None:
             return event.face is not None and not self._frameworks
+        if event.face == "langchain" and event.operation == "embeddings":
+            return False  # for which LangChain has no callbacks, so nobody else sees it
         return any(_active(module, name) for module, name in _INSTRUMENTORS.get(event.face, {}).items())
 
 
@@ -209,8 +228,9 @@ _IN_METRICS = ("gen_ai.response.model", "error.type")
 
 
 def _active(module: str, name: str) -> bool:
-    kind = getattr(sys.modules.get(module), name, None)
-    return kind is not None and bool(getattr(kind(), "is_instrumented_by_opentelemetry", False))
+    # The one instance that there is, if any: to make it again would set its options back.
+    instance = getattr(getattr(sys.modules.get(module), name, None), "_instance", None)
+    return bool(getattr(instance, "is_instrumented_by_opentelemetry", False))
 
 
 def _asked(event: hooks.Event) -> dict[str, Value]:

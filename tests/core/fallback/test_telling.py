@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -71,7 +72,7 @@ def test_a_takeover(style: str) -> None:
     assert start.request is not None
     assert start.request["messages"] == HELLO
     assert start.url.endswith("/chat/completions")
-    assert failed.attempt == reply.attempts[0]
+    assert failed.attempt == replace(reply.attempts[0], detail="")
     assert (takeover.how, failed.number, answered.number) == ("next", 1, 2)
     assert answered.attempt == reply.attempts[1]
     assert end.reply is not None
@@ -108,6 +109,18 @@ def test_after_text(style: str, mode: str, how: str | None) -> None:
     assert (heard[-1][1].error is None) == (not isinstance(reply, Exception))
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_that_the_service_says_is_told(style: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It may quote what was asked; whoever made the call has it in the error."""
+    caplog.set_level("DEBUG", "chutes_core")
+    with listening() as heard:
+        error = play(style, ["bad_request"])
+    assert "temperature" in error.attempts[0].detail
+    failed = [event.attempt for _, event in heard if event.attempt is not None]
+    assert {(attempt.outcome, attempt.detail) for attempt in failed} == {("failed", "")}
+    assert "temperature" not in "".join(str(vars(record)) for record in caplog.records)
+
+
 def test_members_that_are_skipped_are_told_of() -> None:
     with listening() as heard:
         play("chat", [], ignore=[MODELS[0]])
@@ -130,6 +143,11 @@ def test_the_log_says_who_failed_and_who_took_over(style: str, caplog: pytest.Lo
     assert lines == [
         ("chutes_core.fallback", "WARNING", f"{MODELS[0]}: capacity 429 after 0.0 s (attempt 1)"),
         ("chutes_core.fallback", "INFO", f"{MODELS[1]} takes over"),
+    ]
+    fields: list[Any] = [vars(record) for record in caplog.records]
+    assert [(each["chutes_model"], each["chutes_kind"]) for each in fields] == [
+        (MODELS[0], "capacity"),
+        (MODELS[1], None),
     ]
 
 

@@ -162,9 +162,17 @@ def test_content_on_request(value: str, seen: Sink, monkeypatch: pytest.MonkeyPa
 
 
 class _Other:
-    """An instrumentation of a framework."""
+    """An instrumentation of a framework: one object, whose options are set whenever it is asked for."""
 
     is_instrumented_by_opentelemetry = True
+    _instance: Any = None
+
+    def __new__(cls, **options: object) -> _Other:
+        cls._instance = cls._instance or object.__new__(cls)
+        return cls._instance  # type: ignore[no-any-return]
+
+    def __init__(self, *, content: bool = True) -> None:
+        self.content = content
 
 
 @pytest.mark.parametrize(
@@ -189,7 +197,9 @@ def test_a_call_through_a_framework_has_one_span(
 ) -> None:
     """While another instrumentation makes it, this one does not, unless it is told to."""
     other = ModuleType(module)
-    setattr(other, name, type(name, (_Other,), {"is_instrumented_by_opentelemetry": active}))
+    kind = type(name, (_Other,), {"is_instrumented_by_opentelemetry": active})
+    instance = kind(content=False)
+    setattr(other, name, kind)
     monkeypatch.setitem(sys.modules, module, other)
     sink.instrument(frameworks=frameworks)
     outcome = scripted([Answer("Hello!"), Answer("Hello!")])
@@ -199,9 +209,35 @@ def test_a_call_through_a_framework_has_one_span(
     outcome.client.face = None
     outcome.client.chat(HELLO, model="acme/one")
     assert sink.spans[-1].name == "chat acme/one"  # the client by itself always has its own
+    assert not instance.content  # and the other one's options are as they were
 
 
-@pytest.mark.parametrize("key", ["suppress_instrumentation", "suppress_language_model_instrumentation"])
+def test_embeddings_through_langchain_have_a_span_whoever_else_is_active(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LangChain has no callbacks for them, so its instrumentations make none."""
+    from langchain_chutes import ChutesEmbeddings
+
+    module = ModuleType("openinference.instrumentation.langchain")
+    module.LangChainInstrumentor = type("LangChainInstrumentor", (_Other,), {})  # type: ignore[attr-defined]
+    module.LangChainInstrumentor()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    sink.instrument()
+    body = {"model": "acme/two", "data": [{"index": 0, "embedding": [0.5, 0.5]}], "usage": {"prompt_tokens": 2}}
+    with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=body))) as http:
+        ChutesEmbeddings(model="acme/two", api_key=KEY, http_client=http).embed_query("Hi")
+    assert sink.span.name == "embeddings acme/two"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "suppress_instrumentation",
+        "suppress_language_model_instrumentation",
+        context._SUPPRESS_INSTRUMENTATION_KEY,  # the only one that OpenInference's suppress_tracing sets
+    ],
+    ids=["plain", "models", "own"],  # the last is drawn anew in each process
+)
 def test_a_context_that_is_suppressed_has_none(key: str, seen: Sink) -> None:
     token = context.attach(context.set_value(key, True))
     try:
@@ -285,6 +321,22 @@ def test_nobody_is_left_listening(sink: Sink) -> None:
     assert not hooks.listening()
     call("sync-whole", [Answer("Hello!")])
     assert not sink.spans
+
+
+def test_a_call_in_progress_gives_its_context_back_when_spans_are_turned_off(sink: Sink) -> None:
+    from chutes_core.otel import ChutesInstrumentor
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        ChutesInstrumentor().uninstrument()
+        return FaultyTransport([Answer("Hello!")]).handle_request(request)
+
+    sink.instrument()
+    before = context.get_current()
+    with httpx.Client(transport=httpx.MockTransport(serve)) as http:
+        ChutesClient(KEY, http_client=http).chat(HELLO, model="acme/one")
+    assert context.get_current() == before
+    assert sink.span.name == "chat acme/one"
+    assert not hooks.listening()
 
 
 # --- fallbacks ----------------------------------------------------------------------------------------
