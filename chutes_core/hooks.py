@@ -35,6 +35,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Event:
         face: The framework through whose class the call was made: ``"langchain"``, ``"llama_index"`` or None.
         fallback: Whether it is the call of a fallback.
         streamed: Whether the answer is streamed.
-        request: What was asked, when the call starts.
+        request: What was asked, when the call starts: the very objects that are sent, so do not change them.
         attempt: The attempt that has ended.
         number: How many attempts were made so far.
         request_id: The service's name for the request, if it told one.
@@ -110,7 +111,7 @@ class Hook:
 
     def add(self, function: F) -> F:
         """Add a function, and return it, so that this may be a decorator."""
-        if not callable(function) or inspect.iscoroutinefunction(function):
+        if not callable(function) or _waits(function):
             raise ConfigurationError(f"A hook is an ordinary function that takes an event, not {function!r}.")
         with self._lock:
             self._functions = (*self._functions, function)
@@ -145,7 +146,7 @@ class Hook:
             try:
                 function(event)
             except Exception:
-                _LOG.exception("A hook failed, and the call goes on: %r", function)
+                _say(_LOG, logging.ERROR, "A hook failed, and the call goes on: %r", function, exc_info=True)
 
     def __len__(self) -> int:
         return len(self._functions)
@@ -155,6 +156,10 @@ class Hook:
 
     def __repr__(self) -> str:
         return f"Hook({self._name!r}, {len(self)} function{'' if len(self) == 1 else 's'})"
+
+
+def _waits(function: Callable[[Event], object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 class _Here(threading.local):
@@ -214,9 +219,8 @@ _DOES: Mapping[How, str] = {
 }
 
 
-def _log(
-    log: logging.Logger, level: int, event: Event, attempt: Attempt | None, text: str, *values: object
-) -> None:  # the attempt that the record is of: the failure of one member is not that of the next
+def _log(log: logging.Logger, level: int, event: Event, attempt: Attempt | None, text: str, *values: object) -> None:
+    """Log an event with the fields of the attempt that it is about: a member's failure is not that of the next one."""
     if not log.isEnabledFor(level):
         return
     fields = {
@@ -228,4 +232,19 @@ def _log(
         "wait": event.wait,
         "request_id": event.request_id,
     }
-    log.log(level, text, *values, extra={f"chutes_{name}": value for name, value in fields.items()})
+    _say(log, level, text, *values, extra={f"chutes_{name}": value for name, value in fields.items()})
+
+
+def _say(
+    log: logging.Logger,
+    level: int,
+    text: str,
+    *values: object,
+    exc_info: bool = False,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    try:
+        log.log(level, text, *values, exc_info=exc_info, extra=extra)
+    except Exception as error:  # a handler or a filter that fails breaks no call either
+        if logging.raiseExceptions:  # as logging's own handlers do; without the failure of the call, which has words
+            traceback.print_exception(error, chain=False)

@@ -8,6 +8,7 @@ event loop; :func:`drive` and :func:`adrive` run a flow with one.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar, cast
 
@@ -33,6 +34,7 @@ __all__ = [
     "Resolve",
     "Sleep",
     "StatusFailure",
+    "Stopped",
     "WireFailure",
     "WireRequest",
     "adrive",
@@ -66,6 +68,17 @@ class StatusFailure(Exception):
         self.status = status
         self.headers = headers
         self.content = content
+
+
+class Stopped(BaseException):
+    """Ends a flow because an effect failed in a way that is not the call's, such as a key function's own error.
+
+    To the flow it is what ``GeneratorExit`` is, which ``yield from`` would not hand on with a ``reason``.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 class Arrived(dict[str, str]):
@@ -228,6 +241,10 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
     except (APIError, WireFailure) as error:
         problem = known.mask(error)
         step = value = None  # what has arrived is not shown by this frame
+    except Exception as error:
+        with suppress(Stopped):
+            flow.throw(Stopped(error))
+        raise
     finally:
         flow.close()
         wire.close()
@@ -258,6 +275,10 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
     except (APIError, WireFailure) as error:
         problem = known.mask(error)
         step = value = None  # what has arrived is not shown by this frame
+    except Exception as error:
+        with suppress(Stopped):
+            flow.throw(Stopped(error))
+        raise
     finally:
         flow.close()
         await wire.close()

@@ -10,7 +10,7 @@ started; each stream has a guard of its own.
 
 - Nobody reads a word twice. A stream is retried until its first delta has gone out, and never after.
 - Every token is counted once. An attempt ends in a reply, in an error with a partial reply, or in ``GeneratorExit``
-  because the caller left, and each of the three has one line that records its usage.
+  (or ``Stopped``) because the caller left, and each of the three has one line that records its usage.
 - A reservation is released after that record and before the pause. So for a moment both count, but a budget never sees
   neither, and a call that sleeps holds nothing of its client's.
 - A pause that the time left would cut short is not begun: the error is raised at once.
@@ -40,6 +40,7 @@ from chutes_core.calls.effects import (
     Read,
     Sleep,
     StatusFailure,
+    Stopped,
     WireFailure,
     WireRequest,
     opened,
@@ -218,7 +219,12 @@ class _Call:
             return result
         except BaseException as error:
             failed = error
-            if isinstance(error, GeneratorExit) and self._ledger is not None and self.wanted == "chat" and not outrun():
+            if (
+                isinstance(error, GeneratorExit | Stopped)
+                and self._ledger is not None
+                and self.wanted == "chat"
+                and not outrun()
+            ):
                 self._ledger.left()  # what is open for a handler is a chat, and over unless another member was faster
             raise
         finally:
@@ -235,7 +241,7 @@ class _Call:
             hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
             try:
                 result = yield from attempt(secret)
-            except GeneratorExit:
+            except (GeneratorExit, Stopped):
                 model, usage = self._partly()
                 price = self._account(model, usage)  # stopped early: usage so far is billed
                 record.cancelled(clock.now() - began, model, usage, price)
@@ -439,7 +445,11 @@ class StreamCall(_Call):
             before = guard.count
             if timed and not guard.delivered:
                 self.record.first = clock.now() - self._started
-            yield from guard.feed(cast("bytes", block))
+            try:
+                yield from guard.feed(cast("bytes", block))
+            finally:
+                if not guard.delivered:
+                    self.record.first = None
             if guard.count != before:
                 last = clock.now()  # only additions to the answer reset it; the reader's own time does not count
         yield from guard.close()

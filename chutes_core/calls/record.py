@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 
 from chutes_core import hooks
 from chutes_core.attempt import Attempt
+from chutes_core.calls.effects import Stopped
 from chutes_core.errors import APIError, Kind
 from chutes_core.response import Reply
 from chutes_core.usage import Usage
@@ -130,6 +131,8 @@ def name_of(error: BaseException | None) -> str | None:
     """
     if error is None:
         return None
+    if isinstance(error, Stopped):
+        error = error.reason
     if isinstance(kind := getattr(error, "kind", None), Kind):  # also of a fallback's error
         return kind.value
     return type(error).__name__ if isinstance(error, Exception) else "cancelled"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from chutes_core.calls.bodies import JSON, MIB, Most, most_of
-from chutes_core.calls.effects import Arrived, Authorize, Flow, Open, Read, StatusFailure, WireFailure, opened
+from chutes_core.calls.effects import Arrived, Authorize, Flow, Open, Read, StatusFailure, Stopped, WireFailure, opened
 from chutes_core.calls.flows import BROKEN_OFF, UNOPENED
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure
@@ -89,7 +89,7 @@ class Exchange:
         elif ended is None or self._done:
             record.answered(elapsed, reply.model, reply.usage, price, reply.meta.invocation_id)
             ended = None
-        elif isinstance(ended, GeneratorExit):
+        elif isinstance(ended, GeneratorExit | Stopped):
             record.cancelled(elapsed, reply.model, reply.usage, price)
         record.ends(None if failed or reply is _NOTHING else reply, failed or ended)
 
@@ -180,7 +180,11 @@ class Exchange:
                 before = guard.count
                 if timed and not guard.delivered:
                     self._record.first = self._door.clock.now() - self._started
-                yield from stream.close(*(end or ())) if block is None else stream.feed(block)
+                try:
+                    yield from stream.close(*(end or ())) if block is None else stream.feed(block)
+                finally:
+                    if not guard.delivered:
+                        self._record.first = None
                 since = since if guard.count == before else self._door.clock.now()
         finally:
             self._door.settled(stream, bill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import subprocess
@@ -12,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from chutes_core import APIError, BudgetExceededError, ChutesClient, ConfigurationError, Kind, hooks
+from chutes_core import APIError, AsyncChutesClient, BudgetExceededError, ChutesClient, ConfigurationError, Kind, hooks
 from chutes_core.hooks import Event, Hook
 from chutes_core.spending.budget import Budget
 from chutes_core.testing import Answer
 
-from .clients import KEY, MODES, call, scripted
+from .clients import HELLO, KEY, MODES, call, scripted
 from .listening import NAMES, listening, told
 
 
@@ -117,6 +118,62 @@ def test_a_hook_that_fails_breaks_nothing(caplog: pytest.LogCaptureFixture) -> N
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_log_handler_that_fails_breaks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ZeroDivisionError
+
+    def fail(event: Event) -> None:
+        raise KeyError
+
+    log, handler = logging.getLogger("chutes_core"), Failing()
+    log.addHandler(handler)
+    hooks.on_end.add(fail)
+    try:
+        outcome = call("sync-whole", ["capacity", Answer("Hello!")])
+    finally:
+        hooks.on_end.remove(fail)
+        log.removeHandler(handler)
+    assert outcome.reply is not None
+    shown = capsys.readouterr().err
+    assert shown.count("Traceback") == 2  # of the retry, and of the hook
+    assert "CapacityError" not in shown  # nor what it says
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_key_function_that_fails_is_no_cancelled_call(stream: bool, asynchronous: bool) -> None:
+    def vault() -> str:
+        raise LookupError
+
+    async def waiting() -> None:
+        async with AsyncChutesClient(vault) as client:
+            if not stream:
+                await client.chat(HELLO, model="acme/one")
+            async for _ in client.stream(HELLO, model="acme/one"):
+                pass
+
+    def blocking() -> None:
+        with ChutesClient(vault) as client:
+            list(client.stream(HELLO, model="acme/one")) if stream else client.chat(HELLO, model="acme/one")
+
+    with listening() as heard, pytest.raises(LookupError):
+        asyncio.run(waiting()) if asynchronous else blocking()
+    assert told(heard) == ["start", "end"]
+    assert heard[-1][1].error == "LookupError"
+
+
+@pytest.mark.parametrize("broken", [Answer(""), "reset"])
+def test_only_what_has_arrived_has_a_first_part(broken: Any) -> None:
+    """What an attempt that showed nothing had waited for is not the time of the call's first part."""
+    with listening("end") as heard:
+        call("sync-stream", [Answer(""), "auth"])
+        call("sync-stream", [broken], max_retries=0)
+    first = [event.first for _, event in heard]
+    assert first[0] is None
+    assert (first[1] is None) == isinstance(broken, Answer)
+
+
 def test_what_ends_while_a_hook_runs_is_told_after_it() -> None:
     """A stream that is dropped may be collected inside a lock that a hook holds: told there, it would wait forever."""
     lock, order = threading.Lock(), list[str]()
@@ -163,7 +220,10 @@ def test_a_hook_is_a_function() -> None:
 
     async def later(event: Event) -> None: ...
 
-    for wrong in (None, "print", later):
+    class Later:
+        async def __call__(self, event: Event) -> None: ...
+
+    for wrong in (None, "print", later, Later()):
         with pytest.raises(ConfigurationError, match="ordinary function"):
             hook.add(wrong)  # type: ignore[type-var]
     with pytest.raises(ConfigurationError, match="no hook here"):
