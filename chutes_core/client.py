@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
@@ -201,7 +202,7 @@ class ChutesClient(ClientBase):
         if len(calls) <= 1:
             return Embeddings.join([one(call) for call in calls], model)
         with ThreadPoolExecutor(max_workers=min(concurrency, len(calls))) as workers:
-            pending = [workers.submit(one, call) for call in calls]
+            pending = [workers.submit(copy_context().run, one, call) for call in calls]  # spans have their parents
             try:
                 return Embeddings.join([future.result() for future in pending], model)
             except BaseException:

@@ -135,6 +135,18 @@ def test_what_a_whole_call_sends_is_inside_its_span(seen: Sink) -> None:
     assert ours.parent.span_id == mine.span_id
 
 
+def test_batches_of_texts_are_below_the_span_in_which_they_are_embedded(seen: Sink) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        data = [{"index": at, "embedding": [0.5]} for at in range(len(json.loads(request.content)["input"]))]
+        return httpx.Response(200, json={"model": "acme/one", "data": data})
+
+    tracer = seen.tracers.get_tracer("mine")
+    with httpx.Client(transport=httpx.MockTransport(serve)) as http, tracer.start_as_current_span("mine"):
+        ChutesClient(KEY, http_client=http).embed(["a", "b", "c"], model="acme/one", batch_size=1)
+    *batches, mine = seen.spans
+    assert [span.parent and span.parent.span_id for span in batches] == [mine.get_span_context().span_id] * 3
+
+
 # --- content ------------------------------------------------------------------------------------------
 
 
