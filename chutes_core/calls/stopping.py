@@ -24,6 +24,7 @@ class Stop:
     Attributes:
         stopped: Whether it was stopped.
         outrun: Whether the reason is that another one was first: its call goes on.
+        shares: Whether it waits on behalf of others too, as on a connection of HTTP/2: such a wait is left alone.
 
     >>> stop, ended = Stop(), []
     >>> stop.begin(lambda: ended.append("the wait"))
@@ -34,12 +35,12 @@ class Stop:
     chutes_core.calls.stopping.Stopped
     """
 
-    __slots__ = ("_end", "_lock", "outrun", "stopped")
+    __slots__ = ("_end", "_lock", "outrun", "shares", "stopped")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._end: Callable[[], object] | None = None
-        self.stopped = self.outrun = False
+        self.stopped = self.outrun = self.shares = False
 
     def stop(self, *, outrun: bool = False) -> None:
         """End the wait, from any thread."""
@@ -50,6 +51,8 @@ class Stop:
 
     def begin(self, end: Callable[[], object]) -> None:
         """Say how the wait that begins now is ended."""
+        if self.shares:
+            return
         with self._lock:
             if self.stopped:
                 raise Stopped
@@ -57,6 +60,8 @@ class Stop:
 
     def over(self) -> None:
         """The wait is over: raise if that is because it was stopped."""
+        if self.shares:
+            return
         with self._lock:
             self._end = None
             if self.stopped:

@@ -28,6 +28,7 @@ until: ContextVar[float | None] = ContextVar("chutes_deadline", default=None)
 _ENOUGH = 1.0
 """Seconds in which a host on the other side of the world answers, if it does."""
 _ASKED = (".connect_tcp.started",)
+_SHARED = "http2.send_request_headers.started"
 _MADE = (".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")
 
 
@@ -77,6 +78,9 @@ def trace(event: str, info: MutableMapping[str, object]) -> None:
     elif event.endswith(_ASKED):
         _go_on()
         _share(info)
+    elif event == _SHARED:
+        _go_on()
+        _leave_alone()
 
 
 def _go_on() -> None:
@@ -84,6 +88,13 @@ def _go_on() -> None:
     stop = stopping.get()
     if stop is not None and stop.stopped:
         raise Stopped
+
+
+def _leave_alone() -> None:
+    """Let nobody end a wait for a connection of HTTP/2: answers of others come on it, and would end with it."""
+    stop = stopping.get()
+    if stop is not None:
+        stop.shares = True
 
 
 def _share(info: MutableMapping[str, object]) -> None:
@@ -150,6 +161,16 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
             stop.begin(partial(_shut, self))
             try:
                 return cast("bytes", super().recv(size, flags))
+            finally:
+                stop.over()
+
+        def send(self, data: bytes, flags: int = 0) -> int:
+            stop = stopping.get()
+            if stop is None:
+                return cast("int", super().send(data, flags))
+            stop.begin(partial(_shut, self))
+            try:
+                return cast("int", super().send(data, flags))
             finally:
                 stop.over()
 

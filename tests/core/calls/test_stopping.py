@@ -43,6 +43,16 @@ def test_a_wait_that_is_over_is_left_alone() -> None:
     assert touched == []
 
 
+def test_a_wait_for_others_too_is_not_ended() -> None:
+    """Who reads what is not its own alone goes on, since an end of that wait would be the end of theirs."""
+    stop, touched = Stop(), []
+    stop.shares = True
+    stop.begin(lambda: touched.append("theirs"))
+    stop.stop()
+    stop.over()
+    assert touched == []
+
+
 def test_the_reason_is_known_where_it_runs() -> None:
     """Whether another one was first is asked in the context of what was stopped."""
     stop = Stop()

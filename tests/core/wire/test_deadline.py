@@ -267,3 +267,65 @@ def test_nothing_is_sent_for_whom_nobody_waits() -> None:
             trace("connection.connect_tcp.started", {"host": "127.0.0.1", "port": 1, "timeout": 1.0})
     finally:
         stopping.reset(token)
+
+
+def test_nothing_is_sent_on_a_used_connection_either(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A request that waited for its turn on a connection is not made once nobody needs its answer."""
+    ours, theirs = pair
+    assert hold(Stream(ours))
+    stop = Stop()
+    token = stopping.set(stop)
+    try:
+        assert ours.send(b"a") == 1
+        stop.stop()
+        with pytest.raises(Stopped):
+            ours.send(b"b")
+    finally:
+        stopping.reset(token)
+    assert theirs.recv(2) == b"a"
+
+
+def test_a_request_that_nobody_takes_is_ended(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Who waits until a peer takes more of a long request is woken too."""
+    ours, _ = pair
+    assert hold(Stream(ours))
+    waits, told = threading.Event(), threading.Event()
+
+    class Noted(Stop):
+        def begin(self, end: Callable[[], object]) -> None:
+            super().begin(end)
+            waits.set()
+
+    stop = Noted()
+
+    def write() -> None:
+        stopping.set(stop)
+        try:
+            while True:
+                ours.send(b"x" * 65536)
+        except Stopped:
+            told.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert waits.wait(60)
+    stop.stop()
+    thread.join(60)
+    assert told.is_set()
+
+
+def test_a_connection_that_is_shared_is_left_alone(pair: tuple[socket.socket, socket.socket]) -> None:
+    """On one of HTTP/2 come the answers of others, who would lose them: it is neither shut nor refused."""
+    ours, theirs = pair
+    assert hold(Stream(ours))
+    stop = Stop()
+    token = stopping.set(stop)
+    try:
+        trace("http2.send_request_headers.started", {})
+        stop.stop()
+        theirs.sendall(b"theirs")
+        assert ours.recv(9) == b"theirs"
+        with pytest.raises(Stopped):
+            trace("http2.send_request_headers.started", {})
+    finally:
+        stopping.reset(token)
