@@ -46,7 +46,7 @@ class Reader:
     step: Try
     answer: Answer | AsyncAnswer
     read: list[Delta] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ def race(relay: Relay, step: Try) -> Generator[Command, object, Reader]:
             yield Drop(reader)
             if not readers:
                 break
+            if not isinstance(reader.error, Exception):
+                raise reader.error
             relay.broke(reader.error, reader.step)
             relay.turn(readers[0].step, readers[0].answer)
             yield Heard()
@@ -113,11 +115,14 @@ def race(relay: Relay, step: Try) -> Generator[Command, object, Reader]:
             relay.turn(reader.step, reader.answer)
             yield Heard()
     except BaseException as error:
-        for each in readers:
-            if not isinstance(error, GeneratorExit):
-                yield Drop(each)
-            relay.turn(each.step, each.answer)
-            relay.left(error)
+        try:
+            for each in readers:
+                if not isinstance(error, GeneratorExit):
+                    yield Drop(each)
+        finally:  # also if it is interrupted again meanwhile
+            for each in readers:
+                relay.turn(each.step, each.answer)
+                relay.left(error)
         raise
     if reader.error is not None:
         raise reader.error

@@ -24,7 +24,7 @@ from chutes_core.response import Delta, Reply
 __all__ = ["AsyncHedged", "Hedged"]
 
 _CLOSING = 0.1
-"""Seconds for which a thread that was stopped is waited for: that of a socket ends at once."""
+"""Seconds for which a thread or a task that was stopped is waited for: that of a socket ends at once."""
 
 
 class _Thread(Reader):
@@ -48,7 +48,7 @@ class _Thread(Reader):
                 self.read.append(delta)
                 if shows_any(delta):
                     break
-        except Exception as error:
+        except BaseException as error:  # whoever waits for this thread has to learn of it
             self.error = error
         with self._gate:
             self._over = True
@@ -63,10 +63,10 @@ class _Thread(Reader):
             over = self._over
             if not over:
                 self.stop.stop(outrun=outrun)
-        if not over:
-            assert self.thread is not None, "it was started"
+        if not over and self.thread is not None:
             self.thread.join(_CLOSING)
             return
+        # There may be a thread all the same, if starting it was interrupted: then it closes its answer.
         self.stop.stop(outrun=outrun)
         token = stopping.set(self.stop)
         try:
@@ -175,19 +175,24 @@ class _Task(Reader):
         return self
 
     async def drop(self, *, outrun: bool) -> None:
-        """End its reading, and close its answer."""
+        """End its reading, and close its answer; who takes its time for that, or is interrupted, is not waited for."""
         assert self.task is not None, "it was started"
         self.stop.stop(outrun=outrun)
         self.task.cancel()
-        try:
-            await asyncio.wait([self.task])
-        finally:
-            token = stopping.set(self.stop)
-            try:
-                with contextlib.suppress(Exception):
-                    await cast("AsyncAnswer", self.answer).__aexit__(None, None, None)
-            finally:
-                stopping.reset(token)
+        closing = asyncio.create_task(self._close(self.task))
+        _under_way.add(closing)
+        closing.add_done_callback(_under_way.discard)
+        await asyncio.wait([closing], timeout=_CLOSING)
+
+    async def _close(self, task: asyncio.Task[_Task]) -> None:
+        stopping.set(self.stop)  # in this task's own context
+        await asyncio.wait([task])
+        with contextlib.suppress(Exception):  # nobody asks any more what became of it
+            await cast("AsyncAnswer", self.answer).__aexit__(None, None, None)
+
+
+_under_way: set[asyncio.Task[None]] = set()
+"""What closes answers: the event loop itself keeps no task."""
 
 
 class AsyncHedged(AsyncIterator[Delta]):

@@ -20,7 +20,7 @@ class Played:
 
     def __next__(self) -> Delta:
         step = next(self._deltas)
-        if isinstance(step, Exception):
+        if isinstance(step, BaseException):
             raise step
         return step  # type: ignore[no-any-return]
 

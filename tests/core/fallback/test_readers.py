@@ -163,6 +163,10 @@ class Slow(Played):
         self._clock, self._seconds = clock, seconds
         self.context = ""
         self.threads: set[int] = set()
+        self.leave: Callable[..., Any] = super().__aexit__
+
+    async def __aexit__(self, *about: Any) -> None:
+        await self.leave(*about)
 
     def __next__(self) -> Delta:
         self.context = SEEN.get()
@@ -258,6 +262,82 @@ def test_a_mistake_in_code_goes_through(style: str, fails: str) -> None:
         run.read(style)
     assert sorted(run.outcomes) == [("one", "cancelled"), ("two", "cancelled")]
     assert run.health.snapshot()["members"] == {}
+
+
+class Panic(BaseException):
+    """What code in other languages raises, and is no Exception."""
+
+
+@pytest.mark.parametrize("style", ["sync", "async"])
+@pytest.mark.parametrize("fails", ["one", "two"])
+def test_what_is_no_exception_goes_through_too(style: str, fails: str) -> None:
+    """It ends the call where the caller waits, and not only the thread in which it was raised."""
+    broken: tuple[float, list[Any]] = (3, [Panic()])
+    silent: tuple[float, list[Any]] = (9, [Delta("late")])
+    run = Two(broken, silent) if fails == "one" else Two(silent, broken)
+    with pytest.raises(Panic):
+        run.read(style)
+    assert sorted(run.outcomes) == [("one", "cancelled"), ("two", "cancelled")]
+    assert run.health.snapshot()["members"] == {}
+
+
+@pytest.mark.parametrize("fails", ["one", "two"])
+def test_a_thread_that_cannot_be_started(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is that of the system, and every answer is closed."""
+    run = Two((9, [Delta("one")]), (1, [Delta("two")]))
+    threads: Any = run.clock.threads()
+    start: Callable[[Any], Any] = threads.start
+    monkeypatch.setattr(run.clock, "threads", lambda: threads)
+
+    def refused(read: Any) -> Any:
+        if read.__self__.step.member.name == fails:
+            raise RuntimeError("can't start new thread")
+        return start(read)
+
+    threads.start = refused
+    with pytest.raises(RuntimeError, match="start new thread"):
+        run.read("sync")
+    assert {outcome for _, outcome in run.outcomes} == {"cancelled"}
+    assert run.answers[fails].closed
+
+
+async def test_a_task_that_is_cancelled_twice_tells_of_both() -> None:
+    """Cancel scopes cancel again at every await: both attempts are told of, and both answers are closed."""
+    never = float("inf")
+    run = Two((never, [Delta("one")]), (never, [Delta("two")]))
+
+    async def read() -> None:
+        async for _ in afallback(run.relay, run.ask, clock=run.clock):
+            pass
+
+    task = asyncio.create_task(read())
+    while any(each._seconds for each in run.answers.values()):  # noqa: ASYNC110 - until both are asked
+        await asyncio.sleep(0)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    assert sorted(run.outcomes) == [("one", "cancelled"), ("two", "cancelled")]
+
+
+async def test_a_loser_that_takes_its_time_to_close_is_not_waited_for() -> None:
+    """The winner's answer goes on meanwhile."""
+    run = Two((9, [Delta("one")]), (1, [Delta("two")]))
+    let, loser = asyncio.Event(), run.answers["one"]
+    close = loser.leave
+
+    async def slowly(*about: Any) -> None:
+        await let.wait()
+        await close(*about)
+
+    loser.leave = slowly
+    deltas = afallback(run.relay, run.ask, clock=run.clock)
+    assert [delta.content async for delta in deltas] == ["two"]
+    assert not loser.closed
+    let.set()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    assert run.outcomes == [("one", "outrun"), ("two", "answered")]
 
 
 def test_an_interrupt_stops_both(monkeypatch: pytest.MonkeyPatch) -> None:
