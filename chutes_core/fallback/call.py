@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from chutes_core.attempt import Attempt, Outcome
 from chutes_core.catalog.model_info import ModelInfo
-from chutes_core.errors import APIError, ChutesError, Kind, RequestRefusedError, Retry, Scope
+from chutes_core.errors import APIError, ChutesError, ConfigurationError, Kind, RequestRefusedError, Retry, Scope
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import Hop, blamed, together
 from chutes_core.fallback.live import LiveStats
@@ -225,6 +225,11 @@ class Call:
     def under_way(self) -> bool:
         """Whether an attempt has no outcome yet."""
         return self._current is not None
+
+    @property
+    def two(self) -> bool:
+        """Whether two attempts have no outcome yet."""
+        return self._other is not None
 
     # --- decisions ---------------------------------------------------------------------------------
 
@@ -445,10 +450,16 @@ class Call:
     def unable(self, error: ChutesError) -> None:
         """Record that the member could not be asked, for a reason on this side: no key, a closed client, ….
 
-        Nothing was sent, so it says nothing of the member's health, and only this call does without it.
+        Nothing was sent, so it says nothing of the member's health, and only this call does without it. If there was no
+        room in a budget beside another attempt, its turn comes when that one has failed.
         """
-        attempt = self._ended()
-        (self._barred if attempt.resumed_at is None else self._cannot_go_on).add(attempt.member.place)
+        beside, attempt = self.two, self._ended()
+        place = attempt.member.place
+        if beside and not isinstance(error, ConfigurationError):
+            self._asked.discard(place)
+            self._tried.discard(place)
+        else:
+            (self._barred if attempt.resumed_at is None else self._cannot_go_on).add(place)
         self._unable.append(error)
         self.attempts.append(Attempt(attempt.member.name, "skipped", detail=str(error)))
 

@@ -363,7 +363,7 @@ class Relay:
         try:
             here = isinstance(error, ChutesError) and not isinstance(error, APIError | FallbackError)
             own = isinstance(error, ConfigurationError) and not isinstance(error, RequestRefusedError)
-            if own or (here and step.resume):
+            if own or (here and (step.resume or self.call.two)):  # what there is goes on without it
                 self.call.unable(error)  # type: ignore[arg-type]
                 return
             found = as_failure(error, step.member.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chutes_core import APIError, ConfigurationError, FallbackError, Kind
+from chutes_core import APIError, BudgetExceededError, ConfigurationError, FallbackError, Kind
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import Attempt, Call, FallbackPolicy, GiveUp, Health, Member, Try
@@ -482,3 +482,15 @@ def test_with_nobody_to_ask_the_first_goes_on() -> None:
     run.report(0, "Hi")
     assert run.winner is run.readers[0]
     assert run.notes.lines == ["acme/one begins"]
+
+
+def test_who_had_no_room_beside_another_has_its_turn() -> None:
+    """A budget that has no room for two refuses the second: it is asked when the first one has failed."""
+    call, first, second = Stage().hedged()
+    assert call.two
+    call.unable(BudgetExceededError("no room", model="acme/two", budget=None))
+    assert not call.two
+    call.turn(first)
+    call.failed(failure(Kind.CAPACITY))
+    assert asked(call.next()) == asked(second)
+    assert told(call) == [("acme/two", "skipped"), ("acme/one", "failed")]

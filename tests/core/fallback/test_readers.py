@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from benchmarks.faults import virtual
-from chutes_core import AsyncFallbackClient, Catalog, ChutesError, FallbackClient, FallbackPolicy, Kind
+from chutes_core import AsyncFallbackClient, Budget, Catalog, ChutesError, FallbackClient, FallbackPolicy, Kind
 from chutes_core.fallback import Attempt, Call, Health, Member, Try
 from chutes_core.fallback.drivers import afallback, fallback
 from chutes_core.fallback.relay import Relay
@@ -462,6 +462,35 @@ def test_both_sockets_are_closed_when_the_call_ends_in_an_error() -> None:
             with pytest.raises(ChutesError):
                 client.chat(HELLO)
             assert all(gone.acquire(timeout=60) for _ in range(2))
+
+
+@pytest.mark.parametrize("style", ["sync", "async"])
+@pytest.mark.parametrize("script", [[slow(3)], [Fault("hang"), ANSWER]], ids=["the first answers", "the first fails"])
+def test_a_budget_with_room_for_one_is_no_reason_to_fail(style: str, script: list[Any]) -> None:
+    """A hedge that does not fit is not made; who was not asked for that has its turn if the first one fails."""
+    clock = VirtualClock()
+    transport = FaultyTransport(FaultScript(script), clock=clock)
+    ledger = Budget(tokens=600)
+    names, shared = ["acme/one", "acme/two"], {"policy": HEDGED, "clock": clock, "ledger": ledger}
+
+    async def main() -> Any:
+        async with (
+            httpx.AsyncClient(transport=transport) as http,
+            AsyncFallbackClient(names, "cpk_test", http_client=http, **shared) as client,  # type: ignore[arg-type]
+        ):
+            return await client.chat(HELLO, max_tokens=400)
+
+    if style == "async":
+        reply = asyncio.run(main())
+    else:
+        with httpx.Client(transport=transport) as http:
+            client = FallbackClient(names, "cpk_test", http_client=http, **shared)  # type: ignore[arg-type]
+            reply = client.chat(HELLO, max_tokens=400)
+    assert reply.content == ANSWER.text
+    skipped, *rest = [(each.model, each.outcome) for each in reply.attempts]
+    assert skipped == ("acme/two", "skipped")
+    assert rest[-1] == ("acme/one" if len(script) == 1 else "acme/two", "answered")
+    assert ledger.reserved.tokens == 0
 
 
 def test_usage_is_in_the_ledger_once() -> None:
