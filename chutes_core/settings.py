@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -170,6 +169,8 @@ def known_arguments(
     for name, value in given.items():
         known = name if name in fields else other_names.get(name)
         if known is None:
+            from difflib import get_close_matches  # for a message that is seldom needed
+
             close = get_close_matches(name, [*fields, *other_names], n=1, cutoff=0.7)
             hint = (hints or {}).get(name) or (f"Did you mean {close[0]!r}?" if close else "")
             raise ConfigurationError(" ".join(filter(None, (f"{owner} has no argument {name!r}.", hint, advice))))

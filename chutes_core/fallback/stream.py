@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from chutes_core.attempt import Attempt
-from chutes_core.client import AsyncStream, Stream
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.carried import CarriedReply
 from chutes_core.fallback.drivers import afallback, fallback
@@ -19,6 +18,16 @@ if TYPE_CHECKING:
     from chutes_core.calls.clock import Clock
 
 __all__ = ["AsyncFallbackStream", "FallbackReply", "FallbackStream"]
+
+
+A = TypeVar("A")
+
+
+def _quiet(answer: A) -> A:
+    """Have an answer of a client's tell no hook: the fallback does, of which it is an attempt."""
+    if (quiet := getattr(answer, "quiet", None)) is not None:
+        quiet()
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +82,7 @@ class FallbackStream(Iterator[Delta]):
 
     def __init__(self, relay: Relay, ask: Callable[[Try], Answer], clock: Clock) -> None:
         def quietly(step: Try) -> Answer:
-            answer = ask(step)
-            return answer.quiet() if isinstance(answer, Stream) else answer
+            return _quiet(ask(step))
 
         self._relay = relay
         self._deltas = fallback(relay, quietly, clock=clock)
@@ -114,8 +122,7 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
 
     def __init__(self, relay: Relay, ask: Callable[[Try], AsyncAnswer], clock: Clock) -> None:
         def quietly(step: Try) -> AsyncAnswer:
-            answer = ask(step)
-            return answer.quiet() if isinstance(answer, AsyncStream) else answer
+            return _quiet(ask(step))
 
         self._relay = relay
         self._deltas = afallback(relay, quietly, clock=clock)

@@ -111,7 +111,7 @@ IMPORTS = {
     "chutes_core": ("pass", "from chutes_core import ChutesClient", 239),
     "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 50),
     "LangChain, fallback": (LANGCHAIN, "from langchain_chutes import ChutesFallback", 128),
-    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 40),
+    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 48),
 }
 """The framework alone, what is imported after it, and how many modules that loads."""
 
