@@ -22,6 +22,7 @@ from chutes_core.secrets.masking import Known
 from chutes_core.secrets.secret import Secret
 
 __all__ = [
+    "Abandoned",
     "Arrived",
     "AsyncHand",
     "Authorize",
@@ -34,7 +35,6 @@ __all__ = [
     "Resolve",
     "Sleep",
     "StatusFailure",
-    "Stopped",
     "WireFailure",
     "WireRequest",
     "adrive",
@@ -70,7 +70,7 @@ class StatusFailure(Exception):
         self.content = content
 
 
-class Stopped(BaseException):
+class Abandoned(BaseException):
     """Ends a flow because an effect failed in a way that is not the call's, such as a key function's own error.
 
     To the flow it is what ``GeneratorExit`` is, which ``yield from`` would not hand on with a ``reason``.
@@ -242,8 +242,8 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
         problem = known.mask(error)
         step = value = None  # what has arrived is not shown by this frame
     except Exception as error:
-        with suppress(Stopped):
-            flow.throw(Stopped(error))
+        with suppress(Abandoned):
+            flow.throw(Abandoned(error))
         raise
     finally:
         flow.close()
@@ -276,8 +276,8 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
         problem = known.mask(error)
         step = value = None  # what has arrived is not shown by this frame
     except Exception as error:
-        with suppress(Stopped):
-            flow.throw(Stopped(error))
+        with suppress(Abandoned):
+            flow.throw(Abandoned(error))
         raise
     finally:
         flow.close()

@@ -211,15 +211,8 @@ class EmbedCall:
     def run(self) -> Flow[Embeddings]:
         """Return the vectors."""
         self.record.begins({"model": self._model, "input": self._texts})
-        failed = None
-        try:
+        with self.record:
             return (yield from self._stepping())
-        except BaseException as error:
-            failed = error
-            raise
-        finally:
-            self.record.ends(None, failed)
-            failed = None
 
     def _stepping(self) -> Flow[Embeddings]:
         """Ask with the best options; where a server does not know them, with less."""

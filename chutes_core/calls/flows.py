@@ -10,7 +10,7 @@ started; each stream has a guard of its own.
 
 - Nobody reads a word twice. A stream is retried until its first delta has gone out, and never after.
 - Every token is counted once. An attempt ends in a reply, in an error with a partial reply, or in ``GeneratorExit``
-  (or ``Stopped``) because the caller left, and each of the three has one line that records its usage.
+  (or ``Abandoned``) because the caller left, and each of the three has one line that records its usage.
 - A reservation is released after that record and before the pause. So for a moment both count, but a budget never sees
   neither, and a call that sleeps holds nothing of its client's.
 - A pause that the time left would cut short is not begun: the error is raised at once.
@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 from chutes_core.calls.bodies import most_of
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import (
+    Abandoned,
     Authorize,
     Flow,
     Inline,
@@ -40,7 +41,6 @@ from chutes_core.calls.effects import (
     Read,
     Sleep,
     StatusFailure,
-    Stopped,
     WireFailure,
     WireRequest,
     opened,
@@ -212,24 +212,16 @@ class _Call:
     def _retrying(self, attempt: Callable[[Secret | None], Flow[T]], images: ImagePolicy | None = None) -> Flow[T]:
         """Run the whole call; if it is left early, wherever it waits, say so."""
         self.record.begins(self._request.body)
-        result, failed = None, None
-        try:
-            yield from self._inline(images)
-            result = yield from self._attempts(attempt)
+        with self.record:
+            try:
+                yield from self._inline(images)
+                result = yield from self._attempts(attempt)
+            except (GeneratorExit, Abandoned):
+                if self._ledger is not None and self.wanted == "chat" and not outrun():
+                    self._ledger.left()  # what is open for a handler is a chat, and over unless another was faster
+                raise
+            self.record.reply = result if isinstance(result, Reply) else None
             return result
-        except BaseException as error:
-            failed = error
-            if (
-                isinstance(error, GeneratorExit | Stopped)
-                and self._ledger is not None
-                and self.wanted == "chat"
-                and not outrun()
-            ):
-                self._ledger.left()  # what is open for a handler is a chat, and over unless another member was faster
-            raise
-        finally:
-            self.record.ends(result, failed)
-            failed = None  # its traceback would keep this frame, and this frame the error
 
     def _attempts(self, attempt: Callable[[Secret | None], Flow[T]]) -> Flow[T]:
         """Run attempts until one succeeds or fails for good."""
@@ -241,7 +233,7 @@ class _Call:
             hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
             try:
                 result = yield from attempt(secret)
-            except (GeneratorExit, Stopped):
+            except (GeneratorExit, Abandoned):
                 model, usage = self._partly()
                 price = self._account(model, usage)  # stopped early: usage so far is billed
                 record.cancelled(clock.now() - began, model, usage, price)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict, Unpack
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
 
 from chutes_core import hooks
 from chutes_core.attempt import Attempt
-from chutes_core.calls.effects import Stopped
+from chutes_core.calls.effects import Abandoned
 from chutes_core.errors import APIError, Kind
 from chutes_core.response import Reply
 from chutes_core.usage import Usage
@@ -36,14 +37,17 @@ class Record:
         face: The framework through which the call is made.
         streamed: Whether the answer is streamed.
 
+    As a context manager it is the whole call, and tells how it ends: with :attr:`reply`, or what is raised.
+
     Attributes:
         quiet: Whether somebody else tells of the call: a fallback, of which it is one attempt.
         sealed: Whether the call is encrypted, so that nothing of its text is told.
         first: Seconds from the start to the first part of the answer, if it was noted.
+        reply: The whole answer, once there is one.
         attempts: The attempts that have ended. One that answered is noted only if somebody listens.
     """
 
-    __slots__ = ("_face", "_model", "_operation", "_streamed", "_url", "attempts", "first", "quiet", "sealed")
+    __slots__ = ("_face", "_model", "_operation", "_streamed", "_url", "attempts", "first", "quiet", "reply", "sealed")
 
     def __init__(self, operation: str, model: str | None, url: str, face: str | None, *, streamed: bool) -> None:
         self._operation = operation
@@ -53,6 +57,7 @@ class Record:
         self._streamed = streamed
         self.quiet = self.sealed = False
         self.first: float | None = None
+        self.reply: Reply | None = None
         self.attempts: list[Attempt] = []
 
     @property
@@ -96,11 +101,19 @@ class Record:
         if hooks.on_give_up.active and not self.quiet:
             hooks.on_give_up.tell(self._event(request_id=error.request_id))
 
-    def ends(self, result: object, error: BaseException | None) -> None:
+    def ends(self, error: BaseException | None) -> None:
         """Tell that the call is over."""
         if hooks.on_end.active and not self.quiet:
-            reply = result if isinstance(result, Reply) and not self.sealed else None
+            reply = self.reply if error is None and not self.sealed else None
             hooks.on_end.tell(self._event(reply=reply, error=name_of(error), first=self.first))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ends(error)
 
     def _ended(self, attempt: Attempt, request_id: str | None) -> None:
         self.attempts.append(attempt)
@@ -131,7 +144,7 @@ def name_of(error: BaseException | None) -> str | None:
     """
     if error is None:
         return None
-    if isinstance(error, Stopped):
+    if isinstance(error, Abandoned):
         error = error.reason
     if isinstance(kind := getattr(error, "kind", None), Kind):  # also of a fallback's error
         return kind.value

@@ -429,10 +429,12 @@ class Relay:
 
     def tell(self, error: BaseException | None = None) -> None:
         """Tell of the attempts that have ended since the last time."""
-        self._telling.ended(error)
-        if self._observer is not None:
-            ended, self._told = self.call.attempts[self._told :], len(self.call.attempts)
-            for attempt in ended:
+        attempts = self.call.attempts
+        while self._told < len(attempts):
+            attempt = attempts[self._told]
+            self._told += 1
+            self._telling.ended(attempt, error)
+            if self._observer is not None:
                 self._observer.ended(attempt, error, self.step)
 
     async def heard(self) -> None:

@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncFallbackStream", "FallbackReply", "FallbackStream"]
 
-
 A = TypeVar("A")
-
-
-def _quiet(answer: A) -> A:
-    """Have an answer of a client's tell no hook: the fallback does, of which it is an attempt."""
-    if (quiet := getattr(answer, "quiet", None)) is not None:
-        quiet()
-    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +73,8 @@ class FallbackStream(Iterator[Delta]):
     """
 
     def __init__(self, relay: Relay, ask: Callable[[Try], Answer], clock: Clock) -> None:
-        def quietly(step: Try) -> Answer:
-            return _quiet(ask(step))
-
         self._relay = relay
-        self._deltas = fallback(relay, quietly, clock=clock)
+        self._deltas = fallback(relay, _quietly(ask), clock=clock)
 
     @property
     def reply(self) -> FallbackReply:
@@ -121,11 +110,8 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
     """A streamed answer of a fallback: ``async for`` over its deltas, then read :attr:`reply`."""
 
     def __init__(self, relay: Relay, ask: Callable[[Try], AsyncAnswer], clock: Clock) -> None:
-        def quietly(step: Try) -> AsyncAnswer:
-            return _quiet(ask(step))
-
         self._relay = relay
-        self._deltas = afallback(relay, quietly, clock=clock)
+        self._deltas = afallback(relay, _quietly(ask), clock=clock)
 
     @property
     def reply(self) -> FallbackReply:
@@ -155,3 +141,15 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _quietly(ask: Callable[[Try], A]) -> Callable[[Try], A]:
+    """Have the answers of clients tell no hook: the fallback does, whose attempts they are."""
+
+    def asked(step: Try) -> A:
+        answer = ask(step)
+        if (quiet := getattr(answer, "quiet", None)) is not None:  # other providers' have none
+            quiet()
+        return answer
+
+    return asked

@@ -44,12 +44,13 @@ class Telling:
         about: What its caller knows of it.
     """
 
-    __slots__ = ("_about", "_call", "_told", "_tried")
+    __slots__ = ("_about", "_call", "_last", "_made", "_tried")
 
     def __init__(self, call: Call, about: About) -> None:
         self._call = call
         self._about = about
-        self._told = 0
+        self._last: Attempt | None = None
+        self._made = 0
         self._tried: set[str] = set()
 
     def starts(self) -> None:
@@ -67,15 +68,13 @@ class Telling:
             hooks.taken_over(self._event(member.name, how="hedge" if beside else how))
         self._tried.add(member.place)
 
-    def ended(self, error: BaseException | None) -> None:
-        """Tell of the attempts that have ended since the last time."""
-        attempts = self._call.attempts
-        while self._told < len(attempts):
-            attempt = attempts[self._told]
-            self._told += 1
-            if attempt.outcome != "answered" or hooks.on_attempt.active:
-                request_id = error.request_id if isinstance(error, APIError) else None
-                hooks.attempted(self._event(attempt.model, request_id=request_id))
+    def ended(self, attempt: Attempt, error: BaseException | None) -> None:
+        """Tell of an attempt that has ended."""
+        self._last = attempt
+        self._made += attempt.outcome != "skipped"
+        if attempt.outcome != "answered" or hooks.on_attempt.active:
+            request_id = error.request_id if isinstance(error, APIError) else None
+            hooks.attempted(self._event(attempt.model, request_id=request_id))
 
     def over(self, reply: Reply | None, error: BaseException | None) -> None:
         """Tell that the call is over."""
@@ -95,7 +94,6 @@ class Telling:
         return any(member.sealed for member in self._call.order)
 
     def _event(self, model: str, **more: Unpack[_More]) -> hooks.Event:
-        attempts = self._call.attempts[: self._told]
         return hooks.Event(
             call=self._call,
             operation="chat",
@@ -104,8 +102,8 @@ class Telling:
             face=self._about.get("face"),
             fallback=True,
             streamed=self._about.get("streamed", False),
-            attempt=_wordless(attempts[-1]) if attempts else None,
-            number=sum(attempt.outcome != "skipped" for attempt in attempts),
+            attempt=_wordless(self._last) if self._last is not None else None,
+            number=self._made,
             **more,
         )
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from chutes_core.calls.bodies import JSON, MIB, Most, most_of
-from chutes_core.calls.effects import Arrived, Authorize, Flow, Open, Read, StatusFailure, Stopped, WireFailure, opened
+from chutes_core.calls.effects import (
+    Abandoned,
+    Arrived,
+    Authorize,
+    Flow,
+    Open,
+    Read,
+    StatusFailure,
+    WireFailure,
+    opened,
+)
 from chutes_core.calls.flows import BROKEN_OFF, UNOPENED
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure
@@ -89,9 +99,10 @@ class Exchange:
         elif ended is None or self._done:
             record.answered(elapsed, reply.model, reply.usage, price, reply.meta.invocation_id)
             ended = None
-        elif isinstance(ended, GeneratorExit | Stopped):
+        elif isinstance(ended, GeneratorExit | Abandoned):
             record.cancelled(elapsed, reply.model, reply.usage, price)
-        record.ends(None if failed or reply is _NOTHING else reply, failed or ended)
+        record.reply = self._reply
+        record.ends(failed or ended)
 
     def _answered(self) -> Flow[None]:
         door, question = self._door, self._question

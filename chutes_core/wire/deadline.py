@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping
 from contextvars import ContextVar, Token
 from functools import lru_cache, partial
 from typing import cast
 
-from chutes_core.calls.stopping import Stopped, stopping
+from chutes_core.calls.stopping import Stop, Stopped, stopping
 
 __all__ = ["Deadline", "hold", "left", "trace", "until"]
 
@@ -140,6 +140,16 @@ def _shut(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS would change what the other thread uses
 
 
+@contextlib.contextmanager
+def _waiting(stop: Stop, connection: socket.socket) -> Iterator[None]:
+    """Let the wait of a block be ended, by closing the connection that it is for."""
+    stop.begin(partial(_shut, connection))
+    try:
+        yield
+    finally:
+        stop.over()
+
+
 @lru_cache(maxsize=16)
 def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
     """Return the class of sockets that keep deadlines and are otherwise of this kind."""
@@ -155,24 +165,16 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
         def recv(self, size: int, flags: int = 0) -> bytes:
             # TLS within TLS sets a timeout once and then reads as often as it likes.
             super().settimeout(left(self.gettimeout()))
-            stop = stopping.get()
-            if stop is None:
+            if (stop := stopping.get()) is None:
                 return cast("bytes", super().recv(size, flags))
-            stop.begin(partial(_shut, self))
-            try:
+            with _waiting(stop, self):
                 return cast("bytes", super().recv(size, flags))
-            finally:
-                stop.over()
 
         def send(self, data: bytes, flags: int = 0) -> int:
-            stop = stopping.get()
-            if stop is None:
+            if (stop := stopping.get()) is None:
                 return cast("int", super().send(data, flags))
-            stop.begin(partial(_shut, self))
-            try:
+            with _waiting(stop, self):
                 return cast("int", super().send(data, flags))
-            finally:
-                stop.over()
 
     Socket.__name__, Socket.__qualname__ = kind.__name__, kind.__qualname__
     return Socket

@@ -23,7 +23,8 @@ def play(noted: Record) -> None:
     noted.failed(error, 1.0, None)
     noted.retried(error, 2.0)
     noted.answered(3.0, "acme/one", Usage(3, 2, 5), 0.5, "id-1")
-    noted.ends(HELLO, None)
+    noted.reply = HELLO
+    noted.ends(None)
 
 
 def test_everything_is_told_in_order() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.faults import virtual
 from chutes_core import AsyncFallbackClient, Budget, Catalog, ChutesError, FallbackClient, FallbackPolicy, Kind
-from chutes_core.fallback import Attempt, Call, Health, Member, Try
+from chutes_core.fallback import Attempt, Call, Health, Member, Try, readers
 from chutes_core.fallback.drivers import afallback, fallback
 from chutes_core.fallback.relay import Relay
 from chutes_core.response import Choice, Delta, Reply
@@ -321,8 +321,9 @@ async def test_a_task_that_is_cancelled_twice_tells_of_both() -> None:
     assert sorted(run.outcomes) == [("one", "cancelled"), ("two", "cancelled")]
 
 
-async def test_a_loser_that_takes_its_time_to_close_is_not_waited_for() -> None:
+async def test_a_loser_that_takes_its_time_to_close_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The winner's answer goes on meanwhile."""
+    monkeypatch.setattr(readers, "_CLOSING", 0.0)
     run = Two((9, [Delta("one")]), (1, [Delta("two")]))
     let, loser = asyncio.Event(), run.answers["one"]
     close = loser.leave
