@@ -122,4 +122,5 @@ def _read(reader: Any) -> Request | None:
         name, _, value = header.partition(":")
         headers[name.lower()] = value.strip()
     data = reader.read(int(headers.get("content-length", 0)))
-    return Request(line, headers, json.loads(data) if data.startswith(b"{") else data or None)
+    is_json = headers.get("content-type", "").startswith("application/json")
+    return Request(line, headers, json.loads(data) if is_json and data else data or None)
