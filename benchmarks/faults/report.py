@@ -1,4 +1,4 @@
-"""The section of the benchmarks' page about faults. Pure."""
+"""What is told of faults: the part of docs/benchmarks.md, and docs/benchmarks/faults.md. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ _AIM = 99.9
 _OUTCOMES = ("whole", "wrong", "before", "after", "attempts", "attempts_per_whole", "amplification")
 
 
-def report(data: Mapping[str, Any], folder: str = "") -> str:
-    """Write the section in Markdown; the plots are expected in ``folder``."""
-    parts = [_intro(data), _aims(data)]
-    parts += [
+def summary(data: Mapping[str, Any], folder: str) -> str:
+    """Write the short part in Markdown; the plots are expected in ``folder``."""
+    parts = [
+        f"""## When models fail
+
+{data["calls"]} calls in each run, {data["seeds"]} runs of each with other luck, in virtual time: all clients meet \
+the same refusals, silences, broken streams and outages. An answer is *whole* when no error was raised and it is the \
+right one, *silently wrong* when no error was raised and it is not. \
+[How it is done, and all figures](benchmarks/faults.md).""",
+        _aims(data),
         f"![Whole answers, honest errors and silently wrong answers]({folder}faults-outcomes.svg)",
         f"![Seconds to the first token]({folder}faults-first-token.svg)",
     ]
-    parts += [_section(data, scenario, runs) for scenario, runs in by_scenario(data)]
     return "\n\n".join(parts) + "\n"
+
+
+def report(data: Mapping[str, Any]) -> str:
+    """Write the page of all figures in Markdown."""
+    return "\n\n".join([_intro(data), *(_section(data, *found) for found in by_scenario(data))]) + "\n"
 
 
 def _intro(data: Mapping[str, Any]) -> str:
@@ -30,7 +40,9 @@ def _intro(data: Mapping[str, Any]) -> str:
     left_out = "".join(
         f"\n\n{title} is left out: {', '.join(missing)} is not installed." for title, missing in data["skipped"].items()
     )
-    return f"""## When models fail
+    return f"""# When models fail: all figures
+
+What matters of it is on [the page before](../benchmarks.md#when-models-fail).
 
 {data["calls"]} calls in each run, {data["seeds"]} runs of each with other luck; the figures are means over the runs, \
 with the least and the most of them in brackets. {len(MODELS)} models of equal speed: {TTFT:g} s to the first token in \
@@ -77,7 +89,7 @@ def _section(data: Mapping[str, Any], scenario: str, runs: Runs) -> str:
         "first": "first token", "first_seen": "of those seen", "end": "whole answer", "end_whole": "of those whole"
     }  # fmt: skip
     times = _table(["Client", *(f"{words[kind]} {place}" for kind, place in columns)], late)
-    return f"### {about['title']}\n\n{about['told']}\n\n{told}\n\nSeconds:\n\n{times}"
+    return f"## {about['title']}\n\n{about['told']}\n\n{told}\n\nSeconds:\n\n{times}"
 
 
 def _aims(data: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.speed.clients import RAW
+from benchmarks.speed.clients import BARE, BARE_BLOCKING, RAW
 from benchmarks.speed.vectors import RAW as RAW_VECTORS
 
 Figures = Mapping[str, Mapping[str, Sequence[float]]]
@@ -38,7 +38,20 @@ class Aim:
 _LC, _LI = "LangChain's floor", "LlamaIndex's floor"
 _START = "start: import"
 _EMBED = "2000 x 1024: cpu"
+_TOKEN, _TOKEN_UVLOOP = "tokens: 64 x 10/s: cpu", "tokens, uvloop: 64 x 10/s: cpu"
+_TOKEN_THREADS = "threads: 32 x 50/s: cpu"
+_LATE = "tokens: 1000 x 10/s: p99"
 AIMS = [
+    Aim("a token: AsyncChutesClient over bare asyncio", _TOKEN, "chutes_core", BARE, 1.6),
+    Aim("a token: ChatChutes.astream over bare asyncio", _TOKEN, "ChatChutes", BARE, 2.0),
+    Aim("a token: ChatChutes.astream over ChatOpenAI", _TOKEN, "ChatChutes", "ChatOpenAI", 0.33),
+    Aim("a token: ChutesFallback over ChatChutes", _TOKEN, "ChutesFallback", "ChatChutes", 1.1),
+    Aim("a token on uvloop: AsyncChutesClient over bare asyncio there", _TOKEN_UVLOOP, "chutes_core", BARE, 1.6),
+    Aim("a token on uvloop: ChatChutes.astream over bare asyncio there", _TOKEN_UVLOOP, "ChatChutes", BARE, 2.0),
+    Aim("1,000 streams at 10/s: AsyncChutesClient, delay p99, ms", _LATE, "chutes_core", "", 100),
+    Aim("1,000 streams at 10/s: ChatChutes, delay p99, ms", _LATE, "ChatChutes", "", 100),
+    Aim("a token in 32 threads: ChutesClient over bare sockets", _TOKEN_THREADS, "chutes_core", BARE_BLOCKING, 1.6),
+    Aim("a token in 32 threads: ChatChutes.stream over bare sockets", _TOKEN_THREADS, "ChatChutes", BARE_BLOCKING, 2.0),
     Aim("ChatChutes.invoke over raw httpx", "invoke", "ChatChutes", RAW, 1.6, floor=_LC),
     Aim("ChatChutes.invoke over ChatOpenAI", "invoke", "ChatChutes", "ChatOpenAI", 0.5, floor=_LC),
     Aim("ChatChutes.stream, a chunk over ChatOpenAI's", "stream", "ChatChutes", "ChatOpenAI", 0.25, floor=_LC),
@@ -62,11 +75,21 @@ def median(figures: Figures, metric: str, client: str) -> float | None:
     return statistics.median(values) if values else None
 
 
+def overrun(figures: Figures, metric: str, client: str) -> bool:
+    """Whether a client has no figure of so many streams because it could not keep up with them.
+
+    >>> overrun({"tokens: 64 x 10/s: overrun": {"ours": [1.0]}}, "tokens: 64 x 10/s: cpu", "ours")
+    True
+    """
+    noted = f"{metric.rpartition(': ')[0]}: overrun"
+    return client not in figures.get(metric, {}) and client in figures.get(noted, {})
+
+
 def judged(aim: Aim, figures: Figures) -> tuple[float | None, float | None, bool | None]:
     """The ratio that was reached, the floor's, and whether the aim is met; None for what is not known.
 
     >>> found = {"invoke": {"ChatChutes": [3.0], "httpx, JSON parsed": [2.0], "LangChain's floor": [2.5]}}
-    >>> judged(AIMS[0], found)
+    >>> judged(AIMS[10], found)
     (1.5, 1.25, True)
     """
     own = median(figures, aim.metric, aim.ours)

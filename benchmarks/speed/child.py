@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from benchmarks.speed.clients import BY_KEY, FRAMEWORKS, Entry
 
 PACKAGES = (
-    "openai", "httpx", "httpx2", "pydantic", "langchain-core", "langchain-openai", "langchain-fireworks",
-    "langchain-openrouter", "langchain-litellm", "litellm", "llama-index-core", "llama-index-llms-openai-like",
-    "llama-index-llms-litellm",
+    "openai", "httpx", "httpx2", "aiohttp", "uvloop", "pydantic", "langchain-core", "langchain-openai",
+    "langchain-fireworks", "langchain-openrouter", "langchain-litellm", "litellm", "llama-index-core",
+    "llama-index-llms-openai-like", "llama-index-llms-litellm",
 )  # fmt: skip
 
 
@@ -25,13 +25,14 @@ class Order:
     """What a process is to do.
 
     Attributes:
-        what: ``versions``, ``probe``, ``calls``, ``crowd``, ``vectors`` or ``profile``.
+        what: ``versions``, ``probe``, ``calls``, ``tokens``, ``threads``, ``vectors`` or ``profile``.
         client: Of whom.
         url: Where the server is.
-        seconds: How much CPU each figure of ``calls`` gets.
+        seconds: How much CPU each figure of ``calls`` gets, and for how long all streams of the others are open.
         growth: Whether ``calls`` measures the features, and how cost grows with length.
-        sizes: The numbers of streams, or of texts and dimensions.
+        sizes: The numbers of streams and of tokens a second of each; of vectors, those of texts and dimensions.
         calls: How many calls the throughput is taken from.
+        uvloop: Whether ``tokens`` are read on an event loop of uvloop.
     """
 
     what: str
@@ -39,8 +40,9 @@ class Order:
     url: str = ""
     seconds: float = 0.0
     growth: bool = False
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
     calls: int = 0
+    uvloop: bool = False
 
 
 def start(entry: Entry, url: str) -> dict[str, float]:
@@ -91,7 +93,7 @@ def main(order: Order) -> object:
     if order.what == "vectors":
         from benchmarks.speed import vectors
 
-        return vectors.measure(order.client, order.url, *order.sizes)
+        return vectors.measure(order.client, order.url, *order.sizes[0])
     if order.what == "profile":
         from benchmarks.speed import profile
 
@@ -100,10 +102,11 @@ def main(order: Order) -> object:
     if order.what == "probe":
         probe(entry)
         return {}
-    if order.what == "crowd":
-        from benchmarks.speed import crowd
+    if order.what in ("tokens", "threads"):
+        from benchmarks.speed import tokens
 
-        return crowd.measure(entry, order.url, order.sizes)
+        threads = order.what == "threads"
+        return tokens.measure(entry, order.url, order.sizes, order.seconds, threads=threads, uvloop=order.uvloop)
     found = start(entry, order.url)
     from benchmarks.speed import calls
 

@@ -1,10 +1,14 @@
-"""A server of canned bytes, in a process of its own. It prints its port, and ends when its standard input closes."""
+"""A server of canned bytes, in a process of its own. It ends when its standard input closes.
+
+It prints its port; given the file of a certificate with its key, also a second one, for TLS.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +38,7 @@ class Served(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._heard = b""
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -77,7 +81,7 @@ class Served(asyncio.Protocol):
         elif not _STREAM.search(body):
             self._transport.write(canned.whole(model, bool(_TOOLS.search(body))))
         elif model.startswith("bench/paced-"):
-            self._task = asyncio.get_running_loop().create_task(self._pace(model))
+            self._pace(model)
         else:
             self._send(canned.stream(model, bool(_TOOLS.search(body))))
 
@@ -92,26 +96,37 @@ class Served(asyncio.Protocol):
             while time.perf_counter() < until:  # noqa: ASYNC110  # a timer of the loop is no finer than 1 ms
                 await asyncio.sleep(0)
 
-    async def _pace(self, model: str) -> None:
+    def _pace(self, model: str) -> None:
         """Send chunk after chunk as a model does, each with the time at which it was sent."""
         _, chunks, pause = model.split("-")
         opening, before, after, closing = canned.paced_parts(model)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._transport.write(opening)
-        for number in range(1, int(chunks) + 1):
-            await asyncio.sleep(began + number * int(pause) / 1000 - loop.time())
-            sent = f"{time.monotonic_ns()} ".encode()
-            self._transport.write(canned.http_chunk(before + sent + after))
-        self._transport.write(closing)
+        loop, write = asyncio.get_running_loop(), self._transport.write
+        began, step, last = loop.time(), int(pause) / 1000, int(chunks)
+
+        def send(number: int) -> None:
+            write(canned.http_chunk(before + b"%d " % time.monotonic_ns() + after))
+            if number == last:
+                write(closing)
+            else:
+                self._task = loop.call_at(began + (number + 1) * step, send, number + 1)
+
+        write(opening)
+        self._task = loop.call_at(began + step, send, 1)
 
 
-async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Served, "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
+async def main(certificate: str = "") -> None:
+    contexts: list[ssl.SSLContext | None] = [None]
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        contexts.append(context)
+    listen = asyncio.get_running_loop().create_server
+    servers = [await listen(Served, "127.0.0.1", 0, backlog=2048, ssl=context) for context in contexts]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await asyncio.to_thread(sys.stdin.read)  # until the parent has gone
-    server.close()
+    for server in servers:
+        server.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from benchmarks.speed.crowd import peak, resident
+from benchmarks.speed.tokens import peak, resident
 
 Embed = Callable[[list[str]], list[list[float]]]
 RAW = "httpx, base64 decoded"

@@ -19,6 +19,7 @@ from benchmarks.faults.clients import Client, Kit, all_clients
 from benchmarks.faults.judge import Heard, Restart, Seen, Tools, judge
 from benchmarks.faults.plots import plots
 from benchmarks.faults.report import report
+from benchmarks.faults.report import summary as summarized
 from benchmarks.faults.server import Server
 from benchmarks.faults.world import MODELS, SCENARIOS, Call, World
 
@@ -327,15 +328,28 @@ def data() -> dict[str, Any]:
     return matrix.matrix(["restart", "raise"], ["cut", "invoke"], seeds=2, calls=20, workers=1)
 
 
-def test_the_report_is_a_section_of_markdown(data: dict[str, Any]) -> None:
+def test_the_report_is_a_page_of_markdown(data: dict[str, Any]) -> None:
     """Every scenario has its heading and its tables, with as many cells in each row as in its head."""
-    text = report(data, folder="plots/")
+    text = report(data)
+    assert text.startswith("# When models fail")
+    assert "## Cut the Chutes way\n" in text
+    assert evenly(text) == 5
+
+
+def test_the_summary_is_a_section_of_markdown(data: dict[str, Any]) -> None:
+    """It has the aims, the plots and the way to the page."""
+    text = summarized(data, "plots/")
     assert text.startswith("## When models fail\n")
-    assert "### Cut the Chutes way\n" in text
     assert "plots/faults-outcomes.svg" in text
+    assert "(benchmarks/faults.md)" in text
+    assert evenly(text) == 1
+
+
+def evenly(text: str) -> int:
+    """How many tables there are; each has as many cells in each row as in its head."""
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 6
     assert all(len({line.replace(" | ", "|").count("|") for line in block}) == 1 for block in blocks)
+    return len(blocks)
 
 
 def test_the_plots_are_images(data: dict[str, Any]) -> None:

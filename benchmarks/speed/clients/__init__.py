@@ -67,8 +67,10 @@ class Entry:
     sdk: int = 3
     twin: bool = False
     floor: bool = False
-    crowd: bool = True
-    """Whether it is measured with many streams at once."""
+    tokens: bool = True
+    """Whether it is measured a token at a time."""
+    named: bool = False
+    """Whether the aims name it, or it belongs beside those: it is measured a token at a time in all ways."""
 
     @property
     def key(self) -> str:
@@ -86,28 +88,43 @@ RAW, SDK = "httpx, JSON parsed", "openai SDK"
 _LC, _LI = "LangChain", "LlamaIndex"
 
 CLIENTS = [
-    Entry(RAW, "none", ("httpx", "Client"), "raw:with_httpx"),
-    Entry("httpx2, JSON parsed", "none", ("httpx2", "Client"), "raw:with_httpx2"),
+    Entry(RAW, "none", ("httpx", "Client"), "raw:with_httpx", tokens=False),
+    Entry("httpx2, JSON parsed", "none", ("httpx2", "Client"), "raw:with_httpx2", tokens=False),
     Entry(SDK, "none", ("openai", "OpenAI"), "raw:openai_sdk"),
-    Entry("chutes_core", "none", ("chutes_core", "ChutesClient"), "raw:chutes_core"),
-    Entry("chutes_core, e2ee", "none", ("chutes_core", "ChutesClient"), "raw:chutes_core_sealed", crowd=False),
-    Entry("LangChain's floor", _LC, ("", ""), "langchain_floor:floor", floor=True),
-    Entry("ChatChutes", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes"),
-    Entry("ChatChutes, e2ee", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes_sealed", crowd=False),
-    Entry("ChutesFallback", _LC, ("langchain_chutes", "ChutesFallback"), "langchain:fallback"),
-    Entry("ChatOpenAI", _LC, ("langchain_openai", "ChatOpenAI"), "langchain:chat_openai"),
-    Entry("ChatFireworks", _LC, ("langchain_fireworks", "ChatFireworks"), "langchain:chat_fireworks", crowd=False),
-    Entry("ChatOpenRouter", _LC, ("langchain_openrouter", "ChatOpenRouter"), "langchain:chat_openrouter", crowd=False),
-    Entry("LlamaIndex's floor", _LI, ("", ""), "llama_index_floor:floor", floor=True),
-    Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes"),
+    Entry("chutes_core", "none", ("chutes_core", "ChutesClient"), "raw:chutes_core", named=True),
+    Entry("chutes_core, e2ee", "none", ("chutes_core", "ChutesClient"), "raw:chutes_core_sealed", tokens=False),
+    Entry("LangChain's floor", _LC, ("", ""), "langchain_floor:floor", floor=True, tokens=False),
+    Entry("ChatChutes", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes", named=True),
+    Entry("ChatChutes, e2ee", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes_sealed", tokens=False),
+    Entry("ChutesFallback", _LC, ("langchain_chutes", "ChutesFallback"), "langchain:fallback", named=True),
+    Entry("ChatOpenAI", _LC, ("langchain_openai", "ChatOpenAI"), "langchain:chat_openai", named=True),
+    Entry("ChatFireworks", _LC, ("langchain_fireworks", "ChatFireworks"), "langchain:chat_fireworks"),
+    Entry("ChatOpenRouter", _LC, ("langchain_openrouter", "ChatOpenRouter"), "langchain:chat_openrouter"),
+    Entry("LlamaIndex's floor", _LI, ("", ""), "llama_index_floor:floor", floor=True, tokens=False),
+    Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes", named=True),
     Entry("LlamaIndex ChutesFallback", _LI, ("llama_index_chutes", "ChutesFallback"), "llama_index:fallback"),
-    Entry(RAW, "none", ("httpx", "Client"), "raw:with_httpx", 2, True, crowd=False),
-    Entry(SDK, "none", ("openai", "OpenAI"), "raw:openai_sdk", 2, True, crowd=False),
-    Entry("ChatChutes", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes", 2, True, crowd=False),
-    Entry("ChatLiteLLM", _LC, ("langchain_litellm", "ChatLiteLLM"), "langchain:chat_litellm", 2, crowd=False),
-    Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes", 2, True, crowd=False),
-    Entry("OpenAILike", _LI, ("llama_index.llms.openai_like", "OpenAILike"), "llama_index:openai_like", 2),
-    Entry("LlamaIndex LiteLLM", _LI, ("llama_index.llms.litellm", "LiteLLM"), "llama_index:litellm", 2, crowd=False),
+    Entry(RAW, "none", ("httpx", "Client"), "raw:with_httpx", 2, True, tokens=False),
+    Entry(SDK, "none", ("openai", "OpenAI"), "raw:openai_sdk", 2, True, tokens=False),
+    Entry("ChatChutes", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes", 2, True, tokens=False),
+    Entry("ChatLiteLLM", _LC, ("langchain_litellm", "ChatLiteLLM"), "langchain:chat_litellm", 2),
+    Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes", 2, True, tokens=False),
+    Entry("OpenAILike", _LI, ("llama_index.llms.openai_like", "OpenAILike"), "llama_index:openai_like", 2, named=True),
+    Entry("LlamaIndex LiteLLM", _LI, ("llama_index.llms.litellm", "LiteLLM"), "llama_index:litellm", 2),
 ]
 
-BY_KEY = {entry.key: entry for entry in CLIENTS}
+BARE, BARE_BLOCKING = "asyncio, bytes", "sockets, bytes"
+WIRE = [
+    Entry(BARE, "none", ("", ""), "wire:bare", floor=True, named=True),
+    Entry("aiohttp, bytes", "none", ("aiohttp", "ClientSession"), "wire:with_aiohttp", named=True),
+    Entry("httpx2, bytes", "none", ("httpx2", "Client"), "wire:with_httpx2", named=True),
+]
+"""Those that look at no byte; they are measured a token at a time only."""
+TOKENS = [*WIRE, *(entry for entry in CLIENTS if entry.tokens)]
+"""Who is measured a token at a time on an event loop."""
+THREADS = [
+    Entry(BARE_BLOCKING, "none", ("", ""), "wire:bare", floor=True, named=True),
+    *(entry for entry in TOKENS if entry.name in ("httpx2, bytes", "chutes_core", "ChatChutes", "ChatOpenAI")),
+]
+"""Who is in blocking calls."""
+
+BY_KEY = {entry.key: entry for entry in (*CLIENTS, *WIRE, *THREADS)}

@@ -64,8 +64,11 @@ def chutes(url: str, model: str) -> Client:
 def fallback(url: str, model: str) -> Client:
     from llama_index_chutes import Chutes, ChutesFallback
 
-    member = Chutes(model=model, api_key="cpk_none", api_base=url, is_function_calling_model=True)
-    return client(ChutesFallback([member]))
+    members = [
+        Chutes(model=name, api_key="cpk_none", api_base=url, is_function_calling_model=True)
+        for name in (model, "bench/8")
+    ]
+    return client(ChutesFallback(members))
 
 
 def openai_like(url: str, model: str) -> Client:
