@@ -93,7 +93,7 @@ check-types:
 check-wheels:
 	@$(PY) tools/check_dist.py
 
-bench: venv venv-bench venv-bench-openai2 ## measure against raw httpx, the SDK and the peers, in speed and under faults; writes docs/benchmarks.md
+bench: venv venv-bench venv-bench-openai2 ## measure against bare readers, the SDK and the peers, in speed and under faults; writes docs/benchmarks.md and what is behind it
 	@$(PY) -m benchmarks
 
 record: venv ## re-record the cassettes: live with a key, else against the embedded server

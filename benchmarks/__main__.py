@@ -47,7 +47,9 @@ def pages() -> dict[str, str]:
     """The pages and the plots of what is stored, by their places in docs/."""
     stored = {"tokens": TOKENS, "calls": CALLS}
     speed = {name: json.loads(file.read_text()) for name, file in stored.items() if file.exists()}
-    parts, made, drawn = [HEAD], {}, {}
+    parts = [HEAD]
+    made: dict[str, str] = {}
+    drawn: dict[str, str] = {}
     if speed:
         parts.append(speed_report.summary(speed, "plots/"))
         made["benchmarks/speed.md"] = speed_report.report(speed)

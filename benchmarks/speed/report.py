@@ -147,9 +147,9 @@ From a model every token comes in a packet of its own. The streams are opened on
 told is of the {LASTING:g} s in which all of them are open: CPU per chunk, also as a multiple of that of a reader that
 takes bytes off the wire and looks at none of them; the delay from the server's sending a token to the reader's having
 it; memory, when all are open, over one stream; and how many such streams the CPU of one core would carry. Whoever
-*cannot keep up* would need more than a core, or is so late that streams end before others are open. A fallback has two
-members, of which the first answers. While a client was measured the server used at most
-{_busiest(figures, "tokens", "threads"):.0%} of a core."""
+*cannot keep up* would need more than a core, has not opened all streams when the first ones end, or has half of the
+tokens later than the next ones were sent. A fallback has two members, of which the first answers. While a client was
+measured the server used at most {_busiest(figures, "tokens", "threads"):.0%} of a core."""
     return "\n\n".join([said, *(table for table in tables if table)])
 
 

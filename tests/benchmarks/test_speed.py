@@ -22,7 +22,7 @@ from benchmarks.speed.tokens import PARTS, Part, Watch
 
 def test_what_is_told_is_of_the_time_in_which_all_streams_are_open() -> None:
     """Tokens before the last stream's first one, and after the first stream's last one, are not counted."""
-    watch = Watch(streams=2, chunks=4)
+    watch = Watch(streams=2, chunks=4, pause=10**7)
     first, second = watch.reader(), watch.reader()
     for take, ages in ((first, "9 9"), (second, "9"), (first, "5"), (second, "1"), (first, "3"), (second, "9 9")):
         take(" ".join(str(tokens.time.monotonic_ns() - int(age) * 10**12) for age in ages.split()))
@@ -33,16 +33,17 @@ def test_what_is_told_is_of_the_time_in_which_all_streams_are_open() -> None:
 
 
 def test_a_client_that_is_too_late_is_overrun() -> None:
-    """Where a stream has ended before another has begun there is nothing to tell but that."""
-    watch = Watch(streams=2, chunks=2)
+    """Where a stream has ended before another has begun, or tokens come in heaps, there is nothing to tell but that."""
+    early, heaps = Watch(streams=2, chunks=2, pause=10**12), Watch(streams=1, chunks=3, pause=100)
     for _ in range(2):
-        watch.reader()("1 1")
-    assert watch.found(0.0) == tokens.OVERRUN
+        early.reader()("1 1")
+    heaps.reader()("1 1 1")
+    assert early.found(0.0) == heaps.found(0.0) == tokens.OVERRUN
 
 
 def test_a_token_that_is_lost_fails_the_run() -> None:
     """A client that gives out less than was sent has no figures."""
-    watch = Watch(streams=1, chunks=3)
+    watch = Watch(streams=1, chunks=3, pause=100)
     watch.reader()("1 1")
     with pytest.raises(AssertionError, match="2 chunks came where 3 were sent"):
         watch.found(0.0)
@@ -69,11 +70,14 @@ def test_streams_of_a_real_server(there: run.Server, what: str, client: str, tls
     """Every token of every stream reaches the reader, and says when it was sent."""
     order = Order(what, client, there.tls_url if tls else there.url, seconds=0.05, sizes=((1, 100), (3, 100)))
     found = run.ask(Path(sys.executable), order, there.certificate)
-    figures = {"cpu", "p50", "p99", "memory"}
-    assert {f"1 x 100/s: {name}" for name in figures} <= set(found)
-    # A machine that is busy may open the last of three when the first has ended; no token is lost by that either.
-    assert {name.rpartition(": ")[2] for name in found if name.startswith("3 ")} in (figures, {"overrun"})
-    assert all(found[f"1 x 100/s: {name}"] > 0 for name in ("cpu", "p50", "p99"))
+    for streams in (1, 3):
+        told = {
+            name.rpartition(": ")[2]: value for name, value in found.items() if name.startswith(f"{streams} x 100/s")
+        }
+        # On a machine that is busy any client may be late; a token that is lost is an error even then.
+        assert told == {"overrun": 1.0} or (
+            set(told) == {"cpu", "p50", "p99", "memory"} and told["p99"] >= told["p50"] > 0
+        )
 
 
 def test_a_size_that_would_need_more_than_a_core_is_not_tried(there: run.Server) -> None:

@@ -101,14 +101,14 @@ CLIENTS = [
     Entry("ChatFireworks", _LC, ("langchain_fireworks", "ChatFireworks"), "langchain:chat_fireworks"),
     Entry("ChatOpenRouter", _LC, ("langchain_openrouter", "ChatOpenRouter"), "langchain:chat_openrouter"),
     Entry("LlamaIndex's floor", _LI, ("", ""), "llama_index_floor:floor", floor=True, tokens=False),
-    Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes", named=True),
+    Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes"),
     Entry("LlamaIndex ChutesFallback", _LI, ("llama_index_chutes", "ChutesFallback"), "llama_index:fallback"),
     Entry(RAW, "none", ("httpx", "Client"), "raw:with_httpx", 2, True, tokens=False),
     Entry(SDK, "none", ("openai", "OpenAI"), "raw:openai_sdk", 2, True, tokens=False),
     Entry("ChatChutes", _LC, ("langchain_chutes", "ChatChutes"), "langchain:chat_chutes", 2, True, tokens=False),
     Entry("ChatLiteLLM", _LC, ("langchain_litellm", "ChatLiteLLM"), "langchain:chat_litellm", 2),
     Entry("LlamaIndex Chutes", _LI, ("llama_index_chutes", "Chutes"), "llama_index:chutes", 2, True, tokens=False),
-    Entry("OpenAILike", _LI, ("llama_index.llms.openai_like", "OpenAILike"), "llama_index:openai_like", 2, named=True),
+    Entry("OpenAILike", _LI, ("llama_index.llms.openai_like", "OpenAILike"), "llama_index:openai_like", 2),
     Entry("LlamaIndex LiteLLM", _LI, ("llama_index.llms.litellm", "LiteLLM"), "llama_index:litellm", 2),
 ]
 
