@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from chutes_core.auth import LeftBehind
+from chutes_core.catalog.catalog import Catalog
 from chutes_core.secrets.guarded import Guarded
+from chutes_core.settings import Settings
 
 if TYPE_CHECKING:
-    from chutes_core.catalog.catalog import Catalog
-    from chutes_core.client import AsyncChutesClient, ChutesClient
+    from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
     from chutes_core.e2ee import E2EE
+    from chutes_core.response import Reply
 
-__all__ = ["Clients", "Connected"]
+__all__ = ["Clients", "Connected", "ModelCall"]
 
 
 class Clients:
-    """The clients of one component in one process, and its places per event loop; copies and pickles start without.
+    """The clients of one component in one process, with its catalogue, and its places per event loop.
+
+    Deep copies and pickles start without.
 
     >>> import copy
     >>> clients = Clients()
@@ -28,7 +32,8 @@ class Clients:
     """
 
     def __init__(self) -> None:
-        self.made: dict[tuple[bool, bool], tuple[Catalog | None, Mapping[str, str], object]] = {}
+        self.made: dict[tuple[bool, bool], tuple[Mapping[str, str], ChutesClient | AsyncChutesClient]] = {}
+        self.catalog: Catalog | None = None
         self.places: WeakKeyDictionary[AbstractEventLoop, dict[int, Semaphore]] = WeakKeyDictionary()
 
     def __deepcopy__(self, memo: object) -> Clients:
@@ -69,36 +74,51 @@ class Connected(Guarded):
 
     def _client(self, headers: Mapping[str, str] | None = None) -> ChutesClient:
         """Return the sync client; ``headers`` replace its own."""
-        catalog = self.catalog if headers is None else self._known_models()
-        return self._made(False, catalog, headers)  # type: ignore[return-value]
+        return self._made(False, headers)  # type: ignore[return-value]
 
     def _async_client(self, headers: Mapping[str, str] | None = None) -> AsyncChutesClient:
-        """Return the async client; ``headers`` replace its own."""
-        return self._made(True, self._known_models(), headers)  # type: ignore[return-value]
+        """Return the async client, for any number of event loops; ``headers`` replace its own."""
+        return self._made(True, headers)  # type: ignore[return-value]
+
+    def _own_key(self) -> object:
+        """Return the key that was given; None leaves it to the environment and the stored login."""
+        return self.api_key
 
     def _known_models(self) -> Catalog:
-        """Return the given catalogue, or the newest available, read once."""
-        return self._client().catalog if self.catalog is None else self.catalog
+        """Return the newest catalogue: a client that fetched the model list has a newer one than it was given."""
+        private = self.__pydantic_private__  # not `self._clients`: pydantic's own access costs more than the rest
+        clients: Clients = private["_clients"] if private else Clients()
+        known = clients.catalog if self.catalog is None else self.catalog
+        if known is None:
+            address = self._passed_on.get("base_url")
+            settings = Settings.resolve(base_url=getattr(self, address) if address is not None else None)
+            known = clients.catalog = Catalog.load(base_url=settings.base_url)
+        for _, client in [*clients.made.values()] if clients.made else ():
+            if client.catalog.fetched_at > known.fetched_at:
+                known = client.catalog
+        return known
 
-    def _made(self, is_async: bool, catalog: Catalog | None, headers: Mapping[str, str] | None) -> object:
-        """Return a client, made anew if its catalogue or a header has changed."""
+    def _made(self, is_async: bool, headers: Mapping[str, str] | None) -> ChutesClient | AsyncChutesClient:
+        """Return a client, made anew if there is a newer catalogue or a header has changed."""
         sent = (self.default_headers if headers is None else headers) or {}
+        catalog = self._known_models()
         private: Mapping[str, Clients] = self.__pydantic_private__  # type: ignore[assignment]
-        made = private["_clients"].made  # not `self._clients`: pydantic's own access costs more than the rest
+        made = private["_clients"].made
         known = made.get((is_async, headers is None))
-        if known is not None and known[0] is catalog and known[1] == sent:
-            return known[2]
+        if known is not None and known[1].catalog is catalog and known[0] == sent:
+            return known[1]
         from chutes_core.client import AsyncChutesClient, ChutesClient
 
+        key = self._own_key()
         client = (AsyncChutesClient if is_async else ChutesClient)(
-            LeftBehind() if self.api_key is None and self._unpickled else self.api_key,  # type: ignore[arg-type]
+            LeftBehind() if key is None and self._unpickled else key,  # type: ignore[arg-type]
             http_client=getattr(self, self._transports[is_async]),
             catalog=catalog,
             default_headers=sent,
             **{option: getattr(self, name) for option, name in self._passed_on.items()},
         )
         client.face = self._face
-        made[is_async, headers is None] = (catalog, dict(sent), client)
+        made[is_async, headers is None] = (dict(sent), client)
         return client
 
     def _sealing(self, wish: object) -> bool | E2EE:
@@ -107,3 +127,27 @@ class Connected(Guarded):
 
         model = str(getattr(self, "model", "") or getattr(self, "model_name", ""))
         return checked(wish, model=model, headers=self.default_headers, catalog=self._known_models)
+
+
+class ModelCall:
+    """A call of one model: use one of its four ways, once."""
+
+    def __init__(self, model: Connected, request: Mapping[str, object]) -> None:
+        self._model = model
+        self._request = request
+
+    def read(self) -> Reply:
+        """Return the whole answer."""
+        return self._model._client().chat(**self._request)  # type: ignore[arg-type]
+
+    async def aread(self) -> Reply:
+        """Async version of :meth:`read`."""
+        return await self._model._async_client().chat(**self._request)  # type: ignore[arg-type]
+
+    def stream(self) -> Stream:
+        """Stream the deltas of the answer."""
+        return self._model._client().stream(**self._request)  # type: ignore[arg-type]
+
+    def astream(self) -> AsyncStream:
+        """Async version of :meth:`stream`."""
+        return self._model._async_client().stream(**self._request)  # type: ignore[arg-type]

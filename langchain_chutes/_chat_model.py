@@ -53,13 +53,15 @@ class ChatModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         with translated_errors:
-            return self._asked(messages, stop, run_manager, kwargs, whole=True).result()
+            asked = self._asked(messages, stop, run_manager, kwargs, whole=True)
+            return asked.result(asked.read())
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         with translated_errors:
-            return await self._asked(messages, stop, run_manager, kwargs, whole=True).aresult()
+            asked = self._asked(messages, stop, run_manager, kwargs, whole=True)
+            return asked.result(await asked.aread())
 
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any

@@ -19,10 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from chutes_core.auth import LeftBehind, wrapped_key
+from chutes_core.auth import wrapped_key
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.connected import Clients, Connected
 from chutes_core.errors import ChutesError, ConfigurationError
-from chutes_core.secrets.guarded import Guarded
 from chutes_core.secrets.headers import Headers
 from chutes_core.settings import TimeLimits, check_address, known_arguments
 from chutes_core.usage import Ledger
@@ -41,7 +41,7 @@ CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_name
 """For each model of its own: LangChain's classes say otherwise."""
 
 
-class ChutesSettings(Guarded, BaseModel):
+class ChutesSettings(Connected, BaseModel):
     """The connection arguments: hosts, key, timeouts and retries."""
 
     model_config = CONFIG
@@ -86,11 +86,9 @@ class ChutesSettings(Guarded, BaseModel):
     clock: Any = Field(default=None, exclude=True, repr=False)
     """For tests: a clock such as `chutes_core.testing.VirtualClock`."""
 
-    _passed_on: ClassVar[tuple[str, ...]] = (
-        "base_url", "management_url", "e2ee", "timeout", "max_retries", "default_headers", "ledger", "clock",
-    )  # fmt: skip
-    """The arguments that a client takes as they are."""
-
+    _passed_on: ClassVar[Mapping[str, str]] = {**Connected._passed_on, "base_url": "base_url"}
+    _transports: ClassVar[tuple[str, str]] = ("http_client", "http_async_client")
+    _face: ClassVar[str | None] = "langchain"
     _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "api_key": lambda key: wrapped_key(key, SecretStr),
         "default_headers": Headers.kept,
@@ -100,8 +98,7 @@ class ChutesSettings(Guarded, BaseModel):
 
     _key_is_given: bool = PrivateAttr(default=False)
     _unpickled: bool = PrivateAttr(default=False)
-    _client: Any = PrivateAttr(default=None)
-    _async_client: Any = PrivateAttr(default=None)
+    _clients: Clients = PrivateAttr(default_factory=Clients)
 
     def model_post_init(self, context: Any, /) -> None:
         """Call every base class's hook."""
@@ -138,13 +135,6 @@ class ChutesSettings(Guarded, BaseModel):
             self.__dict__["api_key"] = SecretStr(os.environ[_KEY_VARIABLE])  # it was not given
         return self
 
-    def _sealing(self, wish: object) -> Any:
-        """Validate ``e2ee`` and the options it must work with."""
-        from chutes_core.e2ee.checks import checked
-
-        model = str(getattr(self, "model", ""))
-        return checked(wish, model=model, headers=self.default_headers, catalog=self._known_models)
-
     @field_serializer("default_headers")
     def _dumped_headers(self, headers: Mapping[str, str] | None) -> dict[str, str] | None:
         return None if headers is None else Headers(headers).dumped()
@@ -172,48 +162,22 @@ class ChutesSettings(Guarded, BaseModel):
     @property
     def client(self) -> ChutesClient:
         """The core's sync client."""
-        if self._client is None:
-            from chutes_core.client import ChutesClient
-
-            self._client = ChutesClient(**self._client_options(), http_client=self.http_client)
-            self._client.face = "langchain"
-        return self._client  # type: ignore[no-any-return]
+        return self._client()
 
     @property
     def async_client(self) -> AsyncChutesClient:
         """The core's async client; it works with any number of event loops."""
-        if self._async_client is None:
-            from chutes_core.client import AsyncChutesClient
+        return self._async_client()
 
-            self._async_client = AsyncChutesClient(**self._client_options(), http_client=self.http_async_client)
-            self._async_client.face = "langchain"
-        return self._async_client  # type: ignore[no-any-return]
-
-    def _client_options(self) -> dict[str, Any]:
-        return {
-            "api_key": self.api_key if self._key_is_given else LeftBehind() if self._unpickled else None,
-            "catalog": self._known_models(),
-            **{name: getattr(self, name) for name in self._passed_on},
-        }
-
-    def _known_models(self) -> Catalog:
-        """Return the newest catalogue: a client that fetched the model list has a newer one than it was given."""
-        known: Catalog | None = self.catalog
-        if known is None:
-            known = self.__dict__["catalog"] = Catalog.load()
-        private = self.__pydantic_private__ or {}  # pydantic's own attribute access costs a microsecond each
-        for made in (private.get("_client"), private.get("_async_client")):
-            if made is not None and made.catalog.fetched_at > known.fetched_at:
-                known = made.catalog
-        return known
+    def _own_key(self) -> object:
+        return self.api_key if self._key_is_given else None
 
     def _changed(self, names: Collection[str]) -> None:
         """Drop what was made from the old arguments."""
+        super()._changed(names)
         self.__dict__.pop("_serialized", None)  # cached by LangChain as part of its cache keys
         if "api_key" in names:
             self._key_is_given = self.api_key is not None
-        if not {"api_key", "catalog", "http_client", "http_async_client", *self._passed_on}.isdisjoint(names):
-            self._client = self._async_client = None
 
     def __getstate__(self) -> dict[Any, Any]:
         """Leave out connections, and a literal key, which must not get into pickles."""
@@ -223,9 +187,8 @@ class ChutesSettings(Guarded, BaseModel):
         values = dict(state["__dict__"])
         if isinstance(values.get("api_key"), SecretStr):
             values["api_key"] = None
-        hidden = {**(state["__pydantic_private__"] or {}), "_client": None, "_async_client": None}
+        hidden = {**(state["__pydantic_private__"] or {}), "_unpickled": True}
         hidden["_key_is_given"] = values.get("api_key") is not None
-        hidden["_unpickled"] = True
         return {**state, "__dict__": values, "__pydantic_private__": hidden}
 
 

@@ -15,13 +15,13 @@ from langchain_core.outputs import ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import Field, model_validator
 
-from chutes_core.catalog.joint import Method, echoes_reasoning, structured_method
+from chutes_core.catalog.joint import Method, echoes_reasoning, price, structured_method
 from chutes_core.catalog.names import model_infos
+from chutes_core.connected import ModelCall
 from chutes_core.errors import ConfigurationError
 from chutes_core.request.arguments import call_arguments
 from chutes_core.request.chat import ChatParams, Effort, OnLength
 from chutes_core.tokens import estimate_tokens, request_tokens
-from chutes_core.usage import cost
 from langchain_chutes._chat_model import ChatModel
 from langchain_chutes._convert.messages import request_messages
 from langchain_chutes._convert.profile import Resolved, model_profile
@@ -31,7 +31,6 @@ from langchain_chutes._settings import CONFIG, ChutesSettings, plain_e2ee
 from langchain_chutes._structured.schemas import Schema, response_format, titled
 
 if TYPE_CHECKING:
-    from chutes_core.client import AsyncStream, Stream
     from chutes_core.response import Reply
     from langchain_chutes._structured.forms import Form
     from langchain_chutes._structured.parsers import Source
@@ -100,7 +99,7 @@ class ChatChutes(ChutesSettings, ChatModel):
     inline_images: Any = False
     """Download remote images and send them inline, for hosts that block the gateway: True, or an `ImagePolicy`."""
 
-    _passed_on: ClassVar[tuple[str, ...]] = (*ChutesSettings._passed_on, "inline_images")
+    _passed_on: ClassVar[Mapping[str, str]] = {**ChutesSettings._passed_on, "inline_images": "inline_images"}
 
     # ------------------------------------------------------------------------------------------ arguments
 
@@ -239,39 +238,21 @@ class ChatChutes(ChutesSettings, ChatModel):
         return {"model_name": self.model, **summed_usage(llm_outputs)}
 
 
-class Call:
-    """A call of one model, in one of four ways."""
+class Call(ModelCall):
+    """A call of one model."""
 
-    def __init__(self, model: ChatChutes, request: dict[str, Any]) -> None:
-        self._model = model
-        self._request = request
+    _model: ChatChutes
 
-    def result(self) -> ChatResult:
-        """Return the whole answer."""
-        return self._read(self._model.client.chat(**self._request))
-
-    async def aresult(self) -> ChatResult:
-        """Return the whole answer."""
-        return self._read(await self._model.async_client.chat(**self._request))
-
-    def stream(self) -> Stream:
-        """Stream its deltas."""
-        return self._model.client.stream(**self._request)
-
-    def astream(self) -> AsyncStream:
-        """Stream its deltas."""
-        return self._model.async_client.stream(**self._request)
+    def result(self, reply: Reply) -> ChatResult:
+        """Return a whole answer as LangChain's."""
+        return chat_result(reply, self._cost(reply))
 
     def maker(self) -> ChunkMaker:
         """Return what makes chunks of the deltas."""
         return ChunkMaker(self._cost, blocks=self._model.output_version == "v1")
 
-    def _read(self, reply: Reply) -> ChatResult:
-        return chat_result(reply, self._cost(reply))
-
     def _cost(self, reply: Reply) -> float | None:
-        info = self._model._known_models().get(reply.model) if reply.model and reply.usage else None
-        return cost(reply.usage, info) if info is not None and reply.usage is not None else None
+        return price([self._model._known_models()], reply)
 
 
 _READ: Mapping[str, Any] = {

@@ -48,7 +48,9 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     embedding_base_url: str | None = None
     """One host for all embedding models; by default `CHUTES_EMBEDDING_BASE_URL`, else each model's own host."""
 
-    _passed_on: ClassVar[tuple[str, ...]] = (*ChutesSettings._passed_on, "embedding_base_url")
+    _passed_on: ClassVar[Mapping[str, str]] = {
+        **ChutesSettings._passed_on, "embedding_base_url": "embedding_base_url",
+    }  # fmt: skip
 
     _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         **ChutesSettings._wraps, "embedding_base_url": partial(check_address, "embedding_base_url"),

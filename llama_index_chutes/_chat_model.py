@@ -1,7 +1,7 @@
 """The framework's chat and completion methods, shared by the LLM and the fallback.
 
-There are eight (chat or complete, whole or streamed, sync or async). All delegate to four methods of the subclass,
-which take the messages and the parameters, and return the core's reply or stream of deltas.
+There are eight (chat or complete, whole or streamed, sync or async). All delegate to one method of the subclass, which
+takes the messages and the parameters, and returns a call that can be made in four ways.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel
     from llama_index.core.tools.types import BaseTool
 
-    from chutes_core import AsyncStream, Reply, Stream
-    from chutes_core.fallback.stream import AsyncFallbackStream, FallbackStream
+    from chutes_core.connected import ModelCall
     from llama_index_chutes._structured.plans import Plan
+    from llama_index_chutes.fallback.run import Run
     from llama_index_chutes.fallback.wanted import Wanted
 
 __all__ = ["ChatModel"]
@@ -64,17 +64,8 @@ class ChatModel(FunctionCallingLLM):
 
         # Implemented by subclasses. If these were abstract methods, the framework would open a span for each.
 
-        def _reply(self, messages: Messages, params: Params) -> Reply:
-            """Return the whole reply."""
-
-        async def _areply(self, messages: Messages, params: Params) -> Reply:
-            """Return the whole reply."""
-
-        def _deltas(self, messages: Messages, params: Params) -> Stream | FallbackStream:
-            """Return the stream of the answer; an invalid request is refused immediately."""
-
-        def _adeltas(self, messages: Messages, params: Params) -> AsyncStream | AsyncFallbackStream:
-            """Return the stream of the answer; an invalid request is refused immediately."""
+        def _call(self, messages: Messages, params: Params, *, whole: bool) -> ModelCall | Run:
+            """Prepare a call, or refuse it; ``whole`` if its deltas are not shown."""
 
         def _inquiry(self, output_cls: type[Model], messages: Messages, params: Params) -> Plan[Model] | Wanted:
             """Prepare a structured output request."""
@@ -96,52 +87,52 @@ class ChatModel(FunctionCallingLLM):
             return messages
         return super()._extend_messages(messages)
 
-    def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
+    def _completing(self, prompt: str, formatted: bool, params: Params, *, whole: bool) -> ModelCall | Run:
         if not formatted and self.completion_to_prompt is not None:
             prompt = self.completion_to_prompt(prompt)
-        return [ChatMessage(role=MessageRole.USER, content=prompt)]
+        return self._call([ChatMessage(role=MessageRole.USER, content=prompt)], params, whole=whole)
 
     # -------------------------------------------------------------------------------------------- the eight ways
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the whole answer."""
-        return chat_response(self._reply(messages, kwargs))
+        return chat_response(self._call(messages, kwargs, whole=True).read())
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the whole answer."""
-        return chat_response(await self._areply(messages, kwargs))
+        return chat_response(await self._call(messages, kwargs, whole=True).aread())
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer; the last chunk has the tool calls, and everything else in ``raw``."""
-        return chunks(self._deltas(messages, kwargs), unbegun())
+        return chunks(self._call(messages, kwargs, whole=False).stream(), unbegun())
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Stream the answer; the last chunk has the tool calls, and everything else in ``raw``."""
-        return achunks(self._adeltas(messages, kwargs), unbegun())
+        return achunks(self._call(messages, kwargs, whole=False).astream(), unbegun())
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt."""
-        return completion(chat_response(self._reply(self._prompted(prompt, formatted), kwargs)))
+        return completion(chat_response(self._completing(prompt, formatted, kwargs, whole=True).read()))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt."""
-        return completion(chat_response(await self._areply(self._prompted(prompt, formatted), kwargs)))
+        return completion(chat_response(await self._completing(prompt, formatted, kwargs, whole=True).aread()))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Complete a prompt, streaming the answer."""
-        return chunks(self._deltas(self._prompted(prompt, formatted), kwargs), unbegun(), completion)
+        return chunks(self._completing(prompt, formatted, kwargs, whole=False).stream(), unbegun(), completion)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Complete a prompt, streaming the answer."""
-        return achunks(self._adeltas(self._prompted(prompt, formatted), kwargs), unbegun(), completion)
+        return achunks(self._completing(prompt, formatted, kwargs, whole=False).astream(), unbegun(), completion)
 
     # ----------------------------------------------------------------------------------------------------- tools
 

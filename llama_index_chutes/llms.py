@@ -11,6 +11,7 @@ from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
 from chutes_core.catalog.names import model_infos
+from chutes_core.connected import ModelCall
 from chutes_core.request.chat import build_chat_request
 from chutes_core.request.objects import Mode
 from chutes_core.secrets.frames import unseen
@@ -20,9 +21,6 @@ from llama_index_chutes._convert.profile import described
 from llama_index_chutes._convert.tools import tool_specs
 from llama_index_chutes._settings import ChutesComponent, kept
 from llama_index_chutes._structured.plans import Plan
-
-if TYPE_CHECKING:
-    from chutes_core import AsyncStream, Reply, Stream
 
 __all__ = ["Chutes"]
 
@@ -151,17 +149,8 @@ class Chutes(ChutesComponent, ChatModel):
         wire = wire_messages(self._extend_messages(list(messages)), echo_reasoning=echo)
         return {"messages": wire, "model": model or self.model, **params}
 
-    def _reply(self, messages: Messages, params: Params) -> Reply:
-        return self._client().chat(**self._request(messages, params))
-
-    async def _areply(self, messages: Messages, params: Params) -> Reply:
-        return await self._async_client().chat(**self._request(messages, params))
-
-    def _deltas(self, messages: Messages, params: Params) -> Stream:
-        return self._client().stream(**self._request(messages, params))
-
-    def _adeltas(self, messages: Messages, params: Params) -> AsyncStream:
-        return self._async_client().stream(**self._request(messages, params))
+    def _call(self, messages: Messages, params: Params, *, whole: bool) -> ModelCall:
+        return ModelCall(self, self._request(messages, params))
 
     def _inquiry(
         self, output_cls: type[Model], messages: Messages, params: Params, model: str | None = None

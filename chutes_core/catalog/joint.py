@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.usage import cost
 
-__all__ = ["Method", "echoes_reasoning", "every", "least", "structured_method"]
+if TYPE_CHECKING:
+    from chutes_core.catalog.catalog import Catalog
+    from chutes_core.response import Reply
+
+__all__ = ["Method", "echoes_reasoning", "every", "least", "price", "structured_method"]
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 _METHODS: dict[str, Method] = {
@@ -50,3 +55,14 @@ def structured_method(infos: Sequence[ModelInfo]) -> Method:
             return method
     unknown = any(info.features is None for info in infos)
     return "json_schema" if unknown else "function_calling"
+
+
+def price(catalogs: Iterable[Catalog], reply: Reply) -> float | None:
+    """Return what an answer cost, by the catalogues of the members; None if it is not known.
+
+    If members shared a request, only the answer says whose price it has.
+    """
+    if reply.model is None or reply.usage is None:
+        return None
+    info = next((info for each in catalogs if (info := each.get(reply.model)) is not None), None)
+    return cost(reply.usage, info) if info is not None else None

@@ -10,18 +10,19 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
-from chutes_core.fallback.bounded import abounded, bounded
+from chutes_core.fallback.bounded import abounded, bounded, threaded
 from chutes_core.response import Delta, Reply
 from chutes_core.settings import TimeLimits
 
 __all__ = [
-    "AsyncCarriedStream", "Carried", "CarriedReply", "CarriedStream", "Reading", "check_whole", "finish_reasons",
-    "value_of",
+    "AsyncCarriedStream", "Carried", "CarriedReply", "CarriedStream", "Question", "Reading", "check_whole",
+    "finish_reasons", "value_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -148,6 +149,45 @@ class AsyncCarriedStream(_Base[T], AsyncIterator[Delta]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._deltas.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """A request to a model through its framework, which says how it is asked.
+
+    Attributes:
+        name: The name of the model, for errors.
+        limits: The time limits; None if the model keeps its own.
+    """
+
+    name: str
+    limits: TimeLimits | None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the model has only blocking calls, in which the framework would hold up the event loop."""
+        raise NotImplementedError
+
+    def fetch(self) -> Generator[T, None, None]:
+        """Ask the model, and yield its chunks."""
+        raise NotImplementedError
+
+    def afetch(self) -> AsyncGenerator[T, None]:
+        """Async version of :meth:`fetch`."""
+        raise NotImplementedError
+
+    def reading(self) -> Reading[T]:
+        """Return what reads the chunks."""
+        raise NotImplementedError
+
+    def stream(self) -> CarriedStream[T]:
+        """Ask the model within the time limits."""
+        return CarriedStream(self.fetch, self.reading(), self.limits, self.name)
+
+    def astream(self) -> AsyncCarriedStream[T]:
+        """Async version of :meth:`stream`."""
+        chunks = partial(threaded, self.fetch) if self.limits is not None and self.blocks else self.afetch
+        return AsyncCarriedStream(chunks, self.reading(), self.limits, self.name)
 
 
 def check_whole(model: str, *, said: bool, ended: bool | None, calls: Iterable[object], refused: bool = False) -> None:

@@ -15,10 +15,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import partial
 from operator import is_not
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypedDict, TypeVar, Unpack, cast
+from typing import Generic, Self, TypedDict, TypeVar, Unpack, cast
 
 from chutes_core import hooks
 from chutes_core.attempt import Attempt
@@ -29,24 +28,22 @@ from chutes_core.catalog.names import model_infos
 from chutes_core.client import AsyncChutesClient, ChutesClient
 from chutes_core.client_base import ClientBase
 from chutes_core.errors import ChutesError, ConfigurationError
-from chutes_core.fallback.call import Call, Try
+from chutes_core.fallback.call import Try
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.members import Member, Needs
-from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.fallback.relay import Relay
-from chutes_core.fallback.resume import continued, fits
+from chutes_core.fallback.relay import Answer, AsyncAnswer
 from chutes_core.fallback.roster import (
     named,
     own_member,
-    price,
     refuse_retries,
     refuse_several,
     rules_of,
     seated,
     shortest,
 )
+from chutes_core.fallback.run import Run
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.telling import About
 from chutes_core.request.chat import ChatParams
@@ -55,9 +52,6 @@ from chutes_core.request.messages import Message
 from chutes_core.secrets.frames import unseen
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Ledger
-
-if TYPE_CHECKING:
-    from chutes_core.client import AsyncStream, Stream
 
 __all__ = ["AsyncFallbackClient", "FallbackClient"]
 
@@ -92,6 +86,15 @@ class _Seat(Generic[C]):
     params: ChatParams
     options: Mapping[str, object] = field(default_factory=dict)
     member: Member = field(default=Member(""))
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalogue of its client."""
+        return self.client.catalog
+
+    def limits(self, step: TimeLimits, asked: TimeLimits | None = None) -> TimeLimits:
+        """Return the time limits of an attempt: the shortest of the fallback's, the call's and its client's."""
+        return shortest(step, self.client.limits, asked)
 
 
 class _FallbackBase(Generic[C]):
@@ -239,46 +242,35 @@ class _FallbackBase(Generic[C]):
             self._stats = (LiveStats.of_service(client.settings, client.catalog),)
         return self._stats[0]
 
-    def _relay(
-        self, messages: Sequence[Message], model: str | None, params: ChatParams, *, whole: bool
-    ) -> tuple[Relay, Sequence[_Seat[C]]]:
-        """Begin a call: nothing is sent before the first step."""
-        seats = named(self._sit(), model, self._again)
-        told = cast("Mapping[str, object]", params)
-        refuse_several(told, [])
-        needs = Needs.of_contents(told, (message.get("content") for message in messages))
-        call = Call(
-            [seat.member for seat in seats], self.policy, self.health, needs,
-            now=self._clock.now, chance=self._chance, visible=not whole, stats=self._live(),
-        )  # fmt: skip
-        observer = _Told(self._on_attempt) if self._on_attempt is not None else None
-        priced = partial(price, (seat.client.catalog for seat in seats))  # looked up once, when there is an answer
-        form = asked_form(told)
 
-        def goes_on() -> bool:
-            return all(fits({**seat.params, **told, "messages": messages}) for seat in seats)
+class _Run(Run[_Seat[C]]):
+    """One call of a client."""
 
+    def __init__(
+        self, fallback: _FallbackBase[C], messages: Sequence[Message], params: ChatParams, timeout: Limits,
+        model: str | None, *, whole: bool,
+    ) -> None:  # fmt: skip
+        seats = named(fallback._sit(), model, fallback._again)
+        self._params: Mapping[str, object] = {"messages": messages, **params}
+        refuse_several(self._params, [])
         about: About = {}
         if hooks.listening():
             url = f"{seats[0].client.settings.base_url}/chat/completions"
-            about = {"url": url, "streamed": not whole, "request": {**seats[0].params, **told, "messages": messages}}
-        relay = Relay(
-            call, whole=whole, price=priced, observer=observer, objects=form, form=form, fits=goes_on, about=about
-        )
-        return relay, seats
+            about = {"url": url, "request": self._params_of(seats[0])}
+        told = fallback._on_attempt
+        super().__init__(
+            seats,  # type: ignore[arg-type]  # of one kind of client or the other, which is lost on the way to super()
+            Needs.of_contents(params, (message.get("content") for message in messages)), self._params,
+            fallback.policy, fallback.health, fallback._clock,
+            limit=TimeLimits.of(timeout) if timeout is not None else None, whole=whole, stats=fallback._live(),
+            chance=fallback._chance, observer=_Told(told) if told is not None else None, about=about,
+        )  # fmt: skip
 
-    @staticmethod
-    def _question(
-        relay: Relay, seats: Sequence[_Seat[C]], step: Try, asked: Mapping[str, object], timeout: Limits
-    ) -> tuple[C, dict[str, object]]:
-        """Return the client to ask, and what; members asked together differ in their names only."""
-        member = step.together[0] if step.together else step.member
-        seat = next(each for each in seats if each.member is member)
-        limits = shortest(step.limits, seat.client.limits, TimeLimits.of(timeout) if timeout is not None else None)
-        sent = {**seat.params, **asked}
-        if relay.resume is not None:
-            sent = continued(sent, relay.resume)
-        return seat.client, {**sent, "model": step.member.name, "timeout": limits}
+    def _params_of(self, seat: _Seat[C]) -> Mapping[str, object]:
+        return {**seat.params, **self._params}
+
+    def _answer_of(self, seat: _Seat[C], step: Try, *, waits: bool) -> Answer | AsyncAnswer:
+        return seat.client.stream(**self._planned(self._params_of(seat), seat, step))  # type: ignore[arg-type]
 
 
 class FallbackClient(_FallbackBase[ChutesClient]):
@@ -337,13 +329,7 @@ class FallbackClient(_FallbackBase[ChutesClient]):
     def _stream(
         self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool, model: str | None = None
     ) -> FallbackStream:
-        relay, seats = self._relay(messages, model, params, whole=whole)
-
-        def ask(step: Try) -> Stream:
-            client, asked = self._question(relay, seats, step, {"messages": messages, **params}, timeout)
-            return client.stream(**asked)  # type: ignore[arg-type]
-
-        return FallbackStream(relay, ask, self._clock)
+        return _Run(self, messages, params, timeout, model, whole=whole).stream()
 
     def close(self) -> None:
         """Close the clients of all members."""
@@ -389,13 +375,7 @@ class AsyncFallbackClient(_FallbackBase[AsyncChutesClient]):
     def _stream(
         self, messages: Sequence[Message], params: ChatParams, timeout: Limits, *, whole: bool, model: str | None = None
     ) -> AsyncFallbackStream:
-        relay, seats = self._relay(messages, model, params, whole=whole)
-
-        def ask(step: Try) -> AsyncStream:
-            client, asked = self._question(relay, seats, step, {"messages": messages, **params}, timeout)
-            return client.stream(**asked)  # type: ignore[arg-type]
-
-        return AsyncFallbackStream(relay, ask, self._clock)
+        return _Run(self, messages, params, timeout, model, whole=whole).astream()
 
     async def aclose(self) -> None:
         """Close the clients of all members."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib import import_module
-from typing import Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from chutes_core.auth import Credential, KeyFunction
 from chutes_core.catalog.catalog import Catalog
@@ -21,17 +21,19 @@ from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import Member, refuse_other_names, verify_of
 from chutes_core.fallback.policy import FallbackPolicy
-from chutes_core.response import Reply
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
-from chutes_core.usage import cost
+
+if TYPE_CHECKING:
+    from chutes_core.connected import Connected
 
 __all__ = [
-    "Roster", "Seat", "account_id", "foreign_member", "health_of", "named", "own_member", "price", "refuse_retries",
-    "refuse_several", "rules_of", "seated", "shortest", "taken_limit",
+    "Roster", "Seat", "account_id", "asked_seats", "foreign_member", "health_of", "named", "own_member",
+    "refuse_retries", "refuse_several", "rules_of", "seated", "shortest", "taken_limit",
 ]  # fmt: skip
 
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
+O_co = TypeVar("O_co", bound="Connected", covariant=True)
 _LIMITS = ("connect", "first_token", "gap", "total")
 _NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
 _ADDRESSES = (
@@ -187,16 +189,28 @@ def _twice(name: str) -> ConfigurationError:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seat(Generic[M]):
-    """A member: its model, and what the engine is told of it.
+class Seat(Generic[M_co, O_co]):
+    """A member of a framework's fallback: its model, and what the engine is told of it.
 
     Attributes:
         model: The model.
         member: What the engine is told.
+        own: The model as the caller listed it, if it is a Chutes model.
     """
 
-    model: M
+    model: M_co
     member: Member
+    own: O_co | None = None
+
+    @property
+    def direct(self) -> O_co | None:
+        """The Chutes model, if nothing of the framework's is to be passed on the way to it."""
+        return self.own
+
+    @property
+    def catalog(self) -> Catalog | None:
+        """The newest catalogue of a Chutes model."""
+        return self.own._known_models() if self.own is not None else None
 
     def limits(self, step: TimeLimits, asked: TimeLimits | None = None) -> TimeLimits:
         """Return the time limits of an attempt: the shortest of the fallback's, the call's and a Chutes model's own."""
@@ -308,17 +322,6 @@ def _is_twin(member: Member, other: Member) -> bool:
     return (member.name, member.host) == (other.name, other.host)
 
 
-def price(catalogs: Iterable[Catalog], reply: Reply) -> float | None:
-    """Return what an answer cost, by the catalogues of the members; None if it is not known.
-
-    If members shared a request, only the answer says whose price it has.
-    """
-    if reply.model is None or reply.usage is None:
-        return None
-    info = next((info for each in catalogs if (info := each.get(reply.model)) is not None), None)
-    return cost(reply.usage, info) if info is not None else None
-
-
 # ---------------------------------------------------------------------------------------- what a caller gives
 
 
@@ -365,6 +368,7 @@ class Seated(Protocol):
 
 
 S = TypeVar("S", bound=Seated)
+F = TypeVar("F", bound=Seat[object, "Connected"])
 
 
 def named(seats: Sequence[S], name: object, again: Callable[[S, str], S]) -> Sequence[S]:
@@ -387,6 +391,18 @@ def named(seats: Sequence[S], name: object, again: Callable[[S, str], S]) -> Seq
             "add it to the members, or call a model of its provider."
         )
     return found or [again(cast("S", ours), name)]
+
+
+def asked_seats(seats: Sequence[F], params: dict[str, object], again: Callable[[F, str], F]) -> Sequence[F]:
+    """Take the model that a call names out of its parameters, and return the members to ask; see :func:`named`.
+
+    Raises:
+        RequestRefusedError: Several answers are asked for.
+    """
+    models = [params.pop(name) for name in ("model_name", "model") if name in params]
+    found = named(seats, models[-1] if models else None, again)
+    refuse_several(params, (seat.model for seat in found))
+    return found
 
 
 def refuse_retries(number: object) -> None:

@@ -19,10 +19,9 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 
 from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
-from chutes_core.fallback.bounded import threaded
-from chutes_core.fallback.carried import AsyncCarriedStream, Carried, CarriedReply, CarriedStream, check_whole
+from chutes_core.fallback import carried
+from chutes_core.fallback.carried import Carried, CarriedReply, check_whole
 from chutes_core.response import Choice, Reply, ToolCallDelta
-from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage
 from langchain_chutes._convert.replies import usage_in
 from langchain_chutes._convert.spoiling import spoiled
@@ -32,7 +31,7 @@ from langchain_chutes._structured.schemas import titled
 from langchain_chutes.chat_models import ChatChutes
 from langchain_chutes.fallback.tracing import Runs
 
-__all__ = ["Question", "astream", "stream"]
+__all__ = ["Question"]
 
 # Options that only the gateway understands.
 _OURS = frozenset(
@@ -54,73 +53,53 @@ _WHOLE = ("content", "additional_kwargs", "response_metadata", "tool_calls", "us
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(carried.Question[ChatGenerationChunk]):
     """A request to a model through LangChain."""
 
     model: BaseChatModel
-    name: str
+    options: dict[str, Any]
+    form: Form | None  # to ask for
     messages: Sequence[BaseMessage]
     stop: list[str] | None
-    options: dict[str, Any]
-    limits: TimeLimits | None  # None if the model keeps its own
-    form: Form | None  # to ask for
     check: Form | None  # to check the answer against
     whole: bool  # whether the answer is wanted in one piece
     runs: Runs | None
-    config: RunnableConfig | None = None
+    config: RunnableConfig | None
 
+    @property
+    def blocks(self) -> bool:
+        """Whether the model has only blocking calls, which LangChain would run in the event loop's executor."""
+        cls = type(self.model)
+        return cls._astream is BaseChatModel._astream and cls._agenerate is BaseChatModel._agenerate
 
-def stream(question: Question) -> CarriedStream[ChatGenerationChunk]:
-    """Ask a model."""
-    model, options = _bound(question)
-    return CarriedStream(lambda: _fetch(question, model, options), _Reading(question), question.limits, question.name)
+    def fetch(self) -> Generator[ChatGenerationChunk, None, None]:
+        """Ask the model, and yield its chunks."""
+        given = self._stream("stream")
+        with closing(given if self.runs is None else self.runs.unseen(given)) as messages:
+            yield from map(as_chunk, messages)
 
+    async def afetch(self) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """Async version of :meth:`fetch`."""
+        given = self._stream("astream")
+        async with aclosing(given if self.runs is None else self.runs.aunseen(given)) as messages:
+            async for message in messages:
+                yield as_chunk(message)
 
-def astream(question: Question) -> AsyncCarriedStream[ChatGenerationChunk]:
-    """Async version of :func:`stream`."""
-    model, options = _bound(question)
+    def _stream(self, method: str) -> Any:
+        model, options = self._bound()
+        return getattr(model, method)(list(self.messages), self.config, stop=self.stop, **options)
 
-    def ask() -> AsyncGenerator[ChatGenerationChunk, None]:
-        if question.limits is not None and blocks(question.model):
-            return threaded(lambda: _fetch(question, model, options))
-        return _afetch(question, model, options)
+    def _bound(self) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+        if isinstance(self.model, ChatChutes):
+            return self.model, self.options
+        try:
+            return bind_foreign(self.model, self.options, self.form)
+        except (NotImplementedError, TypeError, ValueError) as problem:
+            raise failure(Kind.UNSUPPORTED, str(problem), model=self.name) from problem
 
-    return AsyncCarriedStream(ask, _Reading(question), question.limits, question.name)
-
-
-def _bound(question: Question) -> tuple[Runnable[Any, Any], dict[str, Any]]:
-    if isinstance(question.model, ChatChutes):
-        return question.model, question.options
-    try:
-        return bind_foreign(question.model, question.options, question.form)
-    except (NotImplementedError, TypeError, ValueError) as problem:
-        raise failure(Kind.UNSUPPORTED, str(problem), model=question.name) from problem
-
-
-def _fetch(
-    question: Question, model: Runnable[Any, Any], options: dict[str, Any]
-) -> Generator[ChatGenerationChunk, None, None]:
-    runs = question.runs
-    given: Any = model.stream(list(question.messages), question.config, stop=question.stop, **options)
-    with closing(given if runs is None else runs.unseen(given)) as messages:
-        for message in messages:
-            yield as_chunk(message)
-
-
-async def _afetch(
-    question: Question, model: Runnable[Any, Any], options: dict[str, Any]
-) -> AsyncGenerator[ChatGenerationChunk, None]:
-    runs = question.runs
-    given: Any = model.astream(list(question.messages), question.config, stop=question.stop, **options)
-    async with aclosing(given if runs is None else runs.aunseen(given)) as messages:
-        async for message in messages:
-            yield as_chunk(message)
-
-
-def blocks(model: BaseChatModel) -> bool:
-    """Return whether a model has only blocking calls, which LangChain would run in the event loop's executor."""
-    cls = type(model)
-    return cls._astream is BaseChatModel._astream and cls._agenerate is BaseChatModel._agenerate
+    def reading(self) -> _Reading:
+        """Return what reads the chunks."""
+        return _Reading(self)
 
 
 def bind_foreign(

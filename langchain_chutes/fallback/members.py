@@ -40,18 +40,14 @@ _SEPARATE = frozenset({"model", "api_key", "name", "profile", "catalog", "ledger
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Seat(roster.Seat[BaseChatModel]):
+class Seat(roster.Seat[BaseChatModel, ChatChutes]):
     """A member as the engine sees it.
 
     Attributes:
-        own: The model, if it is a Chutes model.
-        catalog: The catalogue its facts come from.
-        listed: The Chutes model as passed by the caller.
+        known: The catalogue its facts come from.
     """
 
-    own: ChatChutes | None = None
-    catalog: Catalog | None = None
-    listed: ChatChutes | None = None
+    known: Catalog | None = None
 
     @property
     def direct(self) -> ChatChutes | None:
@@ -62,10 +58,8 @@ class Seat(roster.Seat[BaseChatModel]):
     @property
     def is_stale(self) -> bool:
         """Whether its catalogue has changed since, or whether it is asked sealed."""
-        model = self.listed
-        if model is None:
-            return False
-        return bool(model.e2ee) is not bool(self.member.sealed) or model._known_models() is not self.catalog
+        own = self.own
+        return own is not None and (bool(own.e2ee) is not bool(self.member.sealed) or self.catalog is not self.known)
 
 
 def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
@@ -132,8 +126,8 @@ def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]
 
 def again(policy: FallbackPolicy, seat: Seat, model: str) -> Seat:
     """Return a Chutes member with another model."""
-    assert seat.listed is not None
-    return seats([seat.listed.model_copy(update={"model": model})], policy)[0]
+    assert seat.own is not None
+    return seats([seat.own.model_copy(update={"model": model})], policy)[0]
 
 
 def _seat(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
@@ -146,7 +140,7 @@ def _seat(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
     if policy.confidential:
         headers = policy.headers(model.default_headers)
         asked = model.model_copy(update={"default_headers": headers, "catalog": catalog})
-    return Seat(asked, member, asked, catalog, model)
+    return Seat(asked, member, model, catalog)
 
 
 def _settings(model: BaseChatModel) -> object:

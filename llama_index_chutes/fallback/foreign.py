@@ -15,93 +15,73 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import ChatPromptTemplate
 
-from chutes_core import Kind, Reply, TimeLimits, Usage
+from chutes_core import Kind, Reply, Usage
 from chutes_core.failures.reading import failure
-from chutes_core.fallback.bounded import ending, inside, threaded
-from chutes_core.fallback.carried import (
-    AsyncCarriedStream,
-    Carried,
-    CarriedReply,
-    CarriedStream,
-    check_whole,
-    finish_reasons,
-    value_of,
-)
+from chutes_core.fallback import carried
+from chutes_core.fallback.bounded import ending, inside
+from chutes_core.fallback.carried import Carried, CarriedReply, check_whole, finish_reasons, value_of
 from llama_index_chutes._convert.tools import Toolbox
 from llama_index_chutes._convert.unusable import arrived, usage_of
 from llama_index_chutes.fallback.wanted import Wanted
 
-__all__ = ["Question", "astream", "has_calls", "stream"]
+__all__ = ["Question", "has_calls"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(carried.Question[ChatResponse]):
     """A request to another provider's model."""
 
     llm: LLM
-    name: str
     messages: Sequence[ChatMessage]
     params: Mapping[str, Any]
     wanted: Wanted | None
-    stream: bool
-    limits: TimeLimits
+    streams: bool
     span_id: str | None
 
+    @property
+    def blocks(self) -> bool:
+        """Whether the model has only blocking calls."""
+        # Where it is defined: what an attribute of the class gives is wrapped anew at every look.
+        return next(cls for cls in type(self.llm).__mro__ if "astream_chat" in vars(cls)) is CustomLLM
 
-def stream(question: Question) -> CarriedStream[ChatResponse]:
-    """Ask a model within the time limits."""
-    return CarriedStream(lambda: _fetch(question), _Reading(question), question.limits, question.name)
-
-
-def astream(question: Question) -> AsyncCarriedStream[ChatResponse]:
-    """Async version of :func:`stream`."""
-
-    def ask() -> AsyncGenerator[ChatResponse, None]:
-        if blocks(question.llm):
-            return threaded(lambda: _fetch(question))
-        return inside(active_span_id, question.span_id, _afetch(question))
-
-    return AsyncCarriedStream(ask, _Reading(question), question.limits, question.name)
-
-
-def blocks(llm: LLM) -> bool:
-    """Return whether a model has only blocking calls, in which the framework would hold up the whole event loop."""
-    # Where it is defined: what an attribute of the class gives is wrapped anew at every look.
-    return next(cls for cls in type(llm).__mro__ if "astream_chat" in vars(cls)) is CustomLLM
-
-
-def _fetch(question: Question) -> Generator[ChatResponse, None, None]:
-    active_span_id.set(question.span_id)  # this runs in its own thread and context
-    llm, way = question.llm, _way(question)
-    begun = False
-    with _sensing(question):
-        try:
-            if way.streams:
-                for given in getattr(llm, f"stream_{way.method}")(**way.arguments):
-                    begun = True
-                    yield _spoken(given)
-                return
-        except NotImplementedError:  # it cannot stream
-            if begun:
-                raise
-        yield _spoken(getattr(llm, way.method)(**way.arguments))
-
-
-async def _afetch(question: Question) -> AsyncGenerator[ChatResponse, None]:
-    llm, way = question.llm, _way(question)
-    begun = False
-    with _sensing(question):
-        try:
-            if way.streams:
-                async with ending(await getattr(llm, f"astream_{way.method}")(**way.arguments)) as stream:
-                    async for given in stream:
+    def fetch(self) -> Generator[ChatResponse, None, None]:
+        """Ask the model, and yield its chunks."""
+        active_span_id.set(self.span_id)  # this runs in its own thread and context
+        way, begun = _way(self), False
+        with _sensing(self):
+            try:
+                if way.streams:
+                    for given in getattr(self.llm, f"stream_{way.method}")(**way.arguments):
                         begun = True
                         yield _spoken(given)
-                return
-        except NotImplementedError:
-            if begun:
-                raise
-        yield _spoken(await getattr(llm, f"a{way.method}")(**way.arguments))
+                    return
+            except NotImplementedError:  # it cannot stream
+                if begun:
+                    raise
+            yield _spoken(getattr(self.llm, way.method)(**way.arguments))
+
+    def afetch(self) -> AsyncGenerator[ChatResponse, None]:
+        """Async version of :meth:`fetch`."""
+        return inside(active_span_id, self.span_id, self._afetch())
+
+    async def _afetch(self) -> AsyncGenerator[ChatResponse, None]:
+        way, begun = _way(self), False
+        with _sensing(self):
+            try:
+                if way.streams:
+                    async with ending(await getattr(self.llm, f"astream_{way.method}")(**way.arguments)) as stream:
+                        async for given in stream:
+                            begun = True
+                            yield _spoken(given)
+                    return
+            except NotImplementedError:
+                if begun:
+                    raise
+            yield _spoken(await getattr(self.llm, f"a{way.method}")(**way.arguments))
+
+    def reading(self) -> _Reading:
+        """Return what reads the chunks."""
+        return _Reading(self)
 
 
 @contextmanager
@@ -132,7 +112,7 @@ def _way(question: Question) -> _Way:
         texts: dict[str, str] = {}
         prompt = ChatPromptTemplate(message_templates=[_template(message, texts) for message in messages])
         told = {"output_cls": wanted.output_cls, "prompt": prompt, "llm_kwargs": params or None, **texts}
-        return _Way("structured_predict", told, question.stream)
+        return _Way("structured_predict", told, question.streams)
     tools = params.get("tools")
     if isinstance(tools, Toolbox) and isinstance(llm, FunctionCallingLLM):
         # The model prepares them itself.

@@ -10,7 +10,7 @@ from typing import Any
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms.llm import LLM
 
-from chutes_core import ConfigurationError, ModelInfo
+from chutes_core import ConfigurationError
 from chutes_core.fallback import roster
 from chutes_core.settings import known_arguments
 from llama_index_chutes.llms import Chutes
@@ -40,10 +40,8 @@ _FIELDS = (*Chutes.model_fields, *Chutes._other_names, "members", "policy", "hea
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seat(roster.Seat[LLM]):
-    """A member as the engine sees it, with what is known about its model."""
-
-    infos: tuple[ModelInfo, ...] = ()
+class Seat(roster.Seat[LLM, Chutes]):
+    """A member as the engine sees it."""
 
 
 def member_roster(**common: Any) -> roster.Roster[LLM]:
@@ -138,13 +136,12 @@ def seats_of(llms: Sequence[LLM], *, pools: bool = False) -> list[Seat]:
 
 def again(seat: Seat, model: str) -> Seat:
     """Return a Chutes member with another model."""
-    assert isinstance(seat.model, Chutes)
-    return seats_of([_changed(seat.model, model=model)])[0]
+    assert seat.own is not None
+    return seats_of([_changed(seat.own, model=model)])[0]
 
 
 def _own(llm: Chutes) -> Seat:
-    infos = tuple(llm._infos())
-    return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, infos, llm.e2ee), infos)
+    return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, llm._infos(), llm.e2ee), llm)
 
 
 def _settings(llm: LLM) -> object:

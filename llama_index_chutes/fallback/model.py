@@ -11,7 +11,6 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
-from operator import is_not
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.llms.types import LLMMetadata
@@ -25,7 +24,6 @@ from chutes_core.fallback import FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.report import common
 from chutes_core.fallback.roster import health_of, rules_of
 from chutes_core.fallback.routes import Routed
-from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.secrets.frames import unseen
 from chutes_core.settings import Settings
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
@@ -71,9 +69,9 @@ class ChutesFallback(Routed, ChatModel):
     health: Any = Field(exclude=True, repr=False, description="The recorded health of the members.")
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
 
-    _seated: tuple[list[object], list[Seat]] | None = PrivateAttr(default=None)
-    _live: tuple[Sequence[object], LiveStats | None] | None = PrivateAttr(default=None)
-    _metadata: tuple[Sequence[object], LLMMetadata] | None = PrivateAttr(default=None)
+    _seated: tuple[list[int], list[Seat], Sequence[object]] | None = PrivateAttr(default=None)
+    _live: tuple[list[int], LiveStats | None, Sequence[object]] | None = PrivateAttr(default=None)
+    _metadata: tuple[list[int], LLMMetadata, Sequence[object]] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     @unseen
@@ -149,9 +147,9 @@ class ChutesFallback(Routed, ChatModel):
 
     def _derived(self, name: str, source: Sequence[object], make: Callable[[], Any]) -> Any:
         """Return what is made of some objects, anew if one of them is another: comparing by value would be slow."""
-        held = self.__pydantic_private__[name]  # type: ignore[index]
-        if held is None or any(map(is_not, held[0], source)) or len(held[0]) != len(source):
-            held = (source, make())
+        held, now = self.__pydantic_private__[name], [*map(id, source)]  # type: ignore[index]
+        if held is None or held[0] != now:
+            held = (now, make(), source)  # which are kept, or others might get their ids
             setattr(self, name, held)
         return held[1]
 
@@ -204,20 +202,8 @@ class ChutesFallback(Routed, ChatModel):
 
         return self._derived("_live", (url, catalog, client, first.management_url), make)  # type: ignore[no-any-return]
 
-    def _run(self, messages: Messages, params: Params, *, visible: bool) -> Run:
-        return Run(self, self._extend_messages(list(messages)), dict(params), visible=visible)
-
-    def _reply(self, messages: Messages, params: Params) -> FallbackReply:
-        return self._run(messages, params, visible=False).stream().read()
-
-    async def _areply(self, messages: Messages, params: Params) -> FallbackReply:
-        return await self._run(messages, params, visible=False).astream().read()
-
-    def _deltas(self, messages: Messages, params: Params) -> FallbackStream:
-        return self._run(messages, params, visible=True).stream()
-
-    def _adeltas(self, messages: Messages, params: Params) -> AsyncFallbackStream:
-        return self._run(messages, params, visible=True).astream()
+    def _call(self, messages: Messages, params: Params, *, whole: bool) -> Run:
+        return Run(self, self._extend_messages(list(messages)), dict(params), whole=whole)
 
     def _inquiry(self, output_cls: type[Model], messages: Messages, params: Params) -> Wanted:
         return Wanted(output_cls, messages, params)

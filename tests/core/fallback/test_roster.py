@@ -13,6 +13,7 @@ import pytest
 from chutes_core import ChutesWarning, ConfigurationError, RequestRefusedError, TimeLimits
 from chutes_core.auth import KeyFunction
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.joint import price
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.fallback import FallbackPolicy, Member
 from chutes_core.fallback.roster import (
@@ -22,7 +23,6 @@ from chutes_core.fallback.roster import (
     foreign_member,
     named,
     own_member,
-    price,
     refuse_several,
     seated,
     shortest,
