@@ -1,12 +1,12 @@
 """Decrypt the events of an encrypted stream, one by one.
 
-On the wire there is one ``{"e2e_init": …}``, then an ``{"e2e": …}`` for every piece, each with its usage in the clear
-for billing, and ``{"e2e_error": …}`` if the machine fails; ``[DONE]`` is sealed. The outer format is enforced
-strictly, because only the inside of a frame is protected by its seal: a line that may have been altered is refused,
-not skipped.
+On the wire there is one ``{"e2e_init": …}``, then an ``{"e2e": …}`` for every line, and ``{"e2e_error": …}`` if the
+machine fails; ``[DONE]`` is sealed. A machine also tells the usage of each piece in the clear, for billing; the service
+keeps that to itself, so it need not come. The outer format is enforced strictly, because only the inside of a frame is
+protected by its seal: a line that may have been altered is refused, not skipped.
 
-A limit of the protocol: frames are not numbered. A repeated frame is detected here, and so is one that counts fewer
-tokens than the one before; a frame removed from the middle may go unnoticed.
+A limit of the protocol: frames are not numbered. A repeated frame is detected here, and so is one whose sealed usage
+counts fewer tokens than that of the one before; a frame removed from the middle may go unnoticed.
 """
 
 from __future__ import annotations
@@ -119,18 +119,18 @@ class FrameReader:
             raise SealBrokenError("a sealed part came a second time")
         self._seen.add(nonce)
         plain = self._frames.open(frame)
-        if self._billed is not _SENTINEL:
-            self._check_usage(plain)
+        self._check_usage(plain)
         self.done = plain.removeprefix(_PREFIX).strip() == _DONE
         # Each frame holds complete lines, with or without the blank line that ends an event.
         return plain if plain.endswith(b"\n\n") else plain + b"\n\n"
 
     def _check_usage(self, plain: bytes) -> None:
-        """Check that the usage stated in the clear equals the sealed one, and that it only grows."""
+        """Check that the sealed usage only grows, and equals the one stated in the clear, if one was."""
         stated, self._billed = self._billed, _SENTINEL
-        if _usage_in(plain) != stated:
+        usage = _usage_in(plain)
+        if stated is not _SENTINEL and usage != stated:
             raise SealBrokenError("the usage stated in the clear differs from the sealed one")
-        count = stated.get("completion_tokens") if isinstance(stated, Mapping) else None
+        count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
         if not isinstance(count, int):
             return
         # Engines count per choice, and another machine starts from zero: the guard handles both.

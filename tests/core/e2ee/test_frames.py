@@ -95,6 +95,14 @@ def test_frames_in_another_order_are_an_error() -> None:
         read(key, [*lines[:3], *lines[5:7], *lines[3:5], *lines[7:]])
 
 
+def test_frames_in_another_order_are_an_error_without_a_usage_in_the_clear_too() -> None:
+    """The service passes no usage on, and a gateway could leave it out: the sealed one tells the order."""
+    key, reply = asked()
+    begin, *frames = [line for line in sealed_lines(reply) if not line.startswith(b'data: {"usage"')]
+    with pytest.raises(SealBrokenError, match="out of order"):
+        read(key, [begin, frames[0], frames[2], frames[1], *frames[3:]])
+
+
 def test_counts_of_several_choices_do_not_mix() -> None:
     """An engine counts for each choice by itself, and for all at the end."""
     key, reply = asked()
