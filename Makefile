@@ -84,6 +84,7 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/check_links.py
 	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/errors_table.py --check
+	@$(PY) tools/local_differences.py --check
 	@$(PY) tools/check_tests.py
 	@$(MAKE) -s -j2 --output-sync=target check-types check-wheels
 
@@ -102,6 +103,7 @@ record: venv ## re-record the cassettes: live with a key, else against the embed
 docs: venv ## build the site into build/site, and see that links resolve, tables are the code's, and snippets compile or run
 	@$(PY) tools/check_links.py
 	@$(PY) tools/errors_table.py --check
+	@$(PY) tools/local_differences.py --check
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 	@$(PY) -m pytest -q tests/docs
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chutes_local import control
@@ -27,6 +27,7 @@ from chutes_local.management import account, models
 from chutes_local.management import login as oauth_routes
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Answer, plain
+from chutes_local.world import access
 from chutes_local.world.fleet import Chute
 from chutes_local.world.world import World
 
@@ -46,7 +47,7 @@ def create_app(world: World) -> Gate:
             "embed": _application(_cords(world, "embedding")),
             "chute": _application(_own_host(world)),
             "api": _application(_management(world)),
-            "local": _application(control.routes(world)),
+            "local": Starlette(routes=control.routes(world), exception_handlers={HTTPException: _no_such_control}),
         },
     )
 
@@ -61,6 +62,13 @@ def _application(routes: list[Route]) -> Starlette:
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:
+    """Answer for any other path or method: whoever has a key is told that no chute is there."""
+    if not access.bearer(request.headers):
+        return plain(errors.detail(401, errors.AUTHENTICATION_REQUIRED))
+    return plain(errors.detail(404, errors.NO_CHUTE))
+
+
+async def _no_such_control(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     return plain(errors.detail(status, errors.NOT_FOUND if status == 404 else "Method Not Allowed"))
 
@@ -113,6 +121,6 @@ async def _no_cord(call: Call, chute: Chute, fault: Fault | None) -> Response:
 
 def _ping() -> Route:
     async def pong(request: Request) -> Response:
-        return PlainTextResponse("pong")
+        return JSONResponse({"message": "pong"})
 
     return Route("/ping", pong, methods=["GET"])

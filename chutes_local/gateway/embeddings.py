@@ -53,9 +53,15 @@ async def embed(call: Call, chute: Chute, fault: Fault | None) -> Response:
     reply: dict[str, object] = {
         "id": f"embd-{new_id()}",
         "object": "list",
+        "created": int(call.world.clock()),
         "model": chute.name,
         "data": rows,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
+        "usage": {
+            "prompt_tokens": tokens,
+            "total_tokens": tokens,
+            "completion_tokens": 0,
+            "prompt_tokens_details": None,
+        },
     }
     return body_response(call, reply, fault)
 

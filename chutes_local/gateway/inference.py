@@ -107,6 +107,8 @@ async def _admit(request: Request, world: World, *, gateway: bool) -> Call:
 def _members(call: Call, template: str) -> list[Chute]:
     """Apply the gateway's rewriting to ``model``, and list the chutes it resolves to."""
     model = call.body.get("model")
+    if model is None:
+        raise Refused(errors.detail(404, errors.NO_CHUTE))
     name, suffixed = split_thinking(model if isinstance(model, str) else "")
     call.thinking = suffixed or call.headers.get("x-enable-thinking", "").lower() == "true"
     world = call.world

@@ -132,7 +132,9 @@ def _describe(medium: str, value: object, flat: Flat) -> str:
 def _check_remote(url: str, plain: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise Refused(errors.detail(400, f"Only HTTP(s) URLs are supported for images: {url}"))
+        raise Refused(
+            errors.detail(400, f"Only HTTP(s) URLs are supported for images: {parts.scheme} is not supported")
+        )
     ports = (None, 443) if plain else (None, 80, 443)
     if (plain and parts.scheme != "https") or parts.port not in ports:
         raise Refused(errors.detail(400, f"Failed to fetch {url}: scheme or port not allowed"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -32,8 +32,7 @@ DEFAULT_MAX_TOKENS = 512
 """The limit when ``max_tokens`` is left out: enough for a small model, which might not stop by itself."""
 CHARACTERS_PER_TOKEN = 4
 _KEY = re.compile(r"""(?<!\w)([`'"])([A-Za-z_]\w*)\1""")
-_SCHEMA_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
-_SCHEMA_DATA = ("enum", "const", "default", "examples")
+_FOLLOWED = ("properties", "items", "additionalProperties", "allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def parse_json(raw: bytes) -> dict[str, object]:
     except ValueError as error:
         raise Refused(errors.detail(400, f"Invalid request JSON: {error}")) from error
     if not isinstance(body, dict):
-        raise Refused(errors.detail(400, "Invalid request JSON: expected an object"))
+        raise Refused(errors.unhandled())
     return body
 
 
@@ -77,31 +76,34 @@ def check_gateway(body: Body) -> None:
     structured = structured if isinstance(structured, Mapping) else {}
     if body.get("guided_regex") or structured.get("regex"):
         raise Refused(errors.detail(400, errors.NO_REGEX))
-    if any(has_pattern(schema) for schema in (_schema_of(body), body.get("guided_json"), structured.get("json"))):
+    if has_pattern(_schema_of(body)) or has_pattern(_read(structured.get("json"))):
         raise Refused(errors.detail(400, errors.NO_SCHEMA_PATTERN))
 
 
 def has_pattern(schema: object) -> bool:
-    """Return whether a schema uses the ``pattern`` keyword; a property of that name does not count.
+    """Return whether the service finds a ``pattern`` in a schema.
 
-    >>> has_pattern({"properties": {"pattern": {"type": "string"}}})
-    False
+    It takes ``properties`` for a schema too: so a property's own schema is not looked at, and a property of that name
+    counts, as does the ``pattern`` of a property named like a keyword that it follows.
+
     >>> has_pattern({"properties": {"zip": {"pattern": "[0-9]+"}}})
+    False
+    >>> has_pattern({"properties": {"pattern": {"type": "string"}}})
     True
     """
-    if isinstance(schema, list):
-        return any(map(has_pattern, schema))
     if not isinstance(schema, Mapping):
         return False
-    return "pattern" in schema or any(has_pattern(inner) for inner in _inner_schemas(schema))
+    followed = (schema[key] for key in _FOLLOWED if key in schema)
+    inner = (part for value in followed for part in (value if isinstance(value, list) else [value]))
+    return "pattern" in schema or any(map(has_pattern, inner))
 
 
-def _inner_schemas(schema: Body) -> Iterator[object]:
-    for key, value in schema.items():
-        if key in _SCHEMA_MAPS and isinstance(value, Mapping):
-            yield from value.values()
-        elif key not in _SCHEMA_DATA:
-            yield value
+def _read(value: object) -> object:
+    """Read a schema that may be given as text; what is no JSON is left to the engine."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
 
 
 def read_shape(chute: Chute, headers: Mapping[str, str]) -> Shape:
@@ -220,7 +222,7 @@ def _answer_schema(body: Body, question: str) -> Body | None:
     if kind == "json_object":
         return named_keys(question) or JSON_OBJECT
     schema = _schema_of(body)
-    if kind != "json_schema" or not isinstance(schema, Mapping):
+    if not isinstance(schema, Mapping):
         raise Refused(errors.engine_400("response_format: json_object, or json_schema with a schema, is required"))
     try:
         bounded(schema)
@@ -231,7 +233,7 @@ def _answer_schema(body: Body, question: str) -> Body | None:
 
 def _schema_of(body: Body) -> object:
     form = body.get("response_format")
-    described = form.get("json_schema") if isinstance(form, Mapping) else None
+    described = form.get("json_schema") if isinstance(form, Mapping) and form.get("type") == "json_schema" else None
     return described.get("schema") if isinstance(described, Mapping) else None
 
 

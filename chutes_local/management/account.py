@@ -12,15 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from chutes_local.management.pages import Endpoint, guarded, invalid, json_object, page_of
+from chutes_local.management.pages import Endpoint, guarded, invalid, json_object, page_of, stamp
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
 from chutes_local.world import access
-from chutes_local.world.accounts import Account, midnight_after
+from chutes_local.world.accounts import STARTED, Account, midnight_after
 from chutes_local.world.world import World
 
 Json = dict[str, object]
-STARTED = "2026-01-01T00:00:00+00:00"
 MONTHLY_PRICES = {300: 3.0, 2000: 10.0, 5000: 20.0}
 _ALIAS = re.compile(r"[!-9;-~]{1,64}")  # printable, no space, no colon
 
@@ -37,14 +36,16 @@ def _users(world: World) -> list[Route]:
     async def quotas(request: Request) -> Response:
         account = access.owner(request.headers, world)
         if account.trouble == "free":
-            return JSONResponse({})  # for an account without quota rows the service sends an object, not a list
+            return JSONResponse({})
+        if account.quota <= 0:
+            return JSONResponse({"*": 0})  # for an account without rows the service sends its default
         row = {
             "user_id": account.user_id,
             "chute_id": "*",
             "quota": account.quota,
             "is_default": True,
             "payment_refresh_date": None,
-            "updated_at": STARTED,
+            "updated_at": stamp(STARTED),
         }
         return JSONResponse([row])
 
@@ -91,14 +92,14 @@ def _keys(world: World) -> list[Route]:
         body = await json_object(request)
         name = body.get("name")
         if not isinstance(name, str) or not 1 <= len(name) <= 24:
-            raise Refused(invalid("body", "name", "String should have 1 to 24 characters"))
+            raise Refused(invalid("body", "name", "String should have 1 to 24 characters", name))
         key_id = str(uuid.uuid4())
         shown = {
             "api_key_id": key_id,
             "user_id": account.user_id,
             "admin": bool(body.get("admin", False)),
             "name": name,
-            "created_at": datetime.fromtimestamp(world.clock(), UTC).isoformat(),
+            "created_at": stamp(world.clock()),
             "last_used_at": None,
             "scopes": body.get("scopes") or [],
         }
@@ -131,24 +132,23 @@ def _aliases(world: World) -> list[Route]:
         body = await json_object(request)
         name, members = body.get("alias"), body.get("chute_ids")
         if not isinstance(name, str) or not _ALIAS.fullmatch(name):
-            raise Refused(invalid("body", "alias", "1 to 64 printable characters without space or colon"))
+            raise Refused(invalid("body", "alias", "1 to 64 printable characters without space or colon", name))
         chute_ids = list(dict.fromkeys(map(str, cast(Sequence[object], members)))) if isinstance(members, list) else []
         if not 1 <= len(chute_ids) <= 20:
-            raise Refused(invalid("body", "chute_ids", "1 to 20 chute ids are required"))
+            raise Refused(invalid("body", "chute_ids", "1 to 20 chute ids are required", members))
         for chute_id in chute_ids:
             if world.fleet.find(chute_id) is None:
                 raise Refused(errors.detail(400, f"chute not found: {chute_id}"))
         alias = name.lower()
         world.aliases[alias] = chute_ids
-        now = datetime.fromtimestamp(world.clock(), UTC).isoformat()
-        world.alias_times.setdefault(alias, now)
+        world.alias_times.setdefault(alias, stamp(world.clock()))
         return JSONResponse(_alias(world, alias), 201)
 
     async def delete(request: Request) -> Response:
         access.owner(request.headers, world)
         if world.aliases.pop(request.path_params["alias"].lower(), None) is None:
             raise Refused(errors.detail(404, "alias not found"))
-        return Response(status_code=204)
+        return Response(status_code=204, media_type="application/json")
 
     return [
         _get("/model_aliases/", listing),
@@ -171,7 +171,7 @@ def _user(account: Account) -> Json:
         "username": account.username,
         "user_id": account.user_id,
         "logo_id": None,
-        "created_at": STARTED,
+        "created_at": stamp(STARTED),
         "hotkey": "5LocalHotkey",
         "coldkey": "5LocalColdkey",
         "payment_address": "5LocalAddress",
@@ -188,16 +188,16 @@ def _subscription(account: Account, now: float) -> Json:
     price = MONTHLY_PRICES.get(account.quota)
     if price is None:
         return {"subscription": False}
-    reset = midnight_after(now)
+    reset, started = midnight_after(now), stamp(STARTED).removesuffix("Z")
     capped = account.trouble == "capped"
     four_hours, month = price / 180 * 75, price * 5
     return {
         "subscription": True,
         "custom": False,
         "monthly_price": price,
-        "anchor_date": STARTED,
-        "effective_date": STARTED,
-        "updated_at": STARTED,
+        "anchor_date": started,
+        "effective_date": None,
+        "updated_at": started,
         "four_hour": _cap(four_hours if capped else 0.0, four_hours, reset),
         "monthly": _cap(0.0, month, reset),
     }

@@ -12,11 +12,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from chutes_local.management.pages import form, guarded, invalid, json_object
+from chutes_local.management.pages import form, guarded, json_object, missing, stamp
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
 from chutes_local.world import access
-from chutes_local.world.oauth import OPEN_SCOPES, SCOPES, USERINFO_SCOPES, AuthorizeQuery, OAuthRefused
+from chutes_local.world.accounts import STARTED, Account
+from chutes_local.world.oauth import (
+    OPEN_SCOPES,
+    REFRESH_SECONDS,
+    SCOPES,
+    USERINFO_SCOPES,
+    App,
+    AuthorizeQuery,
+    OAuthRefused,
+)
 from chutes_local.world.world import World
 
 _PAGE = """<!doctype html>
@@ -86,7 +95,7 @@ def _tokens(world: World) -> list[Route]:
             missing = "Token does not have required scope (openid, profile, or account:read)"
             raise Refused(errors.detail(403, missing))
         account = world.accounts.default
-        created = "2026-01-01T00:00:00+00:00"
+        created = stamp(STARTED)
         return JSONResponse({"sub": account.user_id, "username": account.username, "created_at": created})
 
     async def introspect(request: Request) -> Response:
@@ -116,22 +125,22 @@ def _tokens(world: World) -> list[Route]:
 
 def _apps(world: World) -> list[Route]:
     async def listing(request: Request) -> Response:
-        access.owner(request.headers, world)
-        apps = [app.as_json() for app in world.oauth.apps]
+        account = access.owner(request.headers, world)
+        apps = [_app(app, account) for app in world.oauth.apps]
         return JSONResponse({"total": len(apps), "page": 0, "limit": 25, "items": apps})
 
     async def create(request: Request) -> Response:
-        access.owner(request.headers, world)
+        account = access.owner(request.headers, world)
         body = await json_object(request)
         name, uris, allowed = body.get("name"), body.get("redirect_uris"), body.get("allowed_scopes") or []
         if not isinstance(name, str) or not name:
-            raise Refused(invalid("body", "name", "Field required"))
+            raise Refused(missing("body", "name", given=body))
         if not isinstance(uris, list) or not uris:
-            raise Refused(invalid("body", "redirect_uris", "Field required"))
+            raise Refused(missing("body", "redirect_uris", given=body))
         app = world.oauth.register(
             name, list(map(str, uris)), list(map(str, allowed)) if isinstance(allowed, list) else []
         )
-        return JSONResponse({**app.as_json(), "client_secret": app.client_secret}, 201)
+        return JSONResponse({**_app(app, account), "client_secret": app.client_secret})
 
     async def delete(request: Request) -> Response:
         access.owner(request.headers, world)
@@ -146,6 +155,26 @@ def _apps(world: World) -> list[Route]:
         Route("/idp/apps", guarded(create), methods=["POST"]),
         Route("/idp/apps/{app_id}", guarded(delete), methods=["DELETE"]),
     ]
+
+
+def _app(app: App, account: Account) -> dict[str, object]:
+    """Return what the list of apps shows: everything but the secret."""
+    made = stamp(app.created_at).removesuffix("Z")
+    return {
+        "app_id": app.app_id,
+        "client_id": app.client_id,
+        "user_id": account.user_id,
+        "name": app.name,
+        "description": "",
+        "redirect_uris": app.redirect_uris,
+        "homepage_url": "",
+        "logo_url": None,
+        "active": True,
+        "public": True,
+        "refresh_token_lifetime_days": REFRESH_SECONDS // 86400,
+        "created_at": made,
+        "updated_at": made,
+    }
 
 
 def issuer(request: Request) -> str:
@@ -258,8 +287,12 @@ def _discovery(root: str) -> dict[str, object]:
         "revocation_endpoint": f"{root}/idp/token/revoke",
         "scopes_supported": [*OPEN_SCOPES, *(name for name in SCOPES if name not in OPEN_SCOPES)],
         "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "code_challenge_methods_supported": ["plain", "S256"],
         # "none" is advertised, as on the real service, although refreshing needs the secret.
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic", "none"],
+        "service_documentation": "https://docs.chutes.ai/oauth",
+        "subject_types_supported": ["public"],
+        "claims_supported": ["sub", "username", "created_at"],
     }

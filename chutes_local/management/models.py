@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from chutes_local.management.pages import guarded, page_of
+from chutes_local.management.pages import guarded, page_of, stamp
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
 from chutes_local.world import access
@@ -63,8 +63,15 @@ def row(chute: Chute, fleet: Fleet, created: int) -> Json:
     }
 
 
-def item(chute: Chute, moment: str) -> Json:
-    """Build one chute as the management API returns it."""
+_OF_NO_USE: Json = dict.fromkeys(
+    ("jobs", "logo_id", "revision", "boost", "max_instances", "scaling_threshold", "shutdown_after_seconds",
+     "lock_modules", "bounty", "logo")
+)  # fmt: skip
+"""What a chute has in the service's lists, and none of these sets."""
+
+
+def item(chute: Chute, moment: str, *, alone: bool = False) -> Json:
+    """Build one chute as the management API returns it: ``alone`` with its cords, in a list with a name for them."""
     low, high = chute.price
     tokens = {"input": _both(low), "output": _both(high), "input_cache_read": _both(low * 0.1)}
     return {
@@ -73,27 +80,59 @@ def item(chute: Chute, moment: str) -> Json:
         "slug": chute.slug,
         "tagline": "Served by the embedded Chutes: a small local model under a big one's name",
         "readme": "",
+        "tool_description": "",
         "public": True,
         "version": "local",
         "standard_template": chute.template,
-        "cord_ref_id": f"local-{chute.template}",
+        "cords": _cords(chute.template, alone=True) if alone else None,
+        "cord_ref_id": None if alone else f"local-{chute.template}",
         "created_at": moment,
         "updated_at": moment,
-        "user": {"username": "chutes", "user_id": "00000000-0000-5000-8000-000000000000"},
+        "user": {
+            "username": "chutes",
+            "user_id": "00000000-0000-5000-8000-000000000000",
+            "logo_id": None,
+            "created_at": moment,
+            "logo": None,
+        },
         "invocation_count": chute.requests,
         "current_estimated_price": {"per_million_tokens": tokens},
-        "instances": [_instance(chute, n, moment) for n in range(chute.machines)],
+        "instances": [_instance(chute, n) for n in range(chute.machines)],
         "openrouter": chute.fact("openrouter"),
+        "chutes_version": "0.6.9",
         "concurrency": 32,
-        "max_instances": 8,
+        "preemptible": True,
+        "allow_external_egress": False,
         "tee": chute.tee,
         "hot": chute.machines > 0,
+        **_OF_NO_USE,
     }
+
+
+def _cords(template: str, *, alone: bool) -> list[Json]:
+    """List what may be asked of a chute, as the service does."""
+    paths = {"vllm": ["/v1/chat/completions", "/v1/completions"], "embedding": ["/v1/embeddings"]}[template]
+    schemas = ("input_schema", "output_schema", "minimal_input_schema") if alone else ()
+    return [
+        {
+            "path": path,
+            "method": "POST",
+            "stream": stream,
+            "function": path.rpartition("/")[2],
+            "passthrough": True,
+            "public_api_path": path,
+            "public_api_method": "POST",
+            "output_content_type": None,
+            **{name: {} for name in schemas},
+        }
+        for path in paths
+        for stream in ([True, False] if template == "vllm" else [False])
+    ]
 
 
 def routes(world: World) -> list[Route]:
     """Return the catalogue routes of the management API."""
-    started = datetime.fromtimestamp(world.clock(), UTC).isoformat()
+    started = stamp(world.clock())
 
     async def listing(request: Request) -> Response:
         query = request.query_params
@@ -101,10 +140,11 @@ def routes(world: World) -> list[Route]:
             raise Refused(errors.detail(400, "Specify either page or offset, not both."))
         chosen = [item(chute, started) for chute in world.fleet if _matches(chute, query)]
         page = page_of(chosen, query, most=5000)
-        return JSONResponse({**page, "cord_refs": {}})
+        refs = {f"local-{template}": _cords(template, alone=False) for template in ("vllm", "embedding")}
+        return JSONResponse({**page, "cord_refs": refs})
 
     async def one(request: Request) -> Response:
-        return JSONResponse(item(_named(request, world), started))
+        return JSONResponse(item(_named(request, world), started, alone=True))
 
     async def code(request: Request) -> Response:
         chute = _named(request, world)
@@ -133,7 +173,8 @@ def routes(world: World) -> list[Route]:
         return JSONResponse([_stats(chute, today) for chute in chosen])
 
     async def pricing(request: Request) -> Response:
-        return JSONResponse({"tao_usd": TAO_USD, "compute_unit_estimate": 0.0, "gpu_price_estimates": {}})
+        unit = {**_both(0.0), "description": "nothing is billed by the second here"}
+        return JSONResponse({"tao_usd": TAO_USD, "compute_unit_estimate": unit, "gpu_price_estimates": {}})
 
     async def warmup(request: Request) -> Response:
         account = access.owner(request.headers, world)
@@ -194,13 +235,13 @@ def _both(usd: float) -> Json:
     return {"usd": usd, "tao": usd / TAO_USD}
 
 
-def _instance(chute: Chute, place: int, moment: str) -> Json:
+def _instance(chute: Chute, place: int) -> Json:
     return {
         "instance_id": f"{chute.chute_id[:-2]}{place:02d}",
         "region": "local",
         "active": True,
         "verified": True,
-        "last_verified_at": moment,
+        "last_verified_at": None,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import parse_qs
 
@@ -32,13 +33,29 @@ def number(query: Mapping[str, str], name: str, default: int, low: int, high: in
     text = query.get(name, str(default))
     if not text.lstrip("-").isdecimal() or not low <= int(text) <= high:
         problem = f"Input should be a whole number between {low} and {high}"
-        raise Refused(invalid("query", name, problem))
+        raise Refused(invalid("query", name, problem, text))
     return int(text)
 
 
-def invalid(place: str, name: str, problem: str) -> errors.Answer:
-    """Build the answer for an invalid value in a management request."""
-    return errors.detail(422, [{"loc": [place, name], "msg": problem, "type": "value_error"}])
+def invalid(place: str, name: str, problem: str, given: object) -> errors.Answer:
+    """Build the answer for an invalid value in a management request, as pydantic words it."""
+    entry = {"type": "value_error", "loc": [place, name], "msg": f"Value error, {problem}", "input": given}
+    return errors.detail(422, [{**entry, "ctx": {"error": {}}}])
+
+
+def missing(place: str, *names: str, given: object = None) -> errors.Answer:
+    """Build the answer for a request that lacks something; it lists all that is missing."""
+    entries = [{"type": "missing", "loc": [place, name], "msg": "Field required", "input": given} for name in names]
+    return errors.detail(422, entries)
+
+
+def stamp(seconds: float) -> str:
+    """Write a time as the service's pages do.
+
+    >>> stamp(0.5)
+    '1970-01-01T00:00:00.500000Z'
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def page_of(items: Sequence[object], query: Mapping[str, str], *, most: int = 100) -> dict[str, object]:
@@ -64,7 +81,7 @@ async def json_object(request: Request) -> dict[str, object]:
     try:
         body = await request.json()
     except ValueError as error:
-        raise Refused(invalid("body", "", f"JSON decode error: {error}")) from error
+        raise Refused(invalid("body", "", f"JSON decode error: {error}", None)) from error
     if not isinstance(body, dict):
-        raise Refused(invalid("body", "", "Input should be an object"))
+        raise Refused(invalid("body", "", "Input should be an object", body))
     return cast("dict[str, object]", body)

@@ -20,6 +20,7 @@ from chutes_local.wire.errors import compact
 
 FrameKind = Literal["role", "content", "reasoning", "tool", "finish", "usage"]
 DONE = b"data: [DONE]\n\n"
+END_TOKEN = 151645
 VISIBLE = frozenset({"content", "tool"})
 Json = dict[str, Any]
 
@@ -127,8 +128,12 @@ class Encoder:
             "delta": self._delta(frame),
             "logprobs": None,
             "finish_reason": frame.finish,
-            stop: None,
+            stop: self.stopped_by(frame.finish),
         }
+
+    def stopped_by(self, finish: str | None) -> int | None:
+        """Return what ended an answer: SGLang names the token, vLLM only a stop string."""
+        return END_TOKEN if self.engine == "sglang" and finish in ("stop", "tool_calls") else None
 
     def _delta(self, frame: Frame) -> Json:
         given: Json = {}
@@ -185,6 +190,7 @@ def whole(frames: Sequence[Frame], encoder: Encoder) -> Json:
         "usage": usage.as_json(),
         "metadata": {"weight_version": "default"},
         "chutes_verification": encoder.verification,
+        "prompt_sha256": secrets.token_hex(32),
     }
 
 
@@ -216,7 +222,13 @@ def _whole_choice(index: int, frames: Sequence[Frame], encoder: Encoder) -> Json
         "tool_calls": calls or None,
     }
     stop = "matched_stop" if encoder.engine == "sglang" else "stop_reason"
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish, stop: None}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish,
+        stop: encoder.stopped_by(finish),
+    }
 
 
 def _whole_calls(frames: Sequence[Frame], encoder: Encoder) -> list[Json]:

@@ -43,6 +43,7 @@ NO_FILES = "File content not currently supported"
 NO_SCHEMA_PATTERN = "Regex-based structured output (JSON schema 'pattern' fields) is temporarily disabled."
 NO_REGEX = "Regex-based structured output is temporarily disabled."
 BAD_ARGUMENTS = "Invalid tool_calls.function.arguments value, expected JSON"
+UNHANDLED = "Internal Server Error"
 TOO_LARGE = "Request body is too large."
 STREAM_ERROR = f"Unhandled exception during response stream: {EXHAUSTED}"
 
@@ -114,6 +115,11 @@ def overflow(engine: str, window: int, prompt: int, completion: int) -> Answer:
         "tokens for the completion. Please reduce the number of tokens in the input messages or the "
         "completion to fit within the limit."
     )
+
+
+def unhandled() -> Answer:
+    """Build the answer to what the service's own code does not expect: no JSON."""
+    return Answer(500, UNHANDLED.encode(), "text/plain; charset=utf-8")
 
 
 def nginx(status: int) -> Answer:

@@ -21,6 +21,8 @@ from typing import Literal
 
 from chutes_local.wire import errors
 
+STARTED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""When every account was made."""
 API_KEY = "cpk_" + "0" * 32 + "." + "0" * 32 + "." + "LOCALCHUTES".ljust(32, "0")
 """The documented fake key of the local server, in the format of a real one (102 characters); not a secret."""
 
@@ -73,8 +75,6 @@ class Account:
 
     def headers(self) -> dict[str, str]:
         """Return the quota headers of a successful answer."""
-        if self.quota <= 0:
-            return {"X-Chutes-RL-User": "60"}
         used = min(int(self.used), self.quota)
         return {
             "X-Chutes-Quota-Total": str(self.quota),

@@ -95,17 +95,6 @@ class App:
     app_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created_at: float = 0.0
 
-    def as_json(self) -> dict[str, object]:
-        """Return what the app list shows: everything but the secret."""
-        return {
-            "app_id": self.app_id,
-            "client_id": self.client_id,
-            "name": self.name,
-            "redirect_uris": self.redirect_uris,
-            "allowed_scopes": self.allowed_scopes,
-            "public": False,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class AuthorizeQuery:
@@ -203,22 +192,24 @@ class OAuthStore:
         """Exchange a code for tokens; a code is valid once."""
         query, expires = self._codes.pop(code, (None, 0.0))
         if query is None or self._clock() > expires or client_id != query.client_id:
-            raise OAuthRefused("invalid_grant", "Invalid or expired authorization code")
+            raise OAuthRefused("invalid_grant")
         if redirect_uri != query.redirect_uri:
-            raise OAuthRefused("invalid_grant", "redirect_uri does not match")
+            raise OAuthRefused("invalid_grant")
         if query.challenge:
             if not _proves(verifier, query):
-                raise OAuthRefused("invalid_grant", "Invalid code_verifier")
+                raise OAuthRefused("invalid_grant")
         else:
             self.check_client(client_id, secret)
         return self._issue(client_id, query.scope or "profile")
 
     def refresh(self, refresh_token: str, client_id: str, secret: str) -> dict[str, object]:
-        """Exchange a refresh token for a new pair; the old one is then invalid."""
-        self.check_client(client_id, secret)
+        """Exchange a refresh token for a new pair; the old one is then invalid. The token is looked at first."""
         token = self._tokens.get(refresh_token)
-        if token is None or token.kind != "refresh_token" or token.client_id != client_id or not self._live(token):
-            raise OAuthRefused("invalid_grant", "Invalid or expired refresh token")
+        if token is None or token.kind != "refresh_token" or not self._live(token):
+            raise OAuthRefused("invalid_grant")
+        self.check_client(client_id, secret)
+        if token.client_id != client_id:
+            raise OAuthRefused("invalid_grant")
         token.used = True
         return self._issue(client_id, token.scope)
 

@@ -101,11 +101,11 @@ def ask(mode: str, server: LocalChutes, messages: Any = HELLO, *, params: Any = 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sealed_call_is_like_any_other(server: LocalChutes, mode: str) -> None:
-    """The same answer, usage, headers and ledger as on the plain path; only the path is another."""
+    """The same answer, usage and quota as on the plain path; only the path is another, and no id is told."""
     plain = ask(mode, server, e2ee=False)
     sealed = ask(mode, server)
     assert (sealed.content, sealed.usage, sealed.model) == (plain.content, plain.usage, plain.model)
-    assert sealed.meta.invocation_id
+    assert (plain.meta.invocation_id is None, sealed.meta.invocation_id is None) == (False, True)
     assert sealed.meta.quota_used == 2
     paths = [entry.path for entry in server.journal.wait(5) if entry.method == "POST"]
     assert paths == ["/v1/chat/completions", "/api/e2e/invoke"]

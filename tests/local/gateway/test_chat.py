@@ -225,7 +225,7 @@ def test_pictures_are_described_honestly(ask: Ask) -> None:
         ({"max_tokens": 40960}, 400, "maximum context length of 40960 tokens"),
         ({"guided_regex": "x"}, 400, "Regex-based structured output is temporarily disabled."),
         ({"messages": []}, 400, "at least one message"),
-        ({"model": None}, 404, "model not found: None"),
+        ({"model": None}, 404, "No matching chute found!"),
         ({"temperature": 9}, 400, "temperature must be in"),
     ],
 )

@@ -126,4 +126,4 @@ def test_small_public_things(http: httpx.Client) -> None:
     assert http.get("/api/pricing").json()["tao_usd"] > 0
     assert MODEL in http.get(f"/api/chutes/code/{MODEL}").text
     assert len(http.get(f"/api/chutes/miner_means/{MODEL}.json").json()) == 2
-    assert http.get("/api/ping").text == "pong"
+    assert http.get("/api/ping").json() == {"message": "pong"}

@@ -52,10 +52,11 @@ def test_the_quota_comes_before_the_balance() -> None:
 
 
 def test_a_quota_of_zero_means_pay_as_you_go() -> None:
-    """Quota 0 includes nothing: a balance is needed, and no quota headers are sent."""
+    """Quota 0 includes nothing: a balance is needed, and the headers say 0 of 0."""
     account = Account(quota=0, balance=1.0)
     assert account.refusal(0.0) is None
-    assert set(account.headers()) == {"X-Chutes-RL-User"}
+    names = ("X-Chutes-Quota-Total", "X-Chutes-Quota-Used", "X-Chutes-Quota-Remaining")
+    assert account.headers() == {**dict.fromkeys(names, "0"), "X-Chutes-RL-User": "60"}
     account.balance = 0.0
     refusal = account.refusal(0.0)
     assert refusal
