@@ -75,14 +75,17 @@ def median(figures: Figures, metric: str, client: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def overrun(figures: Figures, metric: str, client: str) -> bool:
-    """Whether a client has no figure of so many streams because it could not keep up with them.
+def failing(figures: Figures, metric: str, client: str) -> str:
+    """Why a client has no figure of so many streams: empty where it has one, or nobody has looked.
 
-    >>> overrun({"tokens: 64 x 10/s: overrun": {"ours": [1.0]}}, "tokens: 64 x 10/s: cpu", "ours")
-    True
+    >>> failing({"tokens: 64 x 10/s: overrun": {"ours": [1.0]}}, "tokens: 64 x 10/s: cpu", "ours")
+    'cannot keep up'
     """
-    noted = f"{metric.rpartition(': ')[0]}: overrun"
-    return client not in figures.get(metric, {}) and client in figures.get(noted, {})
+    size = metric.rpartition(": ")[0]
+    if client in figures.get(metric, {}):
+        return ""
+    words = {"overrun": "cannot keep up", "disturbed": "the machine was busy"}
+    return next((told for name, told in words.items() if client in figures.get(f"{size}: {name}", {})), "")
 
 
 def judged(aim: Aim, figures: Figures) -> tuple[float | None, float | None, bool | None]:

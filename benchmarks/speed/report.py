@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.plot import Bar, bars
-from benchmarks.speed.aims import AIMS, judged, median, overrun
+from benchmarks.speed.aims import AIMS, failing, judged, median
 from benchmarks.speed.calls import BATCH, HISTORIES, LENGTHS
 from benchmarks.speed.canned import CHUNKS, READ
 from benchmarks.speed.clients import BARE, BARE_BLOCKING, BY_KEY, CLIENTS, RAW, SDK, THREADS, TOKENS
@@ -148,8 +148,9 @@ told is of the {LASTING:g} s in which all of them are open: CPU per chunk, also 
 takes bytes off the wire and looks at none of them; the delay from the server's sending a token to the reader's having
 it; memory, when all are open, over one stream; and how many such streams the CPU of one core would carry. Whoever
 *cannot keep up* would need more than a core, has not opened all streams when the first ones end, or has half of the
-tokens later than the next ones were sent. A fallback has two members, of which the first answers. While a client was
-measured the server used at most {_busiest(figures, "tokens", "threads"):.0%} of a core."""
+tokens later than the next ones were sent, with a core to itself; if it had none, *the machine was busy*. A fallback has
+two members, of which the first answers. While a client was measured the server used at most
+{_busiest(figures, "tokens", "threads"):.0%} of a core."""
     return "\n\n".join([said, *(table for table in tables if table)])
 
 
@@ -173,8 +174,8 @@ def _tokens(figures: Mapping[str, Values], part: Part, streams: int, rate: int) 
             others = (_cell(figures.get(f"{name}: {what}", {}).get(entry.key)) for what in ("p50", "p99", "memory"))
             ratio = f"{cpu / base:.2f}" if base else ""
             rows.append([entry.key, _cell(cpus[entry.key]), ratio, *others, f"{1e6 / cpu / rate:,.0f}"])
-        elif overrun(figures, f"{name}: cpu", entry.key):
-            rows.append([entry.key, "cannot keep up", *[""] * 5])
+        elif why := failing(figures, f"{name}: cpu", entry.key):
+            rows.append([entry.key, why, *[""] * 5])
     if not rows:
         return ""
     count = "One stream" if streams == 1 else f"{streams:,} streams"
@@ -188,10 +189,12 @@ def _tokens_in_short(figures: Mapping[str, Values]) -> str:
     base, rows = median(figures, cpu, BARE), []
     for entry in TOKENS:
         own, many = median(figures, cpu, entry.key), median(figures, late, entry.key)
+        told = failing(figures, late, entry.key) if many is None else _number(many)
         if own is not None:
             ratio = f"{own / base:.2f}" if base else ""
-            told = "cannot keep up" if overrun(figures, late, entry.key) else "" if many is None else _number(many)
             rows.append([entry.key, _number(own), ratio, f"{1e6 / own / USUAL[1]:,.0f}", told])
+        elif why := failing(figures, cpu, entry.key):
+            rows.append([entry.key, why, "", "", told])
     if not rows:
         return ""
     said = (
@@ -223,8 +226,8 @@ def _aims(figures: Mapping[str, Values]) -> str:
     for aim in AIMS:
         ratio, lowest, met = judged(aim, figures)
         if ratio is None:
-            late = overrun(figures, aim.metric, aim.ours)
-            told = ["cannot keep up", "", "**missed**"] if late else ["not measured", "", ""]
+            why = failing(figures, aim.metric, aim.ours)
+            told = [why or "not measured", "", "**missed**" if why == "cannot keep up" else ""]
             rows.append([aim.what, _limit(aim.limit, aim.least), *told])
             continue
         verdict = "met" if met else "**missed**"

@@ -22,10 +22,12 @@ from benchmarks.speed.clients import Client, Entry
 
 OPENING = 0.005  # s from the opening of one stream to that of the next
 LASTING = 2.0  # s for which all streams are open
-_HOPELESS = 2.0  # cores: whoever would need more, by what fewer tokens a second needed, is not asked
+_HOPELESS = 4.0  # cores: whoever would need more, by what fewer tokens a second needed, is not asked
 _BUSY = 0.7  # of a core: whoever needs that much may fail, and has not kept up then
 QUESTION = [("user", "Say something long.")]
+_WHOLE = 0.8  # of a core, while all streams are open: who had less was kept from working by others
 OVERRUN = {"overrun": 1.0}
+DISTURBED = {"disturbed": 1.0}
 Sizes = tuple[tuple[int, int], ...]
 
 
@@ -91,9 +93,10 @@ class Watch:
     def __init__(self, streams: int, chunks: int, pause: int) -> None:
         self._streams, self._chunks, self._pause = streams, chunks, pause
         self._opened, self._lock = 0, threading.Lock()
-        self._all_open = self._first_ends = (0, 0.0)
+        self._all_open = self._first_ends = (0, 0.0, 0.0)
         self._memory = 0.0
         self.delays: list[float] = []
+        self._began = self._moment()
 
     def reader(self) -> Callable[[str], None]:
         """What takes the texts of one stream."""
@@ -108,7 +111,7 @@ class Watch:
                 if seen == 1:
                     self._open()
                 elif seen == self._chunks and not self._first_ends[0]:
-                    self._first_ends = len(delays), time.process_time()
+                    self._first_ends = self._moment()
 
         return take
 
@@ -117,20 +120,31 @@ class Watch:
             self._opened += 1
             if self._opened == self._streams:
                 self._memory = resident()
-                self._all_open = len(self.delays), time.process_time()
+                self._all_open = self._moment()
+
+    def _moment(self) -> tuple[int, float, float]:
+        return len(self.delays), time.process_time(), time.monotonic()
+
+    def late(self) -> dict[str, float]:
+        """What is told of a client that has not kept up from the start."""
+        (_, cpu, then), (_, cpu_now, now) = self._began, self._moment()
+        return OVERRUN if cpu_now - cpu > _WHOLE * (now - then) else DISTURBED
 
     def found(self, memory_before: float) -> dict[str, float]:
-        """The figures, or only that it was overrun.
+        """The figures, or only why there are none.
 
-        That is where it did not have all streams open at once, or had half of the tokens later than the next ones were
-        sent: it would seem cheap then, with many tokens in one read.
+        A client was overrun where it did not have all streams open at once, or had half of the tokens later than the
+        next ones were sent: it would seem cheap then, with many tokens in one read. If it had no core to itself all the
+        while, the machine was busy with something else, and nothing is known of the client.
         """
         if len(self.delays) != self._streams * self._chunks:
             raise AssertionError(f"{len(self.delays)} chunks came where {self._streams * self._chunks} were sent")
-        (start, cpu), (end, cpu_then) = self._all_open, self._first_ends
+        (start, cpu, then), (end, cpu_then, now) = self._all_open, self._first_ends
         ordered = sorted(self.delays[start:end])
-        if not ordered or (middle := ordered[len(ordered) // 2]) > self._pause:
-            return OVERRUN
+        if not ordered:
+            return self.late()
+        if (middle := ordered[len(ordered) // 2]) > self._pause:
+            return OVERRUN if cpu_then - cpu > _WHOLE * (now - then) else DISTURBED
         return {
             "cpu": (cpu_then - cpu) / len(ordered) * 1e6,
             "p50": middle,
@@ -183,6 +197,7 @@ def _each(
             except Exception:  # under load: a limit of time has passed, or a fallback has gone to its second member
                 if load < _BUSY:
                     raise
+                seen = watch.late()
             gc.collect()
         overrun, cpu = seen == OVERRUN, seen.get("cpu", cpu)
         found |= {f"{name_of(streams, rate)}: {name}": value for name, value in seen.items()}
