@@ -109,7 +109,7 @@ def _when(runs: Runs) -> str:
         version = f" of {data['commit']}" if data.get("commit") else ""
         lines.append(
             f"- {_NAMES[name]}: {data['date']}{version}, {on['system']}, {on['cpu']}, {on['cores']} cores, {load}; "
-            f"{data['rounds']} rounds, {data['seconds']} s"
+            f"rounds: {data['rounds']}, {data['seconds']} s"
         )
     return "\n".join(lines)
 
@@ -274,7 +274,10 @@ def _wide(figures: Mapping[str, Values], metrics: Mapping[str, str]) -> str:
 
 
 def _cell(values: Sequence[float] | None) -> str:
-    return f"{_number(statistics.median(values))} ({_range(values)})" if values else ""
+    if not values:
+        return ""
+    middle = _number(statistics.median(values))
+    return f"{middle} ({_range(values)})" if len(values) > 1 else middle
 
 
 def _start(figures: Mapping[str, Values]) -> str:
