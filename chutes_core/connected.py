@@ -15,6 +15,7 @@ from chutes_core.settings import Settings
 if TYPE_CHECKING:
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
     from chutes_core.e2ee import E2EE
+    from chutes_core.fallback.live import LiveStats
     from chutes_core.response import Reply
 
 __all__ = ["Clients", "Connected", "ModelCall"]
@@ -120,6 +121,13 @@ class Connected(Guarded):
         client.face = self._face
         made[is_async, headers is None] = (dict(sent), client)
         return client
+
+    def _live_stats(self) -> LiveStats | None:
+        """Return the statistics of the service, to be fetched with the caller's own client."""
+        from chutes_core.fallback.live import LiveStats
+
+        client = getattr(self, self._transports[0])
+        return LiveStats.of_service(self._client().settings, self._known_models(), http_client=client)
 
     def _sealing(self, wish: object) -> bool | E2EE:
         """Validate ``e2ee`` and the options it must work with."""

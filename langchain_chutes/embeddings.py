@@ -12,14 +12,12 @@ from langchain_core.embeddings import Embeddings
 from pydantic import Field
 
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY
-from chutes_core.catalog.model_info import traits_for
 from chutes_core.errors import ConfigurationError
+from chutes_core.request.queries import TASK, query_text
 from chutes_core.settings import check_address
 from langchain_chutes._settings import ChutesSettings, translated_errors
 
 __all__ = ["ChutesEmbeddings"]
-
-_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 
 
 class ChutesEmbeddings(ChutesSettings, Embeddings):
@@ -59,7 +57,7 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     query_instruction: str | Literal[False] | None = None
     """Query template with `{task}` and `{query}`; by default the model's own, False for none."""
 
-    task: str = _TASK
+    task: str = TASK
     """What the queries are for; used by templates with `{task}`."""
 
     batch_size: int = Field(default=BATCH_SIZE, ge=1)
@@ -77,15 +75,7 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
 
     def query_text(self, text: str) -> str:
         """Return the text that is embedded for a query."""
-        instruction = self.query_instruction
-        if instruction is None:
-            info = self._known_models().get(self.model)
-            instruction = (info.traits if info is not None else traits_for(self.model)).query_instruction
-        if not instruction:
-            return text
-        if "{query}" not in instruction:
-            raise ConfigurationError("query_instruction must say where the query goes: '... {query}'.")
-        return instruction.replace("{task}", self.task).replace("{query}", text)
+        return query_text(text, self.model, self._known_models, self.query_instruction, self.task)
 
     def _arguments(self, on_batch: Callable[[int], object] | None = None) -> dict[str, Any]:
         return {

@@ -11,13 +11,13 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, field_validator
 
 from chutes_core.calls.embeddings import one_width
-from chutes_core.catalog.model_info import traits_for
+from chutes_core.request.queries import TASK, query_text
 from llama_index_chutes._settings import ChutesComponent
 
 __all__ = ["DEFAULT_EMBEDDING_MODEL", "DEFAULT_TASK", "ChutesEmbedding"]
 
 DEFAULT_EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B-TEE"
-DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
+DEFAULT_TASK = TASK
 
 
 class _Instructed(str):
@@ -76,13 +76,7 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
         """Return the text that is sent for a query."""
         if isinstance(query, _Instructed):
             return query
-        template = self.query_instruction
-        if template is None:
-            info = self._known_models().get(self.model_name)
-            template = (info.traits if info is not None else traits_for(self.model_name)).query_instruction
-        if not template:
-            return query
-        return template.replace("{task}", self.task).replace("{query}", query)
+        return query_text(query, self.model_name, self._known_models, self.query_instruction, self.task)
 
     def _request(self, texts: list[str]) -> dict[str, Any]:
         size = max(len(texts), 1)

@@ -76,6 +76,7 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/langchain_chutes/test_chat_models.py": ("langchain_chutes/_settings.py",),
     "tests/langchain_chutes/test_cost.py": ("chutes_core/spending/totals.py",),
+    "tests/langchain_chutes/test_embeddings.py": ("chutes_core/request/queries.py",),
     "tests/langchain_chutes/test_e2ee.py": ("chutes_core/e2ee/checks.py",),
     "tests/langchain_chutes/fallback/test_model.py": (
         "langchain_chutes/fallback/error.py",
@@ -119,6 +120,7 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
     "tests/local/management/test_account.py": ("chutes_local/management/pages.py",),
     "tests/local/test_server.py": ("chutes_local/wire/listener.py",),
     "tests/parity/test_members.py": (
+        "chutes_core/fallback/face.py",
         "langchain_chutes/fallback/members.py",
         "llama_index_chutes/fallback/members.py",
     ),

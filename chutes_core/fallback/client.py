@@ -37,10 +37,10 @@ from chutes_core.fallback.relay import Answer, AsyncAnswer
 from chutes_core.fallback.roster import (
     named,
     own_member,
+    placed,
     refuse_retries,
     refuse_several,
     rules_of,
-    seated,
     shortest,
 )
 from chutes_core.fallback.run import Run
@@ -216,11 +216,8 @@ class _FallbackBase(Generic[C]):
         """Return the members as the engine sees them, described anew when a client has a newer catalogue."""
         catalogs = [seat.client.catalog for seat in self._seats]
         if len(catalogs) != len(self._catalogs) or any(map(is_not, catalogs, self._catalogs)):
-            described = [self._described(seat.name, seat.client) for seat in self._seats]
-            members = seated(
-                described, lambda place: (self._seats[place].options, self._seats[place].params), pools=True
-            )
-            self._seats = [replace(seat, member=member) for seat, member in zip(self._seats, members, strict=True)]
+            described = [replace(seat, member=self._described(seat.name, seat.client)) for seat in self._seats]
+            self._seats = placed(described, lambda seat: (seat.options, seat.params), pools=True)
             self._catalogs = catalogs
         return self._seats
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from chutes_core.auth import Credential, KeyFunction
+from chutes_core.calls.clock import Clock
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.errors import ChutesError, ChutesWarning, ConfigurationError, RequestRefusedError
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from chutes_core.connected import Connected
 
 __all__ = [
-    "Roster", "Seat", "account_id", "asked_seats", "foreign_member", "health_of", "named", "own_member",
-    "refuse_retries", "refuse_several", "rules_of", "seated", "shortest", "taken_limit",
+    "Roster", "Seat", "Seated", "account_id", "asked_seats", "foreign_member", "health_of", "named", "own_member",
+    "placed", "refuse_retries", "refuse_several", "rules_of", "seated", "shortest", "taken_limit",
 ]  # fmt: skip
 
 M = TypeVar("M")
@@ -188,6 +189,24 @@ def _twice(name: str) -> ConfigurationError:
 # ---------------------------------------------------------------------------------------- what the engine is told
 
 
+class Seated(Protocol):
+    """What stands for a member."""
+
+    @property
+    def member(self) -> Member:
+        """What the engine is told of it."""
+
+    @property
+    def catalog(self) -> Catalog | None:
+        """The catalogue that has its price; None for another provider's model."""
+
+    def limits(self, step: TimeLimits, asked: TimeLimits | None = None) -> TimeLimits:
+        """Return the time limits of an attempt: the shortest of the fallback's, the call's and its own."""
+
+
+S = TypeVar("S", bound=Seated)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Seat(Generic[M_co, O_co]):
     """A member of a framework's fallback: its model, and what the engine is told of it.
@@ -318,6 +337,12 @@ def seated(members: Sequence[Member], settings: Callable[[int], object], *, pool
     return placed
 
 
+def placed(seats: Sequence[S], settings: Callable[[S], object], *, pools: bool = False) -> list[S]:
+    """Return the seats with their members told apart; see :func:`seated`."""
+    members = seated([seat.member for seat in seats], lambda place: settings(seats[place]), pools=pools)
+    return [replace(seat, member=member) for seat, member in zip(seats, members, strict=True)]  # type: ignore[type-var]
+
+
 def _is_twin(member: Member, other: Member) -> bool:
     return (member.name, member.host) == (other.name, other.host)
 
@@ -338,8 +363,10 @@ def rules_of(policy: object) -> FallbackPolicy:
     return FallbackPolicy.from_dict(policy or {})
 
 
-def health_of(health: object) -> Health:
-    """Return the health that a caller gives."""
+def health_of(health: object, clock: Clock | None = None) -> Health:
+    """Return the health that a caller gives; where there is a clock, None stands for a new one."""
+    if health is None and clock is not None:
+        return Health(now=clock.now)
     if not isinstance(health, Health):
         raise ConfigurationError(f"health must be a Health, not {type(health).__name__}.")
     return health
@@ -359,15 +386,6 @@ def taken_limit(params: dict[str, object]) -> TimeLimits | None:
     return TimeLimits.of(cast("TimeLimits | float", given[-1])) if given and given[-1] is not None else None
 
 
-class Seated(Protocol):
-    """What stands for a member."""
-
-    @property
-    def member(self) -> Member:
-        """What the engine is told of it."""
-
-
-S = TypeVar("S", bound=Seated)
 F = TypeVar("F", bound=Seat[object, "Connected"])
 
 

@@ -1,61 +1,34 @@
-"""One call of a fallback over its members: what the engine is told, who is asked what, and within which limits.
-
-:class:`Run` is that of any fallback. :class:`FaceRun` is that of a framework's, some of whose members may be other
-providers' models, which are asked through the framework.
-"""
+"""One call of a fallback over its members: what the engine is told, who is asked what, and within which limits."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar
 
 from chutes_core.calls.clock import Clock, SystemClock
-from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.joint import price
-from chutes_core.errors import ConfigurationError
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.live import LiveStats
-from chutes_core.fallback.members import Member, Needs
+from chutes_core.fallback.members import Needs
 from chutes_core.fallback.objects import asked_form
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.relay import Answer, AsyncAnswer, Observer, Relay
 from chutes_core.fallback.resume import continued, fits
-from chutes_core.fallback.roster import Seat
+from chutes_core.fallback.roster import Seated
 from chutes_core.fallback.stream import AsyncFallbackStream, FallbackReply, FallbackStream
 from chutes_core.fallback.telling import About
 from chutes_core.reply.structured import Form
 from chutes_core.settings import TimeLimits
 
-if TYPE_CHECKING:
-    from chutes_core.connected import Connected
-    from chutes_core.fallback.carried import Question
-
-__all__ = ["FaceRun", "Run"]
+__all__ = ["Run"]
 
 _SYSTEM = SystemClock()
 
 
-class Place(Protocol):
-    """What stands for a member."""
-
-    @property
-    def member(self) -> Member:
-        """What the engine is told of it."""
-
-    @property
-    def catalog(self) -> Catalog | None:
-        """The catalogue that has its price; None for another provider's model."""
-
-    def limits(self, step: TimeLimits, asked: TimeLimits | None = None) -> TimeLimits:
-        """Return the time limits of an attempt: the shortest of the fallback's, the call's and its own."""
-
-
-T = TypeVar("T")
-P = TypeVar("P", bound=Place)
-S = TypeVar("S", bound=Seat[object, "Connected"])
+P = TypeVar("P", bound=Seated)
 
 
 class Run(Relay, Generic[P]):
@@ -135,10 +108,10 @@ class Run(Relay, Generic[P]):
         return await self.astream().read()
 
     def _ask(self, step: Try) -> Answer:
-        return cast("Answer", self._answer_of(self._seat_of(step), step, waits=False))
+        return self._answer_of(self._seat_of(step), step, waits=False)  # type: ignore[return-value]
 
     def _aask(self, step: Try) -> AsyncAnswer:
-        return cast("AsyncAnswer", self._answer_of(self._seat_of(step), step, waits=True))
+        return self._answer_of(self._seat_of(step), step, waits=True)  # type: ignore[return-value]
 
     def _seat_of(self, step: Try) -> P:
         """Return the member to ask; members that share a request differ in name."""
@@ -153,31 +126,3 @@ class Run(Relay, Generic[P]):
         """Return the arguments of a client's call: the request, going on with what there is, in the attempt's time."""
         asked = request if self.resume is None else continued(request, self.resume)
         return {**asked, "model": step.member.name, "timeout": seat.limits(step.limits, self._limit)}
-
-
-class FaceRun(Run[S], Generic[S, T]):
-    """One call of a framework's fallback."""
-
-    def _request(self, seat: S, step: Try) -> Mapping[str, object]:
-        """Return the arguments of a call of a Chutes member's client."""
-        raise NotImplementedError
-
-    def _question(self, seat: S, step: Try) -> Question[T]:
-        """Return the request to a member that is asked through the framework."""
-        raise NotImplementedError
-
-    def _answer_of(self, seat: S, step: Try, *, waits: bool) -> Answer | AsyncAnswer:
-        own, policy = seat.direct, self.call.policy
-        if own is not None:
-            headers = policy.headers(own.default_headers) if policy.confidential else None
-            asked = self._planned(self._request(seat, step), seat, step)
-            return (own._async_client if waits else own._client)(headers).stream(**asked)  # type: ignore[arg-type]
-        if self.resume is not None:
-            raise ConfigurationError("A model that is asked through a framework cannot go on with another's answer.")
-        question = self._question(seat, step)
-        return question.astream() if waits else question.stream()
-
-    def _for_others(self, params: Mapping[str, object]) -> dict[str, object]:
-        """Return the parameters for another provider's model: where a cut answer is none of ours, it is none of its."""
-        strict = any(getattr(seat.own, "on_length", None) == "raise" for seat in self._seats)
-        return {**({"on_length": "raise"} if strict else {}), **params}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from chutes_core.response import Choice, Reply
@@ -40,13 +41,14 @@ def call_bodies(choice: Choice) -> list[dict[str, object]]:
     return [call_body(call.id, call.name, call.arguments) for call in calls]
 
 
-def call_body(call_id: str, name: str, arguments: str) -> dict[str, object]:
-    """Return a tool call.
+def call_body(call_id: object, name: object, arguments: object) -> dict[str, object]:
+    """Return a tool call, whose arguments are text or what is to be written as text.
 
-    >>> call_body("call_1", "add", '{"a": 1}')
+    >>> call_body("call_1", "add", {"a": 1})
     {'id': 'call_1', 'type': 'function', 'function': {'name': 'add', 'arguments': '{"a": 1}'}}
     """
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    return {"id": call_id, "type": "function", "function": {"name": name or "", "arguments": text}}
 
 
 def usage_body(usage: Usage | None) -> dict[str, object] | None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from langchain_core.messages import (
 )
 
 from chutes_core.errors import RequestRefusedError
+from chutes_core.reply.body import call_body
 from chutes_core.request.content import content_parts, joined_text, reasoning_text
 
 __all__ = ["request_messages"]
@@ -121,22 +121,17 @@ def _calls(message: AIMessage, answered: set[str]) -> Iterable[Wire]:
     known = set()
     for call in message.tool_calls:
         known.add(call["id"])
-        yield _call(call["id"], call["name"], call["args"])
+        yield call_body(call["id"], call["name"], call["args"])
     for invalid in message.invalid_tool_calls:
         known.add(invalid["id"])
         if invalid["id"] in answered:
-            yield _call(invalid["id"], invalid["name"], {"invalid_arguments": invalid["args"]})
+            yield call_body(invalid["id"], invalid["name"], {"invalid_arguments": invalid["args"]})
     if isinstance(message.content, list):
         for block in message.content:
             kind = block.get("type") if isinstance(block, dict) else None
             if kind in ("tool_call", "tool_use") and block.get("id") not in known:  # type: ignore[union-attr]
                 arguments = block.get("args" if kind == "tool_call" else "input")  # type: ignore[union-attr]
-                yield _call(block.get("id"), block.get("name"), arguments)  # type: ignore[union-attr]
-
-
-def _call(call_id: object, name: object, arguments: object) -> Wire:
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
-    return {"id": call_id, "type": "function", "function": {"name": name or "", "arguments": text}}
+                yield call_body(block.get("id"), block.get("name"), arguments)  # type: ignore[union-attr]
 
 
 def _tool(message: ToolMessage, pictures: list[Wire]) -> Wire:

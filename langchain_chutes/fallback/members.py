@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
 from chutes_core.fallback import FallbackPolicy, roster
@@ -39,27 +38,15 @@ _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"
 _SEPARATE = frozenset({"model", "api_key", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Seat(roster.Seat[BaseChatModel, ChatChutes]):
-    """A member as the engine sees it.
-
-    Attributes:
-        known: The catalogue its facts come from.
-    """
-
-    known: Catalog | None = None
+    """A member as the engine sees it."""
 
     @property
     def direct(self) -> ChatChutes | None:
         """The Chutes model, if nothing of LangChain's is to be passed on the way to it."""
         own = self.own
         return own if own is not None and own.rate_limiter is None and not own.callbacks and not own.verbose else None
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether its catalogue has changed since, or whether it is asked sealed."""
-        own = self.own
-        return own is not None and (bool(own.e2ee) is not bool(self.member.sealed) or self.catalog is not self.known)
 
 
 def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
@@ -118,10 +105,7 @@ def _quiet(model: BaseChatModel) -> BaseChatModel | None:
 
 def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]:
     """Describe each model to the engine."""
-    made = [_seat(model, policy) for model in models]
-    members = [seat.member for seat in made]
-    placed = roster.seated(members, lambda place: _settings(models[place]), pools=policy.first_hop == "server")
-    return [dataclasses.replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
+    return roster.placed([_seat(model, policy) for model in models], _settings, pools=policy.first_hop == "server")
 
 
 def again(policy: FallbackPolicy, seat: Seat, model: str) -> Seat:
@@ -140,11 +124,11 @@ def _seat(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
     if policy.confidential:
         headers = policy.headers(model.default_headers)
         asked = model.model_copy(update={"default_headers": headers, "catalog": catalog})
-    return Seat(asked, member, model, catalog)
+    return Seat(asked, member, model)
 
 
-def _settings(model: BaseChatModel) -> object:
+def _settings(seat: Seat) -> object:
     """Return what requests depend on besides the model's name; of another provider's that is not known."""
-    if not isinstance(model, ChatChutes):
-        return id(model)
-    return {name: value for name, value in model.__dict__.items() if name not in _SEPARATE}
+    if seat.own is None:
+        return id(seat.model)
+    return {name: value for name, value in seat.own.__dict__.items() if name not in _SEPARATE}

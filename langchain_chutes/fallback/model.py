@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -27,14 +27,16 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
-from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 
+from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.catalog.joint import Method
 from chutes_core.catalog.names import model_infos
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
+from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
-from chutes_core.fallback.routes import Routed
+from chutes_core.fallback.roster import health_of, rules_of
 from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._chat_model import ChatModel
@@ -50,7 +52,7 @@ from langchain_chutes.fallback.tracing import announce, announced, watched
 __all__ = ["ChutesFallback"]
 
 
-class ChutesFallback(Routed, ChatModel):
+class ChutesFallback(FaceFallback, ChatModel):
     """A chat model that falls back to the next member when one fails.
 
     Args:
@@ -84,7 +86,7 @@ class ChutesFallback(Routed, ChatModel):
     template: Any = Field(default=None, exclude=True, repr=False)
     """A member that was listed by name: what it shares with the others, those that are configured later get too."""
 
-    _seats: list[Seat] | None = PrivateAttr(default=None)
+    _seated: Any = PrivateAttr(default=None)
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
 
     @unseen
@@ -99,40 +101,25 @@ class ChutesFallback(Routed, ChatModel):
         own = {name: arguments.pop(name) for name in list(arguments) if name in type(self).model_fields}
         if isinstance(own.get("profile"), Resolved):
             del own["profile"]  # resolved for other members
-        clock = own.get("clock")
-        if health is None:
-            health = Health(now=clock.now) if clock is not None else Health()
+        clock: Clock | None = own.get("clock")
         rebuilt = "template" in own  # by LangChain, which makes a configured fallback of another one's fields
         named: list[ChatChutes] = []
         maker = template_maker(own["template"]) if rebuilt else _maker(own, named)
         made = member_roster(maker).members(members, arguments, depth=2)
         if not rebuilt:
             own["template"] = next((each for each in named if each.model in members), None)
-        given = {"members": made, "policy": policy or FallbackPolicy(), "health": health, **own}
+        given = {
+            "members": made,
+            "policy": rules_of(policy),
+            "health": health_of(health, clock or SystemClock()),
+            **own,
+        }
         super().__init__(**given)
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _read_policy(cls, value: Any) -> Any:
-        return FallbackPolicy.from_dict(value) if isinstance(value, Mapping) else value
 
     # ------------------------------------------------------------------------------------------ the call
 
-    def _sit(self) -> list[Seat]:
-        """Return the members as the engine sees them, rebuilt when the catalogue has changed."""
-        taken = self._seats
-        if taken is None or any(seat.is_stale for seat in taken):
-            taken = self._seats = seats(self.members, self.policy)
-        return taken
-
-    def _live_stats(self) -> LiveStats | None:
-        """Return the service's statistics, if the order uses them."""
-        if not self.policy.ranks_live:
-            return None
-        if self._stats is None:
-            own = next((seat.own for seat in self._sit() if seat.own is not None), None)
-            self._stats = (_stats_for(own) if own is not None else None,)
-        return self._stats[0]
+    def _described(self) -> list[Seat]:
+        return seats(self.members, self.policy)
 
     def _asked(
         self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: dict[str, Any], *,
@@ -191,7 +178,7 @@ class ChutesFallback(Routed, ChatModel):
     @property
     def model_name(self) -> str:
         """The names of all members."""
-        return ",".join(seat.member.name for seat in self._seats or self._sit())
+        return ",".join(seat.member.name for seat in self._sit())
 
     def get_num_tokens(self, text: str) -> int:
         """Count tokens as the first member does."""
@@ -248,25 +235,10 @@ class ChutesFallback(Routed, ChatModel):
         """Return the policy as plain data."""
         return {} if callable(self.policy.order) else {"policy": self.policy.to_dict()}
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy the model; replaced members are checked again."""
-        if update and "members" in update:
-            update = {**update, "members": self._exchanged(update["members"])}
-        copied = super().model_copy(update=update, deep=deep)
-        copied._changed(update or {"members"})
-        return copied
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an argument and drop whatever was derived from its old value."""
-        super().__setattr__(name, self._exchanged(value) if name == "members" else value)
-        if self.__pydantic_private__ and name in type(self).model_fields:
-            self._changed({name})
-
-    def _exchanged(self, members: Sequence[Listed]) -> list[BaseChatModel]:
-        return member_roster(template_maker(self.template)).members(members, {}, depth=2)
+    def _exchanged(self, members: object) -> list[BaseChatModel]:
+        return member_roster(template_maker(self.template)).members(members, {}, depth=3)
 
     def _changed(self, names: Collection[str]) -> None:
-        self._seats = self._stats = None
         self.__dict__.pop("_serialized", None)  # cached by LangChain as part of its cache keys
         if "members" in names and isinstance(self.profile, Resolved):
             self.profile = self._resolve_model_profile()
@@ -275,15 +247,7 @@ class ChutesFallback(Routed, ChatModel):
         state = super().__getstate__()
         if not any(member is self.template for member in self.members):  # it may have connections of its own
             state["__dict__"] = {**state["__dict__"], "template": None}
-        return {**state, "__pydantic_private__": {"_seats": None, "_stats": None}}
-
-    def __repr__(self) -> str:
-        seats = self._sit()
-        names = [seat.member.name for seat in seats]
-        sealed = ["e2ee=True"] if all(seat.member.sealed for seat in seats) else []
-        return f"ChutesFallback({', '.join([repr(names), *sealed, *self.policy.set_apart])})"
-
-    __str__ = __repr__
+        return {**state, "__pydantic_private__": {"_seated": None, "_stats": None}}
 
 
 def _joint(values: Sequence[Any]) -> Any:
@@ -293,10 +257,6 @@ def _joint(values: Sequence[Any]) -> Any:
 
 
 _rules = lru_cache(maxsize=64)(FallbackPolicy.to_dict)
-
-
-def _stats_for(own: ChatChutes) -> LiveStats | None:
-    return LiveStats.of_service(own.client.settings, own._known_models(), http_client=own.http_client)
 
 
 def _maker(own: Mapping[str, Any], made: list[ChatChutes]) -> Any:

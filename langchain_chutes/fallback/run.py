@@ -16,11 +16,11 @@ from chutes_core.catalog.joint import structured_method
 from chutes_core.errors import APIError, ChutesError
 from chutes_core.fallback import FallbackError, Needs, Try
 from chutes_core.fallback.carried import Carried
+from chutes_core.fallback.face import FaceRun
 from chutes_core.fallback.foreign import as_failure, moving_on
 from chutes_core.fallback.relay import Restart
 from chutes_core.fallback.report import beside
 from chutes_core.fallback.roster import asked_seats, taken_limit
-from chutes_core.fallback.run import FaceRun
 from chutes_core.fallback.stream import FallbackReply
 from chutes_core.response import Delta, Reply
 from langchain_chutes._convert.replies import ChunkMaker, chat_result
@@ -66,7 +66,8 @@ class Run(FaceRun[Seat, ChatGenerationChunk]):
                 policy = replace(policy, after_commit="hold")
         self._runs = current_runs(run_manager)
         super().__init__(
-            seats, needs_of(messages, options, self._wanted), options, policy, owner.health, owner.clock,
+            cast("Sequence[Seat]", seats), needs_of(messages, options, self._wanted), options, policy, owner.health,
+            owner.clock,
             limit=limit, whole=whole, stats=owner._live_stats(), objects=objects, observer=self._runs,
             thinks=not events, about={"face": "langchain"},
         )  # fmt: skip
@@ -125,8 +126,8 @@ class Run(FaceRun[Seat, ChatGenerationChunk]):
         return {**own._given(), **self._options, "stop": self._stop} if own is not None else None
 
     def _request(self, seat: Seat, step: Try) -> dict[str, Any]:
-        own = cast("ChatChutes", seat.own)
-        return own._request(self._messages, self._stop, self._options_of(own, step), stream=True)
+        assert seat.own is not None
+        return seat.own._request(self._messages, self._stop, self._options_of(seat.own, step), stream=True)
 
     def _options_of(self, own: ChatChutes, step: Try) -> dict[str, Any]:
         """Return the options of a Chutes member's call."""

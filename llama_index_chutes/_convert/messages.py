@@ -64,7 +64,10 @@ def _wire_message(message: ChatMessage, echo_reasoning: bool) -> dict[str, Any]:
         if calls:
             raise RequestRefusedError(f"A message with role {role!r} has a tool call; only the assistant's may.")
         return wire
-    wire_calls = [_wire_call(call, number) for number, call in enumerate(calls)]
+    wire_calls: list[Any] = [
+        call_body(call.tool_call_id or f"call_{number}", call.tool_name, call.tool_kwargs)
+        for number, call in enumerate(calls)
+    ]
     if not calls:
         wire_calls = [_plain(call) for call in message.additional_kwargs.get("tool_calls") or ()]
     if wire_calls:
@@ -139,10 +142,6 @@ def _data_uri(data: Any, mimetype: str | None, kind: str) -> str:
             f"give {kind}_mimetype, such as '{kind}/{'png' if kind == 'image' else 'mp4'}'."
         )
     return f"data:{mimetype};base64,{base64.b64encode(data).decode()}"
-
-
-def _wire_call(block: ToolCallBlock, number: int) -> dict[str, Any]:
-    return call_body(block.tool_call_id or f"call_{number}", block.tool_name, arguments_of(block))
 
 
 def arguments_of(block: ToolCallBlock) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -129,9 +129,7 @@ def seats_of(llms: Sequence[LLM], *, pools: bool = False) -> list[Seat]:
     >>> [seat.member.name for seat in seats_of([Chutes(model="acme/one", api_key="cpk_0123")])]
     ['acme/one']
     """
-    made = [_own(llm) if isinstance(llm, Chutes) else _foreign(llm) for llm in llms]
-    placed = roster.seated([seat.member for seat in made], lambda place: _settings(llms[place]), pools=pools)
-    return [replace(seat, member=member) for seat, member in zip(made, placed, strict=True)]
+    return roster.placed([_seat(llm) for llm in llms], _settings, pools=pools)
 
 
 def again(seat: Seat, model: str) -> Seat:
@@ -140,15 +138,13 @@ def again(seat: Seat, model: str) -> Seat:
     return seats_of([_changed(seat.own, model=model)])[0]
 
 
-def _own(llm: Chutes) -> Seat:
-    return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, llm._infos(), llm.e2ee), llm)
-
-
-def _settings(llm: LLM) -> object:
-    """Return what requests depend on besides the model's name; of another provider's that is not known."""
-    return [getattr(llm, name) for name in _ALIKE] if isinstance(llm, Chutes) else id(llm)
-
-
-def _foreign(llm: LLM) -> Seat:
+def _seat(llm: LLM) -> Seat:
+    if isinstance(llm, Chutes):
+        return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, llm._infos(), llm.e2ee), llm)
     name = llm.metadata.model_name
     return Seat(llm, roster.foreign_member(llm, name if name != "unknown" else ""))
+
+
+def _settings(seat: Seat) -> object:
+    """Return what requests depend on besides the model's name; of another provider's that is not known."""
+    return [getattr(seat.own, name) for name in _ALIKE] if seat.own is not None else id(seat.model)

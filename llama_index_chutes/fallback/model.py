@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
@@ -21,13 +21,13 @@ from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
 from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
+from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
 from chutes_core.fallback.roster import health_of, rules_of
-from chutes_core.fallback.routes import Routed
 from chutes_core.secrets.frames import unseen
-from chutes_core.settings import Settings
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.profile import Described
+from llama_index_chutes._settings import kept
 from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seats_of
 from llama_index_chutes.fallback.run import Run
 from llama_index_chutes.fallback.wanted import Wanted
@@ -36,7 +36,7 @@ from llama_index_chutes.llms import Chutes
 __all__ = ["ChutesFallback"]
 
 
-class ChutesFallback(Routed, ChatModel):
+class ChutesFallback(FaceFallback, ChatModel):
     """An LLM that falls back to the next member when one fails.
 
     Every whole answer, and the last chunk of a stream, has in ``raw`` the model that answered (``"model_name"``) and
@@ -69,9 +69,9 @@ class ChutesFallback(Routed, ChatModel):
     health: Any = Field(exclude=True, repr=False, description="The recorded health of the members.")
     clock: Any = Field(default=None, exclude=True, repr=False, description="For tests: a virtual clock.")
 
-    _seated: tuple[list[int], list[Seat], Sequence[object]] | None = PrivateAttr(default=None)
-    _live: tuple[list[int], LiveStats | None, Sequence[object]] | None = PrivateAttr(default=None)
-    _metadata: tuple[list[int], LLMMetadata, Sequence[object]] | None = PrivateAttr(default=None)
+    _seated: Any = PrivateAttr(default=None)
+    _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
+    _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     @unseen
@@ -90,25 +90,9 @@ class ChutesFallback(Routed, ChatModel):
         made = member_roster(**common).members(members, shared, depth=2)
         if clock is None:
             clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
-        super().__init__(
-            members=made,
-            policy=rules_of(policy),
-            health=health_of(health) if health is not None else Health(now=(clock or SystemClock()).now),
-            clock=clock,
-            **own,
-        )
-
-    if not TYPE_CHECKING:  # type checkers see the fields instead of this signature
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            # Validate assignments like constructor arguments, or the next call would fail or have no policy.
-            check = _ASSIGNED.get(name)
-            super().__setattr__(name, value if check is None else check(value))
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy the model; what is replaced is checked like what is assigned."""
-        checked = {name: check(update[name]) for name, check in _ASSIGNED.items() if update and name in update}
-        return super().model_copy(update={**(update or {}), **checked}, deep=deep)
+        health = health_of(health, clock or SystemClock())
+        given = {"members": made, "policy": rules_of(policy), "health": health, "clock": clock, **own}
+        super().__init__(**given)
 
     @classmethod
     def class_name(cls) -> str:
@@ -120,9 +104,13 @@ class ChutesFallback(Routed, ChatModel):
     @property
     def metadata(self) -> LLMMetadata:
         """Metadata for the framework: prompts must fit every member; only members that support tools get them."""
-        return self._derived("_metadata", self._seats(), self._described)  # type: ignore[no-any-return]
+        seats = self._sit()
+        held = kept(self, "_metadata")
+        if held is None or held[0] is not seats:
+            held = self._metadata = (seats, self._joint_metadata())
+        return held[1]  # type: ignore[no-any-return]
 
-    def _described(self) -> LLMMetadata:
+    def _joint_metadata(self) -> LLMMetadata:
         each = [member.metadata for member in self.members]
         shared: dict[str, Any] = common([data.model_extra or {} for data in each])
         return Described(
@@ -133,25 +121,6 @@ class ChutesFallback(Routed, ChatModel):
             model_name=",".join(data.model_name for data in each),
             **shared,
         )
-
-    def _seats(self) -> list[Seat]:
-        """Return the members as the engine sees them, rebuilt when one or its catalogue data has changed."""
-        state: list[object] = []
-        for member in self.members:
-            state += (member,)
-            if isinstance(member, Chutes):
-                known = member._known_models()
-                state += (member.model, member.max_tokens, member.api_key, member.api_base, member.e2ee, known)
-                state += (member.temperature, member.top_p, member.reasoning, member.additional_kwargs)
-        return self._derived("_seated", state, lambda: seats_of(self.members))  # type: ignore[no-any-return]
-
-    def _derived(self, name: str, source: Sequence[object], make: Callable[[], Any]) -> Any:
-        """Return what is made of some objects, anew if one of them is another: comparing by value would be slow."""
-        held, now = self.__pydantic_private__[name], [*map(id, source)]  # type: ignore[index]
-        if held is None or held[0] != now:
-            held = (now, make(), source)  # which are kept, or others might get their ids
-            setattr(self, name, held)
-        return held[1]
 
     @field_serializer("members")
     def _told_members(self, members: list[Any]) -> list[dict[str, Any]]:
@@ -167,40 +136,24 @@ class ChutesFallback(Routed, ChatModel):
     def _told_policy(self, policy: FallbackPolicy) -> dict[str, Any]:
         return dict(policy.to_dict())
 
-    def __repr__(self) -> str:
-        seats = self._seats()
-        sealed = ", e2ee=True" if all(seat.member.sealed for seat in seats) else ""
-        return f"ChutesFallback({[seat.member.name for seat in seats]}{sealed}, policy={self.policy!r})"
-
-    __str__ = __repr__
-
     def __getstate__(self) -> dict[str, Any]:
         pickle.dumps(self.policy)  # fail loudly: the framework would silently drop a policy it cannot pickle
         public = {"members": [public_copy(member) for member in self.members], "clock": None}
-        copy = super().model_copy(update=public)
+        copy = ChatModel.model_copy(self, update=public)  # which checks nothing
         object.__setattr__(copy, "__pydantic_private__", None)
         return ChatModel.__getstate__(copy)
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def _seats_now(self) -> list[Seat]:
+    def _seats_now(self) -> Sequence[Any]:
         """Return the members for one call; if they may share a request, all their parameters matter."""
-        return seats_of(self.members, pools=True) if self.policy.first_hop == "server" else self._seats()
+        return self._described() if self.policy.first_hop == "server" else self._sit()
 
-    def _stats(self) -> LiveStats | None:
-        """Return the service's statistics, if the policy's order uses them."""
-        if not self.policy.ranks_live:
-            return None
-        first = next((member for member in self.members if isinstance(member, Chutes)), None)
-        if first is None:
-            return None
-        url, catalog, client = first.api_base, first._known_models(), first.http_client
+    def _described(self) -> list[Seat]:
+        return seats_of(self.members, pools=self.policy.first_hop == "server")
 
-        def make() -> LiveStats | None:
-            settings = Settings.resolve(base_url=url, management_url=first.management_url)
-            return LiveStats.of_service(settings, catalog, http_client=client)
-
-        return self._derived("_live", (url, catalog, client, first.management_url), make)  # type: ignore[no-any-return]
+    def _exchanged(self, members: object) -> list[LLM]:
+        return member_roster().exchanged(members, depth=3)
 
     def _call(self, messages: Messages, params: Params, *, whole: bool) -> Run:
         return Run(self, self._extend_messages(list(messages)), dict(params), whole=whole)
@@ -209,7 +162,7 @@ class ChutesFallback(Routed, ChatModel):
         return Wanted(output_cls, messages, params)
 
     def _is_sealed(self) -> bool:
-        return any(seat.member.sealed for seat in self._seats())
+        return any(seat.member.sealed for seat in self._sit())
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Stream only the text; it has no room for a restart marker, so a broken answer raises."""
@@ -222,10 +175,3 @@ class ChutesFallback(Routed, ChatModel):
     def _without_restart(self) -> ChutesFallback:
         policy = self.policy.without_restart
         return self if policy is self.policy else self.model_copy(update={"policy": policy})
-
-
-def _exchanged(models: Any) -> list[LLM]:
-    return member_roster().exchanged(models, depth=2)
-
-
-_ASSIGNED: Mapping[str, Callable[[Any], Any]] = {"members": _exchanged, "policy": rules_of, "health": health_of}

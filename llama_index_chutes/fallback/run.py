@@ -6,15 +6,15 @@ Every attempt starts from the original request, never from the attempt before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.instrumentation.span import active_span_id
 
 from chutes_core import Reply
 from chutes_core.fallback import Attempt, Needs, Try
+from chutes_core.fallback.face import FaceRun
 from chutes_core.fallback.roster import asked_seats, taken_limit
-from chutes_core.fallback.run import FaceRun
 from llama_index_chutes._convert.messages import flat
 from llama_index_chutes._settings import kept
 from llama_index_chutes._structured.plans import Plan
@@ -25,7 +25,6 @@ from llama_index_chutes.fallback.wanted import Wanted
 
 if TYPE_CHECKING:
     from llama_index_chutes.fallback import ChutesFallback
-    from llama_index_chutes.llms import Chutes
 
 __all__ = ["Run", "needs_of"]
 
@@ -58,7 +57,7 @@ class Run(FaceRun[Seat, ChatResponse]):
         self._attempts = Attempts() if somebody_listens() else None
         super().__init__(
             seats, needs, params, owner.policy, owner.health, owner.clock,
-            limit=limit, whole=whole, stats=owner._stats(), chance=kept(owner, "_chance"),
+            limit=limit, whole=whole, stats=owner._live_stats(), chance=kept(owner, "_chance"),
             objects=self._wanted.reader.form if self._wanted is not None else None, observer=self._attempts,
             about={"face": "llama_index"},
         )  # fmt: skip
@@ -85,13 +84,13 @@ class Run(FaceRun[Seat, ChatResponse]):
         )  # fmt: skip
 
     def _request(self, seat: Seat, step: Try) -> dict[str, Any]:
-        llm, name = cast("Chutes", seat.own), step.member.name
-        messages, params = self._messages, self._params
+        assert seat.own is not None
+        name, messages, params = step.member.name, self._messages, self._params
         if self._wanted is not None:
-            plan = self._plans[step.member.place] = llm._inquiry(self._wanted.output_cls, messages, params, name)
+            plan = self._plans[step.member.place] = seat.own._inquiry(self._wanted.output_cls, messages, params, name)
             params = dict(plan.request)
             messages = params.pop("messages")
-        return llm._request(messages, params, name)
+        return seat.own._request(messages, params, name)
 
 
 def needs_of(messages: Sequence[ChatMessage], params: Mapping[str, Any]) -> Needs:

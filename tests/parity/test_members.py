@@ -85,7 +85,7 @@ class LlamaIndex:
     restless: Any = Predictor
 
     def seats(self, fallback: Any) -> list[Any]:
-        return list(fallback._seats())
+        return list(fallback._sit())
 
     def needs(self, text: str, kind: str | None, params: dict[str, Any]) -> Needs:
         return llama_index_needs([self.message(text, kind)], params)

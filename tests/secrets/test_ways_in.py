@@ -303,7 +303,7 @@ def test_a_changed_header_shares_no_cached_answer(kind: str) -> None:
 def test_members_with_the_same_function_share_an_account(kind: str) -> None:
     """It is wrapped once for each, and is still one source of keys."""
     model = made(kind, key=lambda: KEY)
-    seats = model._sit() if hasattr(model, "_sit") else model._seats()
+    seats = model._sit()
     assert len({seat.member.account for seat in seats}) == 1
 
 

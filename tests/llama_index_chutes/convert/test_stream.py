@@ -112,9 +112,9 @@ def test_nothing_is_made_anew_for_a_call() -> None:
     """The client and what the engine knows of the members are those of the call before."""
     made = stage()
     member = made.llm.members[0]
-    kept = made.llm._seats(), member._client(), member._async_client()
+    kept = made.llm._sit(), member._client(), member._async_client()
     made.llm.chat(HELLO)
-    now = made.llm._seats(), member._client(), member._async_client()
+    now = made.llm._sit(), member._client(), member._async_client()
     assert all(one is other for one, other in zip(kept, now, strict=True))
 
 
