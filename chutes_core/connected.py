@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Semaphore
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
-from chutes_core.auth import LeftBehind
+from chutes_core.auth import LeftBehind, wrapped_key
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.secrets.guarded import Guarded
-from chutes_core.settings import Settings
+from chutes_core.secrets.headers import Headers
+from chutes_core.settings import Settings, TimeLimits, check_address
 
 if TYPE_CHECKING:
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from chutes_core.fallback.live import LiveStats
     from chutes_core.response import Reply
 
-__all__ = ["Clients", "Connected", "ModelCall"]
+__all__ = ["Clients", "Connected", "ModelCall", "wraps"]
 
 
 class Clients:
@@ -42,6 +44,26 @@ class Clients:
 
     def __reduce__(self) -> tuple[type[Clients], tuple[()]]:
         return Clients, ()
+
+
+def wraps(secret: Callable[[str], object], *addresses: str) -> dict[str, Callable[[object], object]]:
+    """Return how the fields of a connection are wrapped, or refused: key, headers, time limits, and these addresses.
+
+    Args:
+        secret: The framework's class of secrets.
+        *addresses: The fields with addresses.
+    """
+    return {
+        "api_key": partial(wrapped_key, wrap=secret),
+        "default_headers": Headers.kept,  # type: ignore[dict-item]  # refuses what are none
+        "timeout": _usable,
+        **{name: partial(check_address, name) for name in addresses},
+    }
+
+
+def _usable(limits: object) -> object:
+    TimeLimits.of(limits)  # type: ignore[arg-type]
+    return limits
 
 
 class Connected(Guarded):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import (
@@ -15,16 +14,14 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     field_serializer,
-    field_validator,
     model_validator,
 )
 
-from chutes_core.auth import wrapped_key
 from chutes_core.catalog.catalog import Catalog
-from chutes_core.connected import Clients, Connected
+from chutes_core.connected import Clients, Connected, wraps
 from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.secrets.headers import Headers
-from chutes_core.settings import TimeLimits, check_address, known_arguments
+from chutes_core.settings import TimeLimits, known_arguments
 from chutes_core.usage import Ledger
 from langchain_chutes._errors import as_langchain
 
@@ -89,12 +86,7 @@ class ChutesSettings(Connected, BaseModel):
     _passed_on: ClassVar[Mapping[str, str]] = {**Connected._passed_on, "base_url": "base_url"}
     _transports: ClassVar[tuple[str, str]] = ("http_client", "http_async_client")
     _face: ClassVar[str | None] = "langchain"
-    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        "api_key": lambda key: wrapped_key(key, SecretStr),
-        "default_headers": Headers.kept,
-        "base_url": partial(check_address, "base_url"),
-        "management_url": partial(check_address, "management_url"),
-    }
+    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = wraps(SecretStr, "base_url", "management_url")
 
     _key_is_given: bool = PrivateAttr(default=False)
     _unpickled: bool = PrivateAttr(default=False)
@@ -115,12 +107,6 @@ class ChutesSettings(Connected, BaseModel):
     @classmethod
     def _other_names(cls) -> Mapping[str, str]:
         return {"chutes_api_key": "api_key", "chutes_api_base": "base_url", "request_timeout": "timeout"}
-
-    @field_validator("timeout")
-    @classmethod
-    def _usable_limits(cls, value: TimeLimits | float | None) -> TimeLimits | float | None:
-        TimeLimits.of(value)
-        return value
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:

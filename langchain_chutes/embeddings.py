@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY
+from chutes_core.connected import wraps
 from chutes_core.errors import ConfigurationError
 from chutes_core.request.queries import TASK, query_text
-from chutes_core.settings import check_address
 from langchain_chutes._settings import ChutesSettings, translated_errors
 
 __all__ = ["ChutesEmbeddings"]
@@ -50,9 +49,9 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
         **ChutesSettings._passed_on, "embedding_base_url": "embedding_base_url",
     }  # fmt: skip
 
-    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        **ChutesSettings._wraps, "embedding_base_url": partial(check_address, "embedding_base_url"),
-    }  # fmt: skip
+    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = wraps(
+        SecretStr, "base_url", "management_url", "embedding_base_url"
+    )
 
     query_instruction: str | Literal[False] | None = None
     """Query template with `{task}` and `{query}`; by default the model's own, False for none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import (
@@ -13,16 +12,15 @@ from llama_index.core.bridge.pydantic import (
     PrivateAttr,
     SecretStr,
     field_serializer,
-    field_validator,
 )
 from llama_index.core.schema import BaseComponent
 
 from chutes_core import Ledger, TimeLimits
-from chutes_core.auth import LeftBehind, wrapped_key
-from chutes_core.connected import Clients, Connected
+from chutes_core.auth import LeftBehind
+from chutes_core.connected import Clients, Connected, wraps
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
-from chutes_core.settings import check_address, known_arguments
+from chutes_core.settings import known_arguments
 
 __all__ = ["ChutesComponent", "kept"]
 
@@ -86,12 +84,7 @@ class ChutesComponent(Connected, BaseComponent):
 
     _clients: Clients = PrivateAttr(default_factory=Clients)
     _unpickled: bool = PrivateAttr(default=False)
-    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        "api_key": partial(wrapped_key, wrap=SecretStr),
-        "default_headers": Headers.kept,
-        "api_base": partial(check_address, "api_base"),
-        "management_url": partial(check_address, "management_url"),
-    }
+    _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = wraps(SecretStr, "api_base", "management_url")
     _face: ClassVar[str | None] = "llama_index"
     _hints: ClassVar[Mapping[str, str]] = {}
     _other_names: ClassVar[Mapping[str, str]] = {"model_name": "model", "base_url": "api_base"}
@@ -111,12 +104,6 @@ class ChutesComponent(Connected, BaseComponent):
     @field_serializer("e2ee")
     def _plain_e2ee(self, wish: Any) -> Any:
         return wish if isinstance(wish, bool) else wish.to_dict()
-
-    @field_validator("timeout", mode="after")
-    @classmethod
-    def _usable_limits(cls, value: TimeLimits | float | None) -> TimeLimits | float | None:
-        TimeLimits.of(value)
-        return value
 
     @field_serializer("default_headers")
     def _dumped_headers(self, headers: Mapping[str, str] | None) -> dict[str, str] | None:

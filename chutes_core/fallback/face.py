@@ -56,7 +56,7 @@ class FaceFallback(Routed, BaseModel):
         private: Mapping[str, Seated] = self.__pydantic_private__  # type: ignore[assignment]  # pydantic's way is slow
         seated, now = private["_seated"], [*map(id, state)]  # and so would be to compare the values
         if seated is None or seated[0] != now:
-            if seated is not None:
+            if seated is not None and seated[0][1:] != now[1:]:  # for the policy alone they stay what they are
                 self._stats = None
             seated = self._seated = now, self._described(), state  # which are kept, or others might get their ids
         return seated[1]

@@ -108,12 +108,8 @@ class ChutesFallback(FaceFallback, ChatModel):
         made = member_roster(maker).members(members, arguments, depth=2)
         if not rebuilt:
             own["template"] = next((each for each in named if each.model in members), None)
-        given = {
-            "members": made,
-            "policy": rules_of(policy),
-            "health": health_of(health, clock or SystemClock()),
-            **own,
-        }
+        health = health_of(health, clock or SystemClock())
+        given = {"members": made, "policy": rules_of(policy), "health": health, **own}
         super().__init__(**given)
 
     # ------------------------------------------------------------------------------------------ the call
