@@ -25,8 +25,10 @@ from chutes_core.request.messages import Message
 from chutes_core.response import Delta, Reply
 from chutes_core.settings import TimeLimits
 from chutes_core.wire import pools
+from chutes_core.wire.direct import AsyncPool
 from chutes_core.wire.hands import AsyncWire, SyncWire
-from chutes_core.wire.sending import asender, sender, shared_request
+from chutes_core.wire.sending import asender, sender
+from chutes_core.wire.through import AsyncThrough, Through
 
 if TYPE_CHECKING:
     import httpx
@@ -258,7 +260,7 @@ class ChutesClient(ClientBase):
 
     def _wire(self, *, public: bool = False) -> SyncWire:
         own = cast("httpx.Client | None", self._http_client)
-        send = sender(pools.sync_pools().get(self), shared_request) if own is None else sender(own, own.build_request)
+        send = sender(pools.sync_pools().get(self) if own is None else Through(own))
         return SyncWire(send, None if public else self._credential, clock=self._clock)
 
     def _get(self, endpoint: Endpoint[T]) -> T:
@@ -380,14 +382,12 @@ class AsyncChutesClient(ClientBase):
         await self.aclose()
 
     def _wire(self, *, public: bool = False) -> AsyncWire:
-        own = cast("httpx.AsyncClient | None", self._http_client)
-        send = asender(self._http, shared_request if own is None else own.build_request)
-        return AsyncWire(send, None if public else self._credential, clock=self._clock)
+        return AsyncWire(asender(self._http), None if public else self._credential, clock=self._clock)
 
-    async def _http(self) -> httpx.AsyncClient:
+    async def _http(self) -> AsyncPool | AsyncThrough:
         if self._http_client is None:
             return await pools.async_pools().get(self)
-        return cast("httpx.AsyncClient", self._http_client)
+        return AsyncThrough(cast("httpx.AsyncClient", self._http_client))
 
     async def _get(self, endpoint: Endpoint[T]) -> T:
         flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))

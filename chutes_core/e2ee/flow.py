@@ -185,7 +185,7 @@ class _Attempts:
 
     def _read_frames(self, step: Read) -> Flow[object]:
         frames = cast("FrameReader", self._frames)
-        block = yield step
+        block = (yield step) if frames.reported is None else b""
         said, reported = "", None
         try:
             if block is None:

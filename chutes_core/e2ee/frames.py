@@ -53,11 +53,19 @@ class FrameReader:
         self._seen: set[bytes] = set()
         self._billed: object = _SENTINEL
         self._count, self._before = 0, b""
+        self.reported: MachineError | None = None
+        """The error that a machine has reported after what :meth:`feed` has returned, which raises it next."""
         self.done = False
         """Whether the sealed end marker has arrived: what follows is ignored."""
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next bytes; return the plain events they complete."""
+        """Take the next bytes; return the plain events they complete.
+
+        What a machine said before it reported an error is returned first: the network may join them. What somebody
+        has tampered with is not.
+        """
+        if self.reported is not None:
+            raise self.reported
         if self.done:
             return b""
         self._rest += block
@@ -72,7 +80,13 @@ class FrameReader:
             if self.done:
                 break
             if line:
-                plain.append(self._line(line))
+                try:
+                    plain.append(self._line(line))
+                except MachineError as error:
+                    if not any(plain):
+                        raise
+                    self.reported = error
+                    break
         return b"".join(plain)
 
     def close(self) -> None:

@@ -18,8 +18,10 @@ from chutes_core.failures.reading import failure
 from chutes_core.openai_sdk.errors import as_openai
 from chutes_core.openai_sdk.exchange import Exchange, Head
 from chutes_core.wire import pools
+from chutes_core.wire.direct import AsyncPool
 from chutes_core.wire.hands import AsyncWire, SyncWire
-from chutes_core.wire.sending import Build, asender, sender, shared_request
+from chutes_core.wire.sending import asender, sender
+from chutes_core.wire.through import AsyncThrough, Through
 
 if TYPE_CHECKING:
     import httpx
@@ -59,7 +61,7 @@ class Transport:
 
     def _sent(self, request: httpx.Request) -> Steps:
         door, own = self._door, cast("httpx.Client | None", self._door.own_client)
-        send = sender(own or pools.sync_pools().get(door), _build(own))
+        send = sender(pools.sync_pools().get(door) if own is None else Through(own))
         return drive(Exchange(door, request).run(), SyncWire(send, door.credential, clock=door.clock), [])
 
     def close(self) -> None:
@@ -94,10 +96,10 @@ class AsyncTransport:
     def _sent(self, request: httpx.Request) -> AsyncSteps:
         door, own = self._door, cast("httpx.AsyncClient | None", self._door.own_client)
 
-        async def pool() -> httpx.AsyncClient:
-            return own or await pools.async_pools().get(door)
+        async def pool() -> AsyncPool | AsyncThrough:
+            return await pools.async_pools().get(door) if own is None else AsyncThrough(own)
 
-        wire = AsyncWire(asender(pool, _build(own)), door.credential, clock=door.clock)
+        wire = AsyncWire(asender(pool), door.credential, clock=door.clock)
         return adrive(Exchange(door, request).run(), wire, [])
 
     async def aclose(self) -> None:
@@ -109,10 +111,6 @@ class AsyncTransport:
 
     async def __aexit__(self, *failure: object) -> None:
         await self.aclose()
-
-
-def _build(own: httpx.Client | httpx.AsyncClient | None) -> Build:
-    return shared_request if own is None else own.build_request
 
 
 def _reply(request: httpx.Request, head: Head, rest: Steps | AsyncSteps) -> httpx.Response:

@@ -165,7 +165,7 @@ class ReplyBuilder:
         usage = door.mapping(body.get("usage"), "usage")
         if usage is not None:
             self.raw_usage = usage
-        for key in body.keys() - _KNOWN_FIELDS:
+        for key in body.keys() - KNOWN_FIELDS:
             self.extra[key] = body[key]
 
     def usage(self) -> Usage | None:
@@ -186,7 +186,7 @@ class ReplyBuilder:
         return Reply(self.id, self.model, choices, usage, self.meta, self.created, dict(self.extra))
 
 
-_KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
+KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
 def tool_fields(call: Mapping[str, object], function: Mapping[str, object]) -> tuple[str | None, str | None, str]:
@@ -306,6 +306,8 @@ def _read_message(
     note_extra(draft, choice, message)
 
 
+TEXTS = frozenset({"content", *_REASONING})
+"""Where a message or delta has text of the answer."""
 _KNOWN_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
 _KNOWN_MESSAGE = frozenset({"role", "content", *_REASONING, "tool_calls", "refusal"})
 

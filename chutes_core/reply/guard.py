@@ -27,13 +27,17 @@ may repeat itself); a second place that reads ``finish_reason`` to decide whethe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from chutes_core import door
 from chutes_core.door import MisfitError
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure, reported_error
+from chutes_core.reply.alike import Likeness, counts_of, likeness
 from chutes_core.reply.assemble import (
     BROKEN_FINISHES,
+    KNOWN_FIELDS,
+    TEXTS,
     ChoiceDraft,
     ReplyBuilder,
     ToolDraft,
@@ -49,6 +53,11 @@ from chutes_core.reply.sse import EventDecoder, EventTooLongError, Stray
 from chutes_core.response import Delta, Reply, ReplyMeta, ToolCallDelta
 
 __all__ = ["StreamGuard"]
+
+_TELLING = frozenset({"error", "detail", "trace"})
+"""Fields of a chunk that decide something."""
+_TRIES = 8
+"""How many more chunks than these the short way is looked for, where they are not alike."""
 
 
 class StreamGuard:
@@ -89,6 +98,9 @@ class StreamGuard:
         self._meta = meta
         self._starts_thinking = starts_thinking
         self._heals = heals
+        self._like: Likeness | None = None  # what chunks have in common, while they come
+        self._last: bytes | None = None  # the last one of these
+        self._short = self._long = 0  # how many chunks took which way
         self._first: Reply | None = None  # what was given out before the answer began anew, while that is compared
         self._replay: Replay | None = None
         self._begin()
@@ -117,6 +129,7 @@ class StreamGuard:
     @property
     def reply(self) -> Reply:
         """What has arrived so far: the complete reply after :meth:`close`, a partial one before."""
+        self._settle()
         return self._first or self._builder.build()
 
     def feed(self, block: bytes) -> Iterator[Delta]:
@@ -140,6 +153,7 @@ class StreamGuard:
         """
         if not self.done:
             yield from self._tail()
+        self._settle()
         if not self.whole:
             if broken is not None:
                 raise self._failure(broken, said)
@@ -189,6 +203,12 @@ class StreamGuard:
         """Read one event."""
         if self.done or not payload:
             return
+        if self._like is not None and (text := self._like.text_of(payload)) is not None:
+            self._last, self._short = payload, self._short + 1
+            if (step := self._alike(self._like, text)) is not None:
+                yield step
+            return
+        self._settle()
         if payload.strip() == b"[DONE]":
             self.done = True
             return
@@ -211,6 +231,38 @@ class StreamGuard:
             yield from self._chunk(chunk)
         except MisfitError as problem:
             raise self._failure(Kind.MALFORMED, str(problem)) from None
+        self._long += 1
+        if type(payload) is bytes and self._long <= self._short + _TRIES:
+            self._like = self._learned(payload, chunk)
+
+    def _alike(self, like: Likeness, text: str) -> Delta | None:
+        """Take the short way: a chunk that is like the one before except for its text."""
+        (draft,) = self._builder.drafts.values()
+        is_content = like.field == "content"
+        delta = self._texts(draft, "" if is_content else text, text if is_content else "")
+        self.count += delta is not None
+        return delta
+
+    def _settle(self) -> None:
+        """Read what chunks that took the short way have said beside their texts, of which the last one counts."""
+        last, self._last, self._like = self._last, None, None
+        if last is not None:
+            self._builder.head(cast("dict[str, object]", door.loads(last)))
+
+    def _learned(self, payload: bytes, chunk: Mapping[str, object]) -> Likeness | None:
+        """Return what the next chunks may have in common with this one, if it had one piece of text and no more."""
+        choices = cast("Sequence[Mapping[str, object]]", chunk.get("choices") or ())
+        drafts = self._builder.drafts
+        if self._replay is not None or self._expected > 1 or not len(choices) == len(drafts) == 1:
+            return None
+        choice, (draft,) = choices[0], drafts.values()
+        said = {name: value for name, value in cast("Mapping[str, object]", choice["delta"]).items() if value}
+        said.pop("role", None)
+        field = next(iter(said), "")
+        if len(said) > 1 or field not in TEXTS or draft.finish_reason or choice.get("logprobs") is not None:
+            return None
+        words = [name for name in chunk.keys() - KNOWN_FIELDS - _TELLING if isinstance(chunk[name], str)]
+        return likeness(payload, field, counts_of(chunk.get("usage")), words)
 
     def _reported(self, chunk: Mapping[str, object]) -> APIError:
         return reported_error(
@@ -297,15 +349,27 @@ class StreamGuard:
             return None
         if draft.finish_reason:
             raise self._failure(Kind.RESTARTED, "the answer continued after its finish_reason")
-        steps = [step for piece in pieces if (step := self._tool(draft, piece))]
+        steps = tuple(step for piece in pieces if (step := self._tool(draft, piece))) if pieces else ()
         if refusal:
             draft.refusal.append(refusal)
+        return self._texts(draft, reasoning, content, steps, ends_tags=bool(pieces))
+
+    @staticmethod
+    def _texts(
+        draft: ChoiceDraft,
+        reasoning: str,
+        content: str,
+        steps: Sequence[ToolCallDelta] = (),
+        *,
+        ends_tags: bool = False,
+    ) -> Delta | None:
+        """Add texts to a draft and return what they and the steps of its tool calls add."""
         if reasoning:
             # Reasoning has its own field here, so a tag in the content is part of the answer.
             content = draft.splitter.stop() + content
         elif content and not draft.splitter.passes:
             reasoning, content = draft.splitter.feed(content)
-        if pieces and not draft.splitter.passes:
+        if ends_tags and not draft.splitter.passes:
             # No tag comes after the first tool call, so release what was held back for one.
             thought, rest = draft.splitter.close()
             reasoning, content = reasoning + thought, content + rest

@@ -59,14 +59,22 @@ class EventDecoder:
             if block:
                 self._tail.append(block)
             return []
-        self._tail.append(block)
-        lines = self._take_tail().splitlines()
+        if self._tail or not self._started:
+            self._tail.append(block)
+            lines = self._take_tail().splitlines()
+        else:
+            lines = block.splitlines()
         if not block.endswith(_LINE_ENDS):
             self._tail.append(lines.pop())
         self._skip_newline = block.endswith(b"\r")
         payloads: list[bytes] = []
         for line in lines:
-            self._line(line, payloads)
+            if line.startswith(b"data: "):
+                self._data.append(line[6:])
+            elif not line and len(self._data) == 1:
+                payloads.append(self._data.pop())
+            else:
+                self._line(line, payloads)
         if not self._data:
             self._held = len(self._tail[0]) if self._tail else 0
         return payloads

@@ -21,7 +21,7 @@ from typing import cast
 
 from chutes_core.calls.stopping import Stop, Stopped, stopping
 
-__all__ = ["Deadline", "hold", "left", "trace", "until"]
+__all__ = ["Deadline", "Keeps", "addressed", "go_on", "hold", "left", "trace", "until"]
 
 until: ContextVar[float | None] = ContextVar("chutes_deadline", default=None)
 """The deadline, by the monotonic clock. :class:`Deadline` sets it; a read, of which there are many, does so itself."""
@@ -74,16 +74,17 @@ def trace(event: str, info: MutableMapping[str, object]) -> None:
     """Follow how a connection is made; for the ``trace`` extension of a blocking request."""
     if event.endswith(_MADE):
         hold(info["return_value"])
-        _go_on()
+        go_on()
     elif event.endswith(_ASKED):
-        _go_on()
-        _share(info)
+        go_on()
+        host, port = cast("str", info["host"]), cast("int", info["port"])
+        info["host"], info["timeout"] = addressed(host, port, cast("float | None", info["timeout"]))
     elif event == _SHARED:
-        _go_on()
+        go_on()
         _leave_alone()
 
 
-def _go_on() -> None:
+def go_on() -> None:
     """Raise if nobody needs the connection any more: it takes its time to be made, and then nothing is sent."""
     stop = stopping.get()
     if stop is not None and stop.stopped:
@@ -97,41 +98,43 @@ def _leave_alone() -> None:
         stop.shares = True
 
 
-def _share(info: MutableMapping[str, object]) -> None:
-    """Have the addresses of a host share the time: they are tried one after the other, each with the same timeout.
+def addressed(host: str, port: int, timeout: float | None) -> tuple[str, float | None]:
+    """Return which host to connect to, and for how long each of its addresses may be tried.
 
-    Where that would be too little for any of them, the first one has all of it.
+    They are tried one after the other, each with the same timeout, so they share the time. Where that would be too
+    little for any of them, the first one has all of it.
     """
-    info["timeout"] = whole = left(cast("float | None", info["timeout"]))
+    whole = left(timeout)
     if whole is None:
-        return
-    host, port = cast("str", info["host"]), cast("int", info["port"])
+        return host, None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return  # what cannot be resolved fails when it is connected to
+        return host, whole  # what cannot be resolved fails when it is connected to
     whole = cast("float", left(whole))
     if len(found) > 1 and whole < _ENOUGH * len(found):
-        info["host"], info["timeout"] = found[0][4][0], whole
-    else:
-        info["timeout"] = whole / max(len(found), 1)
+        return str(found[0][4][0]), whole
+    return host, whole / max(len(found), 1)
 
 
-def hold(stream: object) -> bool:
-    """Make a connection keep deadlines from now on; return whether it can."""
-    about = getattr(stream, "get_extra_info", None)
-    found = about("socket") if callable(about) else None
-    if not isinstance(found, socket.socket):
-        return False
-    with contextlib.suppress(TypeError):  # a class of another form, such as one written in C
-        found.__class__ = _keeping(cast("Hashable", type(found)))
-    return issubclass(type(found), _Keeps)
-
-
-class _Keeps:
-    """Marks the sockets that keep deadlines."""
+class Keeps:
+    """A socket that keeps deadlines."""
 
     __slots__ = ()
+
+    def receive(self, size: int) -> bytes:
+        """Wait for bytes until the deadline."""
+        raise NotImplementedError
+
+
+def hold(stream: object) -> Keeps | None:
+    """Make a connection keep deadlines from now on; return its socket, or None if it cannot."""
+    about = getattr(stream, "get_extra_info", None)
+    found = about("socket") if callable(about) else None
+    if isinstance(found, socket.socket):
+        with contextlib.suppress(TypeError):  # a class of another form, such as one written in C
+            found.__class__ = _keeping(cast("Hashable", type(found)))
+    return found if isinstance(found, Keeps) else None
 
 
 def _shut(connection: socket.socket) -> None:
@@ -153,10 +156,10 @@ def _waiting(stop: Stop, connection: socket.socket) -> Iterator[None]:
 @lru_cache(maxsize=16)
 def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
     """Return the class of sockets that keep deadlines and are otherwise of this kind."""
-    if issubclass(kind, _Keeps):
+    if issubclass(kind, Keeps):
         return kind
 
-    class Socket(kind, _Keeps):  # type: ignore[valid-type, misc]
+    class Socket(kind, Keeps):  # type: ignore[valid-type, misc]
         __slots__ = ()  # the same layout, so that a socket can become one
 
         def settimeout(self, value: float | None) -> None:
@@ -169,6 +172,23 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
                 return cast("bytes", super().recv(size, flags))
             with _waiting(stop, self):
                 return cast("bytes", super().recv(size, flags))
+
+        def receive(self, size: int) -> bytes:
+            """Wait until the deadline, whatever timeout was set before, and as seldom as can be set another."""
+            while True:
+                rest, timeout = left(None), self.gettimeout()
+                if rest is None or timeout is None:
+                    if rest is not timeout:
+                        super().settimeout(rest)
+                elif not rest / 2 <= timeout <= rest:
+                    super().settimeout(rest)
+                try:
+                    if (stop := stopping.get()) is None:
+                        return cast("bytes", super().recv(size))
+                    with _waiting(stop, self):
+                        return cast("bytes", super().recv(size))
+                except TimeoutError:
+                    continue  # a shorter one passed, or the deadline
 
         def send(self, data: bytes, flags: int = 0) -> int:
             if (stop := stopping.get()) is None:

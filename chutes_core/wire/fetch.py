@@ -11,7 +11,7 @@ from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure
 from chutes_core.wire import pools
 from chutes_core.wire.hands import SyncWire
-from chutes_core.wire.sending import sender, shared_request
+from chutes_core.wire.sending import sender
 
 __all__ = ["Fetched", "fetch"]
 
@@ -58,7 +58,7 @@ def fetch(request: WireRequest, seconds: float) -> Fetched | APIError:
     pool = pools.sync_pools()
     until = clock.now() + seconds
     try:
-        return run(exchange(), SyncWire(sender(pool.get(user), shared_request), clock=clock))
+        return run(exchange(), SyncWire(sender(pool.get(user)), clock=clock))
     except WireFailure as problem:
         return failure(_KINDS.get(problem.reason, Kind.CONNECT), problem.said)
     finally:

@@ -41,6 +41,7 @@ from chutes_core.calls.effects import (
 )
 from chutes_core.errors import redact
 from chutes_core.wire.deadline import Deadline, hold, until
+from chutes_core.wire.direct import AsyncReply, Reply
 from chutes_core.wire.images import ainline_images, inline_images
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncWire", "SyncWire"]
 
+_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2")
 _MOST_SAID = 1024 * 1024
 """The most bytes read of an error body: far more than one has, far less than fills memory."""
 
@@ -80,7 +82,7 @@ def _unopened(error: Exception) -> Exception | None:
         return _late()
     if isinstance(error, UnicodeError):  # such as a cookie that the service has set in your own client
         return WireFailure("connect", "a header of the request cannot be encoded")
-    if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+    if type(error).__module__.partition(".")[0] not in _PACKAGES:
         return None
     name, said = type(error).__name__, _said(error)
     if name in ("ConnectTimeout", "PoolTimeout"):
@@ -123,8 +125,7 @@ class _Wire:
     def _arrived(self, response: object, effect: Open) -> tuple[_Body, Unpacker | None]:
         """Take a reply whose headers are there, and choose how its body is unpacked."""
         self._body = body = cast("_Body", response)
-        package = sys.modules[type(response).__module__.partition(".")[0]]
-        self._errors = (package.HTTPError, package.StreamError, TimeoutError, BodyError)
+        self._errors = (*_errors_of(response), TimeoutError, BodyError)
         self._limits = _take_limits(body)
         unpacker, self._unreadable = None, None
         if not body.is_stream_consumed:  # else a transport has it in memory, unpacked
@@ -141,6 +142,14 @@ class _Wire:
         if self._unreadable is not None:
             raise self._unreadable
         return Arrived(body.headers, body.status_code, body.headers.raw)
+
+
+def _errors_of(response: object) -> tuple[type[Exception], ...]:
+    """Return what reading the body of a reply may raise."""
+    if isinstance(response, Reply | AsyncReply):
+        return response.errors
+    package = sys.modules[type(response).__module__.partition(".")[0]]
+    return package.HTTPError, package.StreamError
 
 
 def _take_limits(body: _Body) -> dict[str, object]:
@@ -212,7 +221,7 @@ class SyncWire(_Wire):
                 raise
         if problem is not None:
             raise problem
-        self._held = hold(cast("_Body", response).extensions.get("network_stream"))
+        self._held = hold(cast("_Body", response).extensions.get("network_stream")) is not None
         body, unpacker = self._arrived(response, effect)
         blocks = body.iter_bytes() if body.is_stream_consumed else body.iter_raw()
         self._blocks = blocks if unpacker is None else unpacked(blocks, unpacker)
@@ -335,9 +344,8 @@ class AsyncWire(_Wire):
         started, problem = self._clock.now(), self._unreadable
         self._limits["wait"] = within
         try:
-            async with asyncio.timeout(within):
-                if problem is None and (block := await anext(self._blocks, None)) is not None:
-                    self._gauge.take(block)
+            if problem is None and (block := await self._next(self._blocks, within)) is not None:
+                self._gauge.take(block)
         except self._errors as error:
             problem = _broken(error)
         if within is not None and self._clock.now() - started > within:
@@ -345,6 +353,13 @@ class AsyncWire(_Wire):
         if problem is not None:
             raise problem
         return block
+
+    async def _next(self, blocks: AsyncIterator[bytes], within: float | None) -> bytes | None:
+        if isinstance(self._body, AsyncReply):
+            self._body.limit(within)  # without a scope and a timer for each read
+            return await anext(blocks, None)
+        async with asyncio.timeout(within):
+            return await anext(blocks, None)
 
     @staticmethod
     async def _resolve(host: str, port: int, within: float | None) -> list[str]:

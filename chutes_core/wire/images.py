@@ -59,13 +59,14 @@ def inline_images(
 
     from chutes_core.wire.hands import SyncWire
     from chutes_core.wire.sending import sender
+    from chutes_core.wire.through import Through
 
     if not (urls := _wanted(messages, policy)):
         return list(messages)
     clock = clock or SystemClock()
     fetcher = _Fetcher(policy, within, clock)
     with httpx.Client(verify=ssl_context(), trust_env=False) as http:
-        hand = SyncWire(sender(http, _request, PLAIN), clock=clock, encodings=PLAIN)
+        hand = SyncWire(sender(Through(http, _request), PLAIN), clock=clock, encodings=PLAIN)
         return _replace(messages, run(fetcher.run(urls), hand))
 
 
@@ -77,6 +78,7 @@ async def ainline_images(
 
     from chutes_core.wire.hands import AsyncWire
     from chutes_core.wire.sending import asender
+    from chutes_core.wire.through import AsyncThrough
 
     if not (urls := _wanted(messages, policy)):
         return list(messages)
@@ -84,10 +86,10 @@ async def ainline_images(
     fetcher = _Fetcher(policy, within, clock)
     async with httpx.AsyncClient(verify=ssl_context(), trust_env=False) as http:
 
-        async def pool() -> httpx.AsyncClient:
-            return http
+        async def pool() -> AsyncThrough:
+            return AsyncThrough(http, _request)
 
-        hand = AsyncWire(asender(pool, _request, PLAIN), clock=clock, encodings=PLAIN)
+        hand = AsyncWire(asender(pool, PLAIN), clock=clock, encodings=PLAIN)
         return _replace(messages, await arun(fetcher.run(urls), hand))
 
 

@@ -10,7 +10,7 @@ connections are warm, and what a rush has opened empties from the back: only the
 been empty for as long as its connections live.
 
 - A place is given back exactly once, after the connection is back in its pool: when the reply is closed, or when
-  sending failed or was cancelled. ``_leaver`` sees to the once, since a reply may be closed twice.
+  sending failed or was cancelled. ``leaver`` sees to the once, since a reply may be closed twice.
 - A lane that is retired is empty, and leaves the list under the lock by which lanes are entered, so nobody can be in
   it.
 - Giving back waits for no lock (:mod:`chutes_core.locks`), since a dropped reply is closed by the garbage collector.
@@ -22,17 +22,13 @@ a lane under the lock and counting outside it.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import lru_cache, partial
-from types import ModuleType
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
 
 from chutes_core.locks import Gate
 
-if TYPE_CHECKING:
-    import httpx
-
-__all__ = ["KEEP_ALIVE", "Lanes", "async_transport", "sync_transport"]
+__all__ = ["KEEP_ALIVE", "SIZE", "Lanes"]
 
 T = TypeVar("T")
 KEEP_ALIVE = 60.0
@@ -87,6 +83,11 @@ class Lanes(Generic[T]):
         """Release the place."""
         self._gate.change(partial(self._left, lane))
 
+    def leaver(self, lane: Lane[T]) -> Callable[[], None]:
+        """Return a function that releases the place once, however often it is called."""
+        left = [lane]
+        return lambda: self.leave(left.pop()) if left else None
+
     def _left(self, lane: Lane[T]) -> None:
         lane.busy -= 1
         lane.since = self._now()
@@ -103,105 +104,3 @@ class Lanes(Generic[T]):
         with self._gate:
             lanes, self._lanes = self._lanes, []
         return [lane.pool for lane in lanes]
-
-
-def sync_transport(package: ModuleType, make: Callable[[], httpx.HTTPTransport]) -> httpx.BaseTransport:
-    """Create a blocking transport of many lanes, for a client of this HTTP package."""
-    transport: httpx.BaseTransport = _sync_class(package)(Lanes(make))
-    return transport
-
-
-def async_transport(package: ModuleType, make: Callable[[], httpx.AsyncHTTPTransport]) -> httpx.AsyncBaseTransport:
-    """Create an async transport of many lanes, for a client of this HTTP package."""
-    transport: httpx.AsyncBaseTransport = _async_class(package)(Lanes(make))
-    return transport
-
-
-@lru_cache(maxsize=2)
-def _sync_class(package: ModuleType) -> Callable[[Lanes[httpx.HTTPTransport]], httpx.BaseTransport]:
-    base: type[httpx.BaseTransport] = package.BaseTransport
-    stream_base: type[httpx.SyncByteStream] = package.SyncByteStream
-
-    class Stream(stream_base):  # type: ignore[valid-type, misc]
-        def __init__(self, stream: httpx.SyncByteStream, leave: Callable[[], None]) -> None:
-            self._stream = stream
-            self._leave = leave
-
-        def __iter__(self) -> Iterator[bytes]:
-            return iter(self._stream)
-
-        def close(self) -> None:
-            try:
-                self._stream.close()
-            finally:
-                self._leave()
-
-    class Transport(base):  # type: ignore[valid-type, misc]
-        def __init__(self, lanes: Lanes[httpx.HTTPTransport]) -> None:
-            self._lanes = lanes
-
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            if (retired := self._lanes.retired()) is not None:
-                retired.close()
-            lane = self._lanes.enter()
-            try:
-                response = lane.pool.handle_request(request)
-            except BaseException:
-                self._lanes.leave(lane)
-                raise
-            response.stream = Stream(cast("httpx.SyncByteStream", response.stream), _leaver(self._lanes, lane))
-            return response
-
-        def close(self) -> None:
-            for pool in self._lanes.all():
-                pool.close()
-
-    return Transport
-
-
-@lru_cache(maxsize=2)
-def _async_class(package: ModuleType) -> Callable[[Lanes[httpx.AsyncHTTPTransport]], httpx.AsyncBaseTransport]:
-    base: type[httpx.AsyncBaseTransport] = package.AsyncBaseTransport
-    stream_base: type[httpx.AsyncByteStream] = package.AsyncByteStream
-
-    class Stream(stream_base):  # type: ignore[valid-type, misc]
-        def __init__(self, stream: httpx.AsyncByteStream, leave: Callable[[], None]) -> None:
-            self._stream = stream
-            self._leave = leave
-
-        def __aiter__(self) -> AsyncIterator[bytes]:
-            return self._stream.__aiter__()
-
-        async def aclose(self) -> None:
-            try:
-                await self._stream.aclose()
-            finally:
-                self._leave()
-
-    class Transport(base):  # type: ignore[valid-type, misc]
-        def __init__(self, lanes: Lanes[httpx.AsyncHTTPTransport]) -> None:
-            self._lanes = lanes
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            if (retired := self._lanes.retired()) is not None:
-                await retired.aclose()
-            lane = self._lanes.enter()
-            try:
-                response = await lane.pool.handle_async_request(request)
-            except BaseException:
-                self._lanes.leave(lane)
-                raise
-            response.stream = Stream(cast("httpx.AsyncByteStream", response.stream), _leaver(self._lanes, lane))
-            return response
-
-        async def aclose(self) -> None:
-            for pool in self._lanes.all():
-                await pool.aclose()
-
-    return Transport
-
-
-def _leaver(lanes: Lanes[T], lane: Lane[T]) -> Callable[[], None]:
-    """Return a function that leaves the lane once, however often it is called."""
-    left = [lane]
-    return lambda: lanes.leave(left.pop()) if left else None

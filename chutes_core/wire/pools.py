@@ -1,7 +1,8 @@
 """Connection pools: one per process for blocking calls, one per event loop for async ones.
 
-The pools are clients of httpx2 where it is installed, else of httpx: see docs/decisions/0006. The package is imported
-on first use.
+They are made of httpx2 and the package below it where it is installed, else of httpx: see docs/decisions/0006. The
+packages are imported on first use. Where the environment names a proxy, a pool is a client of the package, which alone
+can choose one for each request.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import ssl
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, cast
 from urllib.request import getproxies
 
 from chutes_core.secrets.frames import unseen
-from chutes_core.wire import lanes
+from chutes_core.wire.direct import AsyncPool, Packages, Pool
+from chutes_core.wire.lanes import KEEP_ALIVE
+from chutes_core.wire.through import AsyncThrough, Through
 
 if TYPE_CHECKING:
     import httpx
@@ -53,37 +56,36 @@ def http_package() -> ModuleType:
     return import_module("httpx2" if find_spec("httpx2") else "httpx")
 
 
-def _options(transport: Callable[[ModuleType], object]) -> dict[str, object]:
+def _packages() -> Packages:
     package = http_package()
-    # Every request has its own key; this keeps the client from looking for credentials in URLs or .netrc.
-    options: dict[str, object] = {"verify": ssl_context(), "auth": package.Auth()}
-    if any(scheme in ("http", "https", "all") for scheme in getproxies()):
-        return {**options, "limits": _limits(_CONNECTIONS)}  # only the client itself can choose a proxy per request
-    return {**options, "transport": transport(package)}
+    return Packages(package, import_module(package.__name__.replace("httpx", "httpcore")))
+
+
+def _has_proxy() -> bool:
+    return any(scheme in ("http", "https", "all") for scheme in getproxies())
 
 
 @unseen
-def _client(kind: str, transport: Callable[[ModuleType], object]) -> object:
+def _client(kind: str) -> object:
     """Make a client; one that cannot use the proxies of the environment does not show their passwords."""
-    return getattr(http_package(), kind)(**_options(transport))
-
-
-def _limits(connections: int) -> object:
-    return http_package().Limits(
-        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=lanes.KEEP_ALIVE
+    package = http_package()
+    limits = package.Limits(
+        max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=KEEP_ALIVE
     )
+    # Every request has its own key; this keeps the client from looking for credentials in URLs or .netrc.
+    return getattr(package, kind)(verify=ssl_context(), auth=package.Auth(), limits=limits)
 
 
-def _sync_transport(package: ModuleType) -> object:
-    return lanes.sync_transport(
-        package, lambda: package.HTTPTransport(verify=ssl_context(), limits=_limits(lanes.SIZE))
-    )
+def _pool() -> Pool | Through:
+    if _has_proxy():
+        return Through(cast("httpx.Client", _client("Client")), http_package().Request)
+    return Pool(_packages(), ssl_context())
 
 
-def _async_transport(package: ModuleType) -> object:
-    return lanes.async_transport(
-        package, lambda: package.AsyncHTTPTransport(verify=ssl_context(), limits=_limits(lanes.SIZE))
-    )
+def _async_pool() -> AsyncPool | AsyncThrough:
+    if _has_proxy():
+        return AsyncThrough(cast("httpx.AsyncClient", _client("AsyncClient")), http_package().Request)
+    return AsyncPool(_packages(), ssl_context())
 
 
 class SyncPools:
@@ -92,9 +94,9 @@ class SyncPools:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
-        self._http: httpx.Client | None = None
+        self._http: Pool | Through | None = None
 
-    def get(self, user: object) -> httpx.Client:
+    def get(self, user: object) -> Pool | Through:
         """Return the shared pool."""
         http = self._http
         if http is not None and user in self._users:
@@ -102,7 +104,7 @@ class SyncPools:
         with self._lock:
             self._users.add(user)
             if self._http is None:
-                self._http = cast("httpx.Client", _client("Client", _sync_transport))
+                self._http = _pool()
             return self._http
 
     def release(self, user: object) -> None:
@@ -123,13 +125,13 @@ class AsyncPools:
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, _Kept] = {}
 
-    async def get(self, user: object) -> httpx.AsyncClient:
+    async def get(self, user: object) -> AsyncPool | AsyncThrough:
         """Return the shared pool of the running loop."""
         loop = asyncio.get_running_loop()
         self._users.add(user)
         kept = self._by_loop.get(loop)
         if kept is None:
-            http = cast("httpx.AsyncClient", _client("AsyncClient", _async_transport))
+            http = _async_pool()
             with self._lock:
                 # A pool refers to its loop, so without this a closed loop would never be freed.
                 for ended in [each for each in self._by_loop if each.is_closed()]:
@@ -154,12 +156,12 @@ class _Kept:
     learns of the end of the loop.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: AsyncPool | AsyncThrough) -> None:
         self.http = http
         self._keeper = self._keep(http)
 
     @staticmethod
-    async def _keep(http: httpx.AsyncClient) -> AsyncIterator[None]:
+    async def _keep(http: AsyncPool | AsyncThrough) -> AsyncIterator[None]:
         try:
             yield
         finally:

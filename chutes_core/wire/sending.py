@@ -1,7 +1,8 @@
 """Send requests over a shared pool, or over the user's own client.
 
-Requests are built here and sent by the HTTP client, of httpx or httpx2; see docs/decisions/0006. No exception leaves
-with the frames of the HTTP client, which hold the headers; :mod:`chutes_core.wire.hands` replaces the client's own.
+What a call wants sent becomes a request here, which a pool of ours sends or a client of an HTTP package; see
+docs/decisions/0006. No exception leaves with the frames of these, which hold the headers;
+:mod:`chutes_core.wire.hands` replaces their own.
 """
 
 from __future__ import annotations
@@ -9,38 +10,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
 
 from chutes_core.calls.bodies import ENCODINGS
 from chutes_core.calls.effects import Open
 from chutes_core.errors import RequestRefusedError
 from chutes_core.secrets.frames import without_frames
-from chutes_core.wire.deadline import trace
-from chutes_core.wire.pools import http_package, user_agent
+from chutes_core.wire.direct import AsyncPool, Pool, Request
+from chutes_core.wire.pools import user_agent
+from chutes_core.wire.through import AsyncThrough, Through
 
-if TYPE_CHECKING:
-    import httpx
-
-__all__ = ["Build", "asender", "encoded", "sender", "shared_request"]
-
-
-class Build(Protocol):
-    """Builds a request, like a client's ``build_request``, which also adds the client's defaults."""
-
-    def __call__(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        extensions: Mapping[str, object],
-    ) -> httpx.Request:
-        """Build a request."""
-        ...
-
+__all__ = ["asender", "encoded", "sender"]
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -59,19 +38,7 @@ def encoded(body: Mapping[str, object]) -> bytes:
     raise RequestRefusedError(f"The request cannot be encoded as JSON: {problem}.")
 
 
-@lru_cache(maxsize=64)
-def _parsed(url: str) -> httpx.URL:
-    found: httpx.URL = http_package().URL(url)
-    return found
-
-
-def shared_request(method: str, url: str, **parts: object) -> httpx.Request:
-    """Build a request for a shared pool, whose clients have no defaults to add."""
-    request: httpx.Request = http_package().Request(method, _parsed(url), **parts)
-    return request
-
-
-def _request(build: Build, effect: Open, encodings: Collection[str], extensions: Mapping[str, object]) -> httpx.Request:
+def _request(effect: Open, encodings: Collection[str]) -> Request:
     request = effect.request
     headers = {
         "Accept": "application/json",
@@ -81,15 +48,8 @@ def _request(build: Build, effect: Open, encodings: Collection[str], extensions:
         # The last word: what came in another encoding could not be read.
         "Accept-Encoding": ", ".join(encodings) or "identity",
     }
-    return build(
-        request.method,
-        request.url,
-        params=dict(request.params) or None,
-        headers=_once(headers),
-        content=request.content if request.body is None else encoded(request.body),
-        # As an extension the timeouts are plain numbers, the same for httpx and httpx2.
-        extensions={"timeout": _limits(effect), **extensions},
-    )
+    content = request.content if request.body is None else encoded(request.body)
+    return Request(request.method, request.url, dict(request.params) or None, _once(headers), content, _limits(effect))
 
 
 def _once(headers: dict[str, str]) -> dict[str, str]:
@@ -108,14 +68,13 @@ def _limits(effect: Open) -> dict[str, float | None]:
     return {"connect": connect, "read": wait, "write": wait, "pool": connect if wait is None else wait}
 
 
-def sender(http: httpx.Client, build: Build, encodings: Collection[str] = ENCODINGS) -> Callable[[Open], object]:
-    """Return a function that sends requests, blocking, without reading the reply's body or following redirects."""
+def sender(http: Pool | Through, encodings: Collection[str] = ENCODINGS) -> Callable[[Open], object]:
+    """Return a function that sends requests, blocking, without reading the reply's body."""
 
     def send(effect: Open) -> object:
         before = sys.exception()
         try:
-            request = _request(build, effect, encodings, {"trace": trace})
-            return http.send(request, stream=True, follow_redirects=False)
+            return http.send(_request(effect, encodings))
         except BaseException as error:
             problem = without_frames(error, before)
         raise problem
@@ -124,15 +83,14 @@ def sender(http: httpx.Client, build: Build, encodings: Collection[str] = ENCODI
 
 
 def asender(
-    pool: Callable[[], Awaitable[httpx.AsyncClient]], build: Build, encodings: Collection[str] = ENCODINGS
+    pool: Callable[[], Awaitable[AsyncPool | AsyncThrough]], encodings: Collection[str] = ENCODINGS
 ) -> Callable[[Open], Awaitable[object]]:
     """Return a function that does the same on the event loop."""
 
     async def send(effect: Open) -> object:
         before, http = sys.exception(), await pool()
         try:
-            request = _request(build, effect, encodings, {})
-            return await http.send(request, stream=True, follow_redirects=False)
+            return await http.send(_request(effect, encodings))
         except BaseException as error:
             problem = without_frames(error, before)
         raise problem

@@ -6,9 +6,10 @@ run ``python tests/benchmarks/test_counts.py``.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ import chutes_core
 import langchain_chutes
 import llama_index_chutes
 from chutes_core.testing import Answer, FaultScript, FaultyTransport
+from tests.core.raw_server import DONE, END, HEAD, event
 
 OURS = tuple(str(Path(str(package.__file__)).parent) for package in (chutes_core, langchain_chutes, llama_index_chutes))
 TESTING = str(Path(OURS[0], "testing"))
@@ -67,6 +69,47 @@ def stream_llm(model: Any) -> int:
     return sum(1 for _ in model.stream_chat([ChatMessage(QUESTION)]))
 
 
+def in_step(ask: Callable[[str], AsyncIterator[object]]) -> Callable[[Any], int]:
+    """A stream over a real connection, whose server sends each chunk after the one before was read."""
+
+    def stream(chunks: Any) -> int:
+        read = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b'"stream":true')
+            writer.write(HEAD)
+            for number in range(chunks):
+                writer.write(event({"content": f"word{number} "}))
+                await read.wait()
+                read.clear()
+            writer.write(event({}, "stop") + DONE + END)
+            writer.close()
+
+        async def main() -> int:
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            seen = 0
+            async with server:
+                async for _ in ask(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"):
+                    seen += 1
+                    read.set()
+            return seen
+
+        return asyncio.run(main())
+
+    return stream
+
+
+async def astream_core(url: str) -> AsyncIterator[object]:
+    async with chutes_core.AsyncChutesClient("cpk_none", base_url=url) as made:
+        async for delta in made.stream([{"role": "user", "content": QUESTION}], model=MODEL):
+            yield delta
+
+
+async def astream_chat(url: str) -> AsyncIterator[object]:
+    async for chunk in langchain_chutes.ChatChutes(model=MODEL, api_key="cpk_none", base_url=url).astream(QUESTION):
+        yield chunk
+
+
 def call_core(model: Any) -> object:
     return model.chat([{"role": "user", "content": QUESTION}], model=MODEL)
 
@@ -85,6 +128,8 @@ STREAMS: dict[str, tuple[Callable[[int], Any], Callable[[Any], int]]] = {
     "LangChain ChutesFallback.stream": (chat_fallback, stream_chat),
     "Chutes.stream_chat": (llm, stream_llm),
     "LlamaIndex ChutesFallback.stream_chat": (llm_fallback, stream_llm),
+    "AsyncChutesClient.stream, a token at a time": (int, in_step(astream_core)),
+    "ChatChutes.astream, a token at a time": (int, in_step(astream_chat)),
 }
 CALLS: dict[str, tuple[Callable[[int], Any], Callable[[Any], object]]] = {
     "ChutesClient.chat": (core, call_core),
@@ -94,16 +139,18 @@ CALLS: dict[str, tuple[Callable[[int], Any], Callable[[Any], object]]] = {
     "LlamaIndex ChutesFallback.chat": (llm_fallback, call_llm),
 }
 RECORDED = {
-    "ChutesClient.stream": 117,
-    "ChatChutes.stream": 129,
-    "LangChain ChutesFallback.stream": 137,
-    "Chutes.stream_chat": 124,
-    "LlamaIndex ChutesFallback.stream_chat": 130,
-    "ChutesClient.chat": 464,
-    "ChatChutes.invoke": 555,
-    "LangChain ChutesFallback.invoke": 2046,
-    "Chutes.chat": 571,
-    "LlamaIndex ChutesFallback.chat": 2066,
+    "ChutesClient.stream": 79,
+    "ChatChutes.stream": 91,
+    "LangChain ChutesFallback.stream": 97,
+    "Chutes.stream_chat": 86,
+    "LlamaIndex ChutesFallback.stream_chat": 90,
+    "AsyncChutesClient.stream, a token at a time": 98,
+    "ChatChutes.astream, a token at a time": 111,
+    "ChutesClient.chat": 497,
+    "ChatChutes.invoke": 603,
+    "LangChain ChutesFallback.invoke": 1973,
+    "Chutes.chat": 597,
+    "LlamaIndex ChutesFallback.chat": 1949,
 }
 """Function calls of ours, per chunk of a stream and per call with a whole reply, on Python 3.11."""
 LANGCHAIN = "from langchain_core.language_models import BaseChatModel; from langchain_core.runnables import RunnableMap"

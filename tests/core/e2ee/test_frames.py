@@ -201,6 +201,16 @@ def test_an_error_of_the_machine_is_handed_on() -> None:
     assert str(caught.value) == "the machine reported an error"
 
 
+def test_what_a_machine_said_before_its_error_is_read_first() -> None:
+    """The network may join them; the next bytes, if any come, are not read."""
+    key, reply = asked()
+    reader = FrameReader(key)
+    error = b'data: {"e2e_error": "out of memory"}\n'
+    assert reader.feed(reply.begin() + reply.frame(b"data: {}") + error) == b"data: {}\n\n"
+    with pytest.raises(MachineError):
+        reader.feed(reply.frame(b"data: {}"))
+
+
 def test_a_line_without_an_end_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """At some length it is an error."""
     monkeypatch.setattr(frames, "MAX_LINE", 1000)

@@ -1,0 +1,192 @@
+"""The shared pools, and the replies that come over them.
+
+They are connection pools of httpcore, which httpx and httpx2 are made of, without the client on top: its merging,
+redirects, cookies and credentials are not needed, and are a third of what a call costs. The bodies of streams are read
+from the connection itself (:mod:`chutes_core.wire.streams`).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from chutes_core.wire.lanes import KEEP_ALIVE, SIZE, Lanes
+from chutes_core.wire.streams import AsyncBackend, AsyncStream, Backend, Stream
+
+if TYPE_CHECKING:
+    import httpcore
+    import httpx
+
+__all__ = ["AsyncPool", "AsyncReply", "Packages", "Pool", "Reply", "Request"]
+
+_LIMITS = {"max_connections": SIZE, "max_keepalive_connections": SIZE, "keepalive_expiry": KEEP_ALIVE}
+
+
+class Request(NamedTuple):
+    """A request, as it is sent."""
+
+    method: str
+    url: str
+    params: Mapping[str, str] | None
+    headers: Mapping[str, str]
+    content: bytes | None
+    timeouts: dict[str, float | None]
+
+
+class Packages(NamedTuple):
+    """An HTTP package and the one below it: httpx2 and httpcore2, or httpx and httpcore."""
+
+    http: ModuleType
+    core: ModuleType
+
+    def request(self, request: Request) -> httpcore.Request:
+        """Return the request for the package below, with the headers that HTTP itself needs."""
+        url, host = _target(self, request.url, tuple((request.params or {}).items()))
+        headers = [(b"Host", host)]
+        headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in request.headers.items()]
+        if request.content is not None or request.method == "POST":
+            headers.append((b"Content-Length", b"%d" % len(request.content or b"")))
+        made: httpcore.Request = self.core.Request(
+            request.method, url, headers=headers, content=request.content, extensions={"timeout": request.timeouts}
+        )
+        return made
+
+
+@lru_cache(maxsize=64)
+def _target(packages: Packages, url: str, params: tuple[tuple[str, str], ...]) -> tuple[httpcore.URL, bytes]:
+    """Return a URL for the package below, and what its ``Host`` header says."""
+    found: httpx.URL = packages.http.URL(url, params=dict(params)) if params else packages.http.URL(url)
+    parts = packages.core.URL(scheme=found.raw_scheme, host=found.raw_host, port=found.port, target=found.raw_path)
+    return parts, found.netloc
+
+
+class _Reply:
+    """What hands need of a reply: the same as of a reply of httpx."""
+
+    is_stream_consumed = False
+
+    def __init__(self, packages: Packages, request: httpcore.Request, response: httpcore.Response) -> None:
+        self.request = request
+        self.status_code = response.status
+        self.is_success = 200 <= response.status < 300
+        self.headers: httpx.Headers = packages.http.Headers(response.headers)
+        self.extensions = response.extensions
+        core = packages.core
+        self.errors = (core.TimeoutException, core.NetworkError, core.ProtocolError)
+        self._response = response
+
+    @property
+    def _streams(self) -> bool:
+        return self.status_code == 200 and self.headers.get("transfer-encoding", "").lower() == "chunked"
+
+
+class Reply(_Reply):
+    """A reply of a blocking pool."""
+
+    def __init__(
+        self, packages: Packages, request: httpcore.Request, response: httpcore.Response, leave: Callable[[], None]
+    ) -> None:
+        super().__init__(packages, request, response)
+        self._leave = leave
+
+    def iter_raw(self) -> Iterator[bytes]:
+        """Yield the body as it comes."""
+        stream = cast("Stream", self.extensions["network_stream"])
+        if self._streams and stream.take_over():
+            while contents := stream.contents():
+                yield contents
+        yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        try:
+            self._response.close()
+        finally:
+            self._leave()
+
+
+class AsyncReply(_Reply):
+    """A reply of a pool on the event loop."""
+
+    def __init__(
+        self, packages: Packages, request: httpcore.Request, response: httpcore.Response, leave: Callable[[], None]
+    ) -> None:
+        super().__init__(packages, request, response)
+        self._leave = leave
+        self._connection = cast("AsyncStream", self.extensions["network_stream"])
+        self.limit = self._connection.limit
+
+    async def aiter_raw(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        if self._streams and self._connection.take_over():
+            while contents := await self._connection.contents():
+                yield contents
+        async for block in self._response.aiter_stream():
+            yield block
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        self.limit(None)
+        try:
+            await self._response.aclose()
+        finally:
+            self._leave()
+
+
+class Pool:
+    """A shared pool of blocking connections."""
+
+    def __init__(self, packages: Packages, context: ssl.SSLContext) -> None:
+        self._packages = packages
+        make = partial(packages.core.ConnectionPool, context, **_LIMITS, network_backend=Backend(packages.core))
+        self._lanes: Lanes[httpcore.ConnectionPool] = Lanes(make)
+
+    def send(self, request: Request) -> Reply:
+        """Send a request and wait for the reply's headers."""
+        sent = self._packages.request(request)
+        if (retired := self._lanes.retired()) is not None:
+            retired.close()
+        lane = self._lanes.enter()
+        try:
+            response = lane.pool.handle_request(sent)
+        except BaseException:
+            self._lanes.leave(lane)
+            raise
+        return Reply(self._packages, sent, response, self._lanes.leaver(lane))
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._lanes.all():
+            pool.close()
+
+
+class AsyncPool:
+    """A shared pool of connections of one event loop."""
+
+    def __init__(self, packages: Packages, context: ssl.SSLContext) -> None:
+        self._packages = packages
+        make = partial(
+            packages.core.AsyncConnectionPool, context, **_LIMITS, network_backend=AsyncBackend(packages.core)
+        )
+        self._lanes: Lanes[httpcore.AsyncConnectionPool] = Lanes(make)
+
+    async def send(self, request: Request) -> AsyncReply:
+        """Send a request and wait for the reply's headers."""
+        sent = self._packages.request(request)
+        if (retired := self._lanes.retired()) is not None:
+            await retired.aclose()
+        lane = self._lanes.enter()
+        try:
+            response = await lane.pool.handle_async_request(sent)
+        except BaseException:
+            self._lanes.leave(lane)
+            raise
+        return AsyncReply(self._packages, sent, response, self._lanes.leaver(lane))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._lanes.all():
+            await pool.aclose()
