@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from chutes_core.e2ee import E2EE, SealedPath
 
 __all__ = ["ClientBase"]
+
+_BETWEEN = frozenset(
+    ("chutes_core", "langchain_chutes", "llama_index_chutes", "langchain_core", "langchain", "langgraph", "llama_index",
+     "llama_index_instrumentation", "asyncio", "concurrent", "contextlib", "threading")
+)  # fmt: skip
+"""Packages whose code may stand between a program and a client."""
 
 T = TypeVar("T")
 
@@ -161,7 +168,7 @@ class ClientBase:
             inline=self._images is not None,
         )
         for note in request.notes:
-            warnings.warn(note, ChutesWarning, stacklevel=3)
+            warnings.warn(note, ChutesWarning, stacklevel=_callers_level())
         return request
 
     def _chat_wire(self, request: ChatRequest) -> WireRequest:
@@ -245,6 +252,16 @@ class ClientBase:
     @staticmethod
     def _stats_since() -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86400))
+
+
+def _callers_level() -> int:
+    """Return the ``stacklevel``, seen from who calls this, of the first frame that is of no library in between."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        if frame.f_back is None:  # a thread or task of a framework
+            return 3
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _check_kind(name: str, value: object, *kinds: type) -> None:

@@ -163,7 +163,9 @@ class ChatChutes(ChutesSettings, ChatModel):
         return Call(self, self._request(messages, stop, options, stream=not whole))
 
     def _formed(self, form: Form) -> tuple[Method, Source, dict[str, Any]]:
-        method = form.method or structured_method(model_infos(self._known_models(), self.model))
+        method = form.method or structured_method(
+            model_infos(self._known_models(), self.model), by_schema=form.by_schema
+        )
         form.refuse_unusable(method)
         if method == "function_calling":
             tool = titled(cast("Schema", form.schema))

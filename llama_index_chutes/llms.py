@@ -14,6 +14,7 @@ from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
 from chutes_core.request.chat import build_chat_request
 from chutes_core.request.objects import Mode
+from chutes_core.request.schema import is_taken
 from chutes_core.secrets.frames import unseen
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.messages import wire_messages
@@ -156,7 +157,7 @@ class Chutes(ChutesComponent, ChatModel):
         self, output_cls: type[Model], messages: Messages, params: Params, model: str | None = None
     ) -> Plan[Model]:
         infos = self._infos(model)
-        mode = self._structured_mode(infos)
+        mode = self._structured_mode(infos, output_cls)
         if params.get("allow_parallel_tool_calls") and self.metadata.is_function_calling_model:
             mode = Mode.TOOL  # only calls are asked for in parallel
         json_mode = all(info.supports("json_mode") for info in infos)
@@ -167,10 +168,11 @@ class Chutes(ChutesComponent, ChatModel):
     def _is_sealed(self) -> bool:
         return bool(self.e2ee)
 
-    def _structured_mode(self, infos: Sequence[ModelInfo]) -> Mode:
+    def _structured_mode(self, infos: Sequence[ModelInfo], output_cls: type[Model]) -> Mode:
         wish = self.pydantic_program_mode
         if wish == PydanticProgramMode.LLM:
             return Mode.WORDS
-        if wish != PydanticProgramMode.FUNCTION and all(info.supports("structured_outputs") for info in infos):
+        able = wish != PydanticProgramMode.FUNCTION and all(info.supports("structured_outputs") for info in infos)
+        if able and is_taken(output_cls.model_json_schema()):
             return Mode.SCHEMA
         return Mode.TOOL if self.metadata.is_function_calling_model else Mode.WORDS

@@ -45,16 +45,16 @@ def echoes_reasoning(infos: Sequence[ModelInfo]) -> bool:
     return any(info.traits.echo_reasoning is True for info in infos)
 
 
-def structured_method(infos: Sequence[ModelInfo]) -> Method:
+def structured_method(infos: Sequence[ModelInfo], *, by_schema: bool = True) -> Method:
     """Return the most reliable way to ask for structured output that every model that may answer supports.
 
-    All inference engines can enforce a schema, so that is tried if nothing is known.
+    All inference engines can enforce a schema, so that is tried if nothing is known; with ``by_schema=False`` never.
     """
     for feature, method in _METHODS.items():
-        if all(info.supports(feature) is True for info in infos):
+        if (by_schema or method != "json_schema") and all(info.supports(feature) is True for info in infos):
             return method
     unknown = any(info.features is None for info in infos)
-    return "json_schema" if unknown else "function_calling"
+    return "json_schema" if unknown and by_schema else "function_calling"
 
 
 def price(catalogs: Iterable[Catalog], reply: Reply) -> float | None:

@@ -7,7 +7,7 @@ frameworks. Nothing is invented: a parameter that was not given is not sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, TypedDict
@@ -16,7 +16,7 @@ from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import RequestRefusedError
 from chutes_core.request.messages import Message, fit_messages, prompt_bytes
-from chutes_core.request.schema import without_patterns
+from chutes_core.request.schema import is_refused, without_patterns
 
 if TYPE_CHECKING:
     pass
@@ -271,9 +271,24 @@ def _schemas(given: dict[str, object], notes: list[str]) -> None:
             removed += count
     if removed:
         notes.append(
-            f"The gateway refuses 'pattern' in a JSON schema, so {removed} of them {'was' if removed == 1 else 'were'} "
-            "removed: check the answer against them yourself."
+            f"A 'pattern' in a JSON schema can crash an engine, and the gateway refuses some, so {removed} of them "
+            f"{'was' if removed == 1 else 'were'} removed: the model does not know of them, and only a class of "
+            "pydantic checks the answer against them."
         )
+    if any(map(is_refused, _answer_schemas(given))):
+        notes.append(
+            "The gateway refuses this schema, since it takes a property named 'pattern' for a regular expression: "
+            "rename it, or ask for the object by a tool call."
+        )
+
+
+def _answer_schemas(given: Mapping[str, object]) -> Iterator[object]:
+    """Yield the schemas in which the gateway looks for patterns."""
+    form, structured = given.get("response_format"), given.get("structured_outputs")
+    if isinstance(form, Mapping) and isinstance(described := form.get("json_schema"), Mapping):
+        yield described.get("schema")
+    if isinstance(structured, Mapping):
+        yield structured.get("json")
 
 
 def _starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:

@@ -1,19 +1,59 @@
-"""Adapt JSON schemas to what the gateway accepts."""
+"""Adapt JSON schemas to what the gateway accepts.
+
+It refuses some schemas with a ``pattern``, for every model, since regular expressions have crashed engines. It does not
+find all of them, and takes some for one that are none; :func:`is_refused` says what it does. A pattern is best not sent
+in either case.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
-__all__ = ["without_patterns"]
+__all__ = ["is_refused", "is_taken", "without_patterns"]
+
+_LOG = logging.getLogger("chutes_core")
+_FOLLOWED = ("properties", "items", "additionalProperties", "allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 
 _MAPS_OF_SCHEMAS = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
 _VALUES = frozenset({"const", "enum", "default", "examples", "example"})
 
 
+def is_refused(schema: object) -> bool:
+    """Return whether the gateway refuses an answer's schema. The parameters of tools it does not look at.
+
+    It looks for a key ``pattern``, and follows some keywords; the map behind ``properties`` it takes for a schema. So a
+    property's own schema is not looked at, but a property *named* ``pattern`` counts.
+
+    >>> is_refused({"properties": {"zip": {"type": "string", "pattern": "^[0-9]+$"}}})
+    False
+    >>> is_refused({"properties": {"pattern": {"type": "string"}}})
+    True
+    """
+    if not isinstance(schema, Mapping):
+        return False
+    followed = (schema[key] for key in _FOLLOWED if key in schema)
+    inner = (part for value in followed for part in (value if isinstance(value, list) else (value,)))
+    return "pattern" in schema or any(map(is_refused, inner))
+
+
+def is_taken(schema: object) -> bool:
+    """Return whether an object of a schema can be asked for by the schema; if not, the log says why.
+
+    >>> is_taken({"properties": {"zip": {"pattern": "^[0-9]+$"}}}), is_taken({"properties": {"pattern": {}}})
+    (True, False)
+    """
+    refused = is_refused(without_patterns(schema)[0])
+    if refused:
+        _LOG.info(
+            "the gateway takes a property named 'pattern' for a regular expression and refuses such a schema, "
+            "so the object is asked for by a tool call or in words"
+        )
+    return not refused
+
+
 def without_patterns(schema: object) -> tuple[object, int]:
     """Remove every ``pattern`` keyword from a schema and count them; a property of that name stays.
-
-    The gateway answers 400 to any schema with one, whatever the model.
 
     >>> without_patterns({"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^a"}}})
     ({'type': 'object', 'properties': {'pattern': {'type': 'string'}}}, 1)

@@ -17,6 +17,7 @@ from langchain_core.runnables.utils import AddableDict
 from chutes_core.catalog.joint import Method
 from chutes_core.errors import Kind, RequestRefusedError
 from chutes_core.failures.reading import failure
+from chutes_core.request.schema import is_taken
 from langchain_chutes._convert.tools import Tool
 from langchain_chutes._refusals import Telling
 from langchain_chutes._structured.parsers import AnswerParser, answer_parser
@@ -57,6 +58,11 @@ class Form:
     def parser(self) -> AnswerParser:
         """The parser for the answer of any model, in whichever way it was asked."""
         return answer_parser(self.schema, "either")
+
+    @cached_property
+    def by_schema(self) -> bool:
+        """Whether it can be asked for by its schema."""
+        return self.schema is None or is_taken(response_format(self.schema)["json_schema"].get("schema"))
 
     def refuse_unusable(self, method: str) -> None:
         """Refuse an unknown method and incompatible options."""

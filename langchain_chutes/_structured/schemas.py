@@ -12,8 +12,9 @@ from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from langchain_core.utils.function_calling import convert_to_json_schema
+from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
-__all__ = ["Schema", "promise", "response_format", "titled"]
+__all__ = ["Schema", "promise", "response_format", "titled", "unmatched"]
 
 Schema = Mapping[str, Any] | type
 
@@ -72,6 +73,35 @@ def promise(schema: Schema) -> Mapping[str, Any]:
     known = {name: each for name, each in described["properties"].items() if name not in nullable}
     needed = [name for name in described.get("required", ()) if name in keys]
     return {**described, "properties": known, "required": needed}
+
+
+def unmatched(schema: Mapping[str, Any], answer: object) -> str | None:
+    """Return which direct property does not match its ``pattern``, of which no model was told; None if all do.
+
+    >>> schema = {"properties": {"zip": {"type": "string", "pattern": "^[0-9]+$"}}}
+    >>> unmatched(schema, {"zip": "12a"}), unmatched(schema, {"zip": "12"})
+    ("'zip' does not match '^[0-9]+$': '12a'", None)
+    """
+    fields = schema.get("properties")
+    if not isinstance(fields, Mapping) or not isinstance(answer, Mapping):
+        return None
+    for name, value in answer.items():
+        field = fields.get(name)
+        pattern = field.get("pattern") if isinstance(field, Mapping) else None
+        if isinstance(pattern, str) and isinstance(value, str) and not _matches(pattern, value):
+            return f"{name!r} does not match {pattern!r}: {value!r:.80}"
+    return None
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Look for a pattern in linear time, as pydantic does; one that cannot be read so counts as found."""
+    try:
+        SchemaValidator(core_schema.str_schema(pattern=pattern)).validate_python(text)
+    except SchemaError:
+        return True
+    except ValidationError:
+        return False
+    return True
 
 
 def _nullable(schema: type) -> set[str]:

@@ -135,7 +135,8 @@ class Run(FaceRun[Seat, ChatGenerationChunk]):
         if step.together:
             options = {**options, "model": step.member.name}
             if form is not None and form.method is None:  # one method for all members
-                form = replace(form, method=structured_method([each.info for each in step.together if each.info]))
+                infos = [each.info for each in step.together if each.info]
+                form = replace(form, method=structured_method(infos, by_schema=form.by_schema))
         return options if form is None else {**own._formed(form)[2], **options}
 
     def _check(self, seat: Seat) -> Form | None:

@@ -34,3 +34,9 @@ def test_the_method_for_a_list_is_one_that_all_have() -> None:
     """The first feature that every member is known to have."""
     assert structured_method([ONE, TWO]) == "function_calling"
     assert structured_method([ONE, BARE]) == "json_schema"
+
+
+def test_a_schema_that_cannot_be_sent_is_asked_for_otherwise() -> None:
+    """By a tool call where that is possible or nothing is known."""
+    assert structured_method([TWO], by_schema=False) == "function_calling"
+    assert structured_method([BARE], by_schema=False) == "function_calling"

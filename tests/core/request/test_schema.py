@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from chutes_core.request.schema import without_patterns
+from chutes_core.request.schema import is_refused, is_taken, without_patterns
+from chutes_local.gateway.request import has_pattern
+from tests.gateway.recordings import BY_NAME
 
 NAMES = st.sampled_from(["pattern", "properties", "default", "items", "$defs", "enum", "a"])
 
@@ -99,3 +101,35 @@ def test_what_is_no_schema_is_left_alone(value: object) -> None:
 def test_a_tuple_counts_as_a_list() -> None:
     """Python's other sequence is read too."""
     assert without_patterns({"anyOf": ({"pattern": "a"}, {"type": "null"})}) == ({"anyOf": [{}, {"type": "null"}]}, 1)
+
+
+# ----------------------------------------------------------------------------------------- what the gateway refuses
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("pattern_")])
+def test_what_the_service_refused(name: str) -> None:
+    """The recorded cases: each is refused, or not, as the service's own code did."""
+    case = BY_NAME[name]
+    schema = case.send["body"]["response_format"]["json_schema"]["schema"]
+    assert is_refused(schema) is (case.status == 400)
+
+
+@given(schemas())
+def test_the_embedded_chutes_refuses_the_same(schema: dict[str, object]) -> None:
+    """Whatever the schema is."""
+    assert is_refused(schema) is has_pattern(schema)
+
+
+@given(schemas())
+def test_a_schema_is_taken_unless_a_name_is_in_the_way(schema: dict[str, object]) -> None:
+    """What is left of it without patterns decides."""
+    cleaned, _ = without_patterns(schema)
+    assert is_taken(schema) is not is_refused(cleaned)
+    assert is_taken(schema) or "pattern" in walk(schema)[1]
+
+
+def test_why_a_schema_is_not_taken_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """At the level that says what goes on."""
+    with caplog.at_level("INFO", "chutes_core"):
+        assert not is_taken({"properties": {"pattern": {"type": "string"}}})
+    assert "a property named 'pattern'" in caplog.text

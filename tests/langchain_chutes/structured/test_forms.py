@@ -9,7 +9,9 @@ from typing import Annotated, Any, Optional, TypedDict
 import pytest
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessageChunk
+from pydantic import BaseModel, Field
 
+from chutes_core import ChutesWarning
 from chutes_core.reply.structured import broken
 from chutes_core.testing import Answer
 from langchain_chutes._structured.schemas import promise
@@ -162,3 +164,45 @@ def test_a_stream_with_the_raw_answer_tells_its_error(text: str, asynchronous: b
         assert isinstance(last["parsing_error"], OutputParserException)
     else:
         assert last == {"parsed": Person(name="Ada", age=36), "parsing_error": None}
+
+
+# ------------------------------------------------------------------------------------------------ regular expressions
+
+
+class Rule(BaseModel):
+    """A rule, whose pattern is a field and no keyword."""
+
+    pattern: str
+    n: int
+
+
+class Zip(BaseModel):
+    """A code."""
+
+    code: str = Field(pattern="^[0-9]+$")
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_a_field_named_pattern_is_asked_for_by_a_tool(fallback: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The gateway refuses a schema with one, so that the answer is a call; the log says why."""
+    answer = called({"pattern": "^a", "n": 1}, "Rule")
+    made: Any = stage([answer]) if fallback else scripted([answer])
+    with caplog.at_level("INFO", "chutes_core"):
+        assert made.model.with_structured_output(Rule).invoke("A rule?") == Rule(pattern="^a", n=1)
+    body = made.transport.requests[0].body
+    assert "response_format" not in body
+    assert body["tools"][0]["function"]["parameters"]["properties"]["pattern"]
+    assert "a property named 'pattern'" in caplog.text
+
+
+@pytest.mark.parametrize("schema", [Zip, {"title": "Zip", **Zip.model_json_schema()}], ids=["model", "schema"])
+def test_a_pattern_is_not_sent_and_is_checked(schema: Any) -> None:
+    """The warning is shown at the line that asks, and an answer that does not match is none."""
+    made = scripted([said({"code": "12"}), said({"code": "1x"})])
+    asked = made.model.with_structured_output(schema)
+    with pytest.warns(ChutesWarning, match="1 of them was removed") as warned:
+        assert dict(asked.invoke("Which?")) == {"code": "12"}
+    assert [warning.filename for warning in warned] == [__file__]
+    with pytest.warns(ChutesWarning), pytest.raises(OutputParserException, match="code"):
+        asked.invoke("Which?")
+    assert "pattern" not in json.dumps(made.body["response_format"])

@@ -13,7 +13,7 @@ from llama_index.core.program.function_program import FunctionCallingProgram
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
-from chutes_core import APIError, Choice, MalformedReplyError, RefusalError, Reply, StreamFailedError
+from chutes_core import APIError, Choice, ChutesWarning, MalformedReplyError, RefusalError, Reply, StreamFailedError
 from chutes_core.reply.structured import FormError
 from chutes_core.request.objects import Mode
 from chutes_core.testing import Answer, Fault
@@ -351,3 +351,36 @@ def test_no_reply_is_more_than_an_error(hostile: str) -> None:
     """What cannot be read is an error of ours."""
     with pytest.raises(FormError):
         reader_of(City, {}).read(said(HOSTILE[hostile](20_000)))
+
+
+class Rule(BaseModel):
+    """A rule, whose pattern is a field and no keyword."""
+
+    pattern: str
+    n: int
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_field_named_pattern_is_asked_for_by_a_tool(method: str, fallback: bool) -> None:
+    """The gateway refuses a schema with one."""
+    answer = Answer("", tool_calls=[("Rule", {"pattern": "^a", "n": 1})])
+    made: Any = stage([answer]) if fallback else rig([answer])
+    outcome = gather(made.llm, method, Rule, PromptTemplate("A rule?"))
+    assert outcome.error is None
+    assert outcome.last == Rule(pattern="^a", n=1)
+    assert "response_format" not in made.transport.requests[0].body
+
+
+def test_the_warning_of_a_pattern_is_shown_where_the_program_asks() -> None:
+    """Not inside of a library."""
+
+    class Zip(BaseModel):
+        """A code."""
+
+        code: str = Field(pattern="^[0-9]+$")
+
+    made = rig([Answer('{"code": "12"}')])
+    with pytest.warns(ChutesWarning, match="1 of them was removed") as warned:
+        assert made.llm.structured_predict(Zip, PromptTemplate("Which?")) == Zip(code="12")
+    assert [warning.filename for warning in warned] == [__file__]
