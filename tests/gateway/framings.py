@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from chutes_core.wire.pools import http_package
@@ -42,10 +42,9 @@ def plain(case: Case) -> Sent:
 
 @dataclass
 class Wire:
-    """What leads a client to the replies, and what was asked for."""
+    """What leads a client to the replies: an address, and clients of the HTTP package where there is no server."""
 
     base_url: str
-    asked: list[str] = field(default_factory=list)
     sync: Any = None
     asynchronous: Any = None
 
