@@ -281,7 +281,38 @@ SUBSCRIPTION = Endpoint("/users/me/subscription_usage", parse_subscription)
 DISCOUNTS = Endpoint("/users/me/discounts", parse_discounts)
 UTILIZATION = Endpoint("/chutes/utilization", parse_utilization, public=True)
 MODELS = Endpoint("/models", rows, public=True, gateway=True)
-CHUTES = Endpoint("/chutes/", rows, {"include_public": "true", "limit": "1000"}, public=True)
+CHUTES_PER_PAGE = 500
+MOST_PAGES = 100
+"""The service has no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChutePage:
+    """A page of the list of public chutes; ``total`` is how many there are on all pages, if the service says."""
+
+    chutes: list[Mapping[str, object]]
+    total: int | None
+
+
+def parse_chutes(value: object) -> ChutePage:
+    """Read a page of the list of chutes; what they publish is listed once for all that publish the same.
+
+    >>> parse_chutes({"total": 1, "items": [{"chute_id": "1", "cord_ref_id": "r"}], "cord_refs": {"r": []}}).chutes
+    [{'chute_id': '1', 'cord_ref_id': 'r', 'cords': []}]
+    """
+    page = value if isinstance(value, Mapping) else {}
+    shared = page.get("cord_refs")
+    known = shared if isinstance(shared, Mapping) else {}
+    chutes: list[Mapping[str, object]] = [
+        {**row, "cords": row.get("cords") or known.get(str(row.get("cord_ref_id")))} for row in rows(value)
+    ]
+    return ChutePage(chutes, _integer(page.get("total")))
+
+
+def chutes_page(page: int) -> Endpoint[ChutePage]:
+    """Endpoint for one page of the list of public chutes."""
+    params = {"include_public": "true", "limit": str(CHUTES_PER_PAGE), "page": str(page)}
+    return Endpoint("/chutes/", parse_chutes, params, public=True)
 
 
 def stats_page(start_date: str) -> Endpoint[list[Mapping[str, object]]]:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"]
 
 T = TypeVar("T")
-_PAGE_LIMIT = 30.0  # for management requests, if the client has no limit of its own
 
 
 class Stream(Iterator[Delta]):
@@ -217,9 +216,9 @@ class ChutesClient(ClientBase):
         return self._take_models(self._get(account.MODELS))
 
     def refresh_catalog(self) -> None:
-        """Fetch the list of models, which of them are hot, and their recent speed."""
+        """Fetch the list of models, the public chutes of every other kind, which are hot, and their recent speed."""
         self.models()
-        self._take_chutes(self._get(account.CHUTES), self._get(account.stats_page(self._stats_since())))
+        run(self._refresh(self._page_policy()), self._wire(public=True))
 
     def utilization(self) -> list[Utilization]:
         """Return the current load of each model."""
@@ -264,7 +263,7 @@ class ChutesClient(ClientBase):
         return SyncWire(send, None if public else self._credential, clock=self._clock)
 
     def _get(self, endpoint: Endpoint[T]) -> T:
-        flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))
+        flow = self._page(endpoint, self._page_policy())
         return run(flow, self._wire(public=endpoint.public))
 
 
@@ -342,10 +341,9 @@ class AsyncChutesClient(ClientBase):
         return self._take_models(await self._get(account.MODELS))
 
     async def refresh_catalog(self) -> None:
-        """Fetch the list of models, which of them are hot, and their recent speed."""
+        """Fetch the list of models, the public chutes of every other kind, which are hot, and their recent speed."""
         await self.models()
-        chutes = await self._get(account.CHUTES)
-        self._take_chutes(chutes, await self._get(account.stats_page(self._stats_since())))
+        await arun(self._refresh(self._page_policy()), self._wire(public=True))
 
     async def utilization(self) -> list[Utilization]:
         """Return the current load of each model."""
@@ -390,5 +388,5 @@ class AsyncChutesClient(ClientBase):
         return AsyncThrough(cast("httpx.AsyncClient", self._http_client))
 
     async def _get(self, endpoint: Endpoint[T]) -> T:
-        flow = self._page(endpoint, self._policy(self.limits if self.limits.total else _PAGE_LIMIT))
+        flow = self._page(endpoint, self._page_policy())
         return await arun(flow, self._wire(public=endpoint.public))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
+from chutes_core import account
 from chutes_core.account import Endpoint
 from chutes_core.auth import ApiKey, Credential, LeftBehind
 from chutes_core.calls.clock import Clock, SystemClock
@@ -43,6 +44,7 @@ _BETWEEN = frozenset(
 """Packages whose code may stand between a program and a client."""
 
 T = TypeVar("T")
+_PAGE_LIMIT = 30.0  # for management requests, if the client has no limit of its own
 
 
 class ClientBase:
@@ -155,6 +157,9 @@ class ClientBase:
         limits = self.limits if timeout is None else TimeLimits.of(timeout)
         return CallPolicy(limits, self.max_retries, self._clock, explain=self._explained, face=self.face)
 
+    def _page_policy(self) -> CallPolicy:
+        return self._policy(self.limits if self.limits.total else _PAGE_LIMIT)
+
     def _explained(self, error: APIError, wanted: Wanted | None) -> APIError:
         return error if error.model is None else with_hint(error, self.catalog, wanted)
 
@@ -197,11 +202,11 @@ class ClientBase:
             )
         name = info.id if info is not None else model
         request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers.ready())
-        account, agreed = self._account(() if info is None else (info,)), dict[str, int | str]()
+        payer, agreed = self._account(() if info is None else (info,)), dict[str, int | str]()
         return [
             EmbedCall(
                 request, policy, batch, model=name, dimensions=dimensions, first=number * batch_size, agreed=agreed,
-                known=self._embed_steps, ledger=account,
+                known=self._embed_steps, ledger=payer,
             )
             for number, batch in enumerate(batches(checked, batch_size))
         ]  # fmt: skip
@@ -241,8 +246,18 @@ class ClientBase:
         self._keep_catalog()
         return list(self._catalog)
 
-    def _take_chutes(self, chutes: list[Mapping[str, object]], stats: list[Mapping[str, object]]) -> None:
-        self._catalog = self.catalog.with_chutes(chutes).with_stats(stats)
+    def _refresh(self, policy: CallPolicy) -> Flow[None]:
+        """Fetch the pages of the list of public chutes and the recent speeds, and keep what they say."""
+        found, whole = dict[object, Mapping[str, object]](), False
+        for number in range(account.MOST_PAGES):
+            page = yield from self._page(account.chutes_page(number), policy)
+            before = len(found)
+            found.update((chute.get("chute_id"), chute) for chute in page.chutes)  # pages shift while they are read
+            whole = page.total is not None and len(found) >= page.total
+            if whole or len(found) == before or len(page.chutes) < account.CHUTES_PER_PAGE:
+                break
+        stats = yield from self._page(account.stats_page(self._stats_since()), policy)
+        self._catalog = self.catalog.with_chutes(found.values(), whole=whole).with_stats(stats)
         self._keep_catalog()
 
     def _keep_catalog(self) -> None:

@@ -20,11 +20,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
-from chutes_core.catalog.model_info import KINDS, ModelInfo, parse_row
+from chutes_core.catalog.kinds import KINDS
+from chutes_core.catalog.model_info import ModelInfo, parse_row
 from chutes_core.catalog.prefill import Measured, applied
 from chutes_core.catalog.query import OrderBy, as_words, at_least, at_most, nearest, one_of, ordered
 from chutes_core.catalog.traits import Traits, snapshot, traits_for
-from chutes_core.catalog.updates import merge_chutes, merge_rows, merge_stats
+from chutes_core.catalog.updates import OFFICIAL, merge_chutes, merge_rows, merge_stats
 from chutes_core.errors import ConfigurationError, UnknownModelError, redact
 from chutes_core.settings import BASE_URL
 
@@ -64,10 +65,19 @@ class Catalog:
 
     def __post_init__(self) -> None:
         index: dict[str, ModelInfo] = {}
+        own = [info for info in self.models if info.user in (None, OFFICIAL)]
         # In order of precedence: an exact name wins over a similar one.
-        for names in (_exact_name, _chute_id, _lower_name, _name_without_tee):
-            for info in self.models:
+        for names in _NAMES:
+            for info in own:
                 index.setdefault(names(info), info)
+        if len(own) < len(self.models):
+            # Anybody may give a chute any name, but none that could be taken for one of the service's own.
+            taken = frozenset(index)
+            others = [info for info in self.models if info.user not in (None, OFFICIAL)]
+            for names in _NAMES:
+                for info in others:
+                    if (name := names(info)).lower() not in taken:
+                        index.setdefault(name, info)
         object.__setattr__(self, "_index", index)
 
     @classmethod
@@ -109,7 +119,7 @@ class Catalog:
         if cached is None or cached.fetched_at <= base.fetched_at:
             return base._with(base.models, measured=measured)
         names = {info.id for info in cached.models}
-        # A newer library may know embedding models that were unknown when the cache was written.
+        # A newer library may know models of other kinds that were unknown when the cache was written.
         added = (info for info in base.models if info.kind != "chat" and info.id not in names)
         fresh = replace(base, source="cache", fetched_at=cached.fetched_at)
         return fresh._with((*cached.models, *added), measured=measured)
@@ -127,7 +137,7 @@ class Catalog:
     def updated(self, rows: Iterable[Mapping[str, object]], *, fetched_at: float) -> Catalog:
         """Return the catalogue with the service's current list of models (the rows of ``/v1/models``).
 
-        A chat model that is not listed is removed, and what a row omits is unknown. Embedding models stay, as do
+        A chat model that is not listed is removed, and what a row omits is unknown. Models of other kinds stay, as do
         traits, hosts, dimensions and speeds, which that list never reports; which models are hot becomes unknown.
         A list without a usable row changes nothing.
         """
@@ -140,12 +150,22 @@ class Catalog:
         """Return the catalogue with speeds from the daily statistics (``/invocations/stats/llm``)."""
         return replace(self, models=merge_stats(self.models, rows))
 
-    def with_chutes(self, rows: Iterable[Mapping[str, object]]) -> Catalog:
+    def with_chutes(self, rows: Iterable[Mapping[str, object]], *, whole: bool = False) -> Catalog:
         """Return the catalogue with what ``/chutes/`` adds.
 
-        That is which models are hot, the versions of their chutes, and any new embedding models with their hosts.
+        That is which models are hot, the versions of their chutes, and the public chutes of every kind but chat, with
+        their hosts. If the list is ``whole``, those that it lacks are removed.
         """
-        return self._with(merge_chutes(self.models, rows))
+        return self._with(merge_chutes(self.models, rows, whole=whole))
+
+    @property
+    def providers(self) -> list[str]:
+        """The owners of the models, each once, in the order of their names.
+
+        >>> Catalog.bundled().providers[:3]
+        ['deepseek-ai', 'google', 'moonshotai']
+        """
+        return sorted({info.owner for info in self.models if info.owner is not None}, key=str.lower)
 
     def _with(self, models: tuple[ModelInfo, ...], *, measured: tuple[Measured, ...] | None = None) -> Catalog:
         """Return the catalogue with other models, and with what was measured of these."""
@@ -204,6 +224,7 @@ class Catalog:
         owner: str | None = None,
         tags: Iterable[str] | str = (),
         quantizations: Iterable[str] | str = (),
+        hot: bool | None = None,
         order_by: OrderBy | None = None,
         limit: int | None = None,
     ) -> list[ModelInfo]:
@@ -215,10 +236,12 @@ class Catalog:
             min_context: The smallest context window, in tokens.
             max_price: The highest price in US dollars per million *answer* tokens (``price_out``).
             confidential: True for confidential compute only, False for models known to lack it.
-            kind: "chat", "embedding", "image" or "other"; None for all.
-            owner: The part of the name before the slash, in any case.
+            kind: "chat", "embedding", "image", "speech", "transcription", "video", "music", "moderation" or "other";
+                None for all.
+            owner: The part of the name before the slash, or else who published it, in any case.
             tags: All of these.
             quantizations: Any of these, such as "bf16" and "fp8".
+            hot: True for models that had machines at the last check, False for those that had none.
             order_by: "price" (of the answer, then of the prompt; cheapest first), "context" (largest first),
                 "ttft" (soonest first) or "tps" (fastest first); None for the service's order.
             limit: The most models to return.
@@ -246,6 +269,7 @@ class Catalog:
             and (confidential is None or info.confidential is confidential)
             and (owner is None or (info.owner or "").lower() == owner.lower())
             and tagged <= info.tags
+            and (hot is None or info.hot is hot)
             and (not formats or info.quantization in formats)
         )
         return ordered(found, order_by)[:limit]
@@ -294,3 +318,6 @@ def _lower_name(info: ModelInfo) -> str:
 
 def _name_without_tee(info: ModelInfo) -> str:
     return info.id.lower().removesuffix("-tee")
+
+
+_NAMES = (_exact_name, _chute_id, _lower_name, _name_without_tee)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 
 from chutes_core.catalog import checked
+from chutes_core.catalog.kinds import KINDS
 from chutes_core.catalog.traits import Traits, family_tags, traits_for
 
 __all__ = ["KINDS", "ModelInfo", "Traits", "parse_row", "traits_for"]
 
-KINDS = ("chat", "embedding", "image", "other")
 _UNKNOWN = Traits()
 _ENGINES = ("sglang", "vllm")
 # A chute id becomes part of URL paths, so it may hold nothing that could end one.
@@ -35,11 +35,14 @@ class ModelInfo:
         id: The name to request it by.
         root: The repository of the weights; the service does not accept it as a name.
         engine: ``"sglang"`` or ``"vllm"``.
-        kind: ``"chat"``, ``"embedding"``, ``"image"`` or ``"other"``.
-        owner: The part of the id before the slash.
+        kind: What it is for: "chat", "embedding", "image", "speech", "transcription", "video", "music",
+            "moderation", or "other" where the service does not say.
+        owner: The part of the id before the slash, or else the user who published it.
+        user: The user who published its chute, where it is in the service's list of chutes: ``"chutes"`` is Chutes.
         chute_id: The service's own id for it; usable as a name too.
         version: The service's id for what is deployed under that id now.
         host: The base URL of its own host; None is the gateway.
+        paths: The paths that it publishes on its own host.
         context_length: The context window: tokens of prompt and answer together.
         max_output: The most tokens in an answer.
         input_modalities: What it accepts: "text", "image", "video".
@@ -64,9 +67,11 @@ class ModelInfo:
     engine: str | None = None
     kind: str = "chat"
     owner: str | None = None
+    user: str | None = None
     chute_id: str | None = None
     version: str | None = None
     host: str | None = None
+    paths: frozenset[str] | None = None
     context_length: int | None = None
     max_output: int | None = None
     input_modalities: frozenset[str] | None = None
@@ -86,8 +91,8 @@ class ModelInfo:
     traits: Traits = _UNKNOWN
 
     def __post_init__(self) -> None:
-        if self.owner is None and "/" in self.id:
-            object.__setattr__(self, "owner", self.id.partition("/")[0] or None)
+        if self.owner is None:
+            object.__setattr__(self, "owner", (self.id.partition("/")[0] if "/" in self.id else "") or self.user)
 
     def supports(self, feature: str) -> bool | None:
         """Return whether the model has a feature such as "tools"; None if the service does not say."""
@@ -126,11 +131,14 @@ class ModelInfo:
             id=name,
             root=checked.text(raw.get("root")),
             engine=checked.one_of(raw.get("engine"), _ENGINES),
-            kind=checked.one_of(raw.get("kind"), KINDS) or "chat",
+            # A kind that only another version of this library knows is no chat model.
+            kind=(checked.one_of(raw["kind"], KINDS) or "other") if "kind" in raw else "chat",
             owner=checked.text(raw.get("owner")),
+            user=checked.text(raw.get("user")),
             chute_id=checked.matching(raw.get("chute_id"), _CHUTE_ID),
             version=checked.text(raw.get("version")),
             host=checked.matching(raw.get("host"), _HOST),
+            paths=checked.words(raw.get("paths")),
             context_length=checked.count(raw.get("context_length")),
             max_output=checked.count(raw.get("max_output")),
             input_modalities=checked.words(raw.get("input_modalities")),
@@ -160,6 +168,8 @@ class ModelInfo:
             "canonical_slug": self.id,
             "hugging_face_id": self.root,
             "name": self.id,
+            "kind": self.kind,
+            "tags": sorted(self.tags),
             "context_length": self.context_length,
             "architecture": {
                 "modality": f"{'+'.join(taken)}->{'+'.join(given)}" if taken and given else None,
@@ -247,7 +257,8 @@ def _kind(given: frozenset[str] | None) -> str:
     """Return the kind of a row: chat, unless its output modalities say otherwise."""
     if given is None or "text" in given:
         return "chat"
-    return "image" if "image" in given else "embedding" if given & {"embedding", "embeddings"} else "other"
+    medium = next((kind for kind in ("image", "video") if kind in given), "other")
+    return "embedding" if given & {"embedding", "embeddings"} else medium
 
 
 def _price(row: Mapping[str, object], name: str, long_name: str) -> float | None:

@@ -12,17 +12,19 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from chutes_core.catalog import checked
+from chutes_core.catalog.kinds import kind_of, published
 from chutes_core.catalog.model_info import ModelInfo, parse_row
+from chutes_core.catalog.traits import family_tags
 from chutes_core.errors import ChutesWarning
 
-__all__ = ["merge_chutes", "merge_rows", "merge_stats", "read_all"]
+__all__ = ["OFFICIAL", "merge_chutes", "merge_rows", "merge_stats", "read_all"]
 
 T = TypeVar("T")
 Models = tuple[ModelInfo, ...]
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-# Other users' chutes are public too, under any name; the gateway serves those of this user.
-_OFFICIAL = "chutes"
+OFFICIAL = "chutes"
+"""The user whose chutes are Chutes' own. Those of others are public too, under any name."""
 
 
 def read_all(rows: Iterable[object], what: str, read: Callable[[Mapping[str, object]], T | None]) -> list[T]:
@@ -65,6 +67,7 @@ def _carried_over(info: ModelInfo, before: ModelInfo | None) -> ModelInfo:
         info,
         kind=before.kind if info.output_modalities is None else info.kind,
         version=before.version if same_chute else None,
+        user=before.user if same_chute else None,
         host=before.host,
         dimensions=before.dimensions,
         ttft=before.ttft if same_chute else None,
@@ -106,18 +109,34 @@ def _read_day(row: Mapping[str, object]) -> _Day | None:
     return _Day(date, keys, ttft or None, tps or None)
 
 
-def merge_chutes(known: Models, rows: Iterable[object]) -> Models:
-    """Merge from the list of chutes what the list of models lacks: which are hot, versions, and embedding models."""
-    chutes = dict(read_all(rows, "list of chutes", _by_id))
+def merge_chutes(known: Models, rows: Iterable[object], *, whole: bool = False) -> Models:
+    """Merge from the list of chutes what the list of models lacks: which are hot, versions, and every other kind.
 
-    def warmed(info: ModelInfo) -> ModelInfo:
+    Chat models are those of the list of models, so a chute for chat that is not among them is left out. From a list
+    that is ``whole``, what it no longer has of the other kinds is removed.
+    """
+    chutes = dict(read_all(rows, "list of chutes", _by_id))
+    gone = {info.chute_id for info in known if info.kind != "chat"} - chutes.keys() if whole and chutes else set()
+
+    def refreshed(info: ModelInfo) -> ModelInfo:
         chute = chutes.get(info.chute_id or "", {})
         hot, version = checked.flag(chute.get("hot")), checked.text(chute.get("version"))
-        return replace(info, hot=info.hot if hot is None else hot, version=version or info.version)
+        return replace(
+            info,
+            hot=info.hot if hot is None else hot,
+            version=version or info.version,
+            user=_publisher(chute) or info.user,
+            paths=frozenset(published(chute.get("cords"))) or info.paths,
+        )
 
-    names = {info.id for info in known}
-    found = {info.id: info for chute in chutes.values() if (info := _embedding_model(chute)) is not None}
-    return (*map(warmed, known), *(info for name, info in found.items() if name not in names))
+    kept = [refreshed(info) for info in known if info.kind == "chat" or info.chute_id not in gone]
+    found = [info for chute in chutes.values() if (info := _other_model(chute)) is not None]
+    # Anybody may give a chute any name: the service's own come first, and none takes the place of a known one.
+    found.sort(key=lambda info: info.user != OFFICIAL)
+    names: dict[str, ModelInfo] = {}
+    for info in (*kept, *found):
+        names.setdefault(info.id, info)
+    return tuple(names.values())
 
 
 def _by_id(row: Mapping[str, object]) -> tuple[str, Mapping[str, object]] | None:
@@ -125,19 +144,30 @@ def _by_id(row: Mapping[str, object]) -> tuple[str, Mapping[str, object]] | None
     return (chute_id, row) if isinstance(chute_id, str) and chute_id else None
 
 
-def _embedding_model(chute: Mapping[str, object]) -> ModelInfo | None:
-    slug, user = chute.get("slug"), chute.get("user")
-    official = isinstance(user, Mapping) and user.get("username") == _OFFICIAL
+def _publisher(chute: Mapping[str, object]) -> str | None:
+    user = chute.get("user")
+    return checked.text(user.get("username")) if isinstance(user, Mapping) else None
+
+
+def _other_model(chute: Mapping[str, object]) -> ModelInfo | None:
+    """Read a chute that is not for chat; None if it is for chat, nobody's, or without a host."""
+    name, slug, user = checked.text(chute.get("name")), chute.get("slug"), _publisher(chute)
+    template, paths = checked.text(chute.get("standard_template")), published(chute.get("cords"))
+    kind = kind_of(template, paths)
     # The slug becomes part of a host that keys are sent to, so it must be a single host name label.
-    fit = isinstance(slug, str) and _LABEL.fullmatch(slug)
-    if chute.get("standard_template") != "embedding" or not official or not fit:
+    if kind == "chat" or not name or not user or not isinstance(slug, str) or not _LABEL.fullmatch(slug):
         return None
-    told = {"kind": "embedding", "host": f"https://{slug}.chutes.ai/v1", "input_modalities": ["text"]}
-    seen = {name: chute.get(name) for name in ("chute_id", "version", "hot")}
-    try:
-        return ModelInfo.from_dict({**told, **seen, "id": chute.get("name"), "confidential": chute.get("tee")})
-    except ValueError:
-        return None
+    told = {
+        "id": name,
+        "kind": kind,
+        "user": user,
+        "host": f"https://{slug}.chutes.ai{'/v1' if kind == 'embedding' else ''}",
+        "paths": sorted(paths) or None,
+        "input_modalities": ["text"] if kind == "embedding" else None,
+        "confidential": chute.get("tee"),
+        "tags": sorted(family_tags(name) | ({template} if template else set())),
+    }
+    return ModelInfo.from_dict({**told, **{each: chute.get(each) for each in ("chute_id", "version", "hot")}})
 
 
 def _warn(message: str) -> None:

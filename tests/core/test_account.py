@@ -225,7 +225,7 @@ def test_public_pages_need_no_key() -> None:
     public: list[Endpoint[Any]] = [
         account.UTILIZATION,
         account.MODELS,
-        account.CHUTES,
+        account.chutes_page(0),
         account.stats_page("2026-08-01"),
     ]
     assert all(endpoint.public for endpoint in public)

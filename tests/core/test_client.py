@@ -644,6 +644,36 @@ async def test_the_services_pages_async() -> None:
     assert (await account.usage())[0].amount == 0.1
 
 
+def _chute(number: int) -> dict[str, object]:
+    user, slug = {"username": "alice"}, f"alice-{number}"
+    return {"chute_id": str(number), "name": slug, "slug": slug, "user": user, "cord_ref_id": "r", "hot": True}
+
+
+async def test_a_refresh_reads_every_page_of_the_chutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pages are fetched, one after the other, and each chute has its kind by what it publishes."""
+    monkeypatch.setattr("chutes_core.account.CHUTES_PER_PAGE", 2)
+    chutes, asked = [_chute(number) for number in range(5)], list[str]()
+
+    def listing(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/chutes/":
+            return service(request)
+        assert "authorization" not in request.headers
+        page = int(request.url.params["page"])
+        asked.append(request.url.params["page"])
+        items = chutes[2 * page : 2 * page + 2]
+        refs = {"r": [{"public_api_path": "/speak", "output_content_type": "audio/wav"}]}
+        return httpx.Response(200, json={"total": 5, "items": items, "cord_refs": refs})
+
+    client = ChutesClient(KEY, http_client=httpx.Client(transport=httpx.MockTransport(listing)))
+    client.refresh_catalog()
+    assert [info.id for info in client.catalog.select(kind="speech", hot=True)] == [row["name"] for row in chutes]
+    assert client.catalog.select(kind="embedding") == []  # the list is whole, and has none
+    other = AsyncChutesClient(KEY, http_client=httpx.AsyncClient(transport=httpx.MockTransport(listing)))
+    await other.refresh_catalog()
+    assert other.catalog.models == client.catalog.models
+    assert asked == ["0", "1", "2"] * 2
+
+
 async def test_pages_on_a_real_socket_without_a_client_of_ones_own() -> None:
     """The management host is reached with a connection of its own; what is no page is a typed failure."""
     with raw_server(answering(json_reply({"no": "list"}))) as server:

@@ -273,6 +273,7 @@ def test_openrouter_shape() -> None:
 def test_openrouter_shape_of_an_unknown_model_claims_nothing() -> None:
     """What is unknown is null or left out of the export; a price of nothing is "0"."""
     exported = ModelInfo(id="bare", price_in=0.0).to_openrouter()
+    assert (exported["kind"], exported["tags"]) == ("chat", [])
     assert exported["pricing"] == {"prompt": "0"}
     assert exported["context_length"] is None
     assert exported["architecture"] == {"modality": None, "input_modalities": [], "output_modalities": []}
@@ -283,6 +284,18 @@ def test_json_mode_alone_is_a_response_format() -> None:
     """JSON mode without structured outputs exports ``response_format`` only."""
     exported = ModelInfo(id="a", features=frozenset({"json_mode"})).to_openrouter()
     assert exported["supported_parameters"] == ["response_format"]
+
+
+def test_a_kind_of_another_version_is_not_chat() -> None:
+    """A kind that this version does not know is "other"; only an entry without one is chat."""
+    assert ModelInfo.from_dict({"id": "a", "kind": "hologram"}).kind == "other"
+    assert ModelInfo.from_dict({"id": "a"}).kind == "chat"
+    assert ModelInfo(id="a", kind="video", tags=frozenset({"new"})).to_openrouter()["kind"] == "video"
+
+
+def test_the_owner_of_a_name_without_one_is_who_published_it() -> None:
+    """The part before the slash comes first."""
+    assert [ModelInfo(id=name, user="me").owner for name in ("acme/a", "a", "/a")] == ["acme", "me", "me"]
 
 
 def test_traits_for_is_offered_here_too() -> None:

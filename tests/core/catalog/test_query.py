@@ -45,7 +45,7 @@ SEVERAL = catalog_of(
         ttft=0.25,
         tps=20.0,
     ),
-    chat("C", price_out=0.0, features=frozenset()),
+    chat("C", price_out=0.0, features=frozenset(), hot=True),
 )
 
 
@@ -67,6 +67,8 @@ SEVERAL = catalog_of(
         ({"tags": "new"}, ["acme/A", "other/B"]),
         ({"tags": ["new", "small"]}, ["acme/A"]),
         ({"quantizations": "bf16"}, ["other/B"]),
+        ({"hot": True}, ["C"]),
+        ({"hot": False}, []),
         ({"quantizations": ["bf16", "fp8"]}, ["acme/A", "other/B"]),
         ({"features": "tools", "min_context": 1500}, ["other/B"]),
         ({"order_by": "price"}, ["C", "other/B", "acme/A"]),

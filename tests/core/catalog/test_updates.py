@@ -162,7 +162,6 @@ def test_a_new_embedding_model_of_the_service_is_added_with_its_host() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"user": {"username": "stranger"}},
         {"user": None},
         {"standard_template": "vllm"},
         {"slug": "evil.example/x"},
@@ -172,7 +171,7 @@ def test_a_new_embedding_model_of_the_service_is_added_with_its_host() -> None:
     ],
 )
 def test_no_other_chute_becomes_a_model(change: dict[str, object]) -> None:
-    """Chutes of strangers, other templates, slugs that are no host name and known names add nothing."""
+    """Chutes of nobody, for chat, with slugs that are no host name and with known names add nothing."""
     catalog = Catalog.bundled()
     assert catalog.with_chutes([{**EMBEDDER, **change}]) == catalog
 
@@ -187,3 +186,74 @@ def test_new_embedding_models_outlive_a_refresh() -> None:
     """An embedding model that was found stays when the list of chat models is fetched again."""
     catalog = Catalog.bundled().with_chutes([EMBEDDER]).updated([{"id": "a"}], fetched_at=LATER)
     assert ids(catalog) == ["a", EMBEDDING, "acme/Qwen3-Embedding-1B"]
+
+
+PAINTER: dict[str, object] = {
+    "chute_id": "6",
+    "name": "FLUX.1-schnell",
+    "slug": "chutes-flux-1-schnell",
+    "standard_template": "diffusion",
+    "user": {"username": "chutes"},
+    "cords": [{"public_api_path": "/generate", "output_content_type": "image/jpeg"}],
+    "version": "v1",
+    "hot": False,
+}
+
+
+def test_a_public_chute_of_any_kind_is_added_as_what_it_is() -> None:
+    """Kind, host, paths, publisher and template are kept; nothing else is made up."""
+    (info,) = catalog_of().with_chutes([PAINTER]).select(kind="image")
+    assert info.to_dict() == {
+        "id": "FLUX.1-schnell",
+        "kind": "image",
+        "owner": "chutes",
+        "user": "chutes",
+        "chute_id": "6",
+        "version": "v1",
+        "host": "https://chutes-flux-1-schnell.chutes.ai",
+        "paths": ["/generate"],
+        "hot": False,
+        "tags": ["diffusion"],
+    }
+
+
+def test_no_chute_is_ever_chosen_for_chat_that_the_list_of_models_lacks() -> None:
+    """What is added from the list of chutes is of another kind, whatever it says of itself."""
+    rows = [
+        {**PAINTER, "chute_id": str(number), "name": f"x/{number}", "standard_template": template, "cords": cords}
+        for number, (template, cords) in enumerate(
+            [("vllm", None), (None, [{"public_api_path": "/v1/chat/completions"}]), (None, None), ("chat", 5)]
+        )
+    ]
+    catalog = catalog_of(chat("a")).with_chutes(rows)
+    assert ids(catalog.select()) == ["a"]
+    assert ids(catalog.select(kind="other")) == ["x/2", "x/3"]
+
+
+def test_what_a_whole_list_lacks_is_removed() -> None:
+    """A chute that is gone goes; from part of a list, or an empty one, nothing follows."""
+    catalog = catalog_of(chat("a", chute_id="1")).with_chutes([PAINTER])
+    assert ids(catalog.with_chutes([EMBEDDER])) == ["a", "FLUX.1-schnell", "acme/Qwen3-Embedding-1B"]
+    assert ids(catalog.with_chutes([EMBEDDER], whole=True)) == ["a", "acme/Qwen3-Embedding-1B"]
+    assert ids(catalog.with_chutes([], whole=True)) == ["a", "FLUX.1-schnell"]
+
+
+def test_a_strangers_name_never_stands_for_a_model_of_the_service() -> None:
+    """A name still means Chutes' own chute where a stranger's has that name without the suffix, or the same one."""
+    stranger = {"username": "stranger"}
+    rows = [
+        {**EMBEDDER, "chute_id": "7", "name": EMBEDDING.removesuffix("-TEE"), "user": stranger},
+        {**EMBEDDER, "chute_id": "8", "name": "stranger/painter", "user": stranger},
+    ]
+    catalog = Catalog.bundled().with_chutes(rows)
+    assert catalog.model(EMBEDDING.removesuffix("-TEE")).id == EMBEDDING
+    assert catalog.model("7").user == "stranger"
+    assert catalog.model("stranger/painter").user == "stranger"
+    twice = catalog.with_chutes([{**PAINTER, "chute_id": "9", "user": stranger}, PAINTER])
+    assert twice.model("FLUX.1-schnell").chute_id == "6"
+
+
+def test_a_refresh_of_the_chat_models_keeps_the_other_kinds() -> None:
+    """They are saved, and still there when the list of chat models is fetched again."""
+    catalog = catalog_of(chat("a")).with_chutes([PAINTER]).updated([{"id": "b"}], fetched_at=LATER)
+    assert ids(catalog) == ["b", "FLUX.1-schnell"]
