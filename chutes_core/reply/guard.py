@@ -139,7 +139,12 @@ class StreamGuard:
         except EventTooLongError as problem:
             raise self._failure(Kind.MALFORMED, str(problem)) from None
         for payload in payloads:
-            yield from self._event(payload)
+            if self._like is not None and (text := self._like.text_of(payload)) is not None:
+                self._last, self._short = payload, self._short + 1
+                if (step := self._alike(self._like, text)) is not None:
+                    yield step
+            else:
+                yield from self._event(payload)
 
     def close(self, broken: Kind | None = None, said: str = "") -> Iterator[Delta]:
         """Handle the end of the stream and yield the closing deltas: buffered text, finish reasons, usage.
@@ -202,11 +207,6 @@ class StreamGuard:
     def _event(self, payload: bytes) -> Iterator[Delta]:
         """Read one event."""
         if self.done or not payload:
-            return
-        if self._like is not None and (text := self._like.text_of(payload)) is not None:
-            self._last, self._short = payload, self._short + 1
-            if (step := self._alike(self._like, text)) is not None:
-                yield step
             return
         self._settle()
         if payload.strip() == b"[DONE]":

@@ -122,8 +122,8 @@ class Keeps:
 
     __slots__ = ()
 
-    def receive(self, size: int) -> bytes:
-        """Wait for bytes until the deadline."""
+    def receive(self, size: int, by: float | None) -> bytes:
+        """Wait for bytes by a time of the monotonic clock, whatever timeout or deadline was set before."""
         raise NotImplementedError
 
 
@@ -173,14 +173,16 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
             with _waiting(stop, self):
                 return cast("bytes", super().recv(size, flags))
 
-        def receive(self, size: int) -> bytes:
-            """Wait until the deadline, whatever timeout was set before, and as seldom as can be set another."""
+        def receive(self, size: int, by: float | None) -> bytes:
             while True:
-                rest, timeout = left(None), self.gettimeout()
+                timeout = self.gettimeout()
+                rest = None if by is None else by - time.monotonic()
                 if rest is None or timeout is None:
                     if rest is not timeout:
                         super().settimeout(rest)
-                elif not rest / 2 <= timeout <= rest:
+                elif rest <= 0:
+                    raise TimeoutError("the time limit passed")
+                elif not rest / 2 <= timeout <= rest:  # a shorter one is waited for again: to set it is a system call
                     super().settimeout(rest)
                 try:
                     if (stop := stopping.get()) is None:
@@ -188,7 +190,7 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
                     with _waiting(stop, self):
                         return cast("bytes", super().recv(size))
                 except TimeoutError:
-                    continue  # a shorter one passed, or the deadline
+                    continue
 
         def send(self, data: bytes, flags: int = 0) -> int:
             if (stop := stopping.get()) is None:

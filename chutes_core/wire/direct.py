@@ -8,7 +8,7 @@ from the connection itself (:mod:`chutes_core.wire.streams`).
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -78,9 +78,10 @@ class _Reply:
         self.errors = (core.TimeoutException, core.NetworkError, core.ProtocolError)
         self._response = response
 
-    @property
-    def _streams(self) -> bool:
-        return self.status_code == 200 and self.headers.get("transfer-encoding", "").lower() == "chunked"
+    def _take_over(self, stream: Stream | AsyncStream) -> bool:
+        """Have the contents of a stream read from the connection; what is left after them is its end."""
+        chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
+        return self.status_code == 200 and chunked and stream.take_over()
 
 
 class Reply(_Reply):
@@ -91,14 +92,15 @@ class Reply(_Reply):
     ) -> None:
         super().__init__(packages, request, response)
         self._leave = leave
+        self._connection = cast("Stream", self.extensions["network_stream"])
 
     def iter_raw(self) -> Iterator[bytes]:
-        """Yield the body as it comes."""
-        stream = cast("Stream", self.extensions["network_stream"])
-        if self._streams and stream.take_over():
-            while contents := stream.contents():
-                yield contents
-        yield from self._response.iter_stream()
+        """Yield the body as the package reads it."""
+        return self._response.iter_stream()
+
+    def contents(self) -> Callable[[float | None], bytes] | None:
+        """Return a function that reads the body from the connection, if it can be; none means that the rest is left."""
+        return self._connection.contents if self._take_over(self._connection) else None
 
     def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
@@ -119,13 +121,13 @@ class AsyncReply(_Reply):
         self._connection = cast("AsyncStream", self.extensions["network_stream"])
         self.limit = self._connection.limit
 
-    async def aiter_raw(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
-        if self._streams and self._connection.take_over():
-            while contents := await self._connection.contents():
-                yield contents
-        async for block in self._response.aiter_stream():
-            yield block
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """Yield the body as the package reads it; a limit of time is set for each read (:attr:`limit`)."""
+        return self._response.aiter_stream()
+
+    def contents(self) -> Callable[[float | None], Awaitable[bytes]] | None:
+        """Return a function that reads the body from the connection, if it can be; none means that the rest is left."""
+        return self._connection.contents if self._take_over(self._connection) else None
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""

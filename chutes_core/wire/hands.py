@@ -183,6 +183,7 @@ class SyncWire(_Wire):
         super().__init__(credential, clock, encodings)
         self._send = send
         self._blocks: Iterator[bytes] = iter(())
+        self._contents: Callable[[float | None], bytes] | None = None
 
     def perform(self, effect: Effect) -> object:
         """Perform one effect of a flow."""
@@ -225,6 +226,7 @@ class SyncWire(_Wire):
         body, unpacker = self._arrived(response, effect)
         blocks = body.iter_bytes() if body.is_stream_consumed else body.iter_raw()
         self._blocks = blocks if unpacker is None else unpacked(blocks, unpacker)
+        self._contents = response.contents() if isinstance(response, Reply) and unpacker is None else None
         if not body.is_success:
             raise self._refusal(body, started, within)
         return self._headers(body, within, started)
@@ -241,6 +243,8 @@ class SyncWire(_Wire):
         return StatusFailure(body.status_code, dict(body.headers), bytes(said[:_MOST_SAID]))
 
     def _read(self, within: float | None) -> bytes | None:
+        if self._contents is not None:
+            return self._read_contents(self._contents, within)
         started, problem = self._clock.now(), self._unreadable
         self._limits["wait"] = within
         if not self._held:  # a transport that has no socket of ours reads its timeout itself
@@ -258,6 +262,18 @@ class SyncWire(_Wire):
         if problem is not None:
             raise problem
         return block
+
+    def _read_contents(self, contents: Callable[[float | None], bytes], within: float | None) -> bytes | None:
+        try:
+            if block := contents(within):
+                self._gauge.take(block)
+                return block
+        except self._errors as error:
+            problem = _broken(error)
+        else:
+            self._contents = None  # what is left is the end, which the package reads
+            return self._read(within)
+        raise problem
 
     @staticmethod
     def _resolve(host: str, port: int) -> list[str]:
@@ -283,6 +299,7 @@ class AsyncWire(_Wire):
         super().__init__(credential, clock, encodings)
         self._send = send
         self._blocks: AsyncIterator[bytes] | None = None
+        self._contents: Callable[[float | None], Awaitable[bytes]] | None = None
 
     async def perform(self, effect: Effect) -> object:
         """Perform one effect of a flow."""
@@ -324,6 +341,7 @@ class AsyncWire(_Wire):
         body, unpacker = self._arrived(response, effect)
         blocks = body.aiter_bytes() if body.is_stream_consumed else body.aiter_raw()
         self._blocks = blocks if unpacker is None else aunpacked(blocks, unpacker)
+        self._contents = response.contents() if isinstance(response, AsyncReply) and unpacker is None else None
         if not body.is_success:
             raise await self._refusal(body, started, within)
         return self._headers(body, within, started)
@@ -340,6 +358,8 @@ class AsyncWire(_Wire):
         return StatusFailure(body.status_code, dict(body.headers), bytes(said[:_MOST_SAID]))
 
     async def _read(self, within: float | None) -> bytes | None:
+        if self._contents is not None:
+            return await self._read_contents(self._contents, within)
         assert self._blocks is not None, "a flow opens before it reads"
         started, problem = self._clock.now(), self._unreadable
         self._limits["wait"] = within
@@ -353,6 +373,20 @@ class AsyncWire(_Wire):
         if problem is not None:
             raise problem
         return block
+
+    async def _read_contents(
+        self, contents: Callable[[float | None], Awaitable[bytes]], within: float | None
+    ) -> bytes | None:
+        try:
+            if block := await contents(within):
+                self._gauge.take(block)
+                return block
+        except self._errors as error:
+            problem = _broken(error)
+        else:
+            self._contents = None
+            return await self._read(within)
+        raise problem
 
     async def _next(self, blocks: AsyncIterator[bytes], within: float | None) -> bytes | None:
         if isinstance(self._body, AsyncReply):

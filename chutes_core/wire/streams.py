@@ -14,6 +14,7 @@ import select
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import ModuleType
@@ -65,23 +66,23 @@ class Stream:
         """Have the contents of a body in chunks read by :meth:`contents`; return whether that is possible."""
         return self._inbox.take_over()
 
-    def contents(self) -> bytes:
-        """Return the next contents; none if they have ended."""
-        inbox = self._inbox
+    def contents(self, within: float | None) -> bytes:
+        """Return the next contents, which have to come within so many seconds; none if they have ended."""
+        inbox, until = self._inbox, None if within is None else time.monotonic() + within
         while not inbox.ended:
             if len(inbox) and (contents := _contents(self._package, inbox)):
                 return contents
             if not inbox.ended:
-                if not (block := self._receive()):
+                if not (block := self._receive(until)):
                     raise _unfinished(self._package)
                 inbox.put(block)
         return b""
 
-    def _receive(self) -> bytes:
+    def _receive(self, until: float | None) -> bytes:
         if self._socket is None:
-            return self._inner.read(_READ, None)
+            return self._inner.read(_READ, None if until is None else max(until - time.monotonic(), 0.001))
         try:
-            return self._socket.receive(_READ)
+            return self._socket.receive(_READ, until)
         except TimeoutError:
             raise
         except OSError as error:
@@ -265,8 +266,9 @@ class AsyncStream(asyncio.Protocol):
         """Have the contents of a body in chunks read by :meth:`contents`; return whether that is possible."""
         return self._inbox.take_over()
 
-    async def contents(self) -> bytes:
-        """Return the next contents; none if they have ended."""
+    async def contents(self, within: float | None) -> bytes:
+        """Return the next contents, which have to come within so many seconds; none if they have ended."""
+        self.limit(within)
         inbox = self._inbox
         while not inbox.ended:
             if len(inbox) and (contents := _contents(self._package, inbox)):
