@@ -110,8 +110,8 @@ class Inbox:
         Raises:
             FramingError: That is not a chunk.
         """
-        data, at, parts = self._data, 0, []
-        end, problem = len(data), ""
+        data, at, end = self._data, 0, len(self._data)
+        parts, problem = [], ""
         while at < end and not self.ended:
             if self._left:
                 part = data[at : at + self._left]

@@ -69,14 +69,11 @@ class Stream:
     def contents(self, within: float | None) -> bytes:
         """Return the next contents, which have to come within so many seconds; none if they have ended."""
         inbox, until = self._inbox, None if within is None else time.monotonic() + within
-        while not inbox.ended:
-            if len(inbox) and (contents := _contents(self._package, inbox)):
-                return contents
-            if not inbox.ended:
-                if not (block := self._receive(until)):
-                    raise _unfinished(self._package)
-                inbox.put(block)
-        return b""
+        while not (contents := _contents(self._package, inbox)) and not inbox.ended:
+            if not (block := self._receive(until)):
+                raise _unfinished(self._package)
+            inbox.put(block)
+        return contents
 
     def _receive(self, until: float | None) -> bytes:
         if self._socket is None:
@@ -133,7 +130,7 @@ class Backend:
 
 def _contents(package: ModuleType, inbox: Inbox) -> bytes:
     try:
-        return inbox.contents()
+        return inbox.contents() if len(inbox) else b""
     except FramingError as error:
         problem = package.RemoteProtocolError(str(error))
     raise problem
@@ -270,12 +267,10 @@ class AsyncStream(asyncio.Protocol):
         """Return the next contents, which have to come within so many seconds; none if they have ended."""
         self.limit(within)
         inbox = self._inbox
-        while not inbox.ended:
-            if len(inbox) and (contents := _contents(self._package, inbox)):
-                return contents
-            if not inbox.ended and not await self._more():
+        while not (contents := _contents(self._package, inbox)) and not inbox.ended:
+            if not await self._more():
                 raise _unfinished(self._package)
-        return b""
+        return contents
 
     async def aclose(self) -> None:
         """Close the connection."""
