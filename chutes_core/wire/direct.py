@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncPool", "AsyncReply", "Packages", "Pool", "Reply", "Request"]
 
 _LIMITS = {"max_connections": SIZE, "max_keepalive_connections": SIZE, "keepalive_expiry": KEEP_ALIVE}
+_BODILESS = (204, 304)
+"""Statuses whose replies have no body, whatever their headers say."""
 
 
 class Request(NamedTuple):
@@ -79,9 +81,14 @@ class _Reply:
         self._response = response
 
     def _take_over(self, stream: Stream | AsyncStream) -> bool:
-        """Have the contents of a stream read from the connection; what is left after them is its end."""
-        chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
-        return self.status_code == 200 and chunked and stream.take_over()
+        """Have the contents of a body in chunks read from the connection; what is left after them is its end."""
+        if self.status_code in _BODILESS:
+            return False
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            return stream.take_over()
+        if (length := self.headers.get("content-length", "")).isdecimal():
+            stream.bound(int(length))
+        return False
 
 
 class Reply(_Reply):

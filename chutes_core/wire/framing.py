@@ -10,8 +10,11 @@ chunks. The last chunk, which is empty, and the trailers after it stay for the p
 that has ended well, and may use the connection again. A reader that stops earlier leaves it with a body that has not
 ended, and the package closes the connection.
 
+Nor does the package get a byte that follows a reply: it would keep it, and take it for the beginning of the next one.
+Here it is a sign that the connection is not idle, and is not used again.
+
 What would break it: giving the package a byte of a body that is then taken over; reading on after what is not a
-chunk's size.
+chunk's size; an end of a reply that the package does not see in the same place.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ _MOST_HEAD = 128 * 1024
 _MOST_LINE = 16 * 1024
 _BLANK = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1")
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[^\n]*?)?[ \t]*\r\n")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[^\n]*|[ \t]*)\r\n")
 
 
 class FramingError(ValueError):
@@ -44,13 +47,14 @@ class Inbox:
     (b'Hi', True, b'0\r\n\r\n')
     """
 
-    __slots__ = ("_before_head", "_data", "_left", "_may_take_over", "_searched", "_to_close", "ended")
+    __slots__ = ("_before_head", "_data", "_left", "_may_take_over", "_rest", "_searched", "_to_close", "ended")
 
     def __init__(self) -> None:
         self._data = b""
         self._before_head = False
         self._searched = 0
         self._may_take_over = False
+        self._rest: int | None = None  # bytes of the body that are the package's, if its length is known
         self._left = 0  # bytes of the current chunk that have not come
         self._to_close = False  # the line break after a chunk has not come
         self.ended = False
@@ -67,7 +71,11 @@ class Inbox:
     def expect(self) -> None:
         """Note that a request is sent."""
         self._before_head, self._searched, self._may_take_over = True, 0, False
-        self._left, self._to_close, self.ended = 0, False, False
+        self._rest, self._left, self._to_close, self.ended = None, 0, False, False
+
+    def bound(self, length: int) -> None:
+        """Note how long the body is that the package reads."""
+        self._rest = length
 
     def put(self, data: bytes) -> None:
         """Add what has come."""
@@ -80,7 +88,11 @@ class Inbox:
             most: How many it takes.
             all_came: Nothing more will come.
         """
-        end = self._end_of_head() if self._before_head else len(self._data)
+        end = len(self._data)
+        if self._before_head or self.ended:
+            end = self._end_of_lines()
+        elif self._rest is not None:
+            end = min(end, self._rest)
         if not end and all_came:
             end = len(self._data)
         self._may_take_over &= not end or self._before_head
@@ -88,11 +100,15 @@ class Inbox:
         if self._before_head and taken:
             # After an interim reply, such as 103, the headers of another one come.
             self._before_head = _INTERIM.match(taken) is not None
-            self._may_take_over, self._searched = not self._before_head and len(taken) == end, 0
+            self._may_take_over = not self._before_head and len(taken) == end
+        elif self._rest is not None:
+            self._rest -= len(taken)
+        if taken:
+            self._searched = 0
         return taken
 
-    def _end_of_head(self) -> int:
-        """Return where the headers end; 0 if that has not come."""
+    def _end_of_lines(self) -> int:
+        """Return where the headers end, or the trailers; 0 if that has not come."""
         found = _BLANK.search(self._data, self._searched)
         if found is not None:
             return found.end()
@@ -131,7 +147,7 @@ class Inbox:
                 if self._left:
                     at = line.end()
                 else:
-                    self.ended = True
+                    self.ended, self._searched = True, line.end() - 1 - at
             elif end - at > _MOST_LINE or data.find(b"\n", at) >= 0:
                 problem = "a chunk of the body has no size"
                 break

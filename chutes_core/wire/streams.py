@@ -62,6 +62,10 @@ class Stream:
             inbox.put(block)
         return taken
 
+    def bound(self, length: int) -> None:
+        """Note how long the body is that the package reads."""
+        self._inbox.bound(length)
+
     def take_over(self) -> bool:
         """Have the contents of a body in chunks read by :meth:`contents`; return whether that is possible."""
         return self._inbox.take_over()
@@ -258,6 +262,10 @@ class AsyncStream(asyncio.Protocol):
             if not await self._more():
                 return inbox.take(max_bytes, all_came=True)
         return taken
+
+    def bound(self, length: int) -> None:
+        """Note how long the body is that the package reads."""
+        self._inbox.bound(length)
 
     def take_over(self) -> bool:
         """Have the contents of a body in chunks read by :meth:`contents`; return whether that is possible."""

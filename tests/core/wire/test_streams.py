@@ -9,6 +9,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,7 +31,7 @@ from chutes_core import (
 )
 from chutes_core.wire import streams
 from chutes_core.wire.pools import ssl_context
-from tests.core.raw_server import DONE, END, HEAD, RawServer, Request, event, json_reply, raw_server, reply
+from tests.core.raw_server import DONE, END, HEAD, RawServer, Request, event, json_reply, piece, raw_server, reply
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 MODEL = "acme/one"
@@ -352,3 +353,34 @@ def test_whole_replies_on_the_same_connection() -> None:
                 client.chat(MESSAGES, model=MODEL)
             assert client.chat(MESSAGES, model=MODEL).content == "Hello"
         assert server.connections == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+@pytest.mark.parametrize("known", [True, False], ids=["of a known length", "in chunks"])
+def test_what_follows_a_reply_is_no_reply_to_the_next_request(known: bool, status: str, mode: str) -> None:
+    """A connection on which more came than was asked for is not used again."""
+    body = {"id": "c1", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "detail": "no"}
+    whole = json_reply(body, status)
+    if not known:
+        head, _, data = whole.partition(b"\r\n\r\n")
+        whole = head.rpartition(b"\r\n")[0] + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + piece(data) + END
+
+    def handle(connection: socket.socket, request: Request, server: RawServer) -> None:
+        connection.sendall(whole + reply("Poison") if len(server.requests) == 1 else reply("Hello"))
+
+    async def main() -> None:
+        async with AsyncChutesClient("cpk_test", base_url=server.base_url, max_retries=0) as client:
+            with suppress(ModelNotFoundError):
+                assert (await client.chat(MESSAGES, model=MODEL)).content == "Hello"
+            assert (await client.chat(MESSAGES, model=MODEL)).content == "Hello"
+
+    with raw_server(handle) as server:
+        if mode == "waiting":
+            asyncio.run(main())
+        else:
+            with ChutesClient("cpk_test", base_url=server.base_url, max_retries=0) as client:
+                with suppress(ModelNotFoundError):
+                    assert client.chat(MESSAGES, model=MODEL).content == "Hello"
+                assert client.chat(MESSAGES, model=MODEL).content == "Hello"
+        assert server.connections == 2
