@@ -139,9 +139,10 @@ class StreamGuard:
         except EventTooLongError as problem:
             raise self._failure(Kind.MALFORMED, str(problem)) from None
         for payload in payloads:
-            if self._like is not None and (text := self._like.text_of(payload)) is not None:
+            like = self._like if type(payload) is bytes else None
+            if like is not None and (text := like.text_of(payload)) is not None:
                 self._last, self._short = payload, self._short + 1
-                if (step := self._alike(self._like, text)) is not None:
+                if (step := self._alike(like, text)) is not None:
                     yield step
             else:
                 yield from self._event(payload)
@@ -257,7 +258,8 @@ class StreamGuard:
             return None
         choice, (draft,) = choices[0], drafts.values()
         said = {name: value for name, value in cast("Mapping[str, object]", choice["delta"]).items() if value}
-        said.pop("role", None)
+        if said.pop("role", None) and draft.index in self._unopened:
+            return None  # the next one with a role would be a second opening
         field = next(iter(said), "")
         if len(said) > 1 or field not in TEXTS or draft.finish_reason or choice.get("logprobs") is not None:
             return None

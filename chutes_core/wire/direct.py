@@ -82,13 +82,14 @@ class _Reply:
 
     def _take_over(self, stream: Stream | AsyncStream) -> bool:
         """Have the contents of a body in chunks read from the connection; what is left after them is its end."""
-        if self.status_code in _BODILESS:
-            return False
-        if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            return stream.take_over()
-        if (length := self.headers.get("content-length", "")).isdecimal():
+        chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
+        return self.status_code not in _BODILESS and chunked and stream.take_over()
+
+    def _bound(self, stream: Stream | AsyncStream) -> None:
+        """Have the package read no more than the body, if its length is known."""
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and "transfer-encoding" not in self.headers:
             stream.bound(int(length))
-        return False
 
 
 class Reply(_Reply):
@@ -103,6 +104,7 @@ class Reply(_Reply):
 
     def iter_raw(self) -> Iterator[bytes]:
         """Yield the body as the package reads it."""
+        self._bound(self._connection)
         return self._response.iter_stream()
 
     def contents(self) -> Callable[[float | None], bytes] | None:
@@ -130,6 +132,7 @@ class AsyncReply(_Reply):
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
         """Yield the body as the package reads it; a limit of time is set for each read (:attr:`limit`)."""
+        self._bound(self._connection)
         return self._response.aiter_stream()
 
     def contents(self) -> Callable[[float | None], Awaitable[bytes]] | None:

@@ -226,7 +226,8 @@ class SyncWire(_Wire):
         body, unpacker = self._arrived(response, effect)
         blocks = body.iter_bytes() if body.is_stream_consumed else body.iter_raw()
         self._blocks = blocks if unpacker is None else unpacked(blocks, unpacker)
-        self._contents = response.contents() if isinstance(response, Reply) and unpacker is None else None
+        plain = unpacker is None and self._unreadable is None
+        self._contents = response.contents() if isinstance(response, Reply) and plain else None
         if not body.is_success:
             raise self._refusal(body, started, within)
         return self._headers(body, within, started)
@@ -341,7 +342,8 @@ class AsyncWire(_Wire):
         body, unpacker = self._arrived(response, effect)
         blocks = body.aiter_bytes() if body.is_stream_consumed else body.aiter_raw()
         self._blocks = blocks if unpacker is None else aunpacked(blocks, unpacker)
-        self._contents = response.contents() if isinstance(response, AsyncReply) and unpacker is None else None
+        plain = unpacker is None and self._unreadable is None
+        self._contents = response.contents() if isinstance(response, AsyncReply) and plain else None
         if not body.is_success:
             raise await self._refusal(body, started, within)
         return self._headers(body, within, started)

@@ -68,9 +68,12 @@ def streams(draw: st.DrawFn) -> bytes:
         "counted": draw(st.booleans()),
     }
     lines = [draw(chunk(number, shape)) for number in range(draw(st.integers(0, 14)))]
+    if draw(st.booleans()):
+        lines.insert(0, b'{"id": "c1", "choices": [{"index": 0, "delta": {}}]}')
     end = b'{"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'
     lines += draw(st.sampled_from([[end], [end, b"[DONE]"], [], [end, end]]))
-    return b"".join(b"data: " + line + b"\n\n" for line in lines)
+    fields = draw(st.lists(st.sampled_from([b"data: "] * 30 + [b"data:", b"dta: ", b""]), min_size=20, max_size=20))
+    return b"".join(field + line + b"\n\n" for field, line in zip(fields, lines, strict=False))
 
 
 def outcome(stream: bytes, cuts: list[int], tries: int) -> tuple[list[Delta], object, object, int]:
@@ -175,3 +178,26 @@ def test_what_is_alike(other: str, text: str | None) -> None:
 def test_what_is_not_clear_is_like_nothing(chunk: str) -> None:
     """Where a field cannot be told by its name, every chunk takes the long way."""
     assert likeness(chunk.encode(), "content", ["total_tokens"], ["sum"]) is None
+
+
+def line(delta: dict[str, Any]) -> bytes:
+    """A chunk of a stream, as its event."""
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"
+
+
+def test_a_second_opening_is_not_like_the_first() -> None:
+    """After a chunk without a role, one that has it opens the answer, and another one does so again."""
+    opening = {"role": "assistant", "content": "Hi"}
+    stream = b"".join(map(line, [{}, opening, opening]))
+    short, long = outcome(stream, [], 10**6), outcome(stream, [], -(10**6))
+    assert short[:3] == long[:3]
+    assert [delta.content for delta in short[0]] == ["Hi"]
+
+
+def test_a_line_outside_the_format_is_never_alike() -> None:
+    """A ``data:`` that was damaged on its way is an error, whatever its chunk says."""
+    stream = line({"content": "a"}) + line({"content": "b"}).removeprefix(b"data: ")
+    short, long = outcome(stream, [], 10**6), outcome(stream, [], -(10**6))
+    assert short[:3] == long[:3]
+    assert short[1] is not None
