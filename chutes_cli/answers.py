@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from chutes_cli.numbers import priced, seconds
 from chutes_core.attempt import Attempt
-from chutes_core.response import Delta, Reply
+from chutes_core.response import Delta, Reply, ReplyMeta
 from chutes_core.usage import Totals, Usage
 
 __all__ = ["Answered", "Meter", "answer_json", "attempts_json", "summed_up", "usage_json", "usage_words"]
@@ -90,9 +90,26 @@ def summed_up(answer: Answered) -> list[str]:
     parts.append(f"first token {seconds(answer.meter.ttft)}, all {seconds(answer.meter.total)}")
     if answer.speed is not None:
         parts.append(f"{answer.speed:.0f} tok/s")
-    if reply.meta.quota_remaining is not None:
-        parts.append(f"{reply.meta.quota_remaining:,} requests left today")
+    if (paid := _paid(reply.meta)) is not None:
+        parts.append(paid)
     return parts
+
+
+def _paid(meta: ReplyMeta) -> str | None:
+    """Say what a call was paid from; the service tells what the quota was before it.
+
+    >>> _paid(ReplyMeta(quota_total=200, quota_used=7)), _paid(ReplyMeta(quota_total=0, quota_used=0))
+    ('included: request 8 of 200 today', 'pay as you go')
+    >>> _paid(ReplyMeta(quota_total=200, quota_used=200)), _paid(ReplyMeta())
+    ("pay as you go: today's 200 requests are used up", None)
+    """
+    if meta.invoice_billing:
+        return "billed by invoice"
+    if meta.quota_total is None or meta.quota_used is None:
+        return None
+    if meta.quota_used < meta.quota_total:
+        return f"included: request {meta.quota_used + 1:,} of {meta.quota_total:,} today"
+    return "pay as you go" + (f": today's {meta.quota_total:,} requests are used up" if meta.quota_total else "")
 
 
 def usage_json(usage: Usage | None) -> dict[str, object] | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from chutes_cli.commands.account import Report
 from chutes_cli.exits import Exit
 from chutes_cli.numbers import dollars, seconds
+from chutes_cli.standing import Report, standing
 from chutes_core.secrets.secret import Secret
 
 __all__ = ["Finding", "clock", "exit_of_all", "host", "key", "money", "versions"]
@@ -123,17 +124,15 @@ def versions(found: Mapping[str, str | None]) -> Finding:
     return Finding("versions", "ok", ", ".join(there), facts={"versions": told})
 
 
-def money(report: Report) -> Finding:
-    """Look at what is left: included requests of today, or balance."""
+def money(report: Report, now: datetime) -> Finding:
+    """Look at what is left, and what becomes of requests."""
     balance, today, plan = report.profile.balance, report.today, report.subscription
     parts = [f"{report.profile.username or 'you'}: balance {dollars(balance)}"]
     if today is not None and today.total:
         parts.append(f"{today.used:,g} of {today.total:,g} requests used today")
     if plan is not None and plan.active:
         parts.append(f"a plan for {dollars(plan.monthly_price)} a month")
-    said = ", ".join(parts)
+    stands = standing(report, now)
+    said = f"{', '.join(parts)}; requests are {stands.said}"
     facts = {"balance": balance, "quota_remaining": today.remaining if today is not None else None}
-    included = today is not None and today.remaining != 0
-    if (balance is not None and balance <= 0) and not included:
-        return Finding("account", "fail", said, "Add balance: quota and balance are used up.", Exit.ACCOUNT, facts)
-    return Finding("account", "ok", said, facts=facts)
+    return Finding("account", stands.state, said, stands.remedy, Exit.ACCOUNT, facts)

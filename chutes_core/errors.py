@@ -150,6 +150,7 @@ class Kind(StrEnum):
     BAD_GATEWAY = "bad_gateway"
     GATEWAY_TIMEOUT = "gateway_timeout"
     PAYMENT = "payment"
+    PLAN_CAP = "plan_cap"
     TEE_PAYMENT = "tee_payment"
     OWNER_PAYMENT = "owner_payment"
     AUTHENTICATION = "authentication"

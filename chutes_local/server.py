@@ -20,7 +20,7 @@ from chutes_local.backends.backend import Backend, BackendError, BackendKind
 from chutes_local.backends.choose import choose_backend
 from chutes_local.faults.plan import FaultPlan
 from chutes_local.wire.listener import Listener
-from chutes_local.world.accounts import API_KEY, Accounts, Trouble
+from chutes_local.world.accounts import API_KEY, Accounts, Kind
 from chutes_local.world.fleet import Chute, Fleet
 from chutes_local.world.journal import Journal
 from chutes_local.world.oauth import OAuthStore
@@ -38,7 +38,7 @@ class LocalChutes:
         port: the port; 0 takes a free one.
         faults: fault rules as text (see :mod:`chutes_local.faults.plan`).
         seed: makes the probabilities in ``faults`` reproducible.
-        keys: further keys that cause trouble, beyond the documented ones: ``{"cpk_x": "poor"}``.
+        keys: kinds of account behind further keys, beyond the documented ones: ``{"cpk_x": "poor"}``.
         strict_keys: refuse keys that do not look like Chutes keys.
         redirect_uris: further redirect URIs of the demo OAuth app.
 
@@ -53,7 +53,7 @@ class LocalChutes:
         port: int = 0,
         faults: Iterable[str] = (),
         seed: int = 0,
-        keys: Mapping[str, Trouble] | None = None,
+        keys: Mapping[str, Kind] | None = None,
         strict_keys: bool = False,
         redirect_uris: Iterable[str] = (),
     ) -> None:
@@ -202,7 +202,7 @@ class LocalChutes:
         return self.world.clock
 
     def change(self, model: str, **changes: object) -> Chute:
-        """Change a model: ``machines=0``, ``busy=True``, ``disabled=True``, or its shape."""
+        """Change a model: ``machines=0``, ``busy=True``, ``disabled=True``, ``tee=False``, or its shape."""
         return self.world.fleet.change(model, **changes)
 
     def reset(self) -> None:
@@ -287,7 +287,7 @@ def serve(
     port: int = 0,
     faults: Iterable[str] = (),
     seed: int = 0,
-    keys: Mapping[str, Trouble] | None = None,
+    keys: Mapping[str, Kind] | None = None,
     strict_keys: bool = False,
     redirect_uris: Iterable[str] = (),
 ) -> LocalChutes:

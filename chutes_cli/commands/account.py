@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from chutes_cli.exits import Exit, described
+from chutes_cli.exits import Exit, Stop, described
 from chutes_cli.numbers import dollars, seconds
 from chutes_cli.out import Out
+from chutes_cli.standing import Report, left, midnight, standing, windows
 from chutes_cli.table import Cell
-from chutes_core.account import Discount, Profile, Quota, QuotaUsage, Subscription, Window
-from chutes_core.errors import APIError, ConnectionFailedError
+from chutes_core.account import Discount, Quota, QuotaUsage, Window
+from chutes_core.errors import APIError, AuthenticationError, ConnectionFailedError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
@@ -23,22 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["Report", "add", "fetched", "report_json", "report_lines"]
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Report:
-    """What the service's pages said of an account; None where a page did not answer, and ``missing`` says why."""
-
-    profile: Profile
-    quotas: list[Quota] | None = None
-    today: QuotaUsage | None = None
-    subscription: Subscription | None = None
-    discounts: list[Discount] | None = None
-    missing: dict[str, str] = field(default_factory=dict)
+_UNREADABLE = (
+    "This key may not read the account: either it was rejected, or it is limited to model calls. `chutes-connect "
+    "doctor` makes one, which tells; use a key that may read the account."
+)
 
 
 def fetched(service: ChutesClient) -> Report:
-    """Ask the pages. The first must answer; what another does not say is missing."""
+    """Ask the pages. The first must answer; what another does not tell is missing."""
     pages = service.account
     report = Report(pages.me())
 
@@ -61,14 +54,23 @@ def fetched(service: ChutesClient) -> Report:
 def report_lines(report: Report, names: Mapping[str, str], now: datetime) -> list[tuple[str, Cell]]:
     """Say it for a person: what, and how much.
 
+    >>> from chutes_core.account import Profile
     >>> report = Report(Profile("anna", "u1", -0.5), today=QuotaUsage(300.0, 12.0))
     >>> for name, cell in report_lines(report, {}, datetime(2026, 8, 22, 18, tzinfo=UTC)): print(name, "|", cell.text)
     account | anna
-    balance | -$0.50: only requests within your quota are accepted
+    balance | -$0.50
+    requests | included, but -TEE models are refused (402): no plan, no balance
+    to do | Add balance or subscribe; waiting does not help.
     today | 12 of 300 requests used, 288 left; resets in 6 h 0 min
     """
     me = report.profile
-    lines = [("account", Cell(me.username or "?")), ("balance", _balance(me.balance))]
+    stands = standing(report, now)
+    lines = [
+        ("account", Cell(me.username or "?")),
+        ("balance", Cell(dollars(me.balance), "green" if me.balance is not None and me.balance > 0 else "")),
+        ("requests", Cell(stands.said, "" if stands.state == "ok" else "yellow")),
+        *([("to do", Cell(stands.remedy, "bold"))] if stands.remedy else []),
+    ]
     if report.today is not None:
         lines.append(("today", _today(report.today, now)))
     for quota in report.quotas or []:
@@ -76,41 +78,30 @@ def report_lines(report: Report, names: Mapping[str, str], now: datetime) -> lis
             lines.append(("quota", Cell(f"{quota.requests:,.0f} a day of {names.get(quota.model, quota.model)}")))
     if (plan := report.subscription) is not None:
         lines.append(("plan", Cell(f"{dollars(plan.monthly_price)} a month" if plan.active else "no subscription")))
-        windows = (("4 hours", plan.four_hour), ("month", plan.monthly))
-        lines += [(name, _window(window, now)) for name, window in windows if window is not None]
+        lines += [(name, _window(window, now)) for name, window in windows(plan)]
     for discount in report.discounts or []:
         model = "all models" if discount.model == "*" else names.get(discount.model, discount.model)
         lines.append(("discount", Cell(f"{discount.share:.0%} off {model}")))
     return lines
 
 
-def _balance(balance: float | None) -> Cell:
-    if balance is None:
-        return Cell("?")
-    if balance > 0:
-        return Cell(dollars(balance), "green")
-    return Cell(f"{dollars(balance)}: only requests within your quota are accepted", "yellow")
-
-
 def _today(usage: QuotaUsage, now: datetime) -> Cell:
     if usage.total is None:
         return Cell(f"{usage.used:,g} requests used, no limit")
     if usage.total == 0:
-        return Cell("no requests included: each is paid from the balance")
-    midnight = (now + timedelta(days=1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    left = usage.remaining or 0.0
-    told = f"{usage.used:,g} of {usage.total:,g} requests used, {left:,g} left"
-    return Cell(f"{told}; resets in {seconds((midnight - now).total_seconds())}", "" if left else "yellow")
+        return Cell("no requests are included")
+    rest = usage.remaining or 0.0
+    told = f"{usage.used:,g} of {usage.total:,g} requests used, {rest:,g} left"
+    return Cell(f"{told}; resets in {seconds((midnight(now) - now).total_seconds())}", "" if rest else "yellow")
 
 
 def _window(window: Window, now: datetime) -> Cell:
-    if window.cap is None:
+    if (rest := left(window)) is None:
         return Cell("no cap")
-    left = window.remaining if window.remaining is not None else window.cap - window.usage
-    told = f"{dollars(window.usage)} of {dollars(window.cap)} used, {dollars(left)} left"
+    told = f"{dollars(window.usage)} of {dollars(window.cap)} used, {dollars(rest)} left"
     if window.reset_at is not None and window.reset_at > now:
         told += f"; resets in {seconds((window.reset_at - now).total_seconds())}"
-    return Cell(told, "" if left > 0 else "yellow")
+    return Cell(told, "" if rest > 0 else "yellow")
 
 
 def report_json(report: Report, names: Mapping[str, str]) -> dict[str, object]:
@@ -161,7 +152,10 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.options import client
 
     with client(options) as service:
-        report, names = fetched(service), names_of(service.catalog)
+        try:
+            report, names = fetched(service), names_of(service.catalog)
+        except (AuthenticationError, PermissionDeniedError) as error:
+            raise Stop(_UNREADABLE, Exit.KEY) from error
     if out.as_json:
         out.data(report_json(report, names))
         return Exit.OK

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Stop, described, exit_of
@@ -18,6 +19,8 @@ from chutes_core.errors import (
     CapacityError,
     ChutesError,
     ColdModelError,
+    Kind,
+    PermissionDeniedError,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ __all__ = ["add"]
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 _INDENT = 17
 _TRIED = 3
+_OF_THE_MODEL = (Kind.TEE_PAYMENT, Kind.NOT_INCLUDED, Kind.ACCOUNT_LIMIT)  # the account may yet ask another
 
 
 def add(commands: Commands) -> None:
@@ -151,8 +155,8 @@ def _account(service: ChutesClient) -> Finding:
     from chutes_cli.commands.account import fetched
 
     try:
-        return checks.money(fetched(service))
-    except AuthenticationError:
+        return checks.money(fetched(service), datetime.now(UTC))
+    except (AuthenticationError, PermissionDeniedError):
         told = "Either it was rejected, or it is limited to model calls, which is fine."
         return checks.Finding("account", "warn", "this key may not read the account", told)
     except ChutesError as error:
@@ -188,7 +192,7 @@ def _call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
         finding = checks.Finding(
             "call", "fail", f"{name} did not answer", described(error), exit_of(error), {"model": name}
         )
-        return finding, True
+        return finding, not (isinstance(error, APIError) and error.kind in _OF_THE_MODEL)
     answer = asked.answered
     facts = {"model": answer.reply.model, "ttft": asked.meter.ttft, "cost": answer.cost}
     return checks.Finding("call", "ok", " · ".join(summed_up(answer)), facts=facts), True

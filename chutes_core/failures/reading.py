@@ -192,16 +192,36 @@ def error_from_response(
         body = _clean(loads(text))
     except ValueError:
         body = text
+    # An empty 429, like an HTML one, is from the edge: the gateway always gives a reason.
+    kind = kind_of(status, "<html" if _is_page(body) else message_of(body))
+    why, remedy = _owed(body) if kind is Kind.PAYMENT else ("", "")
     return failure(
-        # An empty 429, like an HTML one, is from the edge: the gateway always gives a reason.
-        kind_of(status, "<html" if _is_page(body) else message_of(body)),
+        kind,
         said_in(body),
         model=model,
         status_code=status,
         body=body,
         request_id=request_id,
         retry_after=parse_retry_after(lowered.get("retry-after"), now=now),
+        why=why,
+        remedy=remedy,
     )
+
+
+def _owed(body: object) -> tuple[str, str]:
+    """Return why an account cannot pay, and what to do: the service says when a quota resets if there is one.
+
+    >>> _owed({"detail": {"message": "Quota exceeded"}})[1], _owed({"detail": "Account balance is $0"})
+    ('Add balance or subscribe; waiting does not help.', ('', ''))
+    """
+    detail = body.get("detail") if isinstance(body, Mapping) else None
+    if not isinstance(detail, Mapping):
+        return "", ""
+    if detail.get("quota_reset_timestamp"):
+        why = "today's included requests are used up, and your account has no balance"
+        return why, "Add balance, or wait until the quota resets (.quota_reset_at)."
+    why = "your account includes no requests, and has no balance"
+    return why, "Add balance or subscribe; waiting does not help."
 
 
 def reported_error(

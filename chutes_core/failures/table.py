@@ -21,6 +21,7 @@ RULES: tuple[tuple[tuple[int, ...], str, Kind], ...] = (
     ((429,), "<html", Kind.EDGE_LIMIT),
     ((429,), "", Kind.RATE_LIMIT),
     ((402,), "creator of this chute", Kind.OWNER_PAYMENT),
+    ((402,), "subscription usage cap", Kind.PLAN_CAP),
     ((402,), "tee models", Kind.TEE_PAYMENT),
     ((402,), "this model requires", Kind.NOT_INCLUDED),
     ((402,), "", Kind.PAYMENT),
@@ -106,7 +107,7 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.ACCOUNT_LIMIT: Facts(
         e.AccountLimitError, _TARGET, _ELSEWHERE, "your account has reached today's limit for models that are free",
-        "Ask a model that is not free, add balance, or wait until tomorrow.",
+        "Add balance or subscribe, wait until tomorrow, or ask a model that has a price, which needs a balance.",
     ),
     Kind.EDGE_LIMIT: Facts(
         e.RateLimitError, _ACCOUNT, _ELSEWHERE, "the edge rejected the request, as it does when it sees no key",
@@ -145,8 +146,13 @@ FACTS: Mapping[Kind, Facts] = {
         "Stream long answers, lower max_tokens, or ask a faster model.", passes=1.0,
     ),
     Kind.PAYMENT: Facts(
-        e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE, "the quota and the balance of your account are used up",
-        "Add balance, or wait for the reset (.quota_reset_at, if the service said when).",
+        e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE, "your account has neither included requests left nor a balance",
+        "Add balance or subscribe; waiting helps only where a daily quota resets (.quota_reset_at).",
+    ),
+    Kind.PLAN_CAP: Facts(
+        e.PaymentRequiredError, _ACCOUNT, _ELSEWHERE,
+        "a spending cap of your plan is used up, and your account has no balance",
+        "Add balance, or wait for the reset: `chutes-connect account` or client.account.subscription() says when.",
     ),
     Kind.TEE_PAYMENT: Facts(
         e.PaymentRequiredError, _TARGET, _ELSEWHERE,
@@ -163,7 +169,7 @@ FACTS: Mapping[Kind, Facts] = {
     ),
     Kind.PERMISSION: Facts(
         e.PermissionDeniedError, _ACCOUNT, _ELSEWHERE, "the token lacks the scope for this",
-        "Use one with the scope 'chutes:invoke', which inference needs.",
+        "Use one with the scope that this needs: 'chutes:invoke' for calls of models, 'account:read' for the account.",
     ),
     Kind.MODEL_NOT_FOUND: Facts(
         e.ModelNotFoundError, _TARGET, _ELSEWHERE,
@@ -293,7 +299,8 @@ REMEDIES_FOR_ALL: Mapping[Kind, str] = {
     Kind.THINKING_LIMIT: "Raise max_tokens, or have the models think less (reasoning=).",
     Kind.REFUSED: "Change the request, or add a model of another family.",
     Kind.COLD: "Every member is cold: add a model that is hot, or wake one with client.warm_up(model).",
-    Kind.ACCOUNT_LIMIT: "Add a model that is not free, add balance, or wait until tomorrow.",
+    Kind.ACCOUNT_LIMIT: "Add balance or subscribe, wait until tomorrow, or add a model that has a price, which needs a "
+    "balance.",
     Kind.TEE_PAYMENT: "Add balance or subscribe, or add a model without -TEE and say confidential=False in the policy; "
     "waiting does not help.",
     Kind.NOT_INCLUDED: "Add a model that your plan includes, or add balance.",

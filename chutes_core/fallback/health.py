@@ -39,6 +39,7 @@ COOLDOWN: Mapping[Kind, float] = {
     Kind.AUTHENTICATION: 60.0,
     Kind.PERMISSION: 60.0,
     Kind.PAYMENT: 60.0,
+    Kind.PLAN_CAP: 60.0,
     Kind.ACCOUNT_LIMIT: 60.0,
     Kind.EDGE_LIMIT: 30.0,
 }

@@ -151,7 +151,9 @@ async def _invoke(request: Request, world: World, cords: Cords, entry: Entry) ->
     refusal = account.refusal(world.clock())
     if refusal:
         raise Refused(refusal)
-    account.count()
+    if chute.tee and not account.runs_tee:
+        raise Refused(errors.detail(402, errors.TEE_NEEDS_BALANCE))
+    quota = account.headers()
     entry.model = chute.name
     attempt = Attempt(chute.name)
     entry.attempts.append(attempt)
@@ -169,7 +171,7 @@ async def _invoke(request: Request, world: World, cords: Cords, entry: Entry) ->
     except SealError as problem:
         raise Refused(errors.detail(400, str(problem))) from None
     entry.body = dict(body)
-    call = Call(world, request, body, account, entry, gateway=False)
+    call = Call(world, request, body, account, entry, gateway=False, quota=quota)
     return await _answer(call, chute, cords, seal, fault)
 
 

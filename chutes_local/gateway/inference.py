@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,6 +35,7 @@ class Call:
     entry: Entry
     gateway: bool
     thinking: bool = False
+    quota: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -45,7 +46,7 @@ class Call:
         """Return the headers of a successful answer, with the backend behind it."""
         return {
             "X-Chutes-InvocationID": str(uuid.uuid4()),
-            **self.account.headers(),
+            **self.quota,
             "X-Local-Backend": self.world.backend.name,
         }
 
@@ -69,7 +70,7 @@ async def infer(request: Request, world: World, handler: Handler, template: str,
         refusal = call.account.refusal(world.clock())
         if refusal:
             raise Refused(refusal)
-        call.account.count()
+        call.quota = call.account.headers()  # they say what was left before it
         return await _first_good(call, members, handler)
     except Refused as refused:
         entry: Entry = request.scope["state"]["entry"]
@@ -158,6 +159,8 @@ def _check_available(call: Call, chute: Chute) -> None:
         raise Refused(errors.detail(426, errors.NOT_TEE))
     if chute.disabled:
         raise Refused(errors.detail(503, errors.DISABLED))
+    if chute.tee and not call.account.runs_tee:
+        raise Refused(errors.detail(402, errors.TEE_NEEDS_BALANCE))
     if chute.machines <= 0:
         raise Refused(errors.cold(chute.chute_id))
     if chute.busy:

@@ -16,11 +16,10 @@ from chutes_local.management.pages import Endpoint, guarded, invalid, json_objec
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
 from chutes_local.world import access
-from chutes_local.world.accounts import STARTED, Account, midnight_after
+from chutes_local.world.accounts import MONTHLY_PRICES, STARTED, Account, midnight_after
 from chutes_local.world.world import World
 
 Json = dict[str, object]
-MONTHLY_PRICES = {300: 3.0, 2000: 10.0, 5000: 20.0}
 _ALIAS = re.compile(r"[!-9;-~]{1,64}")  # printable, no space, no colon
 
 
@@ -35,7 +34,7 @@ def _users(world: World) -> list[Route]:
 
     async def quotas(request: Request) -> Response:
         account = access.owner(request.headers, world)
-        if account.trouble == "free":
+        if account.unlimited:
             return JSONResponse({})
         if account.quota <= 0:
             return JSONResponse({"*": 0})  # for an account without rows the service sends its default
@@ -51,7 +50,7 @@ def _users(world: World) -> list[Route]:
 
     async def quota_usage(request: Request) -> Response:
         account = access.owner(request.headers, world)
-        return JSONResponse({"quota": account.quota, "used": account.used})
+        return JSONResponse({"quota": "unlimited" if account.unlimited else account.quota, "used": account.used})
 
     async def subscription(request: Request) -> Response:
         return JSONResponse(_subscription(access.owner(request.headers, world), world.clock()))
@@ -185,11 +184,11 @@ def _user(account: Account) -> Json:
 
 
 def _subscription(account: Account, now: float) -> Json:
-    price = MONTHLY_PRICES.get(account.quota)
+    price = None if account.unlimited else MONTHLY_PRICES.get(account.quota)
     if price is None:
         return {"subscription": False}
     reset, started = midnight_after(now), stamp(STARTED).removesuffix("Z")
-    capped = account.trouble == "capped"
+    capped = account.kind == "capped"
     four_hours, month = price / 180 * 75, price * 5
     return {
         "subscription": True,

@@ -34,7 +34,7 @@ def caller(headers: Mapping[str, str], world: World) -> Account:
     if misshapen:
         raise Refused(misshapen)
     account = world.accounts.of(key)
-    if account.trouble == "bad":
+    if account.kind == "bad":
         raise Refused(errors.detail(401, errors.BAD_KEY))
     return account
 
@@ -50,7 +50,7 @@ def owner(headers: Mapping[str, str], world: World, scopes: frozenset[str] = REA
     if misshapen:
         raise Refused(misshapen)
     account = world.accounts.of(key)
-    if account.trouble in ("bad", "scoped"):
+    if account.kind in ("bad", "scoped"):
         raise Refused(errors.detail(401, errors.BAD_KEY))
     return account
 

@@ -69,7 +69,7 @@ class Shape:
 
 @dataclass(slots=True)
 class Chute:
-    """One available model. Tests may set machines, busy, disabled and shape."""
+    """One available model. Tests may set machines, busy, disabled, tee and shape."""
 
     name: str
     chute_id: str
@@ -118,7 +118,7 @@ class Chute:
         return not isinstance(inputs, list) or medium in inputs
 
 
-STATE = ("machines", "busy", "disabled")
+STATE = ("machines", "busy", "disabled", "tee")
 
 
 class Fleet:

@@ -10,7 +10,8 @@ from chutes_core.response import Choice, Delta, Reply, ReplyMeta
 from chutes_core.usage import Totals, Usage
 
 USAGE = Usage(1200, 100, 1300, reasoning_tokens=20, cached_tokens=1000)
-REPLY = Reply(None, "acme/one", (Choice(0, "Hello", "", (), (), "stop"),), USAGE, ReplyMeta(quota_remaining=7))
+META = ReplyMeta(quota_total=7, quota_used=0)
+REPLY = Reply(None, "acme/one", (Choice(0, "Hello", "", (), (), "stop"),), USAGE, META)
 
 
 def answered(meter: Meter, totals: Totals, reply: Reply = REPLY) -> Answered:
@@ -40,7 +41,7 @@ def test_an_answer_in_a_line() -> None:
         "$0.0025",
         "first token 1.00 s, all 3.00 s",
         "50 tok/s",
-        "7 requests left today",
+        "included: request 1 of 7 today",
     ]
 
 

@@ -33,6 +33,7 @@ KEYS = {
     "unknown token": "cak_fake",
     "no key of the service": "sk-123",
     "without balance": "cpk_poor",
+    "of a small plan, without balance": "cpk_small",
     "scoped": "cpk_scoped",
 }
 PREFIX = {"llm": "", "api": "/api", "embed": "/embed", "chute": "/chute/"}
@@ -70,8 +71,6 @@ def prepared(server: LocalChutes, case: Case) -> None:
         server.world.alias_times[alias] = "2026-01-02T00:00:00.000000Z"
     if "fault" in setup:
         server.faults.parse(f"*={setup['fault']}")
-    if _key(case).startswith("of a small plan"):
-        server.faults.add(MODEL, "tee_balance")
 
 
 def _key(case: Case) -> str:

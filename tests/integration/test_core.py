@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[Kind | None, Kind | None]] = {
     "bad_gateway": (Kind.BAD_GATEWAY, Kind.BAD_GATEWAY),
     "gateway_timeout": (Kind.GATEWAY_TIMEOUT, Kind.GATEWAY_TIMEOUT),
     "quota": (Kind.PAYMENT, Kind.PAYMENT),
-    "subscription_cap": (Kind.PAYMENT, Kind.PAYMENT),
+    "subscription_cap": (Kind.PLAN_CAP, Kind.PLAN_CAP),
     "tee_balance": (Kind.TEE_PAYMENT, Kind.TEE_PAYMENT),
     "owner_balance": (Kind.OWNER_PAYMENT, Kind.OWNER_PAYMENT),
     "auth": (Kind.AUTHENTICATION, Kind.AUTHENTICATION),

@@ -31,6 +31,7 @@ def test_everything_that_is_known_is_said() -> None:
     assert said(FULL) == {
         "account": "anna",
         "balance": "$12.50",
+        "requests": "paid from the balance: the plan's cap (4 hours) is used up",
         "today": "300 of 300 requests used, 0 left; resets in 6 h 0 min",
         "quota": "0 a day of acme/one",
         "plan": "$20.00 a month",
@@ -50,12 +51,12 @@ def test_what_runs_out_is_marked() -> None:
     ("today", "text"),
     [
         (QuotaUsage(None, 7.0), "7 requests used, no limit"),
-        (QuotaUsage(0.0, 0.0), "no requests included: each is paid from the balance"),
+        (QuotaUsage(0.0, 0.0), "no requests are included"),
     ],
 )
 def test_quotas_of_every_kind(today: QuotaUsage, text: str) -> None:
     """Without a limit is not the same as nothing included."""
-    assert said(Report(Profile("anna", "u1", None), today=today)) == {"account": "anna", "balance": "?", "today": text}
+    assert said(Report(Profile("anna", "u1", 1.0), today=today))["today"] == text
 
 
 def test_a_reset_that_has_passed_is_not_said() -> None:
@@ -70,7 +71,8 @@ def test_the_account_for_a_person(run: Run, service: LocalChutes) -> None:
     ran = run("account")
     assert ran.status == 0
     assert ran.lines[:2] == ["account   local", "balance   $100.00"]
-    assert "0 of 5,000 requests used, 5,000 left" in ran.lines[2]
+    assert ran.lines[2] == "requests  included within today's quota, then paid from the balance"
+    assert "0 of 5,000 requests used, 5,000 left" in ran.lines[3]
 
 
 @pytest.mark.parametrize("balance", [12_345.67, -12_345.67])
@@ -114,7 +116,9 @@ def test_a_page_that_fails_is_missing_and_no_more(
 def test_a_key_for_models_alone_is_status_3(run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a key may not read the account."""
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_scoped")
-    assert run("account").status == 3
+    ran = run("account")
+    assert ran.status == 3
+    assert ran.err.startswith("error: This key may not read the account: either it was rejected, or it is limited")
     monkeypatch.setenv("CHUTES_MANAGEMENT_URL", NOWHERE)
     monkeypatch.setattr("chutes_core.calls.clock.SystemClock.sleep", lambda self, seconds: None)
     assert run("account").status == 4

@@ -24,7 +24,7 @@ def test_the_answer_alone_goes_to_standard_output(run: Run, service: LocalChutes
         MODEL,
         "1 in + 11 out tokens",
         "$0.00000468",
-        "4,999 requests left today",
+        "included: request 1 of 5,000 today",
     )
     assert times.startswith("first token ")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from chutes_cli import checks
@@ -94,6 +96,19 @@ def test_an_account_with_nothing_left(run: Run, service: LocalChutes, monkeypatc
     assert states(ran)["account"] == "fail"
 
 
+def test_a_model_that_an_account_may_not_ask_gives_way_to_the_next(
+    run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without plan and balance only models without confidential compute answer, and that is a warning."""
+    monkeypatch.setenv("CHUTES_API_KEY", "cpk_small")
+    service.change("deepseek-ai/DeepSeek-V4-Flash-0731-TEE", tee=False)
+    ran = run("doctor", "--json")
+    assert (ran.status, states(ran)["account"], states(ran)["call"]) == (0, "warn", "ok")
+    service.reset()
+    ran = run("doctor", "--json")
+    assert (ran.status, states(ran)["call"]) == (6, "fail")
+
+
 def test_a_busy_model_gives_way_to_the_next(run: Run, service: LocalChutes) -> None:
     """That a model is busy says nothing against the way to it."""
     service.faults.parse(f"{CHEAPEST}=capacity")
@@ -163,17 +178,17 @@ def test_a_host_that_answers_with_trouble() -> None:
 @pytest.mark.parametrize(
     ("report", "state"),
     [
-        (Report(Profile("anna", "u1", 0.0), today=QuotaUsage(300.0, 10.0)), "ok"),
+        (Report(Profile("anna", "u1", 0.0), today=QuotaUsage(200.0, 10.0)), "warn"),
         (Report(Profile("anna", "u1", 0.0), today=QuotaUsage(None, 10.0)), "ok"),
         (Report(Profile("anna", "u1", 5.0), today=QuotaUsage(0.0, 0.0)), "ok"),
-        (Report(Profile("anna", "u1", None)), "ok"),
-        (Report(Profile(None, None, -1.0), subscription=Subscription(True, 3.0)), "fail"),
+        (Report(Profile("anna", "u1", None)), "warn"),
+        (Report(Profile(None, None, -1.0), subscription=Subscription(True, 3.0)), "warn"),
         (Report(Profile("anna", "u1", 0.0), today=QuotaUsage(300.0, 300.0)), "fail"),
     ],
 )
 def test_what_is_left_to_pay_with(report: Report, state: str) -> None:
     """Included requests or a balance will do; what is not known is no failure."""
-    assert checks.money(report).state == state
+    assert checks.money(report, datetime.now(UTC)).state == state
 
 
 def test_the_first_failure_decides() -> None:

@@ -106,7 +106,7 @@ def test_a_sealed_call_is_like_any_other(server: LocalChutes, mode: str) -> None
     sealed = ask(mode, server)
     assert (sealed.content, sealed.usage, sealed.model) == (plain.content, plain.usage, plain.model)
     assert (plain.meta.invocation_id is None, sealed.meta.invocation_id is None) == (False, True)
-    assert sealed.meta.quota_used == 2
+    assert sealed.meta.quota_used == 1
     paths = [entry.path for entry in server.journal.wait(5) if entry.method == "POST"]
     assert paths == ["/v1/chat/completions", "/api/e2e/invoke"]
 
@@ -127,7 +127,7 @@ FAULTS: dict[str, tuple[Kind | None, Kind | None]] = {
     "bad_gateway": (Kind.BAD_GATEWAY, Kind.BAD_GATEWAY),
     "gateway_timeout": (Kind.GATEWAY_TIMEOUT, Kind.GATEWAY_TIMEOUT),
     "quota": (Kind.PAYMENT, Kind.PAYMENT),
-    "subscription_cap": (Kind.PAYMENT, Kind.PAYMENT),
+    "subscription_cap": (Kind.PLAN_CAP, Kind.PLAN_CAP),
     "tee_balance": (Kind.TEE_PAYMENT, Kind.TEE_PAYMENT),
     "owner_balance": (Kind.OWNER_PAYMENT, Kind.OWNER_PAYMENT),
     "auth": (Kind.AUTHENTICATION, Kind.AUTHENTICATION),

@@ -145,12 +145,14 @@ TABLE: list[tuple[int, object, type[e.APIError], Kind, Scope, Retry]] = [
         ACCOUNT,
         ELSEWHERE,
     ),
-    *(
-        (402, said, e.PaymentRequiredError, Kind.PAYMENT, ACCOUNT, ELSEWHERE)
-        for said in (
-            "Subscription usage cap exceeded. Please add balance to continue.",
-            "Account balance is $0.0",
-        )
+    (402, "Account balance is $0.0", e.PaymentRequiredError, Kind.PAYMENT, ACCOUNT, ELSEWHERE),
+    (
+        402,
+        "Subscription usage cap exceeded. Please add balance to continue.",
+        e.PaymentRequiredError,
+        Kind.PLAN_CAP,
+        ACCOUNT,
+        ELSEWHERE,
     ),
     (
         402,
@@ -346,9 +348,24 @@ def test_the_message_says_what_why_and_what_to_do() -> None:
     """A person reads the model, the probable cause, the service's own words, and a remedy."""
     error = error_from_response(402, b'{"detail": "Subscription usage cap exceeded."}', model="acme/one")
     assert str(error) == (
-        "acme/one: the quota and the balance of your account are used up (402: Subscription usage cap exceeded.). "
-        "Add balance, or wait for the reset (.quota_reset_at, if the service said when)."
+        "acme/one: a spending cap of your plan is used up, and your account has no balance (402: Subscription usage "
+        "cap exceeded.). Add balance, or wait for the reset: `chutes-connect account` or client.account.subscription() "
+        "says when."
     )
+
+
+@pytest.mark.parametrize(
+    ("detail", "sentence"),
+    [
+        ({"message": "Quota exceeded", "quota_reset_timestamp": "2026-08-23T00:00:00+00:00"}, "wait until the quota"),
+        ({"message": "Quota exceeded"}, "Add balance or subscribe; waiting does not help."),
+        ("Account balance is $0.0", "waiting helps only where a daily quota resets"),
+    ],
+    ids=["with a quota", "without", "no word of it"],
+)
+def test_waiting_is_advised_where_a_quota_resets(detail: object, sentence: str) -> None:
+    """The service names a time only to an account that has a daily quota."""
+    assert sentence in str(error_from_response(402, json.dumps({"detail": detail}).encode()))
 
 
 @pytest.mark.parametrize(("content", "shown"), [(NGINX.format(502).encode(), "(502: an HTML page)"), (b"", "(502)")])

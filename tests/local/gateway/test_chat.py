@@ -47,8 +47,8 @@ def test_the_headers_of_a_good_answer(ask: Ask, server: LocalChutes) -> None:
     headers = ask().headers
     assert len(headers["X-Chutes-InvocationID"]) == 36
     assert headers["X-Chutes-Quota-Total"] == "5000"
-    assert headers["X-Chutes-Quota-Used"] == "1"
-    assert headers["X-Chutes-Quota-Remaining"] == "4999"
+    assert headers["X-Chutes-Quota-Used"] == "0"
+    assert headers["X-Chutes-Quota-Remaining"] == "5000"
     assert headers["X-Local-Backend"] == server.world.backend.name
     assert not [name for name in ask(model="nobody").headers if name.startswith("x-chutes")]
 

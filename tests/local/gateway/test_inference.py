@@ -50,6 +50,7 @@ def test_other_keys_are_accepted(ask: Ask, value: str) -> None:
 def test_the_quota_runs_out(ask: Ask, server: LocalChutes) -> None:
     """A used-up quota without balance ends in 402 with the time of the reset."""
     server.accounts.default.quota, server.accounts.default.balance = 1, 0.0
+    server.change(MODEL, tee=False)
     assert ask().status_code == 200
     response = ask()
     assert response.status_code == 402

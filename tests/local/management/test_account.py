@@ -42,7 +42,7 @@ def test_quota_and_its_use(ask: Ask, http: httpx.Client) -> None:
     (row,) = http.get("/api/users/me/quotas").json()
     assert (row["chute_id"], row["quota"], row["is_default"]) == ("*", 5000, True)
     assert http.get("/api/users/me/quota_usage/*").json() == {"quota": 5000, "used": 1}
-    free = {"Authorization": "Bearer cpk_free"}
+    free = {"Authorization": "Bearer cpk_unbilled"}
     assert http.get("/api/users/me/quotas", headers=free).json() == {}
 
 

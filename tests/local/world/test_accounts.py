@@ -1,4 +1,4 @@
-"""Accounts: troublesome keys, quota, balance."""
+"""Accounts: keys of every kind, quota, balance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chutes_local.world.accounts import API_KEY, Account, Accounts, Trouble, midnight_after
+from chutes_local.world.accounts import API_KEY, KINDS, Account, Accounts, Kind, midnight_after
 
 
 def test_the_documented_key_has_the_shape_of_a_real_one() -> None:
@@ -16,32 +16,50 @@ def test_the_documented_key_has_the_shape_of_a_real_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "trouble"),
+    ("key", "kind"),
     [
         ("cpk_bad", "bad"),
         ("cpk_poor_2", "poor"),
         ("cpk_capped.x", "capped"),
         ("cpk_free", "free"),
         ("cpk_scoped", "scoped"),
-        ("cpk_bad0000000000000000", None),
-        ("bad", None),
-        ("cpk_fine", None),
+        ("cpk_bad0000000000000000", "plan"),
+        ("bad", "plan"),
+        ("cpk_fine", "plan"),
     ],
 )
-def test_five_words_stand_for_trouble(key: str, trouble: Trouble | None) -> None:
-    """A key is troublesome when one of the words stands alone in it, so that no real key is hit."""
-    assert Accounts().of(key).trouble == trouble
+def test_words_stand_for_kinds_of_account(key: str, kind: Kind) -> None:
+    """A key is of a kind when its word stands alone in it, so that no real key is hit."""
+    assert Accounts().of(key).kind == kind
 
 
-def test_further_keys_can_be_troublesome() -> None:
-    """Any key can be given a trouble at the start."""
-    assert Accounts(keys={"cpk_x": "poor"}).of("cpk_x").trouble == "poor"
+def test_further_keys_can_be_of_a_kind() -> None:
+    """Any key can be given a kind of account at the start."""
+    assert Accounts(keys={"cpk_x": "poor"}).of("cpk_x").kind == "poor"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_an_account(kind: Kind) -> None:
+    """And its own user; only a plan or a balance runs models with confidential compute, or who pays nothing."""
+    account = Accounts().of(f"cpk_{kind}")
+    assert account.kind == kind
+    assert account.runs_tee is (kind not in ("broke", "free", "small", "poor"))
+    assert len({Accounts().of(f"cpk_{each}").user_id for each in KINDS}) == len(KINDS)
+
+
+def test_what_is_unlimited_is_neither_counted_nor_paid() -> None:
+    """A free account has no headers of a quota, and one that pays by invoice says so."""
+    free, invoiced = Accounts().of("cpk_unbilled"), Accounts().of("cpk_invoiced")
+    free.bill(1_000_000, 0, (0.4, 0.0))
+    assert (free.used, free.balance, free.refusal(0.0), free.headers()) == (0, 0, None, {})
+    assert invoiced.headers() == {"X-Chutes-Invoice-Billing": "true"}
 
 
 def test_the_quota_comes_before_the_balance() -> None:
     """Requests within the quota are free; beyond it they are paid; without balance they are refused."""
     account = Account(quota=1, balance=1.0)
-    account.count()
+    account.bill(1_000_000, 0, (0.4, 0.0))
+    assert (account.used, account.balance) == (1, 1.0)
     account.bill(1_000_000, 0, (0.4, 0.0))
     assert account.balance == pytest.approx(0.6)
     account.balance = 0.0
