@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from chutes_cli.numbers import tokens
 from chutes_core.catalog.model_info import KINDS, ModelInfo
 
-__all__ = ["WORDS", "Demand", "fitting", "limited", "named", "read_demands", "unmet"]
+__all__ = ["WORDS", "Demand", "fitting", "limited", "named", "owned", "read_demands", "tagged", "unmet"]
 
 Fact = Callable[[ModelInfo], "bool | None"]
 
@@ -46,6 +46,7 @@ WORDS: Mapping[str, Fact] = {
     "video": _input("video"),
     "tee": lambda info: info.confidential,
     "hot": lambda info: info.hot,
+    "cold": lambda info: None if info.hot is None else not info.hot,
 }
 _NUMBERS: Mapping[str, Callable[[ModelInfo], float | None]] = {
     "out": lambda info: info.price_out,
@@ -121,6 +122,16 @@ def _opposite(fact: Fact) -> Fact:
 def named(part: str) -> Fact:
     """Ask for a part of the name."""
     return lambda info: part.lower() in info.id.lower()
+
+
+def tagged(tag: str) -> Fact:
+    """Ask for a tag."""
+    return lambda info: tag in info.tags
+
+
+def owned(text: str, owner: str) -> Demand:
+    """Ask for an owner, in any case."""
+    return _choice(text, "owner", owner.lower())
 
 
 def limited(name: str, sign: str, bound: float) -> Fact:

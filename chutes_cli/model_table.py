@@ -75,6 +75,8 @@ def _hot(value: bool | None) -> Cell:
 
 
 def _words(info: ModelInfo) -> str:
+    if info.paths and info.kind != "chat":
+        return f"{info.kind}: {' '.join(sorted(info.paths))}"
     if info.features is None and info.input_modalities is None:
         return "?" if info.dimensions is None else f"{info.dimensions:,} dimensions"
     words = [word for name, word in _SHORT.items() if info.supports(name)]
@@ -83,6 +85,8 @@ def _words(info: ModelInfo) -> str:
 
 
 def _letters(info: ModelInfo) -> str:
+    if info.kind != "chat":
+        return info.kind
     if info.features is None and info.input_modalities is None:
         return "?"
     return "".join(letter if info.supports(name) or info.takes(name) else "-" for name, letter in _LETTERS.items())

@@ -28,6 +28,7 @@ _FLAGS = {
     "structured": "that follow a JSON schema",
     "tee": "in confidential compute",
     "hot": "that are running now",
+    "cold": "that are not running now",
 }
 
 
@@ -48,6 +49,7 @@ def add(commands: Commands) -> None:
             "models qwen --tools --sort price",
             "models --pick 'tools, <=0.3$, ctx>=100k, tee'",
             "models --pick 'tools, <=2$' --fallback",
+            "models --kind image --hot",
             "models refresh",
             "models check --prefill Qwen/Qwen3-32B-TEE",
         ],
@@ -65,6 +67,8 @@ def add(commands: Commands) -> None:
     only.add_argument("--max-price", type=float, metavar="USD", help="up to this price per million output tokens")
     only.add_argument("--min-context", type=tokens, metavar="TOKENS", help="with at least this context window (100k)")
     only.add_argument("--kind", default="chat", choices=[*KINDS, "all"], help="of this kind (default: chat)")
+    only.add_argument("--owner", metavar="NAME", help="of this owner: the part of the name before the slash")
+    only.add_argument("--tag", action="append", default=[], metavar="TAG", help="with this tag; may be repeated")
     shown = parser.add_argument_group("output")
     shown.add_argument("--sort", choices=_SORTS, help="order (default: the service's; with --pick: price)")
     shown.add_argument("--limit", type=count, metavar="N", help="show at most N")
@@ -98,6 +102,8 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         options.parser.refuse(options.models)
     if checks is not options.prefill:
         raise Stop("Use `models check --prefill`, with the names of models or without.", Exit.USAGE)
+    if options.fallback and options.kind != "chat":
+        raise Stop("A fallback is of chat models: leave out --kind.", Exit.USAGE)
     with client(options, max_retries=0) as service:
         if checks:
             return _check(options.models, service, out)
@@ -124,11 +130,14 @@ def _run(options: argparse.Namespace, out: Out) -> int:
 
 def _demands(options: argparse.Namespace) -> list[Demand]:
     """Everything that is asked of a model, by options and by ``--pick``."""
-    from chutes_cli.demands import WORDS, Demand, limited, named, read_demands
+    from chutes_cli.demands import WORDS, Demand, limited, named, owned, read_demands, tagged
 
     found = [Demand(f"--{name}", WORDS[name]) for name in _FLAGS if getattr(options, name)]
     if options.search:
         found.append(Demand(options.search, named(options.search)))
+    if options.owner is not None:
+        found.append(owned(f"--owner {options.owner}", options.owner))
+    found += [Demand(f"--tag {tag}", tagged(tag)) for tag in options.tag]
     if options.max_price is not None:
         found.append(Demand(f"--max-price {options.max_price:g}", limited("out", "<=", options.max_price)))
     if options.min_context is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from chutes_cli.commands.models import chosen
 from chutes_cli.demands import read_demands
+from chutes_cli.model_table import models_table
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_local import LocalChutes
@@ -39,6 +40,7 @@ def test_what_nobody_says_is_a_question_mark(run: Run, service: LocalChutes) -> 
 def test_the_live_table_has_heat_and_speed(run: Run, service: LocalChutes) -> None:
     """The service's pages say which models are hot and how fast they were."""
     service.change(OTHER, machines=0)
+    assert run("models", "--cold", "--json").json["models"][0]["id"] == OTHER
     rows = {line.split()[0]: line.split() for line in run("models").lines[1:]}
     assert rows[MODEL] == [
         *[MODEL, "yes", "0.104", "0.416", "0.0104", "41k", "tools", "json", "struct", "think", "yes", "0.60", "55"]
@@ -54,6 +56,8 @@ def test_the_live_table_has_heat_and_speed(run: Run, service: LocalChutes) -> No
         (["qwen"], MODEL, OTHER),
         (["--kind", "embedding"], EMBEDDER, MODEL),
         (["--kind", "all"], EMBEDDER, "nothing"),
+        (["--owner", "Google"], OTHER, MODEL),
+        (["--kind", "all", "--tag", "mistral"], "unsloth/Mistral-Nemo-Instruct-2407-TEE", MODEL),
         (["--tee", "--reasoning", "--structured"], MODEL, "unsloth/Mistral-Nemo-Instruct-2407-TEE"),
         (["--sort", "price", "--limit", "1"], "unsloth/Mistral-Nemo-Instruct-2407-TEE", MODEL),
     ],
@@ -92,6 +96,22 @@ def test_a_fallback_is_a_line_of_python_or_a_list(run: Run) -> None:
     listed = run("models", "--pick", "tools", "--fallback", "list", "--limit", "2", "--offline").out
     assert listed == f"{CHEAPEST},{OTHER}\n"
     assert run("models", "--tools", "--fallback", "list", "--offline").out.count(",") == 2
+
+
+def test_a_fallback_is_of_chat_models(run: Run) -> None:
+    """Another kind with --fallback is a mistake, since nothing could take over."""
+    ran = run("models", "--kind", "all", "--fallback", "--offline")
+    assert (ran.status, ran.out) == (2, "")
+    assert "A fallback is of chat models" in ran.err
+
+
+def test_a_model_of_another_kind_shows_its_kind_and_paths() -> None:
+    """In words where there is room, and as its kind where there is little."""
+    info = ModelInfo(id="acme/painter", kind="image", paths=frozenset({"/generate"}))
+    for width, shown in ((None, "image: /generate"), (70, "image")):
+        table, _ = models_table([info], width)
+        place = [column.title for column in table.columns].index("can")
+        assert str(table.rows[0][place].text) == shown
 
 
 def test_a_pick_as_json_has_every_form(run: Run) -> None:
