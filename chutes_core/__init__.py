@@ -19,6 +19,7 @@ from chutes_core.lazy import lazily as _lazily
 if TYPE_CHECKING:
     from chutes_core.attempt import Attempt
     from chutes_core.auth import Credential
+    from chutes_core.calls.chute import ChuteReply
     from chutes_core.calls.embeddings import Embeddings
     from chutes_core.calls.flows import WarmUpStatus
     from chutes_core.catalog.catalog import Catalog
@@ -85,6 +86,7 @@ _HOMES = {
     "catalog.names": ["ModelRef"],
     "client": ["AsyncChutesClient", "AsyncStream", "ChutesClient", "Stream"],
     "e2ee": ["E2EE"],
+    "calls.chute": ["ChuteReply"],
     "calls.embeddings": ["Embeddings"],
     "calls.flows": ["WarmUpStatus"],
     "errors": [
@@ -156,6 +158,7 @@ __all__ = [
     "Catalog",
     "ChatParams",
     "Choice",
+    "ChuteReply",
     "ChutesClient",
     "ChutesError",
     "ChutesWarning",

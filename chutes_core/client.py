@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
 from chutes_core import account
 from chutes_core.account import AccountPages, AsyncAccountPages, Endpoint, Utilization
+from chutes_core.calls.chute import MOST_BYTES, ChuteReply
 from chutes_core.calls.effects import Flow, adrive, arun, drive, run
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
 from chutes_core.calls.flows import StreamCall, WarmUpStatus, WholeCall
@@ -211,6 +212,34 @@ class ChutesClient(ClientBase):
                     future.cancel()
                 raise
 
+    def call(
+        self,
+        chute: str,
+        path: str,
+        payload: Mapping[str, object] | bytes | None = None,
+        *,
+        media_type: str | None = None,
+        max_bytes: int = MOST_BYTES,
+        timeout: TimeLimits | float | None = None,
+    ) -> ChuteReply:
+        """Call any public chute on its own host: for pictures, speech, and whatever else it publishes.
+
+        Args:
+            chute: Its name in the catalogue, or its id; :meth:`refresh_catalog` fetches those of today.
+            path: One of the paths that it publishes, as in ``info.paths``.
+            payload: A mapping is sent as JSON, bytes as they are; without a payload the request is a GET.
+            media_type: What the bytes are, such as "audio/wav".
+            max_bytes: How large the reply may be.
+            timeout: Time limits, or seconds for the whole call.
+
+        Raises:
+            ConfigurationError: The request was refused locally; nothing was sent.
+            UnknownModelError: The catalogue has no such chute.
+            APIError: There is no complete answer.
+        """
+        call = self._chute_call(chute, path, payload, media_type, max_bytes, self._policy(timeout))
+        return run(call.run(), self._wire())
+
     def models(self) -> list[ModelInfo]:
         """Fetch the list of models, which changes within weeks, and keep it."""
         return self._take_models(self._get(account.MODELS))
@@ -335,6 +364,20 @@ class AsyncChutesClient(ClientBase):
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return Embeddings.join([task.result() for task in tasks], model)
+
+    async def call(
+        self,
+        chute: str,
+        path: str,
+        payload: Mapping[str, object] | bytes | None = None,
+        *,
+        media_type: str | None = None,
+        max_bytes: int = MOST_BYTES,
+        timeout: TimeLimits | float | None = None,
+    ) -> ChuteReply:
+        """Call any public chute on its own host, as :meth:`ChutesClient.call` does."""
+        call = self._chute_call(chute, path, payload, media_type, max_bytes, self._policy(timeout))
+        return await arun(call.run(), self._wire())
 
     async def models(self) -> list[ModelInfo]:
         """Fetch the list of models, which changes within weeks, and keep it."""

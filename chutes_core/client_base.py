@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import warnings
@@ -12,11 +13,13 @@ from urllib.parse import quote
 from chutes_core import account
 from chutes_core.account import Endpoint
 from chutes_core.auth import ApiKey, Credential, LeftBehind
+from chutes_core.calls.chute import ChuteCall, chute_request
 from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.calls.effects import Flow, WireRequest
 from chutes_core.calls.embeddings import EmbedCall, Embeddings, batches, check_texts
 from chutes_core.calls.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef, check_model, model_infos
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
@@ -44,6 +47,7 @@ _BETWEEN = frozenset(
 """Packages whose code may stand between a program and a client."""
 
 T = TypeVar("T")
+_OWN_HOST = re.compile(r"https://[a-z0-9-]+\.chutes\.ai(/v1)?")
 _PAGE_LIMIT = 30.0  # for management requests, if the client has no limit of its own
 
 
@@ -218,6 +222,33 @@ class ClientBase:
         if self.settings.base_url != Settings().base_url:
             return self.settings.base_url
         return (info.host if info is not None else None) or EMBEDDING_BASE_URL
+
+    def _chute_call(
+        self, chute: str, path: str, payload: object, media_type: str | None, max_bytes: int, policy: CallPolicy
+    ) -> ChuteCall:
+        if self._sealed is not None:
+            raise RequestRefusedError(
+                "Nothing was sent: this client encrypts end to end, which call() does not. Use another client for it."
+            )
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+            raise RequestRefusedError(f"max_bytes must be a positive whole number, not {max_bytes!r}.")
+        check_model(chute)
+        info = self.catalog.model(chute)
+        request = chute_request(self._chute_host(info), path, payload, media_type, self._headers.ready())
+        return ChuteCall(request, policy, info, most=max_bytes, ledger=self._account((info,)))
+
+    def _chute_host(self, info: ModelInfo) -> str:
+        """Return where a chute is: its own host, or with another service, that service's address of it."""
+        if info.host is None:
+            raise RequestRefusedError(f"{info.id} has no host of its own in the catalogue: use chat() or stream().")
+        default, mine = Settings(), self.settings
+        if (mine.base_url, mine.management_url) == (default.base_url, default.management_url):
+            if _OWN_HOST.fullmatch(info.host):
+                return info.host.removesuffix("/v1")
+            raise RequestRefusedError(f"Nothing was sent: the host of {info.id} is none of the service's.")
+        if info.chute_id is None or not is_path(f"/{info.chute_id}"):
+            raise RequestRefusedError(f"The catalogue does not have the chute id of {info.id}: refresh_catalog() may.")
+        return f"{mine.management_url}/chutes/{info.chute_id}"
 
     def _account(self, infos: Sequence[ModelInfo]) -> Account:
         """Return where a call that begins now records its usage."""

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from chutes_core.calls.bodies import most_of
+from chutes_core.calls.bodies import Most, most_of
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import (
     Abandoned,
@@ -160,6 +160,8 @@ class _Call:
         self._model = model
         self._started = policy.clock.now() if policy.started is None else policy.started
         self._total_is_next = False
+        self._most: Most | None = None  # by what is asked
+        self._media_type = ""
         operation = _OPERATIONS.get(self.wanted or "", "request")
         name = model or f"{request.method} {urlsplit(request.url).path}"
         self.record = Record(operation, name, request.url, policy.face, streamed=isinstance(self, StreamCall))
@@ -180,7 +182,8 @@ class _Call:
     def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
         if within == 0.0:
             raise failure(self._late(self.late), model=self._model)
-        request, most = replace(self._request, secret=secret), most_of(self._request.body)
+        request = replace(self._request, secret=secret)
+        most = self._most or most_of(self._request.body)
         try:
             headers = yield from opened(
                 Open(request, self._policy.limits.connect, within, most), self._policy.clock.now
@@ -192,6 +195,7 @@ class _Call:
             kind = UNOPENED.get(problem.reason) or self._late(self.late)
             error = failure(kind, problem.said, model=self._model)
         else:
+            self._media_type = headers.get("content-type", "")
             return ReplyMeta.parse(headers)
         raise error  # raised out here, it has no context and so nothing of the raw reply
 
@@ -230,7 +234,7 @@ class _Call:
         while True:
             began = clock.now()
             # Released only after usage is recorded: for a moment both count, but never neither.
-            hold = self._ledger.hold(self._request.body) if self._ledger is not None else None
+            hold = self._ledger.hold(self._reserved_for()) if self._ledger is not None else None
             try:
                 result = yield from attempt(secret)
             except (GeneratorExit, Abandoned):
@@ -267,6 +271,10 @@ class _Call:
                     hold.release()
             if pause:
                 yield Sleep(pause)
+
+    def _reserved_for(self) -> Mapping[str, object] | None:
+        """Return the request for which budgets reserve."""
+        return self._request.body
 
     def _account(self, model: str | None, usage: Usage | None) -> float | None:
         """Record what was used; return what it cost, if that is known."""
@@ -319,6 +327,14 @@ class JsonCall(_Call):
         return value
 
     def _exchange(self, secret: Secret | None) -> Flow[tuple[object, ReplyMeta]]:
+        content, meta = yield from self._whole(secret)
+        try:
+            return loads(content), meta
+        except ValueError:
+            raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
+
+    def _whole(self, secret: Secret | None) -> Flow[tuple[bytes, ReplyMeta]]:
+        """Send the request and read the reply to its end."""
         started = self._policy.clock.now()
         meta = yield from self._open(secret, self._left(self._policy.limits.whole, started))
         blocks: list[bytes] = []
@@ -328,10 +344,7 @@ class JsonCall(_Call):
         except WireFailure as problem:
             kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
             raise failure(kind, problem.said, model=self._model) from None
-        try:
-            return loads(b"".join(blocks)), meta
-        except ValueError:
-            raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
+        return b"".join(blocks), meta
 
 
 class WholeCall(JsonCall):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from chutes_core.catalog import checked
 
-__all__ = ["KINDS", "kind_of", "published"]
+__all__ = ["KINDS", "is_path", "kind_of", "published"]
 
 KINDS = ("chat", "embedding", "image", "speech", "transcription", "video", "music", "moderation", "other")
 
@@ -33,6 +33,16 @@ _BY_MEDIUM = ("image", "video")
 _PATH = re.compile(r"/[A-Za-z0-9._~-][A-Za-z0-9._~/-]*")
 
 
+def is_path(value: object) -> bool:
+    """Return whether a value may be a path that a chute publishes: one that leads nowhere else.
+
+    >>> is_path("/v1/audio/speech"), is_path("/../users/me"), is_path("//host/x"), is_path("/a?b=c")
+    (True, False, False, False)
+    """
+    usable = checked.matching(value, _PATH)
+    return usable is not None and not {".", ".."} & set(usable.split("/"))
+
+
 def published(cords: object) -> dict[str, str]:
     """Return the public paths of a chute, each with the media type of its answers ("" if it does not say).
 
@@ -41,8 +51,8 @@ def published(cords: object) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for cord in cords if isinstance(cords, list) else ():
-        path = checked.matching(cord.get("public_api_path"), _PATH) if isinstance(cord, Mapping) else None
-        if path is not None:
+        path = cord.get("public_api_path") if isinstance(cord, Mapping) else None
+        if isinstance(path, str) and is_path(path):
             found[path] = checked.text(cord.get("output_content_type")) or ""
     return found
 

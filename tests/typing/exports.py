@@ -9,6 +9,7 @@ from chutes_core import (
     APIError,
     AsyncChutesClient,
     Catalog,
+    ChuteReply,
     ChutesClient,
     Delta,
     Embeddings,
@@ -41,6 +42,7 @@ def blocking(client: ChutesClient) -> None:
             assert_type(delta, Delta)
         assert_type(stream.reply, Reply)
     assert_type(client.embed(["a"], model="acme/embed"), Embeddings)
+    assert_type(client.call("painter", "/generate", {"prompt": "a cat"}), ChuteReply)
     assert_type(client.embed(["a"], model="acme/embed").vectors, list[list[float]])
     assert_type(client.models(), list[ModelInfo])
     assert_type(client.catalog, Catalog)
