@@ -128,14 +128,14 @@ class ClientBase:
         def arrived() -> Reply | None:
             return call.guard.reply if isinstance(call, StreamCall) and call.guard.delivered else None
 
-        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), arrived)
+        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), arrived, call.record.waits)
 
     def _embed_flow(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
         """Run an embedding call, encrypted if set."""
         if self._sealed is None:
             return call.run()
         call.record.sealed = True
-        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog))
+        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), waits=call.record.waits)
 
     def without_retries(self, headers: Mapping[str, str]) -> Self:
         """Return a client with the same settings that makes no retries, and with these headers."""
@@ -267,6 +267,8 @@ class ClientBase:
         check_model(model)
         info = self.catalog.get(model)
         name = quote(info.chute_id if info is not None and info.chute_id else model)
+        if self._sealed is not None:
+            self._sealed.registry.warmed(name)
         request = WireRequest(
             f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers.ready(), "GET"
         )

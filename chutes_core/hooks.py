@@ -9,12 +9,14 @@
 Hook('retry', 1 function)
 >>> hooks.on_retry.remove(count)
 
-Six hooks, in the order in which a call meets them. A call of a fallback meets each of them once for all its members;
+Seven hooks, in the order in which a call meets them. A call of a fallback meets each of them once for all its members;
 the requests that it makes are its attempts.
 
 - ``on_start``: a call begins: ``operation``, ``model``, ``request``.
 - ``on_attempt``: an attempt has ended, or a member was skipped: ``attempt``.
 - ``on_retry``: the same model is asked again, in ``wait`` seconds: ``attempt`` has failed.
+- ``on_wait``: an encrypted call waits ``wait`` seconds before it may ask for machines, of which the service lists some
+  only ten times a minute. Of a member of a fallback this is logged alone.
 - ``on_takeover``: a fallback turns to another member, ``model``: ``how`` says what for.
 - ``on_give_up``: the call has failed for good: ``attempt`` is the last one.
 - ``on_end``: it is over, in whichever way: ``attempt``, ``reply`` or ``error``, ``first``.
@@ -45,7 +47,7 @@ from chutes_core.attempt import Attempt
 from chutes_core.errors import ConfigurationError
 from chutes_core.response import Reply
 
-__all__ = ["Event", "Hook", "on_attempt", "on_end", "on_give_up", "on_retry", "on_start", "on_takeover"]
+__all__ = ["Event", "Hook", "on_attempt", "on_end", "on_give_up", "on_retry", "on_start", "on_takeover", "on_wait"]
 
 F = TypeVar("F", bound=Callable[["Event"], object])
 How = Literal["next", "again", "restart", "resume", "hedge"]
@@ -67,7 +69,7 @@ class Event:
         attempt: The attempt that has ended.
         number: How many attempts were made so far.
         request_id: The service's name for the request, if it told one.
-        wait: In how many seconds the same model is asked again.
+        wait: In how many seconds the same model is asked again, or machines are.
         how: Why a fallback asks another member: the ``"next"`` one's turn has come, or it begins the answer anew
             after some was given out (``"restart"``), goes on with it (``"resume"``), is asked beside a slow one
             (``"hedge"``), or is asked ``"again"`` in another round.
@@ -172,6 +174,7 @@ _here = _Here()
 on_start = Hook("start")
 on_attempt = Hook("attempt")
 on_retry = Hook("retry")
+on_wait = Hook("wait")
 on_takeover = Hook("takeover")
 on_give_up = Hook("give_up")
 on_end = Hook("end")
@@ -179,12 +182,13 @@ on_end = Hook("end")
 
 def listening() -> bool:
     """Return whether any hook has a function."""
-    return any(hook.active for hook in (on_start, on_attempt, on_retry, on_takeover, on_give_up, on_end))
+    return any(hook.active for hook in (on_start, on_attempt, on_retry, on_wait, on_takeover, on_give_up, on_end))
 
 
 _LOG = logging.getLogger("chutes_core")
 _LOG.addHandler(logging.NullHandler())  # a library is silent until its user listens
 _FALLBACK = _LOG.getChild("fallback")
+_SEALED = _LOG.getChild("e2ee")
 
 
 def attempted(event: Event) -> None:
@@ -202,6 +206,14 @@ def retrying(event: Event) -> None:
     text = "%s; asked again in %.1f s (attempt %d)"
     _log(_LOG, logging.WARNING, event, event.attempt, text, event.attempt, event.wait, event.number)
     on_retry.tell(event)
+
+
+def waiting(event: Event, *, quiet: bool) -> None:
+    """Tell that an encrypted call waits for its turn to ask for machines; of a quiet call only the log is told."""
+    text = "%s waits %.1f s: machines may be asked for ten times a minute"
+    _log(_SEALED, logging.WARNING, event, None, text, event.model, event.wait)
+    if not quiet:
+        on_wait.tell(event)
 
 
 def taken_over(event: Event) -> None:

@@ -96,6 +96,10 @@ class Record:
         if not self.quiet:
             hooks.retrying(self._event(wait=wait, request_id=error.request_id))
 
+    def waits(self, seconds: float) -> None:
+        """Tell that the call waits for its turn to ask for machines."""
+        hooks.waiting(self._event(wait=seconds), quiet=self.quiet)
+
     def gives_up(self, error: APIError) -> None:
         """Tell that the call has failed for good."""
         if hooks.on_give_up.active and not self.quiet:

@@ -40,6 +40,10 @@ def _nothing() -> None:
     """Return None: nothing has arrived yet, as with a reply that is not streamed."""
 
 
+def _untold(seconds: float) -> None:
+    """Tell nobody that a call waits."""
+
+
 class SealedPath:
     """One client's encrypted path, shared by all its calls, threads and loops.
 
@@ -80,15 +84,22 @@ class SealedPath:
         """Return the machines known for a key, with their proofs."""
         return self.registry.of(self.url, self.settings, secret)
 
-    def wrap(self, call: Flow[T], info: ModelInfo, arrived: Callable[[], Reply | None] = _nothing) -> Flow[T]:
+    def wrap(
+        self,
+        call: Flow[T],
+        info: ModelInfo,
+        arrived: Callable[[], Reply | None] = _nothing,
+        waits: Callable[[float], object] = _untold,
+    ) -> Flow[T]:
         """Run a call to one model sealed.
 
         Args:
             call: The call, as it would run on the plain path.
             info: The model, with a chute id (:func:`chutes_core.e2ee.settings.target`).
             arrived: Returns what has arrived of a streamed answer, for errors.
+            waits: Is told for how many seconds the call waits until machines may be asked for.
         """
-        attempt = _Attempts(self, info, arrived)
+        attempt = _Attempts(self, info, arrived, waits)
         try:
             step = next(call)
             while True:
@@ -111,9 +122,16 @@ class SealedPath:
 class _Attempts:
     """The attempts of one call: the current state, and the machines to avoid."""
 
-    def __init__(self, path: SealedPath, info: ModelInfo, arrived: Callable[[], Reply | None]) -> None:
+    def __init__(
+        self,
+        path: SealedPath,
+        info: ModelInfo,
+        arrived: Callable[[], Reply | None],
+        waits: Callable[[float], object],
+    ) -> None:
         self._path = path
         self._arrived = arrived
+        self._waits = waits
         self._model, self._chute = info.id, cast("str", info.chute_id)
         self._avoid: set[str] = set()
         self._machines: Machines | None = None
@@ -136,7 +154,7 @@ class _Attempts:
         asking = Asking(step, self._path.clock, self._model)
         body = encoded(fit_body(cast("Mapping[str, object]", step.request.body), self._model))
         self._machines = machines = self._path.machines(step.request.secret)
-        self._seat = seat = yield from machines.seat(self._chute, asking, self._avoid)
+        self._seat = seat = yield from machines.seat(self._chute, asking, self._avoid, self._waits)
         try:
             self._sealed = seal(seat.public_key, body)
         except SealBrokenError as problem:

@@ -27,6 +27,9 @@ POLL = 0.02
 """Seconds after which a call checks again whether another one has fetched machines."""
 
 
+COLD_LASTS = 10.0
+"""Seconds for which a model without machines is not asked about again: the few requests of a minute are for others."""
+
 ASK_LASTS = 120.0
 """Seconds after which a request for machines counts as abandoned, and another call may ask."""
 
@@ -143,6 +146,8 @@ class _Chute:
     asking: bool = False
     since: float = 0.0
     failed: dict[int, Callable[[], Exception]] = field(default_factory=dict)
+    cold_until: float = 0.0
+    cold: Callable[[], Exception] | None = None
 
 
 class InstancePool:
@@ -171,7 +176,8 @@ class InstancePool:
             waited: The number of the listing that was waited for.
 
         Raises:
-            Exception: The error of the listing that was waited for, if it failed.
+            Exception: The error of the listing that was waited for, if it failed, or of one that found the model cold
+                just now.
         """
         with self._gate:
             known = self._chutes.setdefault(chute, _Chute())
@@ -180,6 +186,8 @@ class InstancePool:
                 return seat
             if waited is not None and waited in known.failed:
                 raise known.failed[waited]()
+            if known.cold is not None and self._clock.now() < known.cold_until:
+                raise known.cold()
             if known.asking and self._clock.now() - known.since < ASK_LASTS:
                 return Wait(POLL, known.asked)
             pause = self._rate.begin()
@@ -197,6 +205,7 @@ class InstancePool:
             if known.asked == ask.number:  # else another call has asked since, and is still waiting
                 known.asking = False
             known.failed.clear()
+            known.cold = None
             now = self._clock.now()
             known.known = {nonce: end for nonce, end in known.known.items() if end > now}
             for instance in instances:
@@ -208,17 +217,28 @@ class InstancePool:
                         known.known[nonce] = until
                         stock.nonces.append((until, ask.number, nonce))
 
-    def given_up(self, ask: Ask, error: Callable[[], Exception] | None = None) -> None:
-        """Record that a listing failed. With an error, waiting calls fail with it; without, one of them asks."""
-        self._gate.change(partial(self._give_up, ask, error))
+    def given_up(self, ask: Ask, error: Callable[[], Exception] | None = None, *, cold: bool = False) -> None:
+        """Record that a listing failed. With an error, waiting calls fail with it; without, one of them asks.
 
-    def _give_up(self, ask: Ask, error: Callable[[], Exception] | None) -> None:
+        ``cold`` says that the model has no machines: for a little while other calls fail with the error too.
+        """
+        self._gate.change(partial(self._give_up, ask, error, cold))
+
+    def warmed(self, chute: str) -> None:
+        """Forget that a model was cold."""
+        with self._gate:
+            if chute in self._chutes:
+                self._chutes[chute].cold = None
+
+    def _give_up(self, ask: Ask, error: Callable[[], Exception] | None, cold: bool) -> None:
         known = self._chutes[ask.chute]
         if not known.asking or known.asked != ask.number:
             return
         known.asking = False
         if error is not None:
             known.failed = {ask.number: error}
+            if cold:
+                known.cold, known.cold_until = error, self._clock.now() + COLD_LASTS
 
     def gone(self, chute: str, seat: Seat) -> None:
         """Drop a machine that is gone or unusable, unless it was listed again since."""

@@ -28,7 +28,7 @@ from chutes_core.e2ee.collateral import collateral, platform_of
 from chutes_core.e2ee.instances import Ask, Instance, InstancePool, RequestRate, Seat, read_instances
 from chutes_core.e2ee.settings import E2EE, Verify
 from chutes_core.errors import APIError, Kind
-from chutes_core.failures.reading import failure, message_of
+from chutes_core.failures.reading import failure, kind_of, message_of
 from chutes_core.secrets.secret import Secret
 
 __all__ = ["Machines", "Proof", "Registry", "registry_for"]
@@ -73,8 +73,11 @@ class Machines:
         with self._lock:
             return {instance: proof for (instance, _), proof in self._proofs.items()}
 
-    def seat(self, chute: str, asking: Asking, avoid: set[str]) -> Flow[Seat]:
-        """Find an attested machine, and a nonce that admits one request to it."""
+    def seat(self, chute: str, asking: Asking, avoid: set[str], waits: Callable[[float], object]) -> Flow[Seat]:
+        """Find an attested machine, and a nonce that admits one request to it.
+
+        Where the service's rate limit is used up, it waits for as long as the call may, and tells ``waits``.
+        """
         waited: int | None = None
         while True:
             turn = self.pool.take(chute, avoid=avoid, waited=waited)
@@ -88,14 +91,16 @@ class Machines:
             if left is not None and turn.seconds >= left:
                 if not turn.limited:
                     raise WireFailure("timeout", "the time limit passed")
-                raise failure(
-                    Kind.ENDPOINT_LIMIT, "no more machines may be requested in this minute", model=asking.model
-                )
+                said = "no more machines may be requested in this minute"
+                raise failure(Kind.ENDPOINT_LIMIT, said, model=asking.model, retry_after=turn.seconds)
+            if turn.limited:
+                waits(turn.seconds)
             yield Sleep(turn.seconds)
 
     def _fill(self, ask: Ask, asking: Asking) -> Flow[None]:
         """Request machines from the service, on behalf of all waiting calls."""
         problem: Callable[[], Exception] | None = None
+        cold = False
         try:
             value = yield from asking.json(f"{self._url}/e2e/instances/{ask.chute}")
             try:
@@ -108,10 +113,10 @@ class Machines:
                 raise failure(Kind.COLD, "the service listed no machine", model=asking.model)
             self.pool.answered(ask, instances, seconds)
         except (WireFailure, StatusFailure, APIError) as error:
-            problem = _again(error)
+            problem, cold = _again(error), _is_cold(error)
             raise
         finally:
-            self.pool.given_up(ask, problem)
+            self.pool.given_up(ask, problem, cold=cold)
 
     # --------------------------------------------------------------------- proofs
 
@@ -225,6 +230,12 @@ def _again(error: Exception) -> Callable[[], Exception]:
     return lambda: copy.copy(error)
 
 
+def _is_cold(error: Exception) -> bool:
+    if isinstance(error, StatusFailure):
+        return kind_of(error.status, message_of(parsed(error.content))) is Kind.COLD
+    return isinstance(error, APIError) and error.kind is Kind.COLD
+
+
 class Registry:
     """The machines known to all clients of a process, by service, key and settings.
 
@@ -256,6 +267,13 @@ class Registry:
             while len(self._known) > _MOST_KEYS:
                 self._known.popitem(last=False)
         return found
+
+    def warmed(self, chute: str) -> None:
+        """Note that a model may be cold no longer: the next call asks."""
+        with self._lock:
+            known = list(self._known.values())
+        for each in known:
+            each.pool.warmed(chute)
 
 
 _shared = Registry(SystemClock())

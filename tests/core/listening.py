@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from chutes_core import hooks
 
-NAMES = ("start", "attempt", "retry", "takeover", "give_up", "end")
+NAMES = ("start", "attempt", "retry", "wait", "takeover", "give_up", "end")
 
 
 @contextmanager

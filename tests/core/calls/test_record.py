@@ -65,3 +65,16 @@ def test_only_an_end_that_somebody_hears_has_its_first_part_timed() -> None:
     assert not record().timed
     with listening("end"):
         assert record().timed
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_wait_is_logged_and_told(quiet: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The log hears of the wait of a member too, and hooks of calls alone: a member's call is no call to them."""
+    noted = record()
+    noted.quiet = quiet
+    with listening() as heard:
+        noted.waits(12.5)
+    assert [(name, event.wait) for name, event in heard] == ([] if quiet else [("wait", 12.5)])
+    (line,) = caplog.records
+    assert (line.name, line.levelname) == ("chutes_core.e2ee", "WARNING")
+    assert line.getMessage() == "acme/one waits 12.5 s: machines may be asked for ten times a minute"

@@ -99,6 +99,20 @@ def ask(mode: str, server: LocalChutes, messages: Any = HELLO, *, params: Any = 
     return asyncio.run(waiting())
 
 
+def test_a_model_that_is_cold_is_asked_about_once_until_it_is_woken(server: LocalChutes) -> None:
+    """The few questions of a minute are not spent on it; after a warm-up the next call asks at once."""
+    server.change(MODEL, machines=0)
+    with ChutesClient(server.api_key, **options(server)) as client:
+        for _ in range(3):
+            with pytest.raises(APIError) as caught:
+                client.chat(HELLO, model=MODEL)
+            assert caught.value.kind is Kind.COLD
+        assert sum("/e2e/instances" in entry.path for entry in server.journal.wait(1)) == 1
+        for _ in client.warm_up(MODEL):
+            pass
+        assert client.chat(HELLO, model=MODEL).content
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sealed_call_is_like_any_other(server: LocalChutes, mode: str) -> None:
     """The same answer, usage and quota as on the plain path; only the path is another, and no id is told."""

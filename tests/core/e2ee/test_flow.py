@@ -379,9 +379,37 @@ def test_a_call_waits_within_its_limits_only() -> None:
     while not rate.begin():
         pass
     error = failed(service, path=path, limits=TimeLimits(total=30.0), retries=0)
-    assert (error.kind, service.asked) == (Kind.ENDPOINT_LIMIT, [])
+    assert (error.kind, error.retry_after, service.asked) == (Kind.ENDPOINT_LIMIT, 60.0, [])
     assert ask(service, path=path, limits=TimeLimits(total=90.0)).content
     assert service.clock.now() == 60.0
+
+
+def test_a_wait_for_the_next_minute_is_told() -> None:
+    """How long it is; a look whether another call has asked is no wait to tell of."""
+    service, waits = Service(), list[float]()
+    path = sealed_path(service)
+    rate = known(path).pool._rate
+    while not rate.begin():
+        service.clock.advance(1.0)
+    call = planned(service, path)[1]
+    assert drive_whole(path.wrap(call.run(), INFO, waits=waits.append), service).content
+    assert waits == [50.0]
+
+
+def drive_whole(flow: Any, service: Service) -> Reply:
+    reply: Reply = run(flow, Hand(service))
+    return reply
+
+
+def test_a_cold_model_is_remembered_for_a_while() -> None:
+    """Ten calls of a cold model are one question, and leave those of the minute to others."""
+    service = Service(pages={f"/{INFO.chute_id}": detail(404, "No active instances found for this chute")})
+    path = sealed_path(service)
+    assert {failed(service, path=path).kind for _ in range(10)} == {Kind.COLD}
+    assert service.questions("/e2e/instances") == 1
+    service.pages.clear()
+    path.registry.warmed(str(INFO.chute_id))
+    assert ask(service, path=path).content
 
 
 def test_time_that_the_side_questions_took_is_not_there_for_the_call() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chutes_core.calls.effects import WireFailure
 from chutes_core.e2ee.instances import (
+    COLD_LASTS,
     MARGIN,
     Ask,
     Instance,
@@ -108,6 +109,45 @@ def test_a_question_that_nobody_ended_does_not_hold_up_for_ever() -> None:
     clock.advance(119)
     assert isinstance(pool.take("c"), Wait)
     clock.advance(1)
+    assert isinstance(pool.take("c"), Ask)
+
+
+def no_machine() -> LookupError:
+    return LookupError("no machine")
+
+
+def test_a_cold_model_is_not_asked_about_again_at_once() -> None:
+    """For a while each call fails as the one that asked did, and the others of a minute are left; other models ask."""
+    clock = VirtualClock()
+    pool = InstancePool(clock)
+    ask = pool.take("c")
+    assert isinstance(ask, Ask)
+    pool.given_up(ask, no_machine, cold=True)
+    for _ in range(20):
+        with pytest.raises(LookupError, match="no machine"):
+            pool.take("c")
+    assert isinstance(pool.take("d"), Ask)
+    clock.advance(COLD_LASTS)
+    assert isinstance(pool.take("c"), Ask)
+
+
+def test_a_model_that_was_woken_is_asked_about() -> None:
+    """Whoever wakes it need not wait; one that was never asked about may be woken too."""
+    pool = InstancePool(VirtualClock())
+    ask = pool.take("c")
+    assert isinstance(ask, Ask)
+    pool.given_up(ask, no_machine, cold=True)
+    pool.warmed("c")
+    pool.warmed("d")
+    assert isinstance(pool.take("c"), Ask)
+
+
+def test_a_failure_that_is_not_cold_is_forgotten() -> None:
+    """Who comes after it asks."""
+    pool = InstancePool(VirtualClock())
+    ask = pool.take("c")
+    assert isinstance(ask, Ask)
+    pool.given_up(ask, no_machine)
     assert isinstance(pool.take("c"), Ask)
 
 
