@@ -177,11 +177,11 @@ def _keeping(kind: type[socket.socket]) -> type[socket.socket]:
             while True:
                 timeout = self.gettimeout()
                 rest = None if by is None else by - time.monotonic()
+                if rest is not None and rest <= 0:
+                    raise TimeoutError("the time limit passed")
                 if rest is None or timeout is None:
                     if rest is not timeout:
                         super().settimeout(rest)
-                elif rest <= 0:
-                    raise TimeoutError("the time limit passed")
                 elif not rest / 2 <= timeout <= rest:  # a shorter one is waited for again: to set it is a system call
                     super().settimeout(rest)
                 try:

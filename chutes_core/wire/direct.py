@@ -7,6 +7,7 @@ from the connection itself (:mod:`chutes_core.wire.streams`).
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -202,3 +203,4 @@ class AsyncPool:
         """Close all connections."""
         for pool in self._lanes.all():
             await pool.aclose()
+        await asyncio.sleep(0)  # in which the loop lets go of the connections

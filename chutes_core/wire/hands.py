@@ -265,6 +265,7 @@ class SyncWire(_Wire):
         return block
 
     def _read_contents(self, contents: Callable[[float | None], bytes], within: float | None) -> bytes | None:
+        started = self._clock.now()
         try:
             if block := contents(within):
                 self._gauge.take(block)
@@ -273,7 +274,7 @@ class SyncWire(_Wire):
             problem = _broken(error)
         else:
             self._contents = None  # what is left is the end, which the package reads
-            return self._read(within)
+            return self._read(_rest(within, self._clock.now() - started))
         raise problem
 
     @staticmethod
@@ -379,6 +380,7 @@ class AsyncWire(_Wire):
     async def _read_contents(
         self, contents: Callable[[float | None], Awaitable[bytes]], within: float | None
     ) -> bytes | None:
+        started = self._clock.now()
         try:
             if block := await contents(within):
                 self._gauge.take(block)
@@ -387,7 +389,7 @@ class AsyncWire(_Wire):
             problem = _broken(error)
         else:
             self._contents = None
-            return await self._read(within)
+            return await self._read(_rest(within, self._clock.now() - started))
         raise problem
 
     async def _next(self, blocks: AsyncIterator[bytes], within: float | None) -> bytes | None:

@@ -282,9 +282,9 @@ class AsyncStream(asyncio.Protocol):
 
     async def aclose(self) -> None:
         """Close the connection."""
+        # Nothing is waited for: who is cancelled here would leave the request in the package's pool for ever.
         self.limit(None)
         self._transport.abort()
-        await asyncio.sleep(0)
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

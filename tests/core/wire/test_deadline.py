@@ -96,6 +96,19 @@ def test_every_operation_of_a_socket_has_what_is_left(
     assert ours.recv(100) == b" bytes"
 
 
+def test_a_time_that_has_passed_is_a_timeout(now: list[float], pair: tuple[socket.socket, socket.socket]) -> None:
+    """Also on a socket that has none, such as that of a slow thread whose first read begins too late."""
+    ours, theirs = pair
+    held = hold(Stream(ours))
+    assert held is not None
+    theirs.sendall(b"abc")
+    for timeout in (None, 60):
+        ours.settimeout(timeout)
+        for by in (now[0], now[0] - 1):
+            with pytest.raises(TimeoutError):
+                held.receive(10, by)
+
+
 def test_a_read_that_sets_no_timeout_itself_has_one(
     now: list[float], pair: tuple[socket.socket, socket.socket]
 ) -> None:

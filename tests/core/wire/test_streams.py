@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -29,8 +29,11 @@ from chutes_core import (
     StreamInterruptedError,
     TimeLimits,
 )
+from chutes_core.calls.effects import Open, Read
+from chutes_core.testing import VirtualClock
 from chutes_core.wire import streams
-from chutes_core.wire.pools import ssl_context
+from chutes_core.wire.hands import AsyncWire, SyncWire
+from chutes_core.wire.pools import async_pools, http_package, ssl_context
 from tests.core.raw_server import DONE, END, HEAD, RawServer, Request, event, json_reply, piece, raw_server, reply
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
@@ -384,3 +387,63 @@ def test_what_follows_a_reply_is_no_reply_to_the_next_request(known: bool, statu
                     assert client.chat(MESSAGES, model=MODEL).content == "Hello"
                 assert client.chat(MESSAGES, model=MODEL).content == "Hello"
         assert server.connections == 2
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_is_cancelled_while_closing_leaves_nothing_in_the_pool(steps: int) -> None:
+    """A request that stayed there would hold its messages and its key for as long as the pool lives."""
+    if http_package().__name__ == "httpx":
+        pytest.skip("the package below it waits while it closes a connection, and can be cancelled there")
+
+    def handle(connection: socket.socket, request: Request, server: RawServer) -> None:
+        connection.sendall(HEAD + event({"content": "Hello"}))
+        server.over.wait(60)
+
+    with raw_server(handle) as server:
+        async with AsyncChutesClient("cpk_test", base_url=server.base_url) as client:
+            begun = asyncio.Event()
+
+            async def read() -> None:
+                async with client.stream(MESSAGES, model=MODEL) as stream:
+                    async for _ in stream:
+                        begun.set()
+
+            task = asyncio.ensure_future(read())
+            await begun.wait()
+            task.cancel()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            pool: Any = await async_pools().get(client)
+            assert [repr(each).partition("|")[0] for each in pool._lanes.all()] == [
+                "<AsyncConnectionPool [Requests: 0 active, 0 queued "
+            ]
+
+
+async def test_the_end_of_a_body_has_what_is_left_of_the_limit() -> None:
+    """Contents and end are one read: who sends the last chunk late, and its trailers late again, gains nothing."""
+    clock = VirtualClock()
+
+    async def nobody(effect: Open) -> object:
+        raise AssertionError(effect)
+
+    blocking = SyncWire(lambda effect: None, clock=clock)
+    waiting = AsyncWire(nobody, clock=clock)
+
+    def contents(within: float | None) -> bytes:
+        clock.advance(3)
+        return b""
+
+    async def acontents(within: float | None) -> bytes:
+        return contents(within)
+
+    async def nothing() -> AsyncIterator[bytes]:
+        for each in ():
+            yield each
+
+    blocking._contents, waiting._contents, waiting._blocks = contents, acontents, nothing()
+    assert blocking.perform(Read(5.0)) is None
+    assert await waiting.perform(Read(5.0)) is None
+    assert [blocking._limits["wait"], waiting._limits["wait"]] == [2.0, 2.0]
