@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from chutes_core.wire.deadline import addressed, go_on, hold
 from chutes_core.wire.framing import FramingError, Inbox
+from chutes_core.wire.tls import Tls
 
 if TYPE_CHECKING:
     import httpcore
@@ -151,6 +152,8 @@ class AsyncStream(asyncio.Protocol):
         self._package = package
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._tls: Tls | None = None
+        self._shaking = False
         self._inbox, self._held = Inbox(), b""
         self._waiter: asyncio.Future[None] | None = None
         self._full = self._over = False
@@ -166,12 +169,27 @@ class AsyncStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what has come, and wake who waits for it."""
-        self._inbox.put(data)
+        if self._tls is None:
+            self._inbox.put(data)
+        else:
+            self._decrypt(self._tls, data)
         if len(self._inbox) > _HIGH and not self._full:
             self._full = True
             self._transport.pause_reading()
         if self._waiter is not None:
             self._wake()
+
+    def _decrypt(self, tls: Tls, data: bytes) -> None:
+        tls.take(data)
+        if self._shaking:
+            return
+        try:
+            self._inbox.put(tls.said())
+        except ssl.SSLError as error:
+            self._over, self._error = True, error
+        self._over = self._over or tls.ended
+        if answer := tls.to_send():
+            self._transport.write(answer)
 
     def eof_received(self) -> None:
         """Note that nothing more will come."""
@@ -250,8 +268,11 @@ class AsyncStream(asyncio.Protocol):
         held, self._held = self._held, b""
         if self._over:
             raise self._package.WriteError("the connection is closed")
-        if held or buffer:
-            self._transport.write(held + buffer)
+        if data := held + buffer:
+            if self._tls is not None:
+                self._tls.say(data)
+                data = self._tls.to_send()
+            self._transport.write(data)
         if not self._writable.is_set():
             await _limited(self._writable.wait(), timeout, self._package.WriteTimeout)
 
@@ -290,30 +311,37 @@ class AsyncStream(asyncio.Protocol):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> AsyncStream:
         """Encrypt the connection."""
-        package, loop = self._package, self._loop
         try:
-            transport = await _limited(
-                loop.start_tls(self._transport, self, ssl_context, server_hostname=server_hostname),
-                timeout,
-                package.ConnectTimeout,
-            )
-            if transport is None:  # it was closed meanwhile
-                raise ConnectionError("the connection was closed during the handshake")
+            await _limited(self._shake_hands(ssl_context, server_hostname), timeout, self._package.ConnectTimeout)
         except OSError as error:
-            problem = package.ConnectError(str(error))
+            problem = self._package.ConnectError(str(error))
         except BaseException:
             self._transport.abort()
             raise
         else:
-            self._transport = transport
             return self
         self._transport.abort()
         raise problem
+
+    async def _shake_hands(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        self._tls = tls = Tls(context, server_hostname)
+        self._shaking = True
+        try:
+            while not tls.shake_hands():
+                self._transport.write(tls.to_send())
+                if not await self._more():
+                    raise ConnectionError("the connection was closed during the handshake")
+        finally:
+            self._shaking = False
+            self._transport.write(tls.to_send())
+        self._decrypt(tls, b"")  # what came together with the end of the handshake
 
     def get_extra_info(self, info: str) -> object:
         """Return what is known of the connection."""
         if info == "is_readable":
             return self._over or len(self._inbox) > 0 or _readable(self._transport.get_extra_info("socket"))
+        if info == "ssl_object":
+            return None if self._tls is None else self._tls.object
         name = {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
         return self._transport.get_extra_info(name)
 

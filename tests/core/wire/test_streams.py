@@ -10,15 +10,10 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from chutes_core import (
     AsyncChutesClient,
@@ -35,6 +30,7 @@ from chutes_core.wire import streams
 from chutes_core.wire.hands import AsyncWire, SyncWire
 from chutes_core.wire.pools import async_pools, http_package, ssl_context
 from tests.core.raw_server import DONE, END, HEAD, RawServer, Request, event, json_reply, piece, raw_server, reply
+from tests.core.wire.certificate import made
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 MODEL = "acme/one"
@@ -203,22 +199,7 @@ async def test_who_reads_slowly_holds_up_the_sender(monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of 127.0.0.1 with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1)).add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    place = tmp_path_factory.mktemp("tls") / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    place.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return place
+    return made(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
