@@ -31,7 +31,7 @@ REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_c
 # top of these, and the peers that the SDK holds there. Of the rest neither takes part (docs/decisions/0006).
 TESTS2 := tests/core/test_account.py tests/core/catalog/test_catalog.py tests/core/test_client.py tests/core/calls/test_embeddings.py \
 	tests/core/test_errors.py tests/core/testing tests/core/test_faults.py tests/core/test_honest.py tests/core/wire/test_images.py \
-	tests/core/wire/test_lanes.py tests/core/failures/test_hints.py tests/core/openai_sdk/test_bill.py tests/core/openai_sdk/test_door.py \
+	tests/core/wire/test_direct.py tests/core/wire/test_streams.py tests/core/failures/test_hints.py tests/core/openai_sdk/test_bill.py tests/core/openai_sdk/test_door.py \
 	tests/core/openai_sdk/test_passthrough.py tests/core/openai_sdk/test_fallback.py tests/core/openai_sdk/test_errors.py tests/core/e2ee/test_client.py \
 	tests/core/e2ee/test_interop.py tests/core/fallback/test_live.py tests/integration/test_core.py \
 	tests/parity/test_langchain.py tests/parity/test_llama_index.py tests/langchain_chutes/test_standard.py \
