@@ -196,6 +196,8 @@ class AsyncPool:
             response = await lane.pool.handle_async_request(sent)
         except BaseException:
             self._lanes.leave(lane)
+            if not lane.busy:
+                await _close_left(lane.pool)
             raise
         return AsyncReply(self._packages, sent, response, self._lanes.leaver(lane))
 
@@ -204,3 +206,13 @@ class AsyncPool:
         for pool in self._lanes.all():
             await pool.aclose()
         await asyncio.sleep(0)  # in which the loop lets go of the connections
+
+
+async def _close_left(pool: httpcore.AsyncConnectionPool) -> None:
+    """Close the connections of a pool without requests that are not idle.
+
+    httpcore leaves one in its pool, for ever, when a request is cancelled just before it is sent.
+    """
+    for connection in pool.connections:
+        if not connection.is_idle():
+            await connection.aclose()

@@ -25,6 +25,7 @@ class Fake:
         self._core, self._fail = core, fail
         self.asked: list[Any] = []
         self.closed = False
+        self.connections: list[Any] = []
 
     def handle_request(self, request: Any) -> Any:
         self.asked.append(request)

@@ -403,6 +403,38 @@ async def test_who_is_cancelled_while_closing_leaves_nothing_in_the_pool(steps: 
             ]
 
 
+def test_who_is_cancelled_at_any_step_leaves_no_connection_in_the_pool() -> None:
+    """A few that stayed, neither used nor idle, and no request would find a place there any more."""
+    with raw_server(word_by_word) as server, asyncio.Runner(loop_factory=Plain) as runner:
+        loop, port = runner.get_loop(), int(server.base_url.rpartition(":")[2].partition("/")[0])
+
+        async def at_once(host: Any, *args: Any, **options: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        loop.getaddrinfo = at_once  # type: ignore[method-assign, assignment]
+
+        async def main() -> None:
+            async with AsyncChutesClient("cpk_test", base_url=server.base_url) as client:
+
+                async def read() -> str:
+                    return "".join([delta.content async for delta in client.stream(MESSAGES, model=MODEL)])
+
+                for steps in range(40):
+                    task = asyncio.ensure_future(read())
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+                assert await asyncio.gather(*(read() for _ in range(4))) == ["".join(WORDS)] * 4
+                pool: Any = await async_pools().get(client)
+                (lane,) = pool._lanes.all()
+                assert "Connections: 0 active" in repr(lane)
+                await lane.aclose()
+
+        runner.run(main())
+
+
 async def test_the_end_of_a_body_has_what_is_left_of_the_limit() -> None:
     """Contents and end are one read: who sends the last chunk late, and its trailers late again, gains nothing."""
     clock = VirtualClock()
