@@ -19,7 +19,7 @@ from starlette.routing import Route
 from chutes_local import control
 from chutes_local.e2ee import routes as e2ee
 from chutes_local.faults.kinds import Fault
-from chutes_local.gateway import chat
+from chutes_local.gateway import chat, media
 from chutes_local.gateway.embeddings import embed
 from chutes_local.gateway.inference import Call, Handler, infer
 from chutes_local.hosts import Gate
@@ -35,6 +35,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 CORDS: dict[str, dict[str, Handler]] = {
     "vllm": {"/v1/chat/completions": chat.chat, "/v1/completions": chat.text},
     "embedding": {"/v1/embeddings": embed},
+    "diffusion": {"/generate": media.draw},
+    "other": {"/speak": media.speak},
 }
 
 
@@ -54,7 +56,9 @@ def create_app(world: World) -> Gate:
 
 def _management(world: World) -> list[Route]:
     sealed = e2ee.routes(world, CORDS)
-    return [*account.routes(world), *sealed, *models.routes(world), *oauth_routes.routes(world), _ping()]
+    return [
+        *account.routes(world), *sealed, *models.routes(world), *oauth_routes.routes(world), _by_id(world), _ping()
+    ]  # fmt: skip
 
 
 def _application(routes: list[Route]) -> Starlette:
@@ -99,17 +103,34 @@ def _own_host(world: World) -> list[Route]:
 
     async def answer(request: Request) -> Response:
         chute = world.fleet.at(request.scope["state"]["site"].slug)
-        if chute is None:
-            return plain(errors.detail(404, errors.NO_CHUTE))
         path = request.scope["path"].removeprefix(request.scope["root_path"])
-        if request.method == "GET" and path == "/v1/models":
-            return JSONResponse({"object": "list", "data": [models.row(chute, world.fleet, int(world.clock()))]})
-        handler = CORDS[chute.template].get(path, _no_cord) if request.method == "POST" else _no_cord
-        if handler is _no_cord:
-            return plain(_NO_CORD)
-        return await infer(request, world, handler, chute.template, chute)
+        return await _asked(request, world, chute, path)
 
     return [Route("/{path:path}", answer, methods=["GET", "POST", "PUT", "DELETE", "PATCH"])]
+
+
+def _by_id(world: World) -> Route:
+    """Route for the address of a chute's cords on the management host."""
+
+    async def answer(request: Request) -> Response:
+        if not access.bearer(request.headers):
+            return plain(errors.detail(404, errors.NOT_FOUND))
+        chute = world.fleet.find(request.path_params["chute_id"])
+        return await _asked(request, world, chute, f"/{request.path_params['path']}")
+
+    return Route("/chutes/{chute_id}/{path:path}", answer, methods=["POST"])
+
+
+async def _asked(request: Request, world: World, chute: Chute | None, path: str) -> Response:
+    """Answer for one chute."""
+    if chute is None:
+        return plain(errors.detail(404, errors.NO_CHUTE))
+    if request.method == "GET" and path == "/v1/models":
+        return JSONResponse({"object": "list", "data": [models.row(chute, world.fleet, int(world.clock()))]})
+    handler = CORDS[chute.template].get(path, _no_cord) if request.method == "POST" else _no_cord
+    if handler is _no_cord:
+        return plain(_NO_CORD)
+    return await infer(request, world, handler, chute.template, chute)
 
 
 _NO_CORD: Answer = errors.detail(404, errors.NO_CORD)

@@ -109,9 +109,17 @@ def item(chute: Chute, moment: str, *, alone: bool = False) -> Json:
     }
 
 
+_PATHS: dict[str, dict[str, str | None]] = {
+    "vllm": {"/v1/chat/completions": None, "/v1/completions": None},
+    "embedding": {"/v1/embeddings": None},
+    "diffusion": {"/generate": "image/png"},
+    "other": {"/speak": "audio/wav"},
+}
+"""What each template publishes, and what that answers where it says so."""
+
+
 def _cords(template: str, *, alone: bool) -> list[Json]:
     """List what may be asked of a chute, as the service does."""
-    paths = {"vllm": ["/v1/chat/completions", "/v1/completions"], "embedding": ["/v1/embeddings"]}[template]
     schemas = ("input_schema", "output_schema", "minimal_input_schema") if alone else ()
     return [
         {
@@ -119,13 +127,13 @@ def _cords(template: str, *, alone: bool) -> list[Json]:
             "method": "POST",
             "stream": stream,
             "function": path.rpartition("/")[2],
-            "passthrough": True,
+            "passthrough": media_type is None,
             "public_api_path": path,
             "public_api_method": "POST",
-            "output_content_type": None,
+            "output_content_type": media_type,
             **{name: {} for name in schemas},
         }
-        for path in paths
+        for path, media_type in _PATHS[template].items()
         for stream in ([True, False] if template == "vllm" else [False])
     ]
 
@@ -140,7 +148,7 @@ def routes(world: World) -> list[Route]:
             raise Refused(errors.detail(400, "Specify either page or offset, not both."))
         chosen = [item(chute, started) for chute in world.fleet if _matches(chute, query)]
         page = page_of(chosen, query, most=5000)
-        refs = {f"local-{template}": _cords(template, alone=False) for template in ("vllm", "embedding")}
+        refs = {f"local-{template}": _cords(template, alone=False) for template in _PATHS}
         return JSONResponse({**page, "cord_refs": refs})
 
     async def one(request: Request) -> Response:

@@ -105,6 +105,13 @@ def test_a_fallback_is_of_chat_models(run: Run) -> None:
     assert "A fallback is of chat models" in ran.err
 
 
+def test_the_chutes_of_a_kind_are_listed(run: Run, service: LocalChutes) -> None:
+    """Today's public chutes are asked for; --json has what is known of each."""
+    (row,) = run("models", "--kind", "image", "--json").json["models"]
+    assert (row["id"], row["kind"], row["paths"], row["hot"]) == ("chutes-local/painter", "image", ["/generate"], True)
+    assert "speech: /speak" in run("models", "--kind", "speech").out
+
+
 def test_a_model_of_another_kind_shows_its_kind_and_paths() -> None:
     """In words where there is room, and as its kind where there is little."""
     info = ModelInfo(id="acme/painter", kind="image", paths=frozenset({"/generate"}))
