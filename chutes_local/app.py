@@ -125,7 +125,7 @@ async def _asked(request: Request, world: World, chute: Chute | None, path: str)
     """Answer for one chute."""
     if chute is None:
         return plain(errors.detail(404, errors.NO_CHUTE))
-    if request.method == "GET" and path == "/v1/models":
+    if request.method == "GET" and path == "/v1/models" and chute.template in ("vllm", "embedding"):
         return JSONResponse({"object": "list", "data": [models.row(chute, world.fleet, int(world.clock()))]})
     handler = CORDS[chute.template].get(path, _no_cord) if request.method == "POST" else _no_cord
     if handler is _no_cord:

@@ -50,9 +50,10 @@ def test_the_list_is_public_and_without_embeddings(server: LocalChutes) -> None:
 
 
 def test_a_models_own_host_lists_itself(http: httpx.Client, server: LocalChutes) -> None:
-    """The own host knows one model."""
-    path = server.chute_url(MODEL).removeprefix(server.url) + "/models"
-    assert [row["id"] for row in http.get(path).json()["data"]] == [MODEL]
+    """The own host knows one model; that of a chute which is none has no list."""
+    for model in (MODEL, EMBEDDER):
+        assert [row["id"] for row in http.get(f"{server.chute_url(model)}/models").json()["data"]] == [model]
+    assert http.get(f"{server.chute_url('chutes-local/painter')}/models").status_code == 404
 
 
 def test_chutes_are_listed_and_filtered(http: httpx.Client) -> None:
