@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from chutes_cli.exits import Exit, Stop
+from chutes_core.errors import ChutesError
 
 if TYPE_CHECKING:
     from chutes_cli.out import Out
@@ -170,19 +173,32 @@ def stdin_key(options: argparse.Namespace) -> Secret | None:
     return found
 
 
-def client(options: argparse.Namespace, *, max_retries: int = 2, clock: Clock | None = None) -> ChutesClient:
-    """Make the client that the options describe."""
+def client(
+    options: argparse.Namespace, *, max_retries: int = 2, clock: Clock | None = None, prices: bool = False
+) -> ChutesClient:
+    """Make the client that the options describe; ``prices`` asks a gateway of one's own for its prices first."""
     from chutes_core.client import ChutesClient
+    from chutes_core.settings import BASE_URL
 
-    return ChutesClient(
+    made = partial(
+        ChutesClient,
         stdin_key(options),
         base_url=options.base_url,
         embedding_base_url=options.embedding_base_url,
         management_url=options.management_url,
         timeout=options.timeout,
-        max_retries=max_retries,
-        clock=clock,
     )
+    base_url = settings(options).base_url
+    if base_url == BASE_URL:
+        return made(max_retries=max_retries, clock=clock)
+    from chutes_core.catalog.catalog import Catalog
+
+    catalog = Catalog.load(base_url=base_url).unpriced()  # the service's prices are not those of another gateway
+    if prices:
+        with suppress(ChutesError), made(max_retries=0, catalog=catalog) as asking:
+            asking.models()
+            catalog = asking.catalog
+    return made(max_retries=max_retries, clock=clock, catalog=catalog)
 
 
 def catalog_at_hand() -> Catalog:

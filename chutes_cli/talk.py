@@ -96,7 +96,7 @@ def talk(options: argparse.Namespace, out: Out) -> int:
     others = names(options.fallback or "")
     out.note(Cell(f"{state.model}. Type /help for commands, Ctrl-D to quit.", "dim"))
     clock = TellingClock(options, out)
-    with client(options, max_retries=0 if others else RETRIES, clock=clock) as service:
+    with client(options, max_retries=0 if others else RETRIES, clock=clock, prices=True) as service:
         while (line := _line()) is not None:
             reply = state.obey(line)
             if state.over:

@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         raise Stop("There is no prompt: give one, pipe one in, or run this in a terminal.", Exit.USAGE)
     models = [options.model, *names(options.fallback or "")]
     retries = RETRIES if len(models) == 1 else 0
-    with client(options, max_retries=retries, clock=TellingClock(options, out)) as service:
+    with client(options, max_retries=retries, clock=TellingClock(options, out), prices=True) as service:
         asked = Question(
             service,
             models,

@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.options import client
 
     found: list[Finding] = []
-    with client(options, max_retries=0) as service:
+    with client(options, max_retries=0, prices=True) as service:
         for finding in _findings(service, options):
             found.append(finding)
             if not out.as_json:

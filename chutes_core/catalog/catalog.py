@@ -167,6 +167,12 @@ class Catalog:
         """
         return sorted({info.owner for info in self.models if info.owner is not None}, key=str.lower)
 
+    def unpriced(self) -> Catalog:
+        """Return the catalogue without prices: those of a gateway of one's own are in its own list of models."""
+        return self._with(
+            tuple(replace(info, price_in=None, price_out=None, price_cached=None) for info in self.models)
+        )
+
     def _with(self, models: tuple[ModelInfo, ...], *, measured: tuple[Measured, ...] | None = None) -> Catalog:
         """Return the catalogue with other models, and with what was measured of these."""
         known = self.measured if measured is None else measured

@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from chutes_local import LocalChutes
+from chutes_local.world.journal import Entry
 from tests.cli.conftest import EMBEDDER, MODEL, NOWHERE, OTHER, SAID, Run, Stream
 
 THIRD = "zai-org/GLM-5.2-TEE"
 PICTURE = b"\x89PNG\r\n\x1a\n and what else makes a picture"
+
+
+def asked(service: LocalChutes, calls: int, lists: int = 1) -> list[Entry]:
+    """The calls that arrived, beside the gateway's list of models, which each run asks for its prices."""
+    return [entry for entry in service.journal.wait(calls + lists) if entry.method == "POST"]
 
 
 def test_the_answer_alone_goes_to_standard_output(run: Run, service: LocalChutes) -> None:
@@ -79,7 +85,7 @@ def test_parameters_are_sent_when_they_are_given(run: Run, service: LocalChutes)
         ),
         *("--seed", "7", "--stop", "END", "--reasoning", "off", "--param", "top_k=40"),
     )
-    plain, full = (entry.body for entry in service.journal.wait(2))
+    plain, full = (entry.body for entry in asked(service, 2, lists=2))
     assert set(plain) == {"model", "messages", "stream", "stream_options"}
     assert full["messages"][0] == {"role": "system", "content": "Be brief."}
     told = {name: full[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "top_k")}
@@ -100,7 +106,7 @@ def test_pictures_travel_with_the_question(run: Run, service: LocalChutes, tmp_p
     picture = tmp_path / "a.png"
     picture.write_bytes(PICTURE)
     assert run("chat", OTHER, "What is this?", "--image", str(picture)).status == 0
-    (entry,) = service.journal.wait(1)
+    (entry,) = asked(service, 1)
     part = entry.body["messages"][0]["content"][1]
     assert part["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
     assert run("chat", OTHER, "What?", "--image", "notes.txt").status == 2
@@ -329,7 +335,7 @@ def test_a_conversation_remembers(typed: Run, service: LocalChutes) -> None:
     ran = typed("Hello", "And \\", "you?", words=("--system", "Be brief."))
     assert ran.status == 0
     assert f"{SAID}And \nyou?" in ran.out
-    _, second = service.journal.wait(2)
+    _, second = asked(service, 2)
     assert [message["role"] for message in second.body["messages"]] == ["system", "user", "assistant", "user"]
     assert ran.err.splitlines()[-1].startswith("2 calls, $0.0000")
 
@@ -337,12 +343,12 @@ def test_a_conversation_remembers(typed: Run, service: LocalChutes) -> None:
 def test_a_conversation_obeys_commands(typed: Run, service: LocalChutes) -> None:
     """Model, system message and memory change in the middle; /exit ends."""
     ran = typed("Hello", "", "/new", f"/model {OTHER}", "/system Be kind.", "Again", "/nope", "/help", "/exit", "never")
-    first, second = service.journal.wait(2)
+    first, second = asked(service, 2)
     assert [first.body["model"], second.body["model"]] == [MODEL, OTHER]
     assert [message["content"] for message in second.body["messages"]] == ["Be kind.", "Again"]
     assert "Unknown command /nope" in ran.err
     assert "/model NAME" in ran.err
-    assert len(service.journal.entries) == 2
+    assert len(service.journal.entries) == 3
 
 
 def test_a_picture_goes_with_the_next_question_alone(typed: Run, service: LocalChutes, tmp_path: Path) -> None:
@@ -350,13 +356,13 @@ def test_a_picture_goes_with_the_next_question_alone(typed: Run, service: LocalC
     picture = tmp_path / "a.png"
     picture.write_bytes(PICTURE)
     typed(f"/model {OTHER}", f"/image {picture}", "What is this?", "And now?")
-    first, second = service.journal.wait(2)
+    first, second = asked(service, 2)
     assert [part["type"] for part in first.body["messages"][0]["content"]] == ["text", "image_url"]
     assert second.body["messages"][-1]["content"] == "And now?"
     service.reset()
     ran = typed("/image none.png", "What?", "/quit")
     assert "error: none.png: No such file or directory." in ran.err
-    assert not service.journal.entries
+    assert asked(service, 0) == []
 
 
 def test_a_conversation_without_a_word_costs_nothing(typed: Run) -> None:
@@ -371,7 +377,7 @@ def test_a_failure_does_not_end_a_conversation(typed: Run, service: LocalChutes)
     ran = typed("Hello", "Again")
     assert "error: " in ran.err
     assert ran.out.strip().endswith(f"{SAID}Again")
-    assert len(service.journal.wait(2)[1].body["messages"]) == 1
+    assert len(asked(service, 2)[1].body["messages"]) == 1
 
 
 def test_ctrl_c_at_the_prompt_ends_a_conversation(typed: Run) -> None:
@@ -397,4 +403,4 @@ def test_ctrl_c_in_an_answer_stops_the_answer_alone(
     ran = typed("Hello", "Again")
     assert ran.status == 0
     assert "stopped" in ran.err
-    assert len(service.journal.wait(2)[1].body["messages"]) == 1
+    assert len(asked(service, 2)[1].body["messages"]) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from chutes_cli.commands.cost import Workload, estimates, reference
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.settings import BASE_URL
 from chutes_local import LocalChutes
 from tests.cli.conftest import MODEL, Run
 
@@ -76,7 +77,7 @@ def test_json_has_the_workload_and_every_figure(run: Run) -> None:
 
 def test_nothing_is_asked_of_the_service_unless_it_is_wanted(run: Run, service: LocalChutes) -> None:
     """The list at hand will do; --live takes the prices of today."""
-    assert run(*WORK).status == 0
+    assert run(*WORK, "--base-url", BASE_URL).status == 0
     assert not service.journal.entries
     assert "chutes-local/outside-sample" in run(*WORK, "--live").out
 
@@ -103,3 +104,12 @@ def test_mistakes(run: Run, words: list[str], status: int) -> None:
     ran = run(*WORK, *words)
     assert (ran.status, ran.out) == (status, "")
     assert ran.err.count("\n") == 1
+
+
+def test_prices_of_a_gateway_of_ones_own_are_its_own(run: Run, service: LocalChutes) -> None:
+    """They are in its list of models; where that cannot be had they are unknown, and never those of the service."""
+    assert run(*WORK, "--models", MODEL, "--json").json["models"][0]["per_call"] is not None
+    service.faults.parse("/v1/models=bad_gateway")
+    ran = run(*WORK, "--models", MODEL, "--json")
+    assert (ran.status, ran.json["models"][0]["per_call"]) == (0, None)
+    assert " · price unknown · " in run("chat", MODEL, "Hello").err

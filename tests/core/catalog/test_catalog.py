@@ -185,3 +185,12 @@ def test_a_catalogue_is_a_value(duplicate: object) -> None:
     assert twin.get("qwen/qwen3-32b") == catalog.get("qwen/qwen3-32b") is not None
     with pytest.raises(dataclasses.FrozenInstanceError):
         twin.models = ()
+
+
+def test_without_prices_everything_else_stays() -> None:
+    """What another gateway asks for its models is not known from the service's list."""
+    known, bare = Catalog.bundled(), Catalog.bundled().unpriced()
+    assert all(info.price_in is info.price_out is info.price_cached is None for info in bare)
+    assert [(info.id, info.context_length, info.chute_id) for info in bare] == [
+        (info.id, info.context_length, info.chute_id) for info in known
+    ]
