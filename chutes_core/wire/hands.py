@@ -119,6 +119,7 @@ class _Wire:
         self._errors: tuple[type[Exception], ...] = ()
         self._limits: dict[str, object] = {}
         self._gauge = Gauge(JSON)
+        self._unpacker: Unpacker | None = None
         self._held = True
         self._unreadable: WireFailure | None = None
 
@@ -133,8 +134,19 @@ class _Wire:
                 unpacker = unpacker_for(body.headers, self._encodings)
             except BodyError as error:
                 self._unreadable = _broken(error)
-        self._gauge = Gauge(effect.most, packed=unpacker is not None)
+        self._gauge, self._unpacker = Gauge(effect.most, packed=unpacker is not None), unpacker
         return body, unpacker
+
+    def _taken(self, block: bytes) -> bytes:
+        """Unpack and measure what was read from the connection; a compressed block may hold nothing yet."""
+        if self._unpacker is None:
+            self._gauge.take(block)
+            return block
+        parts = []
+        for part in self._unpacker.feed(block):
+            self._gauge.take(part)
+            parts.append(part)
+        return b"".join(parts)
 
     def _headers(self, body: _Body, within: float | None, started: float) -> Arrived:
         if within is not None and self._clock.now() - started > within:
@@ -226,8 +238,9 @@ class SyncWire(_Wire):
         body, unpacker = self._arrived(response, effect)
         blocks = body.iter_bytes() if body.is_stream_consumed else body.iter_raw()
         self._blocks = blocks if unpacker is None else unpacked(blocks, unpacker)
-        plain = unpacker is None and self._unreadable is None
-        self._contents = response.contents() if isinstance(response, Reply) and plain else None
+        self._contents = None
+        if isinstance(response, Reply) and self._unreadable is None:
+            self._contents = response.contents()
         if not body.is_success:
             raise self._refusal(body, started, within)
         return self._headers(body, within, started)
@@ -267,9 +280,9 @@ class SyncWire(_Wire):
     def _read_contents(self, contents: Callable[[float | None], bytes], within: float | None) -> bytes | None:
         started = self._clock.now()
         try:
-            if block := contents(within):
-                self._gauge.take(block)
-                return block
+            while block := contents(_rest(within, self._clock.now() - started)):
+                if taken := self._taken(block):
+                    return taken
         except self._errors as error:
             problem = _broken(error)
         else:
@@ -343,8 +356,9 @@ class AsyncWire(_Wire):
         body, unpacker = self._arrived(response, effect)
         blocks = body.aiter_bytes() if body.is_stream_consumed else body.aiter_raw()
         self._blocks = blocks if unpacker is None else aunpacked(blocks, unpacker)
-        plain = unpacker is None and self._unreadable is None
-        self._contents = response.contents() if isinstance(response, AsyncReply) and plain else None
+        self._contents = None
+        if isinstance(response, AsyncReply) and self._unreadable is None:
+            self._contents = response.contents()
         if not body.is_success:
             raise await self._refusal(body, started, within)
         return self._headers(body, within, started)
@@ -382,9 +396,9 @@ class AsyncWire(_Wire):
     ) -> bytes | None:
         started = self._clock.now()
         try:
-            if block := await contents(within):
-                self._gauge.take(block)
-                return block
+            while block := await contents(_rest(within, self._clock.now() - started)):
+                if taken := self._taken(block):
+                    return taken
         except self._errors as error:
             problem = _broken(error)
         else:

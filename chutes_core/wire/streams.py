@@ -37,22 +37,54 @@ _STAGGER = 0.25
 """Seconds between attempts to connect to two addresses of a host, as RFC 8305 has it."""
 
 
-class Stream:
-    """A blocking connection, over one of httpcore's own."""
+class _Framed:
+    """What a connection keeps: what has come, and the headers of a request that are not sent yet."""
 
-    def __init__(self, package: ModuleType, inner: httpcore.NetworkStream) -> None:
-        self._package, self._inner = package, inner
+    def __init__(self, package: ModuleType) -> None:
+        self._package = package
         self._inbox, self._held = Inbox(), b""
-        self._socket = hold(self)
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send bytes; those of a request's headers go with its body."""
+    def _to_send(self, buffer: bytes) -> bytes:
+        """Return what is to be sent now: the headers of a request go with its body."""
         if not self._inbox.expects:
             self._inbox.expect()
             self._held = buffer
-            return
+            return b""
         held, self._held = self._held, b""
-        self._inner.write(held + buffer, timeout)
+        return held + buffer
+
+    def bound(self, length: int) -> None:
+        """Note how long the body is that the package reads."""
+        self._inbox.bound(length)
+
+    def take_over(self) -> bool:
+        """Have the contents of a body in chunks read by ``contents``; return whether that is possible."""
+        return self._inbox.take_over()
+
+    def _come(self) -> bytes:
+        """Return what has come of the contents."""
+        try:
+            return self._inbox.contents() if len(self._inbox) else b""
+        except FramingError as error:
+            problem = self._package.RemoteProtocolError(str(error))
+        raise problem
+
+    def _unfinished(self) -> Exception:
+        said = "the connection was closed before the body had ended"
+        return cast("Exception", self._package.RemoteProtocolError(said))
+
+
+class Stream(_Framed):
+    """A blocking connection, over one of httpcore's own."""
+
+    def __init__(self, package: ModuleType, inner: httpcore.NetworkStream) -> None:
+        super().__init__(package)
+        self._inner = inner
+        self._socket = hold(self)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send bytes."""
+        self._inner.write(self._to_send(buffer), timeout)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return bytes for the package."""
@@ -63,20 +95,12 @@ class Stream:
             inbox.put(block)
         return taken
 
-    def bound(self, length: int) -> None:
-        """Note how long the body is that the package reads."""
-        self._inbox.bound(length)
-
-    def take_over(self) -> bool:
-        """Have the contents of a body in chunks read by :meth:`contents`; return whether that is possible."""
-        return self._inbox.take_over()
-
     def contents(self, within: float | None) -> bytes:
         """Return the next contents, which have to come within so many seconds; none if they have ended."""
         inbox, until = self._inbox, None if within is None else time.monotonic() + within
-        while not (contents := _contents(self._package, inbox)) and not inbox.ended:
+        while not (contents := self._come()) and not inbox.ended:
             if not (block := self._receive(until)):
-                raise _unfinished(self._package)
+                raise self._unfinished()
             inbox.put(block)
         return contents
 
@@ -133,28 +157,15 @@ class Backend:
         self._inner.sleep(seconds)
 
 
-def _contents(package: ModuleType, inbox: Inbox) -> bytes:
-    try:
-        return inbox.contents() if len(inbox) else b""
-    except FramingError as error:
-        problem = package.RemoteProtocolError(str(error))
-    raise problem
-
-
-def _unfinished(package: ModuleType) -> Exception:
-    return cast("Exception", package.RemoteProtocolError("the connection was closed before the body had ended"))
-
-
-class AsyncStream(asyncio.Protocol):
+class AsyncStream(_Framed, asyncio.Protocol):
     """A connection on the event loop, and its protocol."""
 
     def __init__(self, package: ModuleType) -> None:
-        self._package = package
+        super().__init__(package)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._tls: Tls | None = None
         self._shaking = False
-        self._inbox, self._held = Inbox(), b""
         self._waiter: asyncio.Future[None] | None = None
         self._full = self._over = False
         self._error: Exception | None = None
@@ -260,19 +271,15 @@ class AsyncStream(asyncio.Protocol):
             self._wake(TimeoutError())
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send bytes; those of a request's headers go with its body."""
-        if not self._inbox.expects:
-            self._inbox.expect()
-            self._held = buffer
+        """Send bytes."""
+        if not (data := self._to_send(buffer)):
             return
-        held, self._held = self._held, b""
         if self._over:
             raise self._package.WriteError("the connection is closed")
-        if data := held + buffer:
-            if self._tls is not None:
-                self._tls.say(data)
-                data = self._tls.to_send()
-            self._transport.write(data)
+        if self._tls is not None:
+            self._tls.say(data)
+            data = self._tls.to_send()
+        self._transport.write(data)
         if not self._writable.is_set():
             await _limited(self._writable.wait(), timeout, self._package.WriteTimeout)
 
@@ -284,21 +291,13 @@ class AsyncStream(asyncio.Protocol):
                 return inbox.take(max_bytes, all_came=True)
         return taken
 
-    def bound(self, length: int) -> None:
-        """Note how long the body is that the package reads."""
-        self._inbox.bound(length)
-
-    def take_over(self) -> bool:
-        """Have the contents of a body in chunks read by :meth:`contents`; return whether that is possible."""
-        return self._inbox.take_over()
-
     async def contents(self, within: float | None) -> bytes:
         """Return the next contents, which have to come within so many seconds; none if they have ended."""
         self.limit(within)
         inbox = self._inbox
-        while not (contents := _contents(self._package, inbox)) and not inbox.ended:
+        while not (contents := self._come()) and not inbox.ended:
             if not await self._more():
-                raise _unfinished(self._package)
+                raise self._unfinished()
         return contents
 
     async def aclose(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import socket
 import ssl
@@ -341,14 +342,17 @@ def test_whole_replies_on_the_same_connection() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
-@pytest.mark.parametrize("known", [True, False], ids=["of a known length", "in chunks"])
-def test_what_follows_a_reply_is_no_reply_to_the_next_request(known: bool, status: str, mode: str) -> None:
+@pytest.mark.parametrize("form", ["of a known length", "in chunks", "compressed in chunks"])
+def test_what_follows_a_reply_is_no_reply_to_the_next_request(form: str, status: str, mode: str) -> None:
     """A connection on which more came than was asked for is not used again."""
     body = {"id": "c1", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "detail": "no"}
     whole = json_reply(body, status)
-    if not known:
+    if form != "of a known length":
         head, _, data = whole.partition(b"\r\n\r\n")
-        whole = head.rpartition(b"\r\n")[0] + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + piece(data) + END
+        head = head.rpartition(b"\r\n")[0] + b"\r\nTransfer-Encoding: chunked\r\n"
+        if form.startswith("compressed"):
+            head, data = head + b"Content-Encoding: gzip\r\n", gzip.compress(data)
+        whole = head + b"\r\n" + piece(data[:9]) + piece(data[9:]) + END
 
     def handle(connection: socket.socket, request: Request, server: RawServer) -> None:
         connection.sendall(whole + reply("Poison") if len(server.requests) == 1 else reply("Hello"))
