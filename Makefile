@@ -24,9 +24,12 @@ THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/wire
 	tests/core/e2ee/test_capture.py tests/core/e2ee/test_client.py tests/core/e2ee/test_frames.py \
 	tests/core/e2ee/test_interop.py tests/core/e2ee/test_seal.py
 QUICK := $(THOROUGH:%=--ignore %) tests/core chutes_core chutes_cli
+# What is in the core because both frameworks share it is tested with them.
+SHARED := tests/langchain_chutes/fallback/test_model.py tests/langchain_chutes/test_changes.py tests/langchain_chutes/test_cost.py \
+	tests/llama_index_chutes/test_cost.py tests/llama_index_chutes/structured tests/parity/test_members.py
 # What covers the core; the rest runs without the price of counting lines.
-CORE := $(THOROUGH) tests/integration/test_core.py
-REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_core.py tests chutes_local langchain_chutes llama_index_chutes tools
+CORE := $(THOROUGH) tests/integration/test_core.py $(SHARED)
+REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_core.py $(SHARED:%=--ignore %) tests chutes_local langchain_chutes llama_index_chutes tools
 # What runs on openai 2.x and httpx once more: whatever touches the SDK or the core's own connections, each framework on
 # top of these, and the peers that the SDK holds there. Of the rest neither takes part (docs/decisions/0006).
 TESTS2 := tests/core/test_account.py tests/core/catalog/test_catalog.py tests/core/test_client.py tests/core/calls/test_embeddings.py \
