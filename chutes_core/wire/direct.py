@@ -8,10 +8,11 @@ from the connection itself (:mod:`chutes_core.wire.streams`).
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from chutes_core.wire.lanes import KEEP_ALIVE, SIZE, Lanes
@@ -20,6 +21,8 @@ from chutes_core.wire.streams import AsyncBackend, AsyncStream, Backend, Stream
 if TYPE_CHECKING:
     import httpcore
     import httpx
+
+    from chutes_core.wire.through import AsyncThrough, Through
 
 __all__ = ["AsyncPool", "AsyncReply", "Packages", "Pool", "Reply", "Request"]
 
@@ -149,16 +152,38 @@ class AsyncReply(_Reply):
             self._leave()
 
 
-class Pool:
-    """A shared pool of blocking connections."""
+def _is_replaced(method: object, package: ModuleType) -> bool:
+    """Return whether a tool has put a function of its own in the place of a method of a package.
 
-    def __init__(self, packages: Packages, context: ssl.SSLContext) -> None:
+    A recorder of cassettes does, a test's mock or a tracer: then it is to see our requests as it sees any others.
+    """
+    if not isinstance(method, FunctionType):
+        return True
+    return not method.__code__.co_filename.startswith(os.path.dirname(str(package.__file__)))
+
+
+class Pool:
+    """A shared pool of blocking connections.
+
+    Args:
+        packages: What the connections are made of.
+        context: Which certificates are trusted.
+        aside: Makes a client of the package, through which requests go while a tool watches those.
+    """
+
+    def __init__(self, packages: Packages, context: ssl.SSLContext, aside: Callable[[], Through]) -> None:
         self._packages = packages
+        self._make_aside = aside
+        self._aside: Through | None = None
         make = partial(packages.core.ConnectionPool, context, **_LIMITS, network_backend=Backend(packages.core))
         self._lanes: Lanes[httpcore.ConnectionPool] = Lanes(make)
 
-    def send(self, request: Request) -> Reply:
+    def send(self, request: Request) -> object:
         """Send a request and wait for the reply's headers."""
+        http = self._packages.http
+        if _is_replaced(http.HTTPTransport.handle_request, http):
+            self._aside = self._aside or self._make_aside()
+            return self._aside.send(request)
         sent = self._packages.request(request)
         if (retired := self._lanes.retired()) is not None:
             retired.close()
@@ -174,20 +199,28 @@ class Pool:
         """Close all connections."""
         for pool in self._lanes.all():
             pool.close()
+        if self._aside is not None:
+            self._aside.close()
 
 
 class AsyncPool:
-    """A shared pool of connections of one event loop."""
+    """A shared pool of connections of one event loop, with the same arguments."""
 
-    def __init__(self, packages: Packages, context: ssl.SSLContext) -> None:
+    def __init__(self, packages: Packages, context: ssl.SSLContext, aside: Callable[[], AsyncThrough]) -> None:
         self._packages = packages
+        self._make_aside = aside
+        self._aside: AsyncThrough | None = None
         make = partial(
             packages.core.AsyncConnectionPool, context, **_LIMITS, network_backend=AsyncBackend(packages.core)
         )
         self._lanes: Lanes[httpcore.AsyncConnectionPool] = Lanes(make)
 
-    async def send(self, request: Request) -> AsyncReply:
+    async def send(self, request: Request) -> object:
         """Send a request and wait for the reply's headers."""
+        http = self._packages.http
+        if _is_replaced(http.AsyncHTTPTransport.handle_async_request, http):
+            self._aside = self._aside or self._make_aside()
+            return await self._aside.send(request)
         sent = self._packages.request(request)
         if (retired := self._lanes.retired()) is not None:
             await retired.aclose()
@@ -205,6 +238,8 @@ class AsyncPool:
         """Close all connections."""
         for pool in self._lanes.all():
             await pool.aclose()
+        if self._aside is not None:
+            await self._aside.aclose()
         await asyncio.sleep(0)  # in which the loop lets go of the connections
 
 

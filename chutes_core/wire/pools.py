@@ -76,16 +76,20 @@ def _client(kind: str) -> object:
     return getattr(package, kind)(verify=ssl_context(), auth=package.Auth(), limits=limits)
 
 
+def _through() -> Through:
+    return Through(cast("httpx.Client", _client("Client")), http_package().Request)
+
+
+def _async_through() -> AsyncThrough:
+    return AsyncThrough(cast("httpx.AsyncClient", _client("AsyncClient")), http_package().Request)
+
+
 def _pool() -> Pool | Through:
-    if _has_proxy():
-        return Through(cast("httpx.Client", _client("Client")), http_package().Request)
-    return Pool(_packages(), ssl_context())
+    return _through() if _has_proxy() else Pool(_packages(), ssl_context(), _through)
 
 
 def _async_pool() -> AsyncPool | AsyncThrough:
-    if _has_proxy():
-        return AsyncThrough(cast("httpx.AsyncClient", _client("AsyncClient")), http_package().Request)
-    return AsyncPool(_packages(), ssl_context())
+    return _async_through() if _has_proxy() else AsyncPool(_packages(), ssl_context(), _async_through)
 
 
 class SyncPools:

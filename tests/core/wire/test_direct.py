@@ -57,7 +57,8 @@ class Rig:
         self.fail: list[BaseException] = []
         self.made: list[Fake] = []
         self.now = 0.0
-        self.pool: Any = kind(packages, pools.ssl_context())
+        aside = pools._through if kind is Pool else pools._async_through
+        self.pool: Any = kind(packages, pools.ssl_context(), aside)
         self.lanes: Lanes[Any] = Lanes(self.make, now=lambda: self.now)
         self.pool._lanes = self.lanes
         self.waits = kind is AsyncPool
@@ -133,6 +134,32 @@ async def test_a_header_that_cannot_be_sent_takes_no_place(rig: Rig) -> None:
         with pytest.raises(UnicodeEncodeError):
             await rig.pool.send(odd) if rig.waits else rig.pool.send(odd)
     assert rig.made == []
+
+
+async def test_a_tool_that_watches_the_packages_clients_sees_our_requests(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that records cassettes, mocks or traces replaces the transport's method, and only while it is needed."""
+    package = rig.pool._packages.http
+    if package is not pools.http_package():
+        pytest.skip("the pools of this environment are made of the other package")
+    seen: list[str] = []
+
+    def answer(self: Any, request: Any) -> Any:
+        seen.append(str(request.url))
+        return package.Response(200, content=b"recorded")
+
+    async def waited(self: Any, request: Any) -> Any:
+        return answer(self, request)
+
+    with monkeypatch.context() as tool:
+        tool.setattr(package.HTTPTransport, "handle_request", answer)
+        tool.setattr(package.AsyncHTTPTransport, "handle_async_request", waited)
+        assert (await rig.send()).status_code == 200
+    assert seen == ["http://x/v1?b=%C3%B6"]
+    await rig.close(await rig.send())
+    assert len(rig.made[0].asked) == 1
+    await rig.close(rig.pool)
 
 
 def test_behind_a_proxy_a_client_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
