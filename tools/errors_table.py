@@ -6,20 +6,19 @@ python tools/errors_table.py --check    fail where the page says something else 
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from page_table import replaced, run  # noqa: E402
 
 from chutes_core.errors import Kind, Retry, Scope  # noqa: E402
 from chutes_core.failures.table import FACTS, RULES  # noqa: E402
 
 PAGE = ROOT / "docs" / "errors.md"
-TABLE = re.compile(r"(?P<head><!-- failures -->\n\n)(?P<body>(?:\|[^\n]*\n)*)")
 CONCERNS = {Scope.TARGET: "this model", Scope.ACCOUNT: "the account", Scope.REQUEST: "the request"}
 # What `chutes_core.failures.reading` takes a status for that no rule speaks of.
 OTHERS = {Kind.UPSTREAM: "any other from 500", Kind.UNEXPECTED: "any other"}
@@ -49,26 +48,17 @@ def rows() -> Iterator[str]:
 
 def renewed(page: str) -> str:
     """Return the page with the table as the code has it."""
-    table = "".join(f"{row}\n" for row in rows())
-    new, count = TABLE.subn(lambda match: match["head"] + table, page)
-    if count != 1:
-        raise ValueError(f"The page needs one line <!-- failures --> with an empty line below it, and has {count}.")
-    return new
+    return replaced(page, "failures", rows())
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not of today")
-    check = parser.parse_args().check
-    page = PAGE.read_text("utf-8")
-    new = renewed(page)
-    if check and new != page:
-        print(f"{PAGE.name} does not have the table of failures as the code has it: run python tools/errors_table.py")
-        return 1
-    if not check:
-        PAGE.write_text(new, "utf-8")
-    print(f"{PAGE.name}: {len(FACTS)} kinds of failure, each as the code has it")
-    return 0
+    return run(
+        PAGE,
+        renewed,
+        about=__doc__,
+        old="does not have the table of failures as the code has it: run python tools/errors_table.py",
+        current=f"{len(FACTS)} kinds of failure, each as the code has it",
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python tools/money_table.py --check    fail where the page says something else t
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -20,13 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from cli_docs import stage  # noqa: E402
+from page_table import replaced, run  # noqa: E402
 
 from chutes_cli import main as chutes_connect  # noqa: E402
 from chutes_local import LocalChutes  # noqa: E402
 from chutes_local.world.accounts import KINDS  # noqa: E402
 
 PAGE = ROOT / "docs" / "cost.md"
-TABLE = re.compile(r"(?P<head><!-- accounts -->\n\n)(?P<body>(?:\|[^\n]*\n)*)")
 MODEL, OTHER = "Qwen/Qwen3-32B-TEE", "google/gemma-4-31B-turbo-TEE"
 
 
@@ -88,26 +87,17 @@ def rows(server: LocalChutes) -> Iterator[str]:
 def renewed(page: str) -> str:
     """Return the page with the table as the commands have it."""
     with stage() as server:
-        table = "".join(f"{row}\n" for row in rows(server))
-    new, count = TABLE.subn(lambda match: match["head"] + table, page)
-    if count != 1:
-        raise ValueError(f"The page needs one line <!-- accounts --> with an empty line below it, and has {count}.")
-    return new
+        return replaced(page, "accounts", rows(server))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not of today")
-    check = parser.parse_args().check
-    page = PAGE.read_text("utf-8")
-    new = renewed(page)
-    if check and new != page:
-        print(f"{PAGE.name} does not say what the commands say to each account: run python tools/money_table.py")
-        return 1
-    if not check:
-        PAGE.write_text(new, "utf-8")
-    print(f"{PAGE.name}: {len(KINDS)} kinds of accounts, each as the commands have it")
-    return 0
+    return run(
+        PAGE,
+        renewed,
+        about=__doc__,
+        old="does not say what the commands say to each account: run python tools/money_table.py",
+        current=f"{len(KINDS)} kinds of accounts, each as the commands have it",
+    )
 
 
 if __name__ == "__main__":
