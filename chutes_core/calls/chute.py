@@ -16,7 +16,7 @@ from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, RequestRefusedError
-from chutes_core.failures.reading import failure, said_in
+from chutes_core.failures.reading import explained, failure
 from chutes_core.response import ReplyMeta
 from chutes_core.secrets.secret import Secret
 from chutes_core.spending.recording import Account
@@ -129,15 +129,7 @@ def _with_paths(error: APIError, info: ModelInfo) -> APIError:
     """Add to the failure of a path that is not there which ones are."""
     if error.status_code != 404 or error.kind is not Kind.ROUTE_NOT_FOUND or not info.paths:
         return error
-    return failure(
-        error.kind,
-        said_in(error.body),
-        model=error.model,
-        status_code=error.status_code,
-        body=error.body,
-        request_id=error.request_id,
-        remedy=f"It publishes {', '.join(sorted(info.paths))}.",
-    )
+    return explained(error, remedy=f"It publishes {', '.join(sorted(info.paths))}.")
 
 
 def _usage(value: object) -> Usage | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from chutes_core.errors import APIError, Kind
-from chutes_core.failures.reading import FACTS, failure, said_in
+from chutes_core.failures.reading import FACTS, explained
 
 if TYPE_CHECKING:
     from chutes_core.catalog.catalog import Catalog
@@ -24,6 +24,7 @@ def with_hint(error: APIError, catalog: Catalog, wanted: Wanted | None = None) -
     """Add what the catalogue knows about a model that was not found to a failure, otherwise unchanged.
 
     >>> from chutes_core.catalog.catalog import Catalog
+    >>> from chutes_core.failures.reading import failure
     >>> error = failure(Kind.MODEL_NOT_FOUND, model="Qwen/Qwen3-Embedding-8B-TEE", status_code=404)
     >>> print(with_hint(error, Catalog.bundled(), "chat"))
     Qwen/Qwen3-Embedding-8B-TEE: this is an embedding model (404). For embeddings use embed(), ChutesEmbeddings \
@@ -40,17 +41,7 @@ Qwen/Qwen3-32B-TEE.
         remedy = f"{FACTS[error.kind].remedy} Did you mean {name}?"
     else:
         return error
-    return failure(
-        error.kind,
-        said_in(error.body),
-        model=error.model,
-        status_code=error.status_code,
-        body=error.body,
-        request_id=error.request_id,
-        retry_after=error.retry_after,
-        why=why,
-        remedy=remedy,
-    )
+    return explained(error, why=why, remedy=remedy)
 
 
 def _other_kind(info: ModelInfo, catalog: Catalog, wanted: Wanted) -> str:

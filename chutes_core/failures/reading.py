@@ -30,6 +30,7 @@ __all__ = [
     "RULES",
     "Facts",
     "error_from_response",
+    "explained",
     "failure",
     "kind_of",
     "message_of",
@@ -162,6 +163,25 @@ or wake this one with client.warm_up(model) and try again when it is hot.
         model=model,
         retry_after=retry_after,
         partial_reply=partial_reply,
+    )
+
+
+def explained(error: APIError, *, why: str = "", remedy: str = "") -> APIError:
+    """Return a failure that the service reported with another cause or remedy, now that more is known.
+
+    >>> print(explained(failure(Kind.ROUTE_NOT_FOUND, status_code=404), remedy="It publishes /speak."))
+    there is nothing at this address (404). It publishes /speak.
+    """
+    return failure(
+        error.kind,
+        said_in(error.body),
+        model=error.model,
+        status_code=error.status_code,
+        body=error.body,
+        request_id=error.request_id,
+        retry_after=error.retry_after,
+        why=why,
+        remedy=remedy,
     )
 
 

@@ -74,7 +74,9 @@ class _Reply:
 
     is_stream_consumed = False
 
-    def __init__(self, packages: Packages, request: httpcore.Request, response: httpcore.Response) -> None:
+    def __init__(
+        self, packages: Packages, request: httpcore.Request, response: httpcore.Response, leave: Callable[[], None]
+    ) -> None:
         self.request = request
         self.status_code = response.status
         self.is_success = 200 <= response.status < 300
@@ -82,7 +84,7 @@ class _Reply:
         self.extensions = response.extensions
         core = packages.core
         self.errors = (core.TimeoutException, core.NetworkError, core.ProtocolError)
-        self._response = response
+        self._response, self._leave = response, leave
 
     def _take_over(self, stream: Stream | AsyncStream) -> bool:
         """Have the contents of a body in chunks read from the connection; what is left after them is its end."""
@@ -99,12 +101,9 @@ class _Reply:
 class Reply(_Reply):
     """A reply of a blocking pool."""
 
-    def __init__(
-        self, packages: Packages, request: httpcore.Request, response: httpcore.Response, leave: Callable[[], None]
-    ) -> None:
-        super().__init__(packages, request, response)
-        self._leave = leave
-        self._connection = cast("Stream", self.extensions["network_stream"])
+    @property
+    def _connection(self) -> Stream:
+        return cast("Stream", self.extensions["network_stream"])
 
     def iter_raw(self) -> Iterator[bytes]:
         """Yield the body as the package reads it."""
@@ -126,13 +125,13 @@ class Reply(_Reply):
 class AsyncReply(_Reply):
     """A reply of a pool on the event loop."""
 
-    def __init__(
-        self, packages: Packages, request: httpcore.Request, response: httpcore.Response, leave: Callable[[], None]
-    ) -> None:
-        super().__init__(packages, request, response)
-        self._leave = leave
-        self._connection = cast("AsyncStream", self.extensions["network_stream"])
-        self.limit = self._connection.limit
+    @property
+    def _connection(self) -> AsyncStream:
+        return cast("AsyncStream", self.extensions["network_stream"])
+
+    def limit(self, seconds: float | None) -> None:
+        """Let the next read of the package end in so many seconds; None sets no limit."""
+        self._connection.limit(seconds)
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
         """Yield the body as the package reads it; a limit of time is set for each read (:attr:`limit`)."""

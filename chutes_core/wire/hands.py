@@ -123,19 +123,19 @@ class _Wire:
         self._held = True
         self._unreadable: WireFailure | None = None
 
-    def _arrived(self, response: object, effect: Open) -> tuple[_Body, Unpacker | None]:
+    def _arrived(self, response: object, effect: Open) -> _Body:
         """Take a reply whose headers are there, and choose how its body is unpacked."""
         self._body = body = cast("_Body", response)
         self._errors = (*_errors_of(response), TimeoutError, BodyError)
         self._limits = _take_limits(body)
-        unpacker, self._unreadable = None, None
+        self._unpacker, self._unreadable = None, None
         if not body.is_stream_consumed:  # else a transport has it in memory, unpacked
             try:
-                unpacker = unpacker_for(body.headers, self._encodings)
+                self._unpacker = unpacker_for(body.headers, self._encodings)
             except BodyError as error:
                 self._unreadable = _broken(error)
-        self._gauge, self._unpacker = Gauge(effect.most, packed=unpacker is not None), unpacker
-        return body, unpacker
+        self._gauge = Gauge(effect.most, packed=self._unpacker is not None)
+        return body
 
     def _taken(self, block: bytes) -> bytes:
         """Unpack and measure what was read from the connection; a compressed block may hold nothing yet."""
@@ -235,9 +235,9 @@ class SyncWire(_Wire):
         if problem is not None:
             raise problem
         self._held = hold(cast("_Body", response).extensions.get("network_stream")) is not None
-        body, unpacker = self._arrived(response, effect)
+        body = self._arrived(response, effect)
         blocks = body.iter_bytes() if body.is_stream_consumed else body.iter_raw()
-        self._blocks = blocks if unpacker is None else unpacked(blocks, unpacker)
+        self._blocks = blocks if self._unpacker is None else unpacked(blocks, self._unpacker)
         self._contents = None
         if isinstance(response, Reply) and self._unreadable is None:
             self._contents = response.contents()
@@ -353,9 +353,9 @@ class AsyncWire(_Wire):
                 raise
         if problem is not None:
             raise problem
-        body, unpacker = self._arrived(response, effect)
+        body = self._arrived(response, effect)
         blocks = body.aiter_bytes() if body.is_stream_consumed else body.aiter_raw()
-        self._blocks = blocks if unpacker is None else aunpacked(blocks, unpacker)
+        self._blocks = blocks if self._unpacker is None else aunpacked(blocks, self._unpacker)
         self._contents = None
         if isinstance(response, AsyncReply) and self._unreadable is None:
             self._contents = response.contents()
