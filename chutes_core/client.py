@@ -102,7 +102,7 @@ class AsyncStream(AsyncIterator[Delta]):
         return self
 
     async def __anext__(self) -> Delta:
-        return await anext(self._steps)
+        return await self._steps.__anext__()
 
     async def aclose(self) -> None:
         """Stop the stream and release the connection."""

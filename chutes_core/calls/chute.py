@@ -95,7 +95,7 @@ class ChuteCall(JsonCall):
 
     def run(self) -> Flow[ChuteReply]:
         """Return what the chute answered."""
-        return (yield from self._retrying(self._answer))
+        return self._retrying(self._answer)
 
     def _answer(self, secret: Secret | None) -> Flow[ChuteReply]:
         content, meta = yield from self._whole(secret)

@@ -7,7 +7,7 @@ event loop; :func:`drive` and :func:`adrive` run a flow with one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar, cast
@@ -211,7 +211,7 @@ class Hand(Protocol):
 class AsyncHand(Protocol):
     """Performs effects on the event loop."""
 
-    async def perform(self, effect: Effect) -> object:
+    def perform(self, effect: Effect) -> Awaitable[object]:
         """Perform one effect of a flow."""
 
     async def close(self) -> None:

@@ -156,7 +156,7 @@ class _Batch(JsonCall):
 
     def run(self) -> Flow[object]:
         """Return the vectors."""
-        return (yield from self._attempts(self._value))
+        return self._attempts(self._value)
 
     def _told(self, result: object) -> tuple[str | None, Usage | None, str | None]:
         vectors = cast("Embeddings", result)

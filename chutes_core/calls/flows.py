@@ -320,7 +320,7 @@ class JsonCall(_Call):
 
     def run(self) -> Flow[object]:
         """Return the value."""
-        return (yield from self._retrying(self._value))
+        return self._retrying(self._value)
 
     def _value(self, secret: Secret | None) -> Flow[object]:
         value, _ = yield from self._exchange(secret)
@@ -366,7 +366,7 @@ class WholeCall(JsonCall):
 
     def run(self) -> Flow[Reply]:
         """Return the reply."""
-        return (yield from self._retrying(self._reply, self._images))
+        return self._retrying(self._reply, self._images)
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
         body, meta = yield from self._exchange(secret)
@@ -408,7 +408,7 @@ class StreamCall(_Call):
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and return the whole reply."""
-        return (yield from self._retrying(self._reply, self._images))
+        return self._retrying(self._reply, self._images)
 
     def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
         chat = self._chat
@@ -437,7 +437,8 @@ class StreamCall(_Call):
         self.guard = guard = self._new_guard(meta)
         timed = self.record.timed
         while not guard.done:
-            left = self._left(limits.gap if guard.delivered else limits.first_token, last)
+            before = guard.count
+            left = self._left(limits.gap if before else limits.first_token, last)
             try:
                 if left == 0.0:
                     raise WireFailure("timeout", "the time limit passed")
@@ -447,13 +448,12 @@ class StreamCall(_Call):
                 return guard.reply
             if block is None:
                 break
-            before = guard.count
-            if timed and not guard.delivered:
+            if timed and not before:
                 self.record.first = clock.now() - self._started
             try:
                 yield from guard.feed(cast("bytes", block))
             finally:
-                if not guard.delivered:
+                if not guard.count:
                     self.record.first = None
             if guard.count != before:
                 last = clock.now()  # only additions to the answer reset it; the reader's own time does not count
@@ -494,7 +494,7 @@ class WarmUpCall(_Call):
 
     def run(self) -> Flow[None]:
         """Yield each status."""
-        yield from self._retrying(self._statuses)
+        return self._retrying(self._statuses)
 
     def _statuses(self, secret: Secret | None) -> Flow[None]:
         started = self._policy.clock.now()

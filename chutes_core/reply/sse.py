@@ -48,6 +48,15 @@ class EventDecoder:
         Raises:
             EventTooLongError: An event has more than :data:`MAX_EVENT` bytes.
         """
+        if (
+            not (self._tail or self._data or self._skip_newline)
+            and self._started
+            and block.startswith(b"data: ")
+            and block.endswith(b"\n\n")
+            and block.find(b"\n") == len(block) - 2
+            and b"\r" not in block
+        ):
+            return [block[6:-2]]  # one event in one read, as tokens come
         if self._skip_newline and block:
             # The previous read ended in CR: an LF at the start is the second half of that CRLF.
             self._skip_newline = False

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["FramingError", "Inbox"]
+__all__ = ["Inbox"]
 
 _MOST_HEAD = 128 * 1024
 """More than the HTTP package takes: what is longer goes on to it, to be refused."""
@@ -31,25 +31,36 @@ _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[^\n]*|[ \t]*)\r\n")
 
 
-class FramingError(ValueError):
-    """A body is not in chunks as it should be."""
-
-
 class Inbox:
     r"""What has come on a connection and was not read yet.
 
-    >>> inbox = Inbox()
+    Args:
+        problem: What is raised for a body that is not in chunks as it should be.
+
+    >>> inbox = Inbox(ValueError)
     >>> inbox.expect()
     >>> inbox.put(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nHi\r\n0\r\n\r\n")
+    59
     >>> inbox.take(4096).endswith(b"\r\n\r\n"), inbox.take_over()
     (True, True)
     >>> inbox.contents(), inbox.ended, inbox.take(4096)
     (b'Hi', True, b'0\r\n\r\n')
     """
 
-    __slots__ = ("_before_head", "_data", "_left", "_may_take_over", "_rest", "_searched", "_to_close", "ended")
+    __slots__ = (
+        "_before_head",
+        "_data",
+        "_left",
+        "_may_take_over",
+        "_problem",
+        "_rest",
+        "_searched",
+        "_to_close",
+        "ended",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, problem: type[Exception]) -> None:
+        self._problem = problem
         self._data = b""
         self._before_head = False
         self._searched = 0
@@ -77,9 +88,10 @@ class Inbox:
         """Note how long the body is that the package reads."""
         self._rest = length
 
-    def put(self, data: bytes) -> None:
-        """Add what has come."""
-        self._data = self._data + data if self._data else data
+    def put(self, data: bytes) -> int:
+        """Add what has come; return how much waits to be read."""
+        self._data = data = self._data + data if self._data else data
+        return len(data)
 
     def take(self, most: int, *, all_came: bool = False) -> bytes:
         """Return bytes for the package, at most so many; none if it has to wait.
@@ -124,9 +136,11 @@ class Inbox:
         """Return what has come of the contents; none if they have ended, or if one has to wait.
 
         Raises:
-            FramingError: That is not a chunk.
+            Exception: That is not a chunk (``problem``).
         """
-        data, at, end = self._data, 0, len(self._data)
+        if not (data := self._data):
+            return b""
+        at, end = 0, len(data)
         parts, problem = [], ""
         while at < end and not self.ended:
             if self._left:
@@ -155,5 +169,5 @@ class Inbox:
                 break
         self._data = data[at:]
         if problem and not parts:  # what came before it is read first
-            raise FramingError(problem)
+            raise self._problem(problem)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -278,11 +278,12 @@ class SyncWire(_Wire):
         return block
 
     def _read_contents(self, contents: Callable[[float | None], bytes], within: float | None) -> bytes | None:
-        started = self._clock.now()
+        started, left = self._clock.now(), within
         try:
-            while block := contents(_rest(within, self._clock.now() - started)):
+            while block := contents(left):
                 if taken := self._taken(block):
                     return taken
+                left = _rest(within, self._clock.now() - started)
         except self._errors as error:
             problem = _broken(error)
         else:
@@ -316,11 +317,14 @@ class AsyncWire(_Wire):
         self._blocks: AsyncIterator[bytes] | None = None
         self._contents: Callable[[float | None], Awaitable[bytes]] | None = None
 
-    async def perform(self, effect: Effect) -> object:
+    def perform(self, effect: Effect) -> Awaitable[object]:
         """Perform one effect of a flow."""
+        if type(effect) is Read:  # of which there are thousands: without a coroutine around it
+            return self._read(effect.within)
+        return self._perform(effect)
+
+    async def _perform(self, effect: Effect) -> object:
         match effect:
-            case Read(within):
-                return await self._read(within)
             case Open():
                 return await self._open(effect)
             case Sleep(seconds):
@@ -374,9 +378,12 @@ class AsyncWire(_Wire):
         await self.close()
         return StatusFailure(body.status_code, dict(body.headers), bytes(said[:_MOST_SAID]))
 
-    async def _read(self, within: float | None) -> bytes | None:
+    def _read(self, within: float | None) -> Awaitable[bytes | None]:
         if self._contents is not None:
-            return await self._read_contents(self._contents, within)
+            return self._read_contents(self._contents, within)
+        return self._read_blocks(within)
+
+    async def _read_blocks(self, within: float | None) -> bytes | None:
         assert self._blocks is not None, "a flow opens before it reads"
         started, problem = self._clock.now(), self._unreadable
         self._limits["wait"] = within
@@ -394,16 +401,17 @@ class AsyncWire(_Wire):
     async def _read_contents(
         self, contents: Callable[[float | None], Awaitable[bytes]], within: float | None
     ) -> bytes | None:
-        started = self._clock.now()
+        started, left = self._clock.now(), within
         try:
-            while block := await contents(_rest(within, self._clock.now() - started)):
+            while block := await contents(left):
                 if taken := self._taken(block):
                     return taken
+                left = _rest(within, self._clock.now() - started)
         except self._errors as error:
             problem = _broken(error)
         else:
             self._contents = None
-            return await self._read(_rest(within, self._clock.now() - started))
+            return await self._read_blocks(_rest(within, self._clock.now() - started))
         raise problem
 
     async def _next(self, blocks: AsyncIterator[bytes], within: float | None) -> bytes | None:

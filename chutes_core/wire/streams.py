@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from chutes_core.wire.deadline import addressed, go_on, hold
-from chutes_core.wire.framing import FramingError, Inbox
+from chutes_core.wire.framing import Inbox
 from chutes_core.wire.tls import Tls
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Framed:
 
     def __init__(self, package: ModuleType) -> None:
         self._package = package
-        self._inbox, self._held = Inbox(), b""
+        self._inbox, self._held = Inbox(package.RemoteProtocolError), b""
 
     def _to_send(self, buffer: bytes) -> bytes:
         """Return what is to be sent now: the headers of a request go with its body."""
@@ -60,14 +60,6 @@ class _Framed:
     def take_over(self) -> bool:
         """Have the contents of a body in chunks read by ``contents``; return whether that is possible."""
         return self._inbox.take_over()
-
-    def _come(self) -> bytes:
-        """Return what has come of the contents."""
-        try:
-            return self._inbox.contents() if len(self._inbox) else b""
-        except FramingError as error:
-            problem = self._package.RemoteProtocolError(str(error))
-        raise problem
 
     def _unfinished(self) -> Exception:
         said = "the connection was closed before the body had ended"
@@ -98,7 +90,7 @@ class Stream(_Framed):
     def contents(self, within: float | None) -> bytes:
         """Return the next contents, which have to come within so many seconds; none if they have ended."""
         inbox, until = self._inbox, None if within is None else time.monotonic() + within
-        while not (contents := self._come()) and not inbox.ended:
+        while not (contents := inbox.contents()) and not inbox.ended:
             if not (block := self._receive(until)):
                 raise self._unfinished()
             inbox.put(block)
@@ -171,6 +163,7 @@ class AsyncStream(_Framed, asyncio.Protocol):
         self._error: Exception | None = None
         self._until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -180,27 +173,26 @@ class AsyncStream(_Framed, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what has come, and wake who waits for it."""
-        if self._tls is None:
-            self._inbox.put(data)
-        else:
-            self._decrypt(self._tls, data)
-        if len(self._inbox) > _HIGH and not self._full:
+        waits = self._inbox.put(data) if self._tls is None else self._decrypt(self._tls, data)
+        if waits > _HIGH and not self._full:
             self._full = True
             self._transport.pause_reading()
         if self._waiter is not None:
             self._wake()
 
-    def _decrypt(self, tls: Tls, data: bytes) -> None:
+    def _decrypt(self, tls: Tls, data: bytes) -> int:
         tls.take(data)
+        waits = 0
         if self._shaking:
-            return
+            return waits
         try:
-            self._inbox.put(tls.said())
+            waits = self._inbox.put(tls.said())
         except ssl.SSLError as error:
             self._over, self._error = True, error
         self._over = self._over or tls.ended
         if answer := tls.to_send():
             self._transport.write(answer)
+        return waits
 
     def eof_received(self) -> None:
         """Note that nothing more will come."""
@@ -256,17 +248,21 @@ class AsyncStream(_Framed, asyncio.Protocol):
                 self._timer = None
             return
         self._until = until = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > until:
+        if self._timer is None or self._rings > until:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(until, self._ring)
+            self._set_timer(until)
+
+    def _set_timer(self, rings: float) -> None:
+        self._rings = rings
+        self._timer = self._loop.call_at(rings, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         if self._until is None or self._waiter is None:
             return  # nobody waits; who does next has it set again
         if self._loop.time() < self._until:
-            self._timer = self._loop.call_at(self._until, self._ring)
+            self._set_timer(self._until)
         else:
             self._wake(TimeoutError())
 
@@ -295,7 +291,7 @@ class AsyncStream(_Framed, asyncio.Protocol):
         """Return the next contents, which have to come within so many seconds; none if they have ended."""
         self.limit(within)
         inbox = self._inbox
-        while not (contents := self._come()) and not inbox.ended:
+        while not (contents := inbox.contents()) and not inbox.ended:
             if not await self._more():
                 raise self._unfinished()
         return contents

@@ -139,18 +139,18 @@ CALLS: dict[str, tuple[Callable[[int], Any], Callable[[Any], object]]] = {
     "LlamaIndex ChutesFallback.chat": (llm_fallback, call_llm),
 }
 RECORDED = {
-    "ChutesClient.stream": 77,
-    "ChatChutes.stream": 89,
-    "LangChain ChutesFallback.stream": 95,
-    "Chutes.stream_chat": 84,
-    "LlamaIndex ChutesFallback.stream_chat": 88,
-    "AsyncChutesClient.stream, a token at a time": 89,
-    "ChatChutes.astream, a token at a time": 102,
+    "ChutesClient.stream": 67,
+    "ChatChutes.stream": 79,
+    "LangChain ChutesFallback.stream": 85,
+    "Chutes.stream_chat": 74,
+    "LlamaIndex ChutesFallback.stream_chat": 78,
+    "AsyncChutesClient.stream, a token at a time": 70,
+    "ChatChutes.astream, a token at a time": 83,
     "ChutesClient.chat": 497,
     "ChatChutes.invoke": 603,
-    "LangChain ChutesFallback.invoke": 1973,
+    "LangChain ChutesFallback.invoke": 1871,
     "Chutes.chat": 597,
-    "LlamaIndex ChutesFallback.chat": 1949,
+    "LlamaIndex ChutesFallback.chat": 1830,
 }
 """Function calls of ours, per chunk of a stream and per call with a whole reply, on Python 3.11."""
 LANGCHAIN = "from langchain_core.language_models import BaseChatModel; from langchain_core.runnables import RunnableMap"

@@ -174,9 +174,10 @@ async def test_who_reads_slowly_holds_up_the_sender(monkeypatch: pytest.MonkeyPa
     most = [0]
     put = streams.Inbox.put
 
-    def noting(self: Any, data: bytes) -> None:
-        put(self, data)
-        most[0] = max(most[0], len(self))
+    def noting(self: Any, data: bytes) -> int:
+        waits = put(self, data)
+        most[0] = max(most[0], waits)
+        return waits
 
     monkeypatch.setattr(streams.Inbox, "put", noting)
     text = "x" * 3_000_000
