@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from chutes_cli.defaults import in_words, source
 from chutes_cli.exits import Exit
 from chutes_cli.numbers import dollars, seconds
 from chutes_cli.standing import Report, standing
+from chutes_core.catalog.names import ModelRef
+from chutes_core.default_model import DefaultModel
 from chutes_core.secrets.secret import Secret
 
-__all__ = ["Finding", "clock", "exit_of_all", "host", "key", "money", "versions"]
+__all__ = ["Finding", "clock", "default_model", "exit_of_all", "host", "key", "money", "versions"]
 
 State = Literal["ok", "warn", "fail", "skip"]
 _KEY_LENGTH = 102
@@ -122,6 +125,27 @@ def versions(found: Mapping[str, str | None]) -> Finding:
     told = {"python": platform.python_version(), **found}
     there = [f"{'Python' if name == 'python' else name} {version}" for name, version in told.items() if version]
     return Finding("versions", "ok", ", ".join(there), facts={"versions": told})
+
+
+def default_model(
+    found: DefaultModel | None, problem: str = "", *, known: Callable[[str], bool] = lambda name: True
+) -> Finding:
+    """Look at the default model: what it is, where it comes from, and whether the list of models has it.
+
+    >>> default_model(DefaultModel(("acme/one", "acme/two"), "CHUTES_MODEL")).said
+    'acme/one, then acme/two, from CHUTES_MODEL'
+    """
+    if problem:
+        return Finding("model", "fail", "the default model cannot be read", problem, Exit.USAGE)
+    if found is None:
+        told = "Without one, name a model each time: `chutes-connect models set MODEL` stores one."
+        return Finding("model", "skip", "no default model is set", told, facts={"models": [], "source": None})
+    said, facts = f"{in_words(found.names)}, {source(found)}", {"models": list(found.names), "source": found.source}
+    unknown = [name for name in found.names if not known(ModelRef.parse(name).names[0])]
+    if unknown:
+        told = f"Neither in the list of models nor an alias: {', '.join(unknown)}. See `chutes-connect models`."
+        return Finding("model", "warn", said, told, facts=facts)
+    return Finding("model", "ok", said, facts=facts)
 
 
 def money(report: Report, now: datetime) -> Finding:

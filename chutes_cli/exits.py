@@ -21,6 +21,7 @@ from chutes_core.errors import (
     Scope,
     TimeLimitError,
     UnavailableError,
+    UnknownModelError,
     redact,
 )
 
@@ -42,6 +43,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 5
     ACCOUNT = 6
     INCOMPLETE = 7
+    NO_MODEL = 8
     INTERRUPTED = 130
 
     @property
@@ -56,9 +58,10 @@ _MEANINGS = {
     Exit.USAGE: "wrong usage, or a request that can only fail",
     Exit.KEY: "the key is missing, rejected, or may not do this",
     Exit.UNREACHABLE: "the service cannot be reached, or not in time",
-    Exit.UNAVAILABLE: "the model cannot answer now: busy, cold, failed or gone",
+    Exit.UNAVAILABLE: "the model cannot answer now: busy, cold or failed",
     Exit.ACCOUNT: "the account's quota, balance or a limit is used up",
     Exit.INCOMPLETE: "the answer is incomplete",
+    Exit.NO_MODEL: "there is no such model, or it is of another kind",
     Exit.INTERRUPTED: "Ctrl-C",
 }
 
@@ -91,6 +94,7 @@ def exit_of(error: Exception) -> Exit:
 
 _STATUSES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     ((MissingKeyError, AuthenticationError, PermissionDeniedError), Exit.KEY),
+    ((UnknownModelError, ModelNotFoundError), Exit.NO_MODEL),
     ((ConfigurationError,), Exit.USAGE),
     ((ConnectionFailedError, TimeLimitError), Exit.UNREACHABLE),
     ((IncompleteAnswerError,), Exit.INCOMPLETE),
@@ -102,7 +106,7 @@ def _by_scope(error: Exception) -> Exit:
         return Exit.FAILURE
     if error.scope is Scope.ACCOUNT or error.kind in (Kind.NOT_INCLUDED, Kind.TEE_PAYMENT, Kind.ACCOUNT_LIMIT):
         return Exit.ACCOUNT
-    if isinstance(error, RateLimitError | UnavailableError | ModelNotFoundError) or error.scope is Scope.TARGET:
+    if isinstance(error, RateLimitError | UnavailableError) or error.scope is Scope.TARGET:
         return Exit.UNAVAILABLE
     return Exit.USAGE
 
@@ -134,6 +138,7 @@ _NO_KEY = "There is no key: set CHUTES_API_KEY, run `chutes-connect login`, or p
 
 # What the library says to a program, said to a person at the command line.
 _IN_WORDS = (
+    (r'pass model="\.\.\."', "name one"),
     (r"client\.warm_up\(model\)", "`chutes-connect warmup MODEL`"),
     (r"client\.models\(\) fetches today's list, and (`chutes-connect models` shows) it", r"\1 today's list"),
     (r" or client\.models\(\)", ""),

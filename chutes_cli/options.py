@@ -29,6 +29,7 @@ __all__ = [
     "client",
     "command",
     "names",
+    "nearest",
     "settings",
     "stdin_key",
 ]
@@ -66,12 +67,35 @@ class Parser(argparse.ArgumentParser):
         hint = f". Did you mean --{near}?" if near else ""
         self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
-    def _nearest(self, asked: str) -> str | None:
-        from difflib import get_close_matches
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        """Object to a word that is none of the choices, and name the one that was probably meant."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = nearest(str(value), list(map(str, action.choices or ())))
+            if near is None:
+                raise
+            if isinstance(action, argparse._SubParsersAction):
+                self.error(f"there is no command {value!r}. Did you mean `{self.prog} {near}`?")
+            error.message += f". Did you mean {near}?"
+            raise
 
-        names = [name.removeprefix("--") for name in self._option_string_actions if name.startswith("--")]
-        begun = [name for name in names if asked and name.startswith(asked)]
-        return next(iter([*begun, *get_close_matches(asked, names, n=1)]), None)
+    def _nearest(self, asked: str) -> str | None:
+        return nearest(
+            asked, [name.removeprefix("--") for name in self._option_string_actions if name.startswith("--")]
+        )
+
+
+def nearest(asked: str, names: Sequence[str]) -> str | None:
+    """Return the name that was probably meant.
+
+    >>> nearest("modles", ["models", "local"]), nearest("temp", ["top-p", "temperature"]), nearest("xyzzy", ["models"])
+    ('models', 'temperature', None)
+    """
+    from difflib import get_close_matches
+
+    begun = [name for name in names if asked and name.startswith(asked)]
+    return next(iter([*begun, *get_close_matches(asked, names, n=1)]), None)
 
 
 Handler: TypeAlias = "Callable[[argparse.Namespace, Out], int]"

@@ -21,6 +21,7 @@ from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Emb
 from chutes_core.calls.flows import StreamCall, WarmUpStatus, WholeCall
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.client_base import ClientBase
+from chutes_core.default_model import default_model
 from chutes_core.request.chat import ChatParams
 from chutes_core.request.messages import Message
 from chutes_core.response import Delta, Reply
@@ -146,17 +147,19 @@ class ChutesClient(ClientBase):
         self,
         messages: Sequence[Message],
         *,
-        model: str,
+        model: str | None = None,
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> Reply:
-        """Send a chat request and return the whole answer.
+        """Send a chat request and return the whole answer; without a model, of the default one.
 
         Raises:
             ConfigurationError: The request was refused locally; nothing was sent.
             APIError: There is no complete answer; ``.partial`` has the text received so far.
         """
         policy = self._policy(timeout)
+        if model is None:
+            model = default_model()
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return run(self._flow(call, model), self._wire())
@@ -165,7 +168,7 @@ class ChutesClient(ClientBase):
         self,
         messages: Sequence[Message],
         *,
-        model: str,
+        model: str | None = None,
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> Stream:
@@ -174,6 +177,8 @@ class ChutesClient(ClientBase):
         Failures before the first delta are retried as in :meth:`chat`; later ones are raised.
         """
         policy = self._policy(timeout)
+        if model is None:
+            model = default_model()
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return Stream(self._flow(call, model), call, self._wire())
@@ -312,12 +317,14 @@ class AsyncChutesClient(ClientBase):
         self,
         messages: Sequence[Message],
         *,
-        model: str,
+        model: str | None = None,
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> Reply:
         """Send a chat request and return the whole answer."""
         policy = self._policy(timeout)
+        if model is None:
+            model = default_model()
         request = self._build(messages, model, params, stream=False)
         call = WholeCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return await arun(self._flow(call, model), self._wire())
@@ -326,12 +333,14 @@ class AsyncChutesClient(ClientBase):
         self,
         messages: Sequence[Message],
         *,
-        model: str,
+        model: str | None = None,
         timeout: TimeLimits | float | None = None,
         **params: Unpack[ChatParams],
     ) -> AsyncStream:
         """Send a chat request and stream the answer: ``async for delta in client.stream(...)``."""
         policy = self._policy(timeout)
+        if model is None:
+            model = default_model()
         request = self._build(messages, model, params, stream=True)
         call = StreamCall(self._chat_wire(request), policy, request, self._images, self._account(request.infos))
         return AsyncStream(self._flow(call, model), call, self._wire())

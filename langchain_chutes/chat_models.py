@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from chutes_core.catalog.joint import Method, echoes_reasoning, price, structured_method
 from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
+from chutes_core.default_model import default_model
 from chutes_core.errors import ConfigurationError
 from chutes_core.request.arguments import call_arguments
 from chutes_core.request.chat import ChatParams, Effort, OnLength
@@ -61,8 +62,9 @@ class ChatChutes(ChutesSettings, ChatModel):
 
     model_config = CONFIG
 
-    model: str = Field(min_length=1)
-    """A model name, a list of names for the gateway to route between (`"a,b:latency"`), or one of your aliases."""
+    model: str = Field(default_factory=default_model, min_length=1)
+    """A model name, a list of names for the gateway to route between (`"a,b:latency"`), or one of your aliases; by
+    default that of `CHUTES_MODEL`, else the one that `chutes-connect models set` stored."""
 
     temperature: float | None = None
     max_tokens: int | None = None

@@ -12,6 +12,7 @@ from llama_index.core.types import Model, PydanticProgramMode
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
 from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
+from chutes_core.default_model import default_model
 from chutes_core.request.chat import build_chat_request
 from chutes_core.request.objects import Mode
 from chutes_core.request.schema import is_taken
@@ -42,7 +43,8 @@ class Chutes(ChutesComponent, ChatModel):
     ``ThinkingBlock``, and in streams as ``additional_kwargs["thinking_delta"]``.
 
     Args:
-        model: A model name, a routing list (``"a,b:latency"``) or an alias.
+        model: A model name, a routing list (``"a,b:latency"``) or an alias; by default that of ``CHUTES_MODEL``, else
+            the one that ``chutes-connect models set`` stored.
         temperature: Sampling temperature.
         max_tokens: Maximum length of the answer.
         top_p: Nucleus sampling threshold.
@@ -67,7 +69,7 @@ class Chutes(ChutesComponent, ChatModel):
     Call it with ``llm.complete("Hello")`` or ``llm.chat([ChatMessage("Hello")])``.
     """
 
-    model: str = Field(description="A model name, a routing list, or an alias.")
+    model: str = Field(default_factory=default_model, description="A model name, a routing list, or an alias.")
     temperature: float | None = Field(default=None, description="Sampling temperature.")
     max_tokens: int | None = Field(default=None, description="Maximum length of the answer, in tokens.")
     top_p: float | None = Field(default=None, description="Nucleus sampling threshold.")

@@ -107,9 +107,8 @@ def stage() -> Iterator[LocalChutes]:
     with tempfile.TemporaryDirectory() as folder, serve(backend="echo") as server:
         for name in [name for name in os.environ if name.startswith("CHUTES_")]:
             del os.environ[name]
-        os.environ.update(
-            {**server.env, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "CHUTES_CONFIG_DIR": f"{folder}/config"}
-        )
+        own = {"HOME": folder, "CHUTES_CONFIG_DIR": f"{folder}/.config/chutes-connect"}
+        os.environ.update({**server.env, **own, "COLUMNS": str(WIDTH), "NO_COLOR": "1"})
         platformdirs.user_cache_dir = lambda *args, **kwargs: f"{folder}/cache"
         os.chdir(folder)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,14 +14,15 @@ from chutes_cli.exits import Exit, Stop
 from chutes_cli.out import Out
 from chutes_cli.table import Column, Table
 from chutes_core.account import rows
-from chutes_core.errors import Kind
+from chutes_core.errors import ChutesError, Kind
 from chutes_core.failures.reading import failure
 
 if TYPE_CHECKING:
+    from chutes_cli.exchange import Answer
     from chutes_cli.options import Commands
     from chutes_core.catalog.catalog import Catalog
 
-__all__ = ["Alias", "add", "alias_table", "body_of", "parse_aliases"]
+__all__ = ["Alias", "add", "alias_table", "body_of", "is_alias", "parse_aliases"]
 
 _NAME = re.compile(r"[!-9;-~]{1,64}")
 _MOST = 20
@@ -98,6 +100,24 @@ def _plain(alias: Alias, names: Mapping[str, str]) -> dict[str, object]:
     return {"alias": alias.name, "models": models, "chute_ids": list(alias.chute_ids), "updated_at": alias.updated_at}
 
 
+def is_alias(name: str, options: argparse.Namespace) -> bool:
+    """Ask the service whether the account has an alias of this name; no, where it does not say."""
+    with suppress(ChutesError, Stop):
+        answer = _exchanged("GET", "", options)
+        return any(alias.name == name.lower() for alias in parse_aliases(answer.value() or []))
+    return False
+
+
+def _exchanged(method: str, path: str, options: argparse.Namespace, body: dict[str, object] | None = None) -> Answer:
+    from chutes_cli.exchange import exchange
+    from chutes_cli.options import settings, stdin_key
+    from chutes_core.auth import Credential
+
+    url = settings(options).management_url
+    secret = Credential(stdin_key(options), service=url).secret()
+    return exchange(method, f"{url}/model_aliases/{path}", secret=secret, body=body, timeout=options.timeout)
+
+
 def add(commands: Commands) -> None:
     """Register the command."""
     from chutes_cli.options import add_service_options, command
@@ -119,19 +139,15 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.commands.account import names_of
-    from chutes_cli.exchange import exchange
-    from chutes_cli.options import catalog_at_hand, settings, stdin_key
-    from chutes_core.auth import Credential
+    from chutes_cli.options import catalog_at_hand
 
     _check(options)
-    catalog, url = catalog_at_hand(), f"{settings(options).management_url}/model_aliases/"
-    method, body = "GET", None
+    catalog, path, method, body = catalog_at_hand(), "", "GET", None
     if options.action == "create":
         method, body = "POST", body_of(options.alias, options.models, catalog)
     elif options.action == "delete":
-        method, url = "DELETE", url + quote(options.alias.lower(), safe="")
-    secret = Credential(stdin_key(options), service=settings(options).management_url).secret()
-    answer = exchange(method, url, secret=secret, body=body, timeout=options.timeout)
+        method, path = "DELETE", quote(options.alias.lower(), safe="")
+    answer = _exchanged(method, path, options, body)
     if answer.status == 404 and options.action == "delete":
         raise Stop(f"There is no alias {options.alias!r}.")
     found = parse_aliases(answer.value() or [])

@@ -49,7 +49,9 @@ def add(commands: Commands) -> None:
         usage="[OPTIONS]",
         run=_run,
     )
-    parser.add_argument("--model", metavar="MODEL", help="for the call (default: the cheapest hot one)")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="for the call (default: the default model, or the cheapest hot one)"
+    )
     parser.add_argument("--no-call", action="store_true", help="make no call (it costs a fraction of a cent)")
     add_service_options(parser)
 
@@ -94,10 +96,12 @@ def _findings(service: ChutesClient, options: argparse.Namespace) -> Iterator[Fi
     if chat is not None:
         yield checks.clock(chat.headers.get("date"), time.time())
     yield checks.versions({name: _version(name) for name in ("chutes-connect", *checks.PACKAGES)})
+    default, finding = _default(service, options)
+    yield finding
     if secret is not None and chat is not None:
         yield _account(service)
         if not options.no_call:
-            yield _call(service, options.model)
+            yield _call(service, options.model or default)
 
 
 def _key(options: argparse.Namespace) -> tuple[Secret | None, Finding]:
@@ -114,6 +118,23 @@ def _key(options: argparse.Namespace) -> tuple[Secret | None, Finding]:
     except (ChutesError, Stop) as error:
         return None, checks.key(None, source, described(error))
     return secret, checks.key(secret, source)
+
+
+def _default(service: ChutesClient, options: argparse.Namespace) -> tuple[str | None, Finding]:
+    """Look at the default model; for the call too, where it can be asked."""
+    from chutes_cli import checks
+    from chutes_cli.commands.aliases import is_alias
+    from chutes_core.default_model import find
+
+    try:
+        found = find()
+    except ChutesError as error:
+        return None, checks.default_model(None, str(error))
+
+    def known(name: str) -> bool:
+        return name in service.catalog or is_alias(name, options)
+
+    return None if found is None else found.names[0], checks.default_model(found, known=known)
 
 
 def _embedding_host(service: ChutesClient) -> tuple[str, str]:

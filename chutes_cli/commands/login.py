@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, Stop
 from chutes_cli.numbers import duration
 from chutes_cli.options import Commands, Parser, command
+from chutes_cli.places import tilde
 
 if TYPE_CHECKING:
     from chutes_cli.out import Out
@@ -186,10 +186,7 @@ def _greeting(login: StoredLogin) -> str:
 
 def _place(store: LoginStore, login: StoredLogin) -> str:
     """Say where a login is, as a person would."""
-    if login.keeper == "keyring":
-        return "the system keyring"
-    home = Path.home()
-    return f"~/{store.path.relative_to(home).as_posix()}" if store.path.is_relative_to(home) else str(store.path)
+    return "the system keyring" if login.keeper == "keyring" else tilde(store.path)
 
 
 def _described(store: LoginStore, login: StoredLogin | None) -> dict[str, object]:

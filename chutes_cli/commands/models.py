@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         commands,
         "models",
         "list models: prices, context window, features, hot or cold, speed",
-        usage="[SEARCH | refresh | check --prefill [MODEL…]] [OPTIONS]",
+        usage="[SEARCH|set|unset|refresh|check] [MODEL…] [OPTIONS]",
         run=_run,
         rest="models",
         examples=[
@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
             "models --pick 'tools, <=0.3$, ctx>=100k, tee'",
             "models --pick 'tools, <=2$' --fallback",
             "models --kind image --hot",
+            "models set Qwen/Qwen3-32B-TEE,google/gemma-4-31B-turbo-TEE",
             "models refresh",
             "models check --prefill Qwen/Qwen3-32B-TEE",
         ],
@@ -58,9 +59,16 @@ def add(commands: Commands) -> None:
         "search",
         nargs="?",
         metavar="SEARCH",
-        help="part of the name; `refresh` updates the cache, `check` asks the models",
+        help="part of the name; `set` and `unset`: the default model; `refresh` updates the cache, `check` asks the "
+        "models",
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="to check (default: every chat model not cold)")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="to set, and its fallbacks (without: say what is set); to check (default: every chat model not cold)",
+    )
+    parser.add_argument("--clear", action="store_true", help="with set: the same as unset")
     only = parser.add_argument_group("only models")
     for name, meaning in _FLAGS.items():
         only.add_argument(f"--{name}", action="store_true", help=meaning)
@@ -97,9 +105,13 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.demands import unmet
     from chutes_cli.options import client
 
-    checks = options.search == "check"
-    if options.models and not checks:
+    checks, sets = options.search == "check", options.search in ("set", "unset")
+    if options.models and not checks and (not sets or options.clear or options.search == "unset"):
         options.parser.refuse(options.models)
+    if options.clear and not sets:
+        raise Stop("--clear is for `models set`.", Exit.USAGE)
+    if sets:
+        return _default(options, out)
     if checks is not options.prefill:
         raise Stop("Use `models check --prefill`, with the names of models or without.", Exit.USAGE)
     if options.fallback and options.kind != "chat":
@@ -125,6 +137,23 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         _print_table(found, catalog, out)
     else:
         _print_pick([info.id for info in found], options.fallback, out)
+    return Exit.OK
+
+
+def _default(options: argparse.Namespace, out: Out) -> int:
+    """Store, show or forget the default model."""
+    from chutes_cli.commands.aliases import is_alias
+    from chutes_cli.defaults import checked, keep, show, unset
+    from chutes_cli.options import client
+
+    if options.clear or options.search == "unset":
+        unset(out)
+        return Exit.OK
+    if not options.models:
+        return show(out)
+    with client(options, max_retries=0) as service:
+        catalog = service.catalog if options.offline else asked(service, out)
+    keep(checked(options.models, catalog, lambda name: is_alias(name, options)), out)
     return Exit.OK
 
 

@@ -27,6 +27,7 @@ from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.names import model_infos
 from chutes_core.client import AsyncChutesClient, ChutesClient
 from chutes_core.client_base import ClientBase
+from chutes_core.default_model import default_models
 from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.fallback.call import Try
 from chutes_core.fallback.health import Health
@@ -105,7 +106,7 @@ class _FallbackBase(Generic[C]):
     @unseen
     def __init__(
         self,
-        members: Sequence[str | Mapping[str, object]],
+        members: Sequence[str | Mapping[str, object]] | None = None,
         api_key: ApiKey | None = None,
         *,
         policy: FallbackPolicy | Mapping[str, object] | None = None,
@@ -115,6 +116,8 @@ class _FallbackBase(Generic[C]):
         chance: Callable[[], float] = random.random,
         **shared: Unpack[ClientOptions],
     ) -> None:
+        if members is None:
+            members = default_models()
         _check_members(members, shared)
         self._set_up(policy, health, on_attempt, clock, chance)
         self.ledger = shared.get("ledger") or Ledger()
@@ -275,7 +278,8 @@ class FallbackClient(_FallbackBase[ChutesClient]):
 
     Args:
         members: In order: names of models, or mappings with a ``"model"`` and what is that member's own: any argument
-            of ``ChutesClient``, such as ``"api_key"`` or ``"base_url"``, and any parameter of a call.
+            of ``ChutesClient``, such as ``"api_key"`` or ``"base_url"``, and any parameter of a call. Without a list,
+            the default model and its fallbacks.
         api_key: The key of all members that have none of their own.
         policy: When to move to the next member, and in which order.
         health: The recorded health of the members; pass the same object to several fallbacks to share it.

@@ -17,6 +17,7 @@ from chutes_core.auth import Credential, KeyFunction
 from chutes_core.calls.clock import Clock
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.default_model import default_models
 from chutes_core.errors import ChutesError, ChutesWarning, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import joint_info
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from chutes_core.connected import Connected
 
 __all__ = [
-    "Roster", "Seat", "Seated", "account_id", "asked_seats", "foreign_member", "health_of", "named", "own_member",
-    "placed", "refuse_retries", "refuse_several", "rules_of", "seated", "shortest", "taken_limit",
+    "Roster", "Seat", "Seated", "account_id", "asked_seats", "foreign_member", "health_of", "listed_or_default",
+    "named", "own_member", "placed", "refuse_retries", "refuse_several", "rules_of", "seated", "shortest",
+    "taken_limit",
 ]  # fmt: skip
 
+L = TypeVar("L")
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
 O_co = TypeVar("O_co", bound="Connected", covariant=True)
@@ -163,6 +166,14 @@ class Roster(Generic[M]):
                 "back from sealed members to another provider's model, pass e2ee= to the models themselves."
             )
         return sealed
+
+
+def listed_or_default(members: L | None, shared: Mapping[str, object]) -> L | list[str]:
+    """Return the members that were listed, or the default model and its fallbacks where there is no list."""
+    if members is not None:
+        return members
+    refuse_other_names(shared)
+    return default_models()
 
 
 def _seated(model: M) -> Sequence[M]:

@@ -36,7 +36,7 @@ from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
-from chutes_core.fallback.roster import health_of, rules_of
+from chutes_core.fallback.roster import health_of, listed_or_default, rules_of
 from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._chat_model import ChatModel
@@ -57,7 +57,8 @@ class ChutesFallback(FaceFallback, ChatModel):
 
     Args:
         members: In order: names of Chutes models (which share the other arguments), ``ChatChutes`` models, or chat
-            models from any other provider. Their own retries are turned off.
+            models from any other provider. Their own retries are turned off. Without a list, the default model and
+            its fallbacks.
         policy: When to move to the next member, and in which order.
         health: The recorded health of the members; pass the same object to several models to share it.
         **arguments: For this model (``cache``, ``rate_limiter``, ``callbacks``, …) and for every member listed by
@@ -92,12 +93,13 @@ class ChutesFallback(FaceFallback, ChatModel):
     @unseen
     def __init__(
         self,
-        members: Sequence[Listed] = (),
+        members: Sequence[Listed] | None = None,
         *,
         policy: FallbackPolicy | Mapping[str, Any] | None = None,
         health: Health | None = None,
         **arguments: Any,
     ) -> None:
+        members = listed_or_default(members, arguments)
         own = {name: arguments.pop(name) for name in list(arguments) if name in type(self).model_fields}
         if isinstance(own.get("profile"), Resolved):
             del own["profile"]  # resolved for other members

@@ -23,7 +23,7 @@ from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
-from chutes_core.fallback.roster import health_of, rules_of
+from chutes_core.fallback.roster import health_of, listed_or_default, rules_of
 from chutes_core.secrets.frames import unseen
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.profile import Described
@@ -43,7 +43,8 @@ class ChutesFallback(FaceFallback, ChatModel):
     the attempts (``"chutes_attempts"``). If no member gives a complete answer, :class:`FallbackError` lists them.
 
     Args:
-        members: Names of Chutes models, ``Chutes`` models, or any LlamaIndex LLMs, in order.
+        members: Names of Chutes models, ``Chutes`` models, or any LlamaIndex LLMs, in order; without a list, the
+            default model and its fallbacks.
         policy: When to move to the next member, and in which order.
         health: The recorded health of the members; pass the same object to several fallbacks to share it.
         shared: Arguments for members listed by name, such as ``api_key`` or ``temperature``, and arguments that every
@@ -77,13 +78,14 @@ class ChutesFallback(FaceFallback, ChatModel):
     @unseen
     def __init__(
         self,
-        members: Sequence[str | Mapping[str, Any] | LLM] = (),
+        members: Sequence[str | Mapping[str, Any] | LLM] | None = None,
         *,
         policy: FallbackPolicy | Mapping[str, Any] | None = None,
         health: Health | None = None,
         **shared: Any,
     ) -> None:
         shared.pop("class_name", None)
+        members = listed_or_default(members, shared)
         clock = shared.pop("clock", None)
         own = {name: shared.pop(name) for name in list(shared) if name in LLM.model_fields}
         common = {"clock": clock} | {name: own[name] for name in ("pydantic_program_mode",) if name in own}

@@ -110,6 +110,22 @@ def test_an_option_that_does_not_exist_is_answered_with_the_nearest(run: Run, wo
     assert f" Did you mean {option}? (see `chutes-connect {words[0]} --help`)" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["modles"], "there is no command 'modles'. Did you mean `chutes-connect models`?"),
+        (["chta", MODEL, "hi"], "there is no command 'chta'. Did you mean `chutes-connect chat`?"),
+        (["aliases", "lst"], "Did you mean list?"),
+        (["models", "--sort", "pirce"], "Did you mean price?"),
+    ],
+)
+def test_a_word_that_does_not_exist_is_answered_with_the_nearest(run: Run, words: list[str], said: str) -> None:
+    """A mistyped command, or choice, is followed by the one that was probably meant."""
+    ran = run(*words)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert said in ran.err
+
+
 def test_an_option_that_resembles_none_is_answered_without_a_guess(run: Run) -> None:
     """Where nothing is near, nothing is proposed."""
     assert "Did you mean" not in run("models", "--xyzzy").err + run("--json").err

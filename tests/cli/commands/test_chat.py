@@ -158,7 +158,7 @@ def test_a_cut_answer_says_so(run: Run, service: LocalChutes) -> None:
         ("quota", 6, "Add balance"),
         ("auth", 3, "Check the key"),
         ("bad_request", 2, "Change the request"),
-        ("not_found", 5, "`chutes-connect models`"),
+        ("not_found", 8, "`chutes-connect models`"),
         ("reset(after=2)", 7, "not a whole answer"),
         ("no_finish(after=2)", 7, "before the model had finished"),
     ],
@@ -208,7 +208,7 @@ def test_each_question_of_a_conversation_counts_its_own_tries(
 def test_an_embedding_model_does_not_chat(run: Run, service: LocalChutes) -> None:
     """A model of another kind is named as one, with the command that it is for."""
     ran = run("chat", EMBEDDER, "Hello")
-    assert ran.status == 5
+    assert ran.status == 8
     assert ran.err.startswith(f"error: {EMBEDDER}: this is an embedding model (404: ")
     assert "For embeddings use `chutes-connect embed`; for chat choose a chat model such as " in ran.err
 
@@ -217,7 +217,7 @@ def test_an_embedding_model_does_not_chat(run: Run, service: LocalChutes) -> Non
 def test_a_name_that_nothing_has_is_answered_with_the_nearest(run: Run, service: LocalChutes, name: str) -> None:
     """A mistaken name that the service does not know is followed by the one that was probably meant."""
     ran = run("chat", name, "Hello")
-    assert ran.status == 5
+    assert ran.status == 8
     assert ran.err.endswith(f" Did you mean {MODEL}?\n")
 
 

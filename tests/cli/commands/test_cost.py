@@ -92,7 +92,7 @@ def test_a_number_of_calls_is_asked_for_as_one(run: Run, text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        (["--models", "Qwen/Qwen3-33B"], 2),
+        (["--models", "Qwen/Qwen3-33B"], 8),
         (["--pick", "fast"], 2),
         (["--pick", "<=0.0001"], 1),
         (["--cached", "2"], 2),

@@ -115,7 +115,7 @@ def test_a_bar_shows_on_a_terminal_only(run: Run, service: LocalChutes) -> None:
 def test_a_chat_model_has_no_embeddings(run: Run, service: LocalChutes) -> None:
     """The service's refusal has its own status, and says which model would do."""
     ran = run("embed", MODEL, "a")
-    assert ran.status == 5
+    assert ran.status == 8
     assert ran.err.startswith(f"error: {MODEL}: this is a chat model (404: ")
     assert ran.err.endswith(f"Embeddings need an embedding model such as {EMBEDDER}.\n")
 

@@ -24,7 +24,7 @@ def test_as_json(run: Run, service: LocalChutes) -> None:
 
 
 def test_what_cannot_be_woken(run: Run, service: LocalChutes) -> None:
-    """A model that does not exist, or is switched off, cannot answer."""
-    assert run("warmup", "nope").status == 5
+    """A model that does not exist, and one that is switched off, have each their status."""
+    assert run("warmup", "nope").status == 8
     service.change(MODEL, disabled=True)
     assert run("warmup", MODEL).status == 5
