@@ -15,9 +15,12 @@ from chutes_cli.numbers import dollars, seconds
 from chutes_cli.standing import Report, standing
 from chutes_core.catalog.names import ModelRef
 from chutes_core.default_model import DefaultModel
+from chutes_core.errors import ConfigurationError
+from chutes_core.secrets.places import check_place, reason
 from chutes_core.secrets.secret import Secret
+from chutes_core.settings import origin_of
 
-__all__ = ["Finding", "clock", "default_model", "exit_of_all", "host", "key", "money", "versions"]
+__all__ = ["Finding", "clock", "default_model", "destination", "exit_of_all", "host", "key", "money", "versions"]
 
 State = Literal["ok", "warn", "fail", "skip"]
 _KEY_LENGTH = 102
@@ -80,6 +83,35 @@ def key(secret: Secret | None, source: str, problem: str = "") -> Finding:
         told = f"Chutes' keys have {_KEY_LENGTH} characters: copy it again if calls are refused."
         return Finding("key", "warn", said, told, facts=facts)
     return Finding("key", "ok", said, facts=facts)
+
+
+def destination(secret: Secret, addresses: Sequence[tuple[str, str]]) -> Finding:
+    """Look at where the key goes, and why it may.
+
+    Args:
+        secret: The key.
+        addresses: The addresses, and what named each.
+
+    >>> destination(Secret("cpk_0123"), [("https://llm.chutes.ai/v1", "default")]).said
+    'the key goes to https://llm.chutes.ai (service)'
+    """
+    found = {origin_of(url): (reason(url, secret), named_by, url) for url, named_by in addresses}
+    told = [{"origin": origin, "why": why, "named_by": named_by} for origin, (why, named_by, _) in found.items()]
+    facts = {"destinations": told}
+    for origin, (why, named_by, url) in found.items():
+        if why is None:
+            said = f"the key does not go to {origin} ({named_by})"
+            return Finding("destination", "fail", said, _refusal(url, secret), Exit.USAGE, facts)
+    listed = ", ".join(f"{origin} ({why})" for origin, (why, _, _) in found.items())
+    return Finding("destination", "ok", f"the key goes to {listed}", facts=facts)
+
+
+def _refusal(url: str, secret: Secret) -> str:
+    try:
+        check_place(url, secret)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
 
 
 def host(name: str, url: str, status: int | None, took: float | None, problem: str = "") -> Finding:

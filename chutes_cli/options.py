@@ -28,6 +28,7 @@ __all__ = [
     "catalog_at_hand",
     "client",
     "command",
+    "key",
     "names",
     "nearest",
     "settings",
@@ -195,6 +196,18 @@ def stdin_key(options: argparse.Namespace) -> Secret | None:
     if not found.get_secret_value():
         raise Stop("--api-key-stdin reads the key from the first line of standard input, which is empty.", Exit.KEY)
     return found
+
+
+def key(options: argparse.Namespace) -> Secret:
+    """Return the key that the command uses.
+
+    Raises:
+        MissingKeyError: There is none.
+    """
+    from chutes_core.auth import Credential
+
+    where = settings(options)
+    return Credential(stdin_key(options), service=where.management_url, named=where.named).secret()
 
 
 def client(

@@ -4,6 +4,9 @@ A key is looked for in the argument, then in ``CHUTES_OAUTH_TOKEN``, then in ``C
 stored by ``chutes-connect login``. It may be a string, anything with ``get_secret_value()`` (pydantic's
 ``SecretStr``), or a function that returns one, plain or async, which is called for every call and so may refresh a
 token.
+
+A key goes to the service, to this machine, and to an address that was named together with it: both as arguments, or the
+address behind the key, ``cpk_…@https://gateway.example`` (:mod:`chutes_core.secrets.places`).
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import asyncio
 import inspect
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeAlias, cast
 
 from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
 from chutes_core.secrets.secret import ENVIRONMENT, Secret, SupportsSecret
+from chutes_core.settings import check_address, origin_of
 
 __all__ = ["ApiKey", "Credential", "KeyFunction", "LeftBehind", "wrapped_key"]
 
@@ -100,6 +104,7 @@ class Credential:
         api_key: The key; without one, every call reads the environment, then the stored login.
         env: The environment; an empty one also disables the stored login.
         service: The management URL whose login to use; by default that of the environment.
+        named: Addresses that are given together with the key, as origins: it may go there too.
 
     >>> credential = Credential("cpk_0123", env={})
     >>> credential
@@ -114,9 +119,11 @@ class Credential:
         *,
         env: Mapping[str, str] | None = None,
         service: str | None = None,
+        named: Collection[str] = (),
     ) -> None:
         self._env = env
         self._service = service
+        self._named = named
         self._source: Secret | Callable[[], object] | None = None
         self._missing = _NOT_CARRIED if isinstance(api_key, LeftBehind) else _MISSING
         if api_key is None or isinstance(api_key, LeftBehind):
@@ -125,7 +132,7 @@ class Credential:
             source = cast("Callable[[], object]", api_key)
             self._source = source.function if isinstance(source, KeyFunction) else source
             return
-        found = _read(api_key)
+        found = _read(api_key, "api_key", named)
         del api_key
         self._source = _usable(found)
         _warn_of_shape(self._source)
@@ -152,7 +159,7 @@ class Credential:
             if inspect.iscoroutine(value):
                 value.close()
             raise ConfigurationError("api_key is an async function: use the async client, or give a plain function.")
-        found = _read(value)
+        found = _read(value, "api_key", self._named)
         del value
         return _usable(found)
 
@@ -163,7 +170,7 @@ class Credential:
                 return secret
             return await asyncio.to_thread(self._from_login, refused)
         value = self._source() if inspect.iscoroutinefunction(self._source) else await asyncio.to_thread(self._source)
-        found = _read(await value if inspect.isawaitable(value) else value)
+        found = _read(await value if inspect.isawaitable(value) else value, "api_key", self._named)
         del value
         return _usable(found)
 
@@ -208,7 +215,13 @@ class Credential:
 
     def __getstate__(self) -> dict[str, object]:
         source = self._source if callable(self._source) else None
-        return {"_env": None, "_service": self._service, "_source": source, "_missing": _NOT_CARRIED}
+        return {
+            "_env": None,
+            "_service": self._service,
+            "_named": self._named,
+            "_source": source,
+            "_missing": _NOT_CARRIED,
+        }
 
     def __copy__(self) -> Credential:
         return self
@@ -221,8 +234,14 @@ class Credential:
 # instead of raising it, and the one that raises it no longer holds the key.
 
 
-def _read(value: object) -> Secret | ConfigurationError:
-    """Read a key in any of its forms; return an error, without the key, if it could not be sent in a header."""
+def _read(value: object, source: str, named: Collection[str] = ()) -> Secret | ConfigurationError:
+    """Read a key in any of its forms; return an error, without the key, if it could not be sent in a header.
+
+    Args:
+        value: The key; behind an ``@``, an address that it may go to.
+        source: Where it was given.
+        named: Other addresses that it may go to, as origins.
+    """
     text = value.get_secret_value() if isinstance(value, SupportsSecret) else value
     if not isinstance(text, str):
         return ConfigurationError(f"The key must be a string, a SecretStr or a function, not {type(value).__name__}.")
@@ -233,12 +252,31 @@ def _read(value: object) -> Secret | ConfigurationError:
         return ConfigurationError(
             "The key has characters that no key has (spaces, line breaks or non-ASCII): copy it again."
         )
-    return Secret(text)
+    text, at, address = text.partition("@")
+    if not at:
+        return Secret(text, source, named)
+    place = _origin(address)
+    if not text or place is None:
+        return ConfigurationError(
+            "What is behind the @ of the key must be the address that the key may go to, without a path, such as "
+            "https://gateway.example. What was given is not repeated here, because it may be part of a key."
+        )
+    return Secret(text, source, {*named, place})
+
+
+def _origin(address: str) -> str | None:
+    """Read the address behind a key, which is https unless it says something else."""
+    address = (address if "://" in address else f"https://{address}").rstrip("/")
+    try:
+        check_address("it", address)
+    except ConfigurationError:
+        return None
+    return origin_of(address) if address.count("/") == 2 else None
 
 
 def _from_variable(name: str, env: Mapping[str, str] | None) -> Secret | ConfigurationError | None:
     value = (os.environ if env is None else env).get(name, "")
-    return _read(value) if value.strip() else None
+    return _read(value, name) if value.strip() else None
 
 
 def _usable(found: Secret | ConfigurationError) -> Secret:

@@ -87,7 +87,7 @@ class ClientBase:
         _check_kind("catalog", catalog, Catalog)
         _check_kind("inline_images", inline_images, bool, ImagePolicy)
         self.ledger = ledger if ledger is not None else Ledger()
-        self._credential = Credential(api_key, service=self.settings.management_url)
+        self._credential = Credential(api_key, service=self.settings.management_url, named=self.settings.named)
         self._headers = Headers.kept(default_headers) or Headers()
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
         self._catalog = catalog

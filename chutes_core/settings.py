@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from chutes_core.errors import ConfigurationError
 
-__all__ = ["Settings", "TimeLimits", "check_address", "known_arguments"]
+__all__ = ["Settings", "TimeLimits", "check_address", "is_loopback", "known_arguments", "origin_of"]
 
 T = TypeVar("T")
 BASE_URL = "https://llm.chutes.ai/v1"
 EMBEDDING_BASE_URL = "https://embed.chutes.ai/v1"
 MANAGEMENT_URL = "https://api.chutes.ai"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,13 @@ class Settings:
         base_url: The inference gateway.
         embedding_base_url: The embedding host for every model; None uses each model's own host from the catalogue.
         management_url: The host of catalogue, account and OAuth.
+        named: The origins of those that were given as arguments: a key that was given with them may go there.
     """
 
     base_url: str = BASE_URL
     embedding_base_url: str | None = None
     management_url: str = MANAGEMENT_URL
+    named: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @classmethod
     def resolve(
@@ -100,12 +104,36 @@ class Settings:
         'http://127.0.0.1:8000/v1'
         """
         env = os.environ if env is None else env
-        chosen = {
-            "base_url": base_url or env.get("CHUTES_BASE_URL"),
-            "embedding_base_url": embedding_base_url or env.get("CHUTES_EMBEDDING_BASE_URL"),
-            "management_url": management_url or env.get("CHUTES_MANAGEMENT_URL"),
-        }
-        return replace(cls(), **{name: _url(name, value) for name, value in chosen.items() if value})
+        given = {
+            "base_url": base_url, "embedding_base_url": embedding_base_url, "management_url": management_url
+        }  # fmt: skip
+        chosen = {name: value or env.get(f"CHUTES_{name.upper()}") for name, value in given.items()}
+        urls = {name: _url(name, value) for name, value in chosen.items() if value}
+        named = (origin_of(urls[name]) for name, value in given.items() if value)
+        # Unencrypted is not meant by an address alone.
+        together = frozenset(each for each in named if each.startswith("https:"))
+        return replace(cls(named=together), **urls)  # type: ignore[arg-type]
+
+
+def origin_of(url: str) -> str:
+    """Return the scheme, host and port of a valid address, written in one way.
+
+    >>> origin_of("HTTPS://Gateway.example:443/v1"), origin_of("http://[::1]:8765/v1")
+    ('https://gateway.example', 'http://[::1]:8765')
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether an address is on this machine, as such an address is usually written.
+
+    >>> is_loopback("http://localhost:8765/v1"), is_loopback("http://127.0.0.1.example")
+    (True, False)
+    """
+    return urlsplit(url).hostname in _LOOPBACK
 
 
 def check_address(name: str, value: T) -> T:

@@ -110,12 +110,10 @@ def is_alias(name: str, options: argparse.Namespace) -> bool:
 
 def _exchanged(method: str, path: str, options: argparse.Namespace, body: dict[str, object] | None = None) -> Answer:
     from chutes_cli.exchange import exchange
-    from chutes_cli.options import settings, stdin_key
-    from chutes_core.auth import Credential
+    from chutes_cli.options import key, settings
 
-    url = settings(options).management_url
-    secret = Credential(stdin_key(options), service=url).secret()
-    return exchange(method, f"{url}/model_aliases/{path}", secret=secret, body=body, timeout=options.timeout)
+    url = f"{settings(options).management_url}/model_aliases/{path}"
+    return exchange(method, url, secret=key(options), body=body, timeout=options.timeout)
 
 
 def add(commands: Commands) -> None:

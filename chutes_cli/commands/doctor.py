@@ -90,6 +90,10 @@ def _findings(service: ChutesClient, options: argparse.Namespace) -> Iterator[Fi
 
     secret, finding = _key(options)
     yield finding
+    if secret is not None:
+        finding = checks.destination(secret, _addresses(service, options))
+        yield finding
+        secret = secret if finding.state == "ok" else None
     chat = yield from _host("chat", f"{service.settings.base_url}/models", service.settings.base_url)
     yield from _host("embeddings", *_embedding_host(service))
     yield from _host("management", f"{service.settings.management_url}/ping", service.settings.management_url)
@@ -106,15 +110,14 @@ def _findings(service: ChutesClient, options: argparse.Namespace) -> Iterator[Fi
 
 def _key(options: argparse.Namespace) -> tuple[Secret | None, Finding]:
     from chutes_cli import checks
-    from chutes_cli.options import settings, stdin_key
-    from chutes_core.auth import Credential
+    from chutes_cli import options as given
     from chutes_core.secrets.secret import ENVIRONMENT
 
     source = next((name for name in ENVIRONMENT if os.environ.get(name, "").strip()), "the login")
     if options.api_key_stdin:
         source = "standard input"
     try:
-        secret = Credential(stdin_key(options), service=settings(options).management_url).secret()
+        secret = given.key(options)
     except (ChutesError, Stop) as error:
         return None, checks.key(None, source, described(error))
     return secret, checks.key(secret, source)
@@ -135,6 +138,23 @@ def _default(service: ChutesClient, options: argparse.Namespace) -> tuple[str | 
         return name in service.catalog or is_alias(name, options)
 
     return None if found is None else found.names[0], checks.default_model(found, known=known)
+
+
+def _addresses(service: ChutesClient, options: argparse.Namespace) -> list[tuple[str, str]]:
+    """The addresses that get the key, and what named each."""
+    found = {
+        "base_url": service.settings.base_url,
+        "embedding_base_url": _embedding_host(service)[1],
+        "management_url": service.settings.management_url,
+    }
+    return [(url, _named_by(name, options)) for name, url in found.items()]
+
+
+def _named_by(name: str, options: argparse.Namespace) -> str:
+    if getattr(options, name):
+        return f"--{name.replace('_', '-')}"
+    variable = f"CHUTES_{name.upper()}"
+    return variable if os.environ.get(variable) else "default"
 
 
 def _embedding_host(service: ChutesClient) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.secrets.headers import HiddenText
 from chutes_core.secrets.masking import Known
+from chutes_core.secrets.places import check_place
 from chutes_core.secrets.secret import Secret
 
 __all__ = [
@@ -111,9 +112,15 @@ class WireRequest:
     content: bytes | None = field(default=None, repr=False)
 
     def plain_headers(self) -> dict[str, str]:
-        """Return the headers to send, key included."""
-        key = {"Authorization": HiddenText(f"Bearer {self.secret.get_secret_value()}")} if self.secret else {}
-        return {**self.headers, **key}
+        """Return the headers to send, key included.
+
+        Raises:
+            ConfigurationError: The key may not go to this address.
+        """
+        if self.secret is None:
+            return dict(self.headers)
+        check_place(self.url, self.secret)
+        return {**self.headers, "Authorization": HiddenText(f"Bearer {self.secret.get_secret_value()}")}
 
 
 class Effect:

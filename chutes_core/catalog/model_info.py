@@ -24,7 +24,8 @@ _UNKNOWN = Traits()
 _ENGINES = ("sglang", "vllm")
 # A chute id becomes part of URL paths, so it may hold nothing that could end one.
 _CHUTE_ID = re.compile(r"[A-Za-z0-9._-]+")
-_HOST = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+# Keys are sent to it, and whoever may write the cache may write this.
+_HOST = re.compile(r"https://[a-z0-9-]+\.chutes\.ai(/v1)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

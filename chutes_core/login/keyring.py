@@ -64,6 +64,7 @@ def from_keyring(login: StoredLogin) -> StoredLogin | LoginError:
     access, refresh, client_secret = (_secret(found, name) for name in ("access", "refresh", "client_secret"))
     if access is None:
         return LoginError("The login is no longer in the system's keyring. Sign in again: chutes-connect login")
+    access = Secret(access.get_secret_value(), login.access.source, login.access.places)
     return replace(login, access=access, refresh=refresh, client_secret=client_secret)
 
 

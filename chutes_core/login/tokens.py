@@ -11,6 +11,7 @@ from chutes_core.calls.effects import WireRequest
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, redact
 from chutes_core.failures.reading import error_from_response, failure
+from chutes_core.login.value import access_of
 from chutes_core.secrets.secret import Secret
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def request_tokens(service: str, form: Mapping[str, Secret | str]) -> Grant | Re
     status, headers, content = reply
     body = _object(content)
     if status == 200:
-        grant = _grant(body)
+        grant = _grant(service, body)
         return grant or failure(Kind.MALFORMED, "the token endpoint returned no token", status_code=status)
     if status in (400, 401) and isinstance(body.get("error"), str):
         return Refusal(redact(str(body["error"])), redact(str(body.get("error_description") or "")))
@@ -90,12 +91,12 @@ def _object(content: bytes) -> dict[str, object]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _grant(body: Mapping[str, object]) -> Grant | None:
+def _grant(service: str, body: Mapping[str, object]) -> Grant | None:
     access, refresh, seconds = body.get("access_token"), body.get("refresh_token"), body.get("expires_in")
     if not isinstance(access, str) or not access:
         return None
     return Grant(
-        Secret(access),
+        access_of(access, service),
         float(seconds) if isinstance(seconds, int | float) else 3600.0,
         Secret(refresh) if isinstance(refresh, str) and refresh else None,
         str(body.get("scope") or ""),

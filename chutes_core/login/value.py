@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from chutes_core.secrets.secret import Secret
+from chutes_core.settings import origin_of
 
-__all__ = ["Keeper", "StoredLogin", "from_json", "secrets_of", "to_json"]
+__all__ = ["Keeper", "StoredLogin", "access_of", "from_json", "secrets_of", "to_json"]
 
 Keeper = Literal["file", "keyring"]
 
@@ -42,7 +43,7 @@ class StoredLogin:
     @classmethod
     def of_key(cls, service: str, key: Secret, keeper: Keeper = "file") -> StoredLogin:
         """Create a login that consists of an API key."""
-        return cls(service, key, keeper=keeper)
+        return cls(service, access_of(key.get_secret_value(), service, key.places), keeper=keeper)
 
     @property
     def is_key(self) -> bool:
@@ -59,6 +60,17 @@ class StoredLogin:
         return float("inf") if self.expires_at is None else self.expires_at - now
 
 
+def access_of(text: str, service: str, places: Iterable[object] = ()) -> Secret:
+    """Return the key or token of a login, which may go to its own service, and where it was said to go.
+
+    >>> sorted(access_of("cpk_0123", "https://own.example/api", ["https://gateway.example"]).places)
+    ['https://gateway.example', 'https://own.example']
+    """
+    own = origin_of(service)
+    named = {each for each in places if isinstance(each, str)}
+    return Secret(text, "the stored login", named | {own} if own.startswith("https:") else named)
+
+
 _PLAIN = ("service", "client_id", "scope", "user", "keeper")
 _SECRET = ("access", "refresh", "client_secret")
 
@@ -72,9 +84,14 @@ def from_json(row: Mapping[str, object]) -> StoredLogin | None:
     if keeper not in get_args(Keeper) or not texts["service"] or (keeper == "file" and not texts["access"]):
         return None
     refresh, client_secret = (Secret(texts[name]) if texts[name] else None for name in ("refresh", "client_secret"))
+    places = row.get("places")
+    try:
+        access = access_of(texts["access"], texts["service"], places if isinstance(places, list) else ())
+    except ValueError:  # the service is no address
+        return None
     return StoredLogin(
         texts["service"],
-        Secret(texts["access"]),
+        access,
         ends,
         refresh,
         texts["client_id"],
@@ -95,4 +112,5 @@ def to_json(login: StoredLogin) -> dict[str, object]:
     """Return a login as JSON, without the secrets if the keyring holds them."""
     row: dict[str, object] = {name: getattr(login, name) for name in _PLAIN}
     row["expires_at"] = login.expires_at
+    row["places"] = sorted(login.access.places)
     return row | (secrets_of(login) if login.keeper == "file" else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
 __all__ = ["ENVIRONMENT", "Secret", "SupportsSecret"]
@@ -21,6 +22,10 @@ class SupportsSecret(Protocol):
 class Secret:
     """A string hidden from repr, str, format, pickles and tracebacks.
 
+    Attributes:
+        source: Where it was given, for messages.
+        places: The addresses that were named together with it, as origins (:mod:`chutes_core.secrets.places`).
+
     >>> secret = Secret("cpk_0123")
     >>> secret, f"{secret}"
     (Secret('cpk_****'), '****')
@@ -28,10 +33,12 @@ class Secret:
     'cpk_0123'
     """
 
-    __slots__ = ("__value",)
+    __slots__ = ("__value", "places", "source")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, source: str = "api_key", places: Collection[str] = ()) -> None:
         self.__value = value
+        self.source = source
+        self.places = frozenset(places)
 
     def get_secret_value(self) -> str:
         """Return the plain text, for the header about to be sent."""

@@ -32,6 +32,7 @@ from chutes_core.wire.images import ImagePolicy, _Fetcher
 from chutes_core.wire.pools import http_package, ssl_context
 from tests.leftovers import close_shared_pool
 
+from . import surfaces
 from .clients import HELLO, KEY
 from .raw_server import RawServer, Request, raw_server
 from .surfaces import ALL, ask
@@ -196,7 +197,7 @@ def test_addresses_that_do_not_answer_share_the_limit(monkeypatch: pytest.Monkey
     monkeypatch.setattr(socket, "create_connection", connect)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: [(0, 0, 0, "", ("127.0.0.1", 1))] * 5)
     with pytest.raises(TimeLimitError) as caught:
-        ask("whole", "http://many.test/v1", timeout=20)
+        ask("whole", "https://many.test/v1", timeout=20)
     assert caught.value.kind is Kind.CONNECT_TIMEOUT
     assert len(tried) == 5
     assert sum(each or 1000 for each in tried) <= 10, "the connection's own limit is shorter"
@@ -208,6 +209,7 @@ def test_a_proxy_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, scheme:
     close_shared_pool()  # its connections were made without a proxy
     with raw_server(dripping(*DRIPS["headers"])) as server:
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", server.base_url.removesuffix("/v1"))
+        monkeypatch.setattr(surfaces, "KEY", f"{KEY}@{scheme}://somewhere.invalid")
         fails("whole", f"{scheme}://somewhere.invalid/v1")
         assert gone(server)
         assert all("somewhere.invalid" in request.line for request in server.requests)

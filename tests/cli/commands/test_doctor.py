@@ -32,7 +32,10 @@ def test_all_is_well(run: Run, service: LocalChutes) -> None:
     ran = run("doctor", "--json")
     assert ran.status == 0
     assert ran.json["ok"] is True
-    hosts, own = {"chat", "embeddings", "management"}, {"key", "clock", "versions", "model", "account", "call"}
+    hosts, own = (
+        {"chat", "embeddings", "management"},
+        {"key", "destination", "clock", "versions", "model", "account", "call"},
+    )
     assert set(states(ran)) == hosts | own
     assert set(states(ran).values()) <= {"ok", "skip"}
     assert said(ran, "call").startswith(f"{CHEAPEST} · 2 in + 12 out tokens · $0.0000")
@@ -137,6 +140,15 @@ def test_the_embedding_host_is_the_one_that_embeddings_go_to(run: Run, service: 
     """Where only the gateway was replaced, embeddings go there too, and that is what is looked at."""
     ran = run("doctor", "--json", "--no-call", env={"CHUTES_EMBEDDING_BASE_URL": ""})
     assert said(ran, "embeddings").startswith(f"{service.base_url} answers in ")
+
+
+def test_where_the_key_goes_and_why(run: Run, service: LocalChutes) -> None:
+    """Each address is named with the reason; one that a variable has put there is refused, and gets nothing."""
+    assert said(run("doctor", "--json", "--no-call"), "destination").endswith("(this machine)")
+    ran = run("doctor", "--json", env={"CHUTES_EMBEDDING_BASE_URL": "https://evil.example/v1"})
+    assert (ran.status, states(ran)["destination"], "call" in states(ran)) == (2, "fail", False)
+    assert said(ran, "destination") == "the key does not go to https://evil.example (CHUTES_EMBEDDING_BASE_URL)"
+    assert "not named together" in str([each["remedy"] for each in ran.json["checks"]])
 
 
 @pytest.mark.parametrize(

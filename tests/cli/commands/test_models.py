@@ -179,7 +179,8 @@ def test_refresh_keeps_the_service_s_own_list(
     """The list of the service itself is kept for later, offline use."""
     monkeypatch.setattr("chutes_core.settings.BASE_URL", service.base_url)
     monkeypatch.setattr(
-        "chutes_core.settings.Settings.__init__.__defaults__", (service.base_url, None, service.management_url)
+        "chutes_core.settings.Settings.__init__.__defaults__",
+        (service.base_url, None, service.management_url, frozenset()),
     )
     ran = run("models", "refresh")
     assert ran.lines[-1].endswith(f"cached in {tmp_path / 'cache' / 'models.json'}")

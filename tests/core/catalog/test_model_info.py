@@ -169,7 +169,7 @@ facts = st.fixed_dictionaries(
         "owner": names,
         "engine": st.sampled_from(["sglang", "vllm"]),
         "kind": st.sampled_from(KINDS),
-        "host": st.just("https://x.example/v1"),
+        "host": st.just("https://x.chutes.ai/v1"),
         "context_length": st.integers(1, 10**9),
         "features": words,
         "tags": words,
@@ -202,11 +202,17 @@ def test_from_dict_refuses_what_has_no_id() -> None:
         ModelInfo.from_dict({"kind": "chat"})
 
 
-@pytest.mark.parametrize("host", ["ftp://x/v1", "https://user@evil.example/v1", "https://x.example/v1?a=b", 5, ""])
-def test_a_host_that_is_no_plain_address_is_unknown(host: object) -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://evil.example/v1", "http://own.chutes.ai/v1", "https://own.chutes.ai.example/v1", "https://chutes.ai",
+        "https://me@own.chutes.ai", "https://own.chutes.ai/v1?a=b", "http://127.0.0.1:8000/v1", 5, "",
+    ],
+)  # fmt: skip
+def test_a_host_that_is_not_the_service_s_is_unknown(host: object) -> None:
     """A stored host is used only if a key may be sent there."""
     assert ModelInfo.from_dict({"id": "a", "host": host}).host is None
-    assert ModelInfo.from_dict({"id": "a", "host": "http://127.0.0.1:8000/v1"}).host is not None
+    assert ModelInfo.from_dict({"id": "a", "host": "https://own.chutes.ai/v1"}).host is not None
 
 
 def test_supports_and_takes_know_three_answers() -> None:

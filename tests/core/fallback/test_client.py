@@ -155,13 +155,13 @@ def test_every_attempt_is_told_as_it_ends() -> None:
 def test_a_member_of_ones_own() -> None:
     """A mapping has what is that member's own; what it does not say it shares with the others."""
     stage = Stage("capacity")
-    own = {"model": "other/three", "api_key": "cpk_other", "base_url": "http://other.test/v1", "temperature": 0.5}
+    own = {"model": "other/three", "api_key": "cpk_other", "base_url": "https://other.test/v1", "temperature": 0.5}
     client = stage.client(["acme/one", own], default_headers={"X-Title": "me"})
     client.chat(HELLO, max_tokens=5)
     first, second = stage.transport.requests
     assert (first.url, second.url) == (
         "https://llm.chutes.ai/v1/chat/completions",
-        "http://other.test/v1/chat/completions",
+        "https://other.test/v1/chat/completions",
     )
     assert (first.body.get("temperature"), second.body["temperature"]) == (None, 0.5)
     assert second.headers["x-title"] == "me"

@@ -318,7 +318,7 @@ def test_a_loop_without_happy_eyeballs() -> None:
 
         async def main() -> str:
             url = f"http://two.test:{port}/v1"
-            async with AsyncChutesClient("cpk_test", base_url=url) as client:
+            async with AsyncChutesClient(f"cpk_test@http://two.test:{port}", base_url=url) as client:
                 return "".join([delta.content async for delta in client.stream(MESSAGES, model=MODEL)])
 
         assert runner.run(main()) == "".join(WORDS)
