@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ if __name__ == "__main__":
 from chutes_local.backends.backend import BackendError
 from chutes_local.faults.kinds import KINDS
 from chutes_local.faults.plan import FaultPlan
+from chutes_local.program import exports, for_program, run_program, running
 from chutes_local.server import LocalChutes
 
 DEFAULT_PORT = 8765
@@ -28,13 +30,20 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe the command line."""
     made = argparse.ArgumentParser(
         prog=prog,
+        usage=f"{prog} [OPTIONS] [-- PROGRAM [ARGUMENT…]]",
         description="Run the embedded Chutes: the service's interface, with a small model behind it.",
         epilog="examples:\n"
         f"  {prog} --port 0 --backend echo\n"
+        f"  {prog} -- python app.py          (runs app.py against it)\n"
+        f'  eval "$({prog} --env)"           (the variables of the one that runs)\n'
         f"  {prog} --model-fault 'Qwen/Qwen3-32B-TEE=capacity:0.3' --model-fault '*=cold x1'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 for any free port (default: %(default)s)")
+    made.add_argument(
+        "--port",
+        type=_port,
+        help=f"0 for any free port (default: {DEFAULT_PORT}, or any free one for a PROGRAM)",
+    )
     made.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     made.add_argument(
         "--backend",
@@ -51,6 +60,7 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, default=0, help="of the random faults (default: %(default)s)")
     made.add_argument("--strict-keys", action="store_true", help="refuse keys that do not look like Chutes keys")
+    made.add_argument("--env", action="store_true", help="print the variables that lead a shell to the one that runs")
     made.add_argument("--list-faults", action="store_true", help="list the kinds of faults and exit")
     return made
 
@@ -63,25 +73,57 @@ def _port(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     """Run the command line, which is called ``prog``; returns the exit status."""
-    options = parser(prog).parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    begin = words.index("--") if "--" in words else None
+    program = None if begin is None else words[begin + 1 :]
+    made = parser(prog)
+    options = made.parse_args(words[:begin])
+    if program == []:
+        made.error("name a program behind --, such as: -- python app.py")
     if options.list_faults:
         width = max(map(len, KINDS))
         print("\n".join(f"{name:{width}}  {kind.summary}" for name, kind in KINDS.items()))
         return 0
+    if options.env:
+        if program or options.port == 0:
+            made.error("--env is about a server that runs: it goes with --port and --host alone")
+        return _print_env(options.host, options.port or DEFAULT_PORT, prog)
     try:
         FaultPlan(*options.model_fault)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    port = (0 if program else DEFAULT_PORT) if options.port is None else options.port
     server = LocalChutes(
         backend=options.backend,
         host=options.host,
-        port=options.port,
+        port=port,
         faults=options.model_fault,
         seed=options.seed,
         strict_keys=options.strict_keys,
     )
-    return run(server, options.port)
+    if program is None:
+        return run(server, port)
+    try:
+        return run_program(server, program, prog)
+    except (BackendError, OSError) as error:
+        print(f"error: {problem_with(error, port)}", file=sys.stderr)
+        return 1
+
+
+def _print_env(host: str, port: int, prog: str) -> int:
+    """Print the variables of the server that runs at a port."""
+    found = running(host, port)
+    if found is None:
+        where = "" if port == DEFAULT_PORT else f" --port {port}"
+        print(
+            f"error: No embedded Chutes runs at port {port}: start it with `{prog}{where}`, or run a program against "
+            f"one of its own with `{prog} -- PROGRAM`.",
+            file=sys.stderr,
+        )
+        return 1
+    print(exports(for_program(*found, os.environ)))
+    return 0
 
 
 def run(server: LocalChutes, port: int) -> int:
@@ -120,7 +162,7 @@ def problem_with(error: Exception, port: int) -> str:
 def greeting(server: LocalChutes) -> str:
     """Say where the server is, and how to point a program at it."""
     lines = [f"The embedded Chutes runs on {server.world.backend.name}. It is not the service.", ""]
-    lines += [f"export {name}={value}" for name, value in server.env.items()]
+    lines += [exports(for_program(server.url, [chute.name for chute in server.fleet], os.environ))]
     lines += ["", f"models    {', '.join(chute.name for chute in server.fleet)}"]
     lines += [f"fault     {rule}" for rule in server.faults.describe()]
     lines += [f"controls  {server.url}/local", "stop      Ctrl-C"]

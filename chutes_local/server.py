@@ -29,6 +29,21 @@ from chutes_local.world.world import Clock, World
 STOP_SECONDS = 10.0
 
 
+def site(host: str, port: int) -> str:
+    """Return the root URL of a host and port."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def environment(url: str) -> dict[str, str]:
+    """Return the variables that point a program to the server at a root URL."""
+    return {
+        "CHUTES_API_KEY": API_KEY,
+        "CHUTES_BASE_URL": f"{url}/v1",
+        "CHUTES_EMBEDDING_BASE_URL": f"{url}/embed/v1",
+        "CHUTES_MANAGEMENT_URL": f"{url}/api",
+    }
+
+
 class LocalChutes:
     """A local server that speaks Chutes, with a small model or an echo behind it.
 
@@ -129,23 +144,22 @@ class LocalChutes:
         """The root URL, without a path."""
         if not self._port:
             raise RuntimeError("The server has no address yet: start() it, or use it in a with statement.")
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return site(self._host, self._port)
 
     @property
     def base_url(self) -> str:
         """The LLM gateway: ``https://llm.chutes.ai/v1`` on the real service."""
-        return f"{self.url}/v1"
+        return self.env["CHUTES_BASE_URL"]
 
     @property
     def embedding_base_url(self) -> str:
         """The embedding gateway: ``https://embed.chutes.ai/v1`` on the real service."""
-        return f"{self.url}/embed/v1"
+        return self.env["CHUTES_EMBEDDING_BASE_URL"]
 
     @property
     def management_url(self) -> str:
         """The management API: ``https://api.chutes.ai`` on the real service."""
-        return f"{self.url}/api"
+        return self.env["CHUTES_MANAGEMENT_URL"]
 
     def chute_url(self, model: str) -> str:
         """Return the URL of one model's own host: ``https://{slug}.chutes.ai/v1`` on the real service."""
@@ -162,12 +176,7 @@ class LocalChutes:
     @property
     def env(self) -> dict[str, str]:
         """The environment variables that point a program to this server."""
-        return {
-            "CHUTES_API_KEY": self.api_key,
-            "CHUTES_BASE_URL": self.base_url,
-            "CHUTES_EMBEDDING_BASE_URL": self.embedding_base_url,
-            "CHUTES_MANAGEMENT_URL": self.management_url,
-        }
+        return environment(self.url)
 
     # ---------------------------------------------------------- state, faults
 
