@@ -49,7 +49,7 @@ def exports(told: Mapping[str, str | None]) -> str:
     r"""Write the variables as a shell reads them.
 
     >>> exports({"CHUTES_MODEL": "acme/one", "CHUTES_OAUTH_TOKEN": None})
-    'export CHUTES_MODEL=acme/one\\nunset CHUTES_OAUTH_TOKEN'
+    'export CHUTES_MODEL=acme/one\nunset CHUTES_OAUTH_TOKEN'
     """
     return "\n".join(
         f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}" for name, value in told.items()
