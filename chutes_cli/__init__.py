@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from chutes_cli.exits import Exit, Stop, described, exit_of, reported
 from chutes_cli.out import Out
-from chutes_cli.table import Cell
 from chutes_core.errors import ChutesError, ChutesWarning
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.options import Parser

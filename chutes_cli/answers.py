@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chutes_cli.numbers import priced, seconds
 from chutes_core.attempt import Attempt
 from chutes_core.response import Delta, Reply, ReplyMeta
+from chutes_core.shown.numbers import priced, seconds
 from chutes_core.usage import Totals, Usage
 
 __all__ = ["Answered", "Meter", "answer_json", "attempts_json", "summed_up", "usage_json", "usage_words"]

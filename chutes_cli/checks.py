@@ -11,7 +11,6 @@ from typing import Literal
 
 from chutes_cli.defaults import in_words, source
 from chutes_cli.exits import Exit
-from chutes_cli.numbers import dollars, seconds
 from chutes_cli.standing import Report, standing
 from chutes_core.catalog.names import ModelRef
 from chutes_core.default_model import DefaultModel
@@ -19,6 +18,7 @@ from chutes_core.errors import ConfigurationError
 from chutes_core.secrets.places import check_place, reason
 from chutes_core.secrets.secret import Secret
 from chutes_core.settings import origin_of
+from chutes_core.shown.numbers import dollars, seconds
 
 __all__ = ["Finding", "clock", "default_model", "destination", "exit_of_all", "host", "key", "money", "versions"]
 

@@ -6,18 +6,15 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from chutes_cli.numbers import plural, price, seconds, size
-from chutes_cli.table import Cell, Column, Table, fitted, width_of
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.listing import CAN, listed
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.shown.numbers import plural, price, seconds
+from chutes_core.shown.table import Table, fitted, width_of
 
 __all__ = ["LEGEND", "changes", "fallback_line", "models_json", "models_table", "summary"]
 
-_SHORT = {"tools": "tools", "json_mode": "json", "structured_outputs": "struct", "reasoning": "think"}
-_INPUTS = {"image": "vision", "video": "video"}
-_LETTERS = {"tools": "T", "json_mode": "J", "structured_outputs": "S", "reasoning": "R", "image": "V", "video": "M"}
 _NEW = 60.0
-_CAN = "can"
 LEGEND = "T tools  J JSON  S structured  R reasoning  V vision  M video  ? unknown"
 
 
@@ -28,68 +25,11 @@ def models_table(models: Sequence[ModelInfo], width: int | None) -> tuple[Table,
     >>> [column.title for column in table.columns][:4], legend == LEGEND
     (['model', 'hot', '$ in', '$ out'], True)
     """
-    wide = _table(models, compact=False)
+    wide = listed(models)
     if width is None or width_of(wide) <= width:
         return wide, ""
-    table = fitted(_table(models, compact=True), width)
-    return table, LEGEND if any(column.title == _CAN for column in table.columns) else ""
-
-
-def _table(models: Sequence[ModelInfo], *, compact: bool) -> Table:
-    columns = [
-        Column("model"),
-        Column("hot", drop=3),
-        Column("$ in", right=True),
-        Column("$ out", right=True),
-        Column("cached", right=True, drop=7),
-        Column("window", right=True),
-        Column(_CAN, drop=1),
-        Column("TEE", drop=2),
-        Column("TTFT s", right=True, drop=5),
-        Column("tok/s", right=True, drop=6),
-    ]
-    return Table.of(columns, (_row(info, _letters(info) if compact else _words(info)) for info in models))
-
-
-def _row(info: ModelInfo, features: str) -> list[Cell | str]:
-    return [
-        info.id,
-        _hot(info.hot),
-        price(info.price_in),
-        price(info.price_out),
-        price(info.price_cached),
-        size(info.context_length),
-        features,
-        _yes(info.confidential),
-        "?" if info.ttft is None else f"{info.ttft:.2f}",
-        "?" if info.tps is None else f"{info.tps:.0f}",
-    ]
-
-
-def _yes(value: bool | None) -> str:
-    return "?" if value is None else "yes" if value else "no"
-
-
-def _hot(value: bool | None) -> Cell:
-    return Cell(_yes(value), "" if value is None else "green" if value else "yellow")
-
-
-def _words(info: ModelInfo) -> str:
-    if info.paths and info.kind != "chat":
-        return f"{info.kind}: {' '.join(sorted(info.paths))}"
-    if info.features is None and info.input_modalities is None:
-        return "?" if info.dimensions is None else f"{info.dimensions:,} dimensions"
-    words = [word for name, word in _SHORT.items() if info.supports(name)]
-    words += [word for name, word in _INPUTS.items() if info.takes(name)]
-    return " ".join(words) or ("-" if info.dimensions is None else f"{info.dimensions:,} dimensions")
-
-
-def _letters(info: ModelInfo) -> str:
-    if info.kind != "chat":
-        return info.kind
-    if info.features is None and info.input_modalities is None:
-        return "?"
-    return "".join(letter if info.supports(name) or info.takes(name) else "-" for name, letter in _LETTERS.items())
+    table = fitted(listed(models, letters=True), width)
+    return table, LEGEND if any(column.title == CAN for column in table.columns) else ""
 
 
 def models_json(models: Sequence[ModelInfo], catalog: Catalog) -> dict[str, object]:

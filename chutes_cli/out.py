@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from chutes_cli.table import Cell, Table, fitted, laid_out
+from chutes_core.shown.table import Cell, Table, fitted, laid_out
 
 if TYPE_CHECKING:
     from rich.console import Console

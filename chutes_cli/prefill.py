@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chutes_cli.table import Cell, Column, Table, width_of
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.traits import Prefill
 from chutes_core.errors import APIError, Kind, Scope
 from chutes_core.failures.reading import FACTS
+from chutes_core.shown.table import Cell, Column, Table, width_of
 
 if TYPE_CHECKING:
     from chutes_core.client import ChutesClient

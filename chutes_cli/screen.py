@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from chutes_cli.out import Channel, Out
-from chutes_cli.table import Cell
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, described
-from chutes_cli.numbers import dollars, plural
 from chutes_cli.out import Out
 from chutes_cli.prompts import Json, params, question, system
-from chutes_cli.table import Cell
 from chutes_core.errors import ChutesError
+from chutes_core.shown.numbers import dollars, plural
+from chutes_core.shown.table import Cell
 from chutes_core.usage import Totals
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chutes_cli.table import Cell
 from chutes_core.calls.clock import SystemClock
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     import argparse

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from chutes_core.lazy import lazily as _lazily
 
 if TYPE_CHECKING:
-    from chutes_core.attempt import Attempt
+    from chutes_core.attempt import Attempt, Attempts
     from chutes_core.auth import Credential
     from chutes_core.calls.chute import ChuteReply
     from chutes_core.calls.embeddings import Embeddings
@@ -129,7 +129,7 @@ _HOMES = {
     "fallback.policy": ["FallbackPolicy"],
     "fallback.relay": ["Restart"],
     "fallback.stream": ["AsyncFallbackStream", "FallbackReply", "FallbackStream"],
-    "attempt": ["Attempt"],
+    "attempt": ["Attempt", "Attempts"],
     "fallback.trace": ["FallbackError"],
     "request.image_policy": ["ImagePolicy"],
     "catalog.model_info": ["ModelInfo", "Traits"],
@@ -150,6 +150,7 @@ __all__ = [
     "AsyncFallbackStream",
     "AsyncStream",
     "Attempt",
+    "Attempts",
     "AttestationError",
     "AuthenticationError",
     "Budget",

@@ -49,13 +49,13 @@ True
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from chutes_core.attempt import Attempt
+    from chutes_core.attempt import Attempt, Attempts
     from chutes_core.response import Reply
     from chutes_core.spending.budget import Budget
 
@@ -193,12 +193,20 @@ class ChutesError(Exception):
     """Base class of this library's exceptions.
 
     Not a subclass: pydantic's ``ValidationError``, for invalid constructor arguments of the LangChain classes.
-
-    Attributes:
-        attempts: The attempts that were made, this one included: of a call with its retries, or of a fallback.
     """
 
-    attempts: tuple[Attempt, ...] = ()
+    @property
+    def attempts(self) -> Attempts:
+        """The attempts that were made, this one included: of a call with its retries, or of a fallback."""
+        from chutes_core.attempt import Attempts
+
+        return cast("Attempts | None", self.__dict__.get("attempts")) or Attempts()
+
+    @attempts.setter
+    def attempts(self, attempts: Iterable[Attempt]) -> None:
+        from chutes_core.attempt import Attempts
+
+        self.__dict__["attempts"] = Attempts(attempts)  # under its name, for errors of other packages that take it over
 
 
 class ConfigurationError(ChutesError, ValueError):

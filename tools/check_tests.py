@@ -34,10 +34,7 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/cli/commands/test_doctor.py": ("chutes_cli/checks.py",),
     "tests/cli/commands/test_embed.py": ("chutes_cli/npy.py",),
-    "tests/cli/commands/test_models.py": (
-        "chutes_cli/model_table.py",
-        "chutes_cli/table.py",
-    ),
+    "tests/cli/commands/test_models.py": ("chutes_cli/model_table.py",),
     "tests/cli/test_main.py": ("chutes_cli/options.py",),
     "tests/core/corpus/test_parts.py": (
         "chutes_core/corpus/progress.py",

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from chutes_cli.exits import Exit, Stop, described
-from chutes_cli.numbers import dollars, seconds
 from chutes_cli.out import Out
 from chutes_cli.standing import Report, left, midnight, standing, windows
-from chutes_cli.table import Cell
 from chutes_core.account import Discount, Quota, QuotaUsage, Window
 from chutes_core.errors import APIError, AuthenticationError, ConnectionFailedError, PermissionDeniedError
+from chutes_core.shown.numbers import dollars, seconds
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from chutes_cli.exits import Exit, Stop
 from chutes_cli.out import Out
-from chutes_cli.table import Column, Table
 from chutes_core.account import rows
 from chutes_core.errors import ChutesError, Kind
 from chutes_core.failures.reading import failure
+from chutes_core.shown.table import Column, Table
 
 if TYPE_CHECKING:
     from chutes_cli.exchange import Answer

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, Stop
-from chutes_cli.numbers import dollars, ratio
 from chutes_cli.out import Out
-from chutes_cli.table import Cell, Column, Table
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.shown.numbers import dollars, ratio
+from chutes_core.shown.table import Cell, Column, Table
 from chutes_core.usage import Usage, cost
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Stop, described, exit_of
 from chutes_cli.out import Out
-from chutes_cli.table import Cell
 from chutes_core.errors import (
     APIError,
     AuthenticationError,
@@ -22,6 +21,7 @@ from chutes_core.errors import (
     Kind,
     PermissionDeniedError,
 )
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.checks import Finding

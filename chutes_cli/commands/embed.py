@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, Stop
-from chutes_cli.numbers import plural, priced
 from chutes_cli.out import Out
-from chutes_cli.table import Cell
+from chutes_core.shown.numbers import plural, priced
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit
 from chutes_cli.out import Out
-from chutes_cli.table import Cell
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands

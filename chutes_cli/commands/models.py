@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, Stop, described, exit_of
 from chutes_cli.out import Out
-from chutes_cli.table import Cell
 from chutes_core.errors import ChutesError
+from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.demands import Demand

@@ -233,6 +233,7 @@ class _Call:
         secret = cast("Secret | None", (yield Authorize()))
         while True:
             began = clock.now()
+            record.sent = began - self._started
             # Released only after usage is recorded: for a moment both count, but never neither.
             hold = self._ledger.hold(self._reserved_for()) if self._ledger is not None else None
             try:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, TypedDict, Unpack
 
 from chutes_core import hooks
-from chutes_core.attempt import Attempt
+from chutes_core.attempt import Attempt, Outcome
 from chutes_core.calls.effects import Abandoned
 from chutes_core.errors import APIError, Kind
 from chutes_core.response import Reply
@@ -44,10 +44,23 @@ class Record:
         sealed: Whether the call is encrypted, so that nothing of its text is told.
         first: Seconds from the start to the first part of the answer, if it was noted.
         reply: The whole answer, once there is one.
+        sent: Seconds from the start to the attempt that is under way.
         attempts: The attempts that have ended. One that answered is noted only if somebody listens.
     """
 
-    __slots__ = ("_face", "_model", "_operation", "_streamed", "_url", "attempts", "first", "quiet", "reply", "sealed")
+    __slots__ = (
+        "_face",
+        "_model",
+        "_operation",
+        "_streamed",
+        "_url",
+        "attempts",
+        "first",
+        "quiet",
+        "reply",
+        "sealed",
+        "sent",
+    )
 
     def __init__(self, operation: str, model: str | None, url: str, face: str | None, *, streamed: bool) -> None:
         self._operation = operation
@@ -57,6 +70,7 @@ class Record:
         self._streamed = streamed
         self.quiet = self.sealed = False
         self.first: float | None = None
+        self.sent = 0.0
         self.reply: Reply | None = None
         self.attempts: list[Attempt] = []
 
@@ -75,21 +89,19 @@ class Record:
     ) -> None:
         """Tell of an attempt that answered."""
         if (hooks.on_attempt.active or hooks.on_end.active) and not self.quiet:
-            attempt = Attempt(self._model, "answered", elapsed=elapsed, usage=usage, cost=cost, served=served)
-            self._ended(attempt, request_id)
+            self._ended("answered", elapsed, served, usage, cost, request_id)
 
     def cancelled(self, elapsed: float, served: str | None, usage: Usage | None, cost: float | None) -> None:
         """Tell of an attempt that the caller has ended."""
-        self._ended(Attempt(self._model, "cancelled", elapsed=elapsed, usage=usage, cost=cost, served=served), None)
+        self._ended("cancelled", elapsed, served, usage, cost, None)
 
     def failed(self, error: APIError, elapsed: float, cost: float | None) -> None:
         """Tell of an attempt that failed, in no words of the service's, and list it and those before in its error."""
         partial = error.partial_reply
         usage = partial.usage if partial is not None else None
         served = partial.model if partial is not None else None
-        kind, status = error.kind, error.status_code
-        self._ended(Attempt(self._model, "failed", kind, status, elapsed, "", usage, cost, served), error.request_id)
-        error.attempts = tuple(self.attempts)
+        self._ended("failed", elapsed, served, usage, cost, error.request_id, error)
+        error.attempts = self.attempts
 
     def retried(self, error: APIError, wait: float) -> None:
         """Tell that the model is asked again."""
@@ -119,7 +131,27 @@ class Record:
     ) -> None:
         self.ends(error)
 
-    def _ended(self, attempt: Attempt, request_id: str | None) -> None:
+    def _ended(
+        self,
+        outcome: Outcome,
+        elapsed: float,
+        served: str | None,
+        usage: Usage | None,
+        cost: float | None,
+        request_id: str | None,
+        error: APIError | None = None,
+    ) -> None:
+        attempt = Attempt(
+            self._model,
+            outcome,
+            error.kind if error is not None else None,
+            error.status_code if error is not None else None,
+            elapsed,
+            usage=usage,
+            cost=cost,
+            served=served,
+            began=self.sent,
+        )
         self.attempts.append(attempt)
         if hooks.on_attempt.active and not self.quiet:
             hooks.on_attempt.tell(self._event(request_id=request_id))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from chutes_core.catalog.listing import Models
+
 __all__ = ["Catalog", "ModelInfo", "Traits", "parse_row", "traits_for"]
 
 Source = Literal["bundled", "cache", "live"]
@@ -233,8 +235,10 @@ class Catalog:
         hot: bool | None = None,
         order_by: OrderBy | None = None,
         limit: int | None = None,
-    ) -> list[ModelInfo]:
-        """Return the models that meet every condition. An unknown value meets none, and sorts last.
+    ) -> Models:
+        """Return the models that meet every condition; the list shows itself as a table in a notebook.
+
+        An unknown value meets none, and sorts last.
 
         Args:
             features: All of these: "tools", "json_mode", "structured_outputs", "reasoning".
@@ -255,6 +259,8 @@ class Catalog:
         >>> [info.id for info in Catalog.bundled().select(owner="zai-org", order_by="context")]
         ['zai-org/GLM-5.2-TEE', 'zai-org/GLM-5.1-TEE']
         """
+        from chutes_core.catalog.listing import Models
+
         one_of(kind, KINDS, "kind")
         one_of(order_by, get_args(OrderBy), "order_by")
         if limit is not None and limit < 0:
@@ -278,7 +284,7 @@ class Catalog:
             and (hot is None or info.hot is hot)
             and (not formats or info.quantization in formats)
         )
-        return ordered(found, order_by)[:limit]
+        return Models(ordered(found, order_by)[:limit])
 
     def to_openrouter(self) -> list[dict[str, object]]:
         """Return all models in the format of OpenRouter's ``/models``, for tools that read it."""

@@ -512,7 +512,7 @@ class Call:
 
     def _fail_for_good(self) -> None:
         assert self._broken is not None, "text was given out"
-        self._broken.attempts = tuple(self.attempts)
+        self._broken.attempts = self.attempts
         self._final = self._broken
 
     def _report(self, key: str, error: APIError, attempt: _Attempt) -> None:
@@ -586,6 +586,7 @@ class Call:
                 receipt.model if receipt is not None else None,
                 self.given - attempt.before,
                 attempt.resumed_at,
+                attempt.since - (attempt.since if self._started is None else self._started),
             )
         )
 

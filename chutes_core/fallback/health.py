@@ -15,8 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from chutes_core.errors import Kind
+from chutes_core.shown.tabular import Tabular
+
+if TYPE_CHECKING:
+    from chutes_core.shown.table import Table
 
 __all__ = ["Health", "Vitals"]
 
@@ -85,8 +90,8 @@ class Vitals:
     mark: int = 0
 
 
-class Health:
-    """The recorded health of members, by target, and of accounts.
+class Health(Tabular):
+    """The recorded health of members, by target, and of accounts; a table in text, in notebooks and for rich.
 
     Args:
         now: The clock, in seconds.
@@ -286,18 +291,22 @@ class Health:
         return f"Health({len(self._vitals)} members)"
 
     def __str__(self) -> str:
-        """Return a readable table."""
+        return self.as_text()
+
+    def _table(self) -> Table:
+        from chutes_core.shown.numbers import seconds
+        from chutes_core.shown.table import Cell, Column, Table
+
         with self._lock:
             now, rows = self._now(), sorted(self._vitals.items())
-        names = _shown([key for key, _ in rows])
-        width = max(map(len, ("member", *names)))
-        lines = [f"{'member':{width}} {'whole':>6} {'failed':>6} {'first token':>11}  now"]
-        for name, (_, each) in zip(names, rows, strict=True):
+        cells: list[list[Cell | str]] = []
+        for name, (_, each) in zip(_shown([key for key, _ in rows]), rows, strict=True):
             wait = each.unwell_until - now
-            state = f"last for {wait:.0f} s ({each.last_kind})" if wait > 0 else "well"
-            ttft = "" if each.ttft is None else f"{each.ttft:.2f} s"
-            lines.append(f"{name:{width}} {each.successes:>6} {each.failures:>6} {ttft:>11}  {state}")
-        return "\n".join(lines)
+            state = Cell(f"last for {wait:.0f} s ({each.last_kind})", "yellow") if wait > 0 else Cell("well", "green")
+            first = "" if each.ttft is None else seconds(each.ttft)
+            cells.append([name, str(each.successes), str(each.failures), first, state])
+        counts = [Column(title, right=True) for title in ("whole", "failed", "first token")]
+        return Table.of([Column("member"), *counts, Column("now")], cells)
 
     def __getstate__(self) -> dict[str, object]:
         return self.snapshot()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from chutes_core.attempt import Attempt
+from chutes_core.attempt import ATTEMPTS, Attempt
 from chutes_core.usage import Usage
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTEMPTS", "FIRST_HOP", "RESTART", "beside", "common", "counts", "report", "two_answers"]
 
-ATTEMPTS = "chutes_attempts"
-"""The name of the list of attempts in an answer's metadata."""
 FIRST_HOP = "chutes_first_hop"
 """The name of the kind of first hop in an answer's metadata."""
 RESTART = "chutes_restart"
@@ -30,7 +28,7 @@ def report(attempt: Attempt) -> dict[str, object]:
     >>> from chutes_core.errors import Kind
     >>> report(Attempt("acme/one", "failed", Kind.CAPACITY, 429, 0.5, "busy"))
     {'model': 'acme/one', 'outcome': 'failed', 'kind': 'capacity', 'status_code': 429, 'elapsed': 0.5,
-     'detail': 'busy', 'usage': None, 'cost': None, 'served': None, 'delivered': 0, 'resumed_at': None}
+     'detail': 'busy', 'usage': None, 'cost': None, 'served': None, 'delivered': 0, 'resumed_at': None, 'began': 0.0}
     """
     return {
         "model": attempt.model,
@@ -44,6 +42,7 @@ def report(attempt: Attempt) -> dict[str, object]:
         "served": attempt.served,
         "delivered": attempt.delivered,
         "resumed_at": attempt.resumed_at,
+        "began": attempt.began,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from chutes_core.attempt import Attempt
+from chutes_core.attempt import Attempts
 from chutes_core.fallback.call import Call, Try
 from chutes_core.fallback.carried import CarriedReply
 from chutes_core.fallback.drivers import afallback, fallback
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFallbackStream", "FallbackReply", "FallbackStream"]
 
 A = TypeVar("A")
+_NONE = Attempts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class FallbackReply(Reply):
         origin: If that is another provider's model, its framework's own answer.
     """
 
-    attempts: tuple[Attempt, ...] = ()
+    attempts: Attempts = _NONE
     first_hop: str = "member"
     member: str = ""
     origin: object = None
@@ -42,7 +43,8 @@ class FallbackReply(Reply):
     def cost(self) -> float | None:
         """What the answer cost in US dollars; None if that is not known of all who took part in it.
 
-        >>> attempts = Attempt("a", "failed", cost=9.0), Attempt("b", "answered", cost=1.0)
+        >>> from chutes_core.attempt import Attempt
+        >>> attempts = Attempts([Attempt("a", "failed", cost=9.0), Attempt("b", "answered", cost=1.0)])
         >>> FallbackReply(None, None, (), attempts=attempts).cost
         1.0
         """
@@ -60,7 +62,7 @@ class FallbackReply(Reply):
         """Add to a reply what is known of the call."""
         return cls(
             reply.id, reply.model, reply.choices, reply.usage, reply.meta, reply.created, reply.extra,
-            tuple(call.attempts), call.first_hop, call.served.name if call.served is not None else "",
+            Attempts(call.attempts), call.first_hop, call.served.name if call.served is not None else "",
             reply.origin if isinstance(reply, CarriedReply) else None,
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ model of another family, or raise `deadline` and `max_attempts`.
         count = f"{made} attempt{'' if made == 1 else 's'}" + (f", {because}" if because else "")
         message = f"No model gave a whole answer ({count}). {_summed_up(attempts)}. {_remedy(failures)}"
         error = cls(message, list(failures))
-        error.attempts = tuple(attempts)
+        error.attempts = attempts
         return error
 
     def derive(self, failures: Sequence[APIError]) -> FallbackError:  # type: ignore[override]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
 from chutes_core.errors import APIError
+from chutes_core.shown.tabular import Tabular
 from chutes_core.spending.budget import Budget
 from chutes_core.spending.meter import KEPT_RUNS, Meter, Prices, Run, Used
 from chutes_core.usage import Totals, Usage
@@ -20,6 +21,7 @@ from chutes_core.usage import Totals, Usage
 if TYPE_CHECKING:
     from chutes_core.attempt import Attempt
     from chutes_core.catalog.catalog import Catalog
+    from chutes_core.shown.table import Table
 
 __all__ = ["Tally", "limit_of"]
 
@@ -27,7 +29,7 @@ _QUOTA = ("quota_total", "quota_used", "quota_remaining")
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 
 
-class Tally:
+class Tally(Tabular):
     """The totals of a meter, by model and by run; a mixin for each framework's handler.
 
     Args:
@@ -95,6 +97,25 @@ class Tally:
         ``quota`` has the other figures.
         """
         return self.quota.get("quota_remaining")
+
+    def _title(self) -> str:
+        from chutes_core.shown.numbers import dollars, plural
+
+        totals = self.totals
+        return f"{plural(totals.calls, 'call')}, {plural(totals.usage.total_tokens, 'token')}, {dollars(totals.cost)}"
+
+    def _table(self) -> Table:
+        from chutes_core.shown.numbers import dollars
+        from chutes_core.shown.table import Cell, Column, Table
+
+        rows: list[list[Cell | str]] = []
+        for model, each in sorted(self.by_model().items(), key=lambda item: -item[1].cost):
+            unpriced = f" and {each.unpriced_calls:,} without a price" if each.unpriced_calls else ""
+            price = Cell(f"{dollars(each.cost)}{unpriced}", "yellow" if unpriced else "")
+            usage = each.usage
+            rows.append([model, *(f"{n:,}" for n in (each.calls, usage.prompt_tokens, usage.completion_tokens)), price])
+        counts = [Column(title, right=True) for title in ("calls", "prompt tokens", "answer tokens", "cost")]
+        return Table.of([Column("model"), *counts], rows)
 
     def reset(self) -> None:
         """Clear the totals. A budget is left as it is."""

@@ -110,7 +110,7 @@ class Run(FaceRun[Seat, ChatGenerationChunk]):
                     self.left(error)
                 else:
                     self.failed(found)
-                    found.attempts = tuple(self.call.attempts)
+                    found.attempts = self.call.attempts
                 raise error
             if refused:
                 self.call.unable(error)  # type: ignore[arg-type]  # on this side: the others may be asked all the same

@@ -1,4 +1,4 @@
-"""Streams, colours, tables and lines."""
+"""Streams, colours and lines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ import sys
 import pytest
 
 from chutes_cli.out import Out, in_lines, wants_colour
-from chutes_cli.table import Cell, Column, Table, fitted, laid_out, width_of
 
 from .conftest import Stream
-
-TABLE = Table.of(
-    [Column("name"), Column("a", right=True, drop=1), Column("b", drop=2)],
-    [["acme/a-rather-long-name", "1", Cell("x", "green")], ["short", "1000", "y"]],
-)
 
 
 @pytest.mark.parametrize(
@@ -31,33 +25,6 @@ TABLE = Table.of(
 def test_when_there_are_colours(terminal: bool, env: dict[str, str], wanted: bool) -> None:
     """Only on a terminal that has them, and where nobody objects."""
     assert wants_colour(terminal, env) is wanted
-
-
-def test_a_table_loses_the_least_important_column_first() -> None:
-    """Columns go by their number, then the first is cut; whatever has no number stays."""
-    assert [column.title for column in fitted(TABLE, None).columns] == ["name", "a", "b"]
-    assert [column.title for column in fitted(TABLE, 30).columns] == ["name", "a"]
-    assert [column.title for column in fitted(TABLE, 24).columns] == ["name"]
-    cut = fitted(TABLE, 15)
-    assert width_of(cut) == 15
-    assert cut.rows[0][0].text == "acme/a-rather-…"
-    assert cut.rows[1][0].text == "short"
-
-
-def test_lines_are_aligned_and_have_no_blanks_at_the_end() -> None:
-    """Figures are flush right, texts flush left, and styles stay with their cells."""
-    lines = laid_out(TABLE)
-    assert ["".join(cell.text for cell in line) for line in lines] == [
-        "name                        a  b",
-        "acme/a-rather-long-name     1  x",
-        "short                    1000  y",
-    ]
-    assert lines[1][2].style == "green"
-
-
-def test_an_empty_table_is_its_title() -> None:
-    """Without rows the title alone is there."""
-    assert len(laid_out(Table.of([Column("a")], []))) == 1
 
 
 def test_parts_go_on_in_the_next_line() -> None:

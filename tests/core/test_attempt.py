@@ -1,10 +1,12 @@
 """What an attempt says of itself."""
 
 import pickle
+from typing import Any
 
 import pytest
 
-from chutes_core import Attempt, Kind
+from chutes_core import Attempt, Attempts, ConfigurationError, FallbackReply, Kind, Reply, Usage
+from chutes_core.fallback.report import ATTEMPTS, report
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,67 @@ from chutes_core import Attempt, Kind
 def test_an_attempt_is_one_line(attempt: Attempt, said: str) -> None:
     assert str(attempt) == said
     assert pickle.loads(pickle.dumps(attempt)) == attempt
+
+
+MADE = Attempts(
+    [
+        Attempt("a/one", "failed", Kind.RESET, elapsed=2.0, usage=Usage(10, 5, 15), delivered=120),
+        Attempt("a/three", "skipped", detail="no tools. Leave it out."),
+        Attempt("a/two", "answered", elapsed=1.0, resumed_at=120, began=2.0, served="a/two-fp8"),
+    ]
+)
+
+
+class Answer:
+    """An answer of any framework: something with its metadata in one of its attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+
+ROWS = [report(each) for each in MADE]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        MADE,
+        ROWS,
+        {ATTEMPTS: ROWS},
+        Answer(response_metadata={ATTEMPTS: ROWS}),
+        Answer(raw={ATTEMPTS: ROWS}),
+        Answer(raw=None, message=Answer(additional_kwargs={ATTEMPTS: ROWS})),
+        FallbackReply(None, None, (), attempts=MADE),
+    ],
+    ids=["attempts", "rows", "mapping", "message", "response", "inner message", "reply"],
+)
+def test_attempts_are_read_from_any_answer(answer: object) -> None:
+    """Plain data comes back as what it was."""
+    assert Attempts.of(answer) == MADE
+
+
+def test_an_answer_without_attempts() -> None:
+    """The error says which answers have some."""
+    for answer in (Reply(None, None, ()), "text", 7, [1]):
+        with pytest.raises(ConfigurationError, match=r"lists no attempts.*ChutesFallback"):
+            Attempts.of(answer)
+    assert Attempts.of(ConfigurationError("wrong")) == ()
+
+
+def test_what_another_version_wrote_is_read() -> None:
+    """Unknown fields and kinds are passed over."""
+    row = {**ROWS[0], "kind": "haunted", "mood": "bad", "usage": {**ROWS[0]["usage"], "dreams": 1}}  # type: ignore[dict-item]
+    assert Attempts.of([row])[0].usage == Usage(10, 5, 15)
+    assert Attempts.of([row])[0].kind is None
+
+
+def test_a_timeline() -> None:
+    """When each attempt was, and what came of it."""
+    assert MADE.as_text().splitlines() == [
+        "model      when                      seconds  what happened",
+        "a/one      ━━━━━━━━━━━━━━━━              2.0  reset, after 120 characters",
+        "a/three                                       not asked: no tools",
+        "a/two-fp8                  ━━━━━━━━      1.0  went on after 120 characters; whole",
+    ]
+    assert "2 attempts, 3.0 s" in MADE._repr_html_()
+    assert Attempts().as_text()

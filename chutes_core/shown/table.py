@@ -1,16 +1,20 @@
-"""Tables as text: a pure layout that fits a width, by leaving out what matters least."""
+"""Tables: as text that fits a width, by leaving out what matters least, as HTML, and for rich. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TypeVar
 
-__all__ = ["Cell", "Column", "Table", "fitted", "laid_out", "width_of"]
+__all__ = ["Bar", "Cell", "Column", "Table", "as_html", "as_rich", "as_text", "fitted", "laid_out", "width_of"]
 
 T = TypeVar("T")
 _GAP = 2
 _NARROWEST = 12
+_BAR = 24
+# Of a shape, never of a text, which has the colour of the page: they stand out from white and from black.
+_COLOURS = {"green": "#2f8f4e", "yellow": "#b07d12", "red": "#d04a45", "dim": "#808080"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,25 @@ class Cell:
 
     text: str
     style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar(Cell):
+    """A bar in a cell: from where to where, of a width of 1.
+
+    >>> Bar.of("red", 0.25, 0.5).text
+    '      ━━━━━━            '
+    """
+
+    begin: float = 0.0
+    end: float = 1.0
+
+    @classmethod
+    def of(cls, style: str, begin: float, end: float) -> Bar:
+        """Make a bar; the shortest is a mark."""
+        first = min(round(begin * _BAR), _BAR - 1)
+        last = max(round(end * _BAR), first + 1)
+        return cls(" " * first + "━" * (last - first) + " " * (_BAR - last), style, begin, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +121,60 @@ def laid_out(table: Table) -> list[list[Cell]]:
     return [
         [_padded(cell, place, table.columns, widths) for place, cell in enumerate(row)] for row in (title, *table.rows)
     ]
+
+
+def as_text(table: Table, width: int | None = None) -> str:
+    """Return a table as lines.
+
+    >>> print(as_text(Table.of([Column("model"), Column("$", right=True)], [["acme/one", "0.1"]])))
+    model       $
+    acme/one  0.1
+    """
+    return "\n".join("".join(cell.text for cell in line).rstrip() for line in laid_out(fitted(table, width)))
+
+
+def as_html(table: Table, title: str = "") -> str:
+    """Return a table as HTML that needs no script and no stylesheet, on light ground and on dark; texts are escaped.
+
+    >>> as_html(Table.of([Column("model")], [["<b>"]])).count("&lt;b&gt;")
+    1
+    """
+    aligned = ["text-align:right" if column.right else "text-align:left" for column in table.columns]
+    head = "".join(
+        f'<th scope="col" style="{how}">{escape(column.title)}</th>'
+        for how, column in zip(aligned, table.columns, strict=True)
+    )
+    rows = "".join(
+        "<tr>" + "".join(_html_cell(cell, how) for how, cell in zip(aligned, row, strict=True)) + "</tr>"
+        for row in table.rows
+    )
+    caption = f'<caption style="text-align:left;color:inherit">{escape(title)}</caption>' if title else ""
+    return f'<table style="color:inherit">{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _html_cell(cell: Cell, how: str) -> str:
+    colour = _COLOURS.get(cell.style, "currentColor")
+    if isinstance(cell, Bar):
+        place = f"margin-left:{cell.begin:.1%};width:max(3px,{cell.end - cell.begin:.1%})"
+        bar = f'<div style="height:.7em;border-radius:2px;background:{colour};{place}"></div>'
+        return f'<td style="min-width:12em;vertical-align:middle" aria-hidden="true">{bar}</td>'
+    mark = ""
+    if cell.style in ("green", "yellow", "red"):
+        mark = f'<span aria-hidden="true" style="color:{colour}">●</span> '
+    return f'<td style="{how}">{mark}{escape(cell.text)}</td>'
+
+
+def as_rich(table: Table, title: str = "") -> object:
+    """Return a table of rich's, which is there: it asks for it."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns:
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(cell.text, style=cell.style) for cell in row))
+    return made
 
 
 def _padded(cell: Cell, place: int, columns: Sequence[Column], widths: Sequence[int]) -> Cell:

@@ -1,0 +1,1 @@
+"""How things show themselves: tables as text, in a terminal with colours, and in a notebook."""
