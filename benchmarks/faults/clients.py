@@ -13,7 +13,7 @@ from benchmarks.faults.server import Server
 from benchmarks.faults.virtual import LoopClock
 from benchmarks.faults.world import Call
 
-URL = "http://gateway.test/v1"
+URL = "https://gateway.test/v1"
 KEY = "cpk_benchmark"
 
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
+from chutes_core import hooks
 from chutes_core.calls.bodies import Most, most_of
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import (
@@ -58,6 +59,7 @@ from chutes_core.request.chat import ChatRequest
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.response import Reply, ReplyMeta
+from chutes_core.secrets.masking import Known
 from chutes_core.secrets.secret import Secret
 from chutes_core.settings import TimeLimits
 from chutes_core.spending.recording import Account
@@ -244,6 +246,7 @@ class _Call:
                 record.cancelled(clock.now() - began, model, usage, price)
                 raise
             except APIError as error:
+                self._sent(secret).mask(error)  # before anybody is told of it
                 price = None
                 if error.partial_reply is not None and error.partial_reply.usage is not None:
                     price = self._account(error.partial_reply.model, error.partial_reply.usage)
@@ -263,6 +266,8 @@ class _Call:
                     tried, pause = tried + 1, wait
                 record.retried(error, pause)
             else:
+                if hooks.on_attempt.active or hooks.on_end.active:
+                    result = self._sent(secret).identity(result)
                 model, usage, request_id = self._told(result)
                 price = self._account(model, usage) if isinstance(result, Reply) else None  # or its reader has
                 record.answered(clock.now() - began, model, usage, price, request_id)
@@ -272,6 +277,12 @@ class _Call:
                     hold.release()
             if pause:
                 yield Sleep(pause)
+
+    def _sent(self, secret: Secret | None) -> Known:
+        """Return the secrets of the call, to mask what the service writes back of them."""
+        known = Known()
+        known.learn(self._request.headers, secret)
+        return known
 
     def _reserved_for(self) -> Mapping[str, object] | None:
         """Return the request for which budgets reserve."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from chutes_core import hooks
 from chutes_core.calls.bodies import JSON, MIB, Most, most_of
 from chutes_core.calls.effects import (
     Abandoned,
@@ -93,15 +94,17 @@ class Exchange:
             kind = BROKEN_OFF.get(ended.reason) or UNOPENED.get(ended.reason, Kind.TOTAL_TIMEOUT)
             failed = failure(kind, model=self._question.model)
         reply, price = self._reply or _NOTHING, self._price
+        if hooks.on_attempt.active or hooks.on_end.active:
+            reply = self._known.identity(reply)
         if failed is not None:
-            record.failed(failed, elapsed, price)
+            record.failed(self._known.mask(failed), elapsed, price)
             record.gives_up(failed)
         elif ended is None or self._done:
             record.answered(elapsed, reply.model, reply.usage, price, reply.meta.invocation_id)
             ended = None
         elif isinstance(ended, GeneratorExit | Abandoned):
             record.cancelled(elapsed, reply.model, reply.usage, price)
-        record.reply = self._reply
+        record.reply = reply if self._reply is not None else None
         record.ends(failed or ended)
 
     def _answered(self) -> Flow[None]:

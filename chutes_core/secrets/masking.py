@@ -20,6 +20,8 @@ from chutes_core.secrets.secret import Secret
 __all__ = ["Known"]
 
 E = TypeVar("E", bound=Exception)
+T = TypeVar("T")
+_IDENTITY = ("id", "model", "meta")
 _DEEPEST = 64
 _TOO_DEEP = "\0"
 _HUGE = 10**40  # a number with more digits is not a secret, and takes long to write out
@@ -66,6 +68,12 @@ class Known:
         leaves = list(_leaves(value, _DEEPEST))
         masked = replaced_each(leaves, self._echoes.spans, MASK)
         return value if masked == leaves and _TOO_DEEP not in leaves else _rebuilt(value, iter(masked), _DEEPEST)
+
+    def identity(self, reply: T) -> T:
+        """Mask the secrets in what a reply says of itself, which is told to observers: its id, model and headers."""
+        parts = {name: getattr(reply, name) for name in _IDENTITY if hasattr(reply, name)}
+        changed = {name: made for name, part in parts.items() if (made := self.value(part)) is not part}
+        return replace(reply, **changed) if changed else reply  # type: ignore[type-var]
 
     @property
     def _echoes(self) -> Echoes:
