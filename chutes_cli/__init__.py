@@ -18,7 +18,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, TextIO
 
 from chutes_cli.exits import Exit, Stop, described, exit_of, reported
-from chutes_cli.out import Out
+from chutes_cli.out import Out, as_json, visible
 from chutes_core.errors import ChutesError, ChutesWarning
 from chutes_core.shown.table import Cell
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None, *, out: Out | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILURE
     except OSError as error:  # of --version; commands tell of their own
-        sys.stderr.write(f"error: {described(error)}\n")
+        sys.stderr.write(f"error: {visible(described(error))}\n")
         return Exit.FAILURE
     except KeyboardInterrupt:
         if sys.stderr.isatty():
@@ -132,9 +132,7 @@ def _take_rest(made: Parser, options: argparse.Namespace, left: list[str]) -> No
 
 def _failed(error: Exception, out: Out) -> int:
     if out.as_json:
-        import json
-
-        out.note(json.dumps(reported(error), ensure_ascii=False))
+        out.note(as_json(reported(error)))
     else:
         out.note(Cell("error: ", "red"), described(error))
     return int(exit_of(error))

@@ -20,11 +20,33 @@ from chutes_core.shown.table import Cell, Table, fitted, laid_out
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Bar", "Channel", "Out", "in_lines", "wants_colour"]
+__all__ = ["Bar", "Channel", "Out", "as_json", "in_lines", "visible", "wants_colour"]
 
 Channel = Literal["out", "err"]
-# A model, or a service, that writes these could move a terminal's cursor and hide what it said.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# A model, or a service, that writes these could move a terminal's cursor, hide what it said, or turn it around: the
+# controls of terminals, then those of Unicode that change the direction, end a line, or are not seen.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Leave out what a terminal would obey instead of showing.
+
+    >>> visible("a\x1b[2Jb\u202ec")
+    'a[2Jbc'
+    """
+    return _CONTROLS.sub("", text)
+
+
+def as_json(document: object, indent: int | None = None) -> str:
+    r"""Write JSON in which what a terminal would obey is escaped, which changes nothing of its meaning.
+
+    >>> as_json({"a": "b\u202ec"})
+    '{"a": "b\\u202ec"}'
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def wants_colour(terminal: bool, env: Mapping[str, str]) -> bool:
@@ -103,7 +125,7 @@ class Out:
 
     def data(self, document: Mapping[str, object]) -> None:
         """Write the whole result as JSON."""
-        self.line(json.dumps(document, indent=2, ensure_ascii=False))
+        self.line(as_json(document, 2))
 
     def piece(self, text: str, style: str = "", *, channel: Channel = "out") -> None:
         """Write a piece of a line at once, as it comes."""
@@ -152,7 +174,7 @@ class Out:
         stream, console = _stream(channel), self._console(channel)
         cells = [part if isinstance(part, Cell) else Cell(part) for part in parts]
         if stream.isatty():
-            cells = [Cell(_CONTROLS.sub("", cell.text), cell.style) for cell in cells]
+            cells = [Cell(visible(cell.text), cell.style) for cell in cells]
         if channel == "err":
             _stream("out").flush()  # what was said before comes before
         if console is None or not any(cell.style for cell in cells):

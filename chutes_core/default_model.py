@@ -116,7 +116,6 @@ def store(names: Sequence[str]) -> Path:
     from chutes_core.catalog.cache import replace_file
 
     path = kept_in()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(path, json.dumps({"version": 1, "models": ",".join(names)}))
     return path
 

@@ -47,7 +47,6 @@ THROUGH: Mapping[str, tuple[str, ...]] = {
     "tests/core/fallback/test_call.py": ("chutes_core/fallback/order.py",),
     "tests/core/fallback/test_client.py": ("chutes_core/fallback/run.py",),
     "tests/core/login/test_loopback.py": ("chutes_core/login/browser.py",),
-    "tests/core/login/test_renew.py": ("chutes_core/login/tokens.py",),
     "tests/core/login/test_store.py": ("chutes_core/login/value.py",),
     "tests/core/openai_sdk/test_door.py": (
         "chutes_core/openai_sdk/exchange.py",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, Stop
-from chutes_cli.out import Out
+from chutes_cli.out import Out, as_json
 from chutes_core.shown.numbers import plural, priced
 from chutes_core.shown.table import Cell
 
@@ -152,7 +152,7 @@ def _write(texts: Sequence[str], found: Embeddings, cost: float | None, options:
                 first = ", ".join(f"{number:.3g}" for number in vector[:_SHOWN])
                 out.line(f"[{first}, … {size:,} numbers]  ", Cell(texts[int(str(row["index"]))], "dim"))
             else:
-                out.line(json.dumps(row, ensure_ascii=False))
+                out.line(as_json(row))
     used = "? tokens" if found.usage is None else plural(found.usage.prompt_tokens, "token")
     where = f" in {options.output}" if options.output else ""
     parts = [

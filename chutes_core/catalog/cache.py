@@ -14,6 +14,7 @@ from pathlib import Path
 from chutes_core.catalog.model_info import ModelInfo, traits_for
 from chutes_core.catalog.updates import read_all
 from chutes_core.errors import ChutesWarning
+from chutes_core.folders import make_folder
 
 __all__ = ["Cached", "cache_file", "read", "replace_file", "write"]
 
@@ -89,7 +90,7 @@ def replace_file(path: Path, text: str) -> None:
     """
     import tempfile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # In the same folder, because the replacement is atomic only within one file system.
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -26,7 +26,7 @@ def locked(path: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
 
     # To preserve the file also refuses the marker files that filelock uses where there are no locks: of someone who
     # was killed they would stay.
-    lock = FileLock(path, preserve_lock_file=True, poll_interval=0.02)
+    lock = FileLock(path, mode=0o600, preserve_lock_file=True, poll_interval=0.02)
     problem = ""
     try:
         # A holder that was suspended (Ctrl-Z) would be waited for forever.

@@ -16,14 +16,16 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from secrets import compare_digest
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
-from chutes_core.errors import APIError, redact
+from chutes_core.errors import APIError
 from chutes_core.login.errors import LoginError
 from chutes_core.login.store import Keeper, StoredLogin
 from chutes_core.login.tokens import Grant, Refusal, request_tokens, user_of
 from chutes_core.secrets.secret import Secret
+from chutes_core.settings import is_loopback
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -38,7 +40,9 @@ __all__ = ["Answer", "OAuthApp", "SignIn"]
 
 REDIRECT_URI = "http://127.0.0.1:1456/oauth-callback"
 SCOPES = "openid profile chutes:invoke"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ERRORS = (
+    "invalid_request", "unauthorized_client", "unsupported_response_type", "server_error", "temporarily_unavailable",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +132,14 @@ class SignIn:
             return Answer(Secret(answer)) if answer else Answer(problem="Nothing was given.", ours=False)
         address = answer.partition("#")[0]
         given = dict(parse_qsl(address.partition("?")[2] or address))
-        # On an error the service may omit the state; a wrong one is never ours.
-        if given.get("state", self._state if "error" in given else "") != self._state:
+        # First of all, and for errors too: any page can send the browser here, and only the service knows the state.
+        if not compare_digest(given.get("state", "").encode(), self._state.encode()):
             return Answer(
                 problem="This answer belongs to another sign-in (its state does not match), so it was not used.",
                 ours=False,
             )
         if "error" in given:
-            return Answer(problem=_refused(given["error"], given.get("error_description", "")))
+            return Answer(problem=_refused(given["error"]))
         if not given.get("code"):
             return Answer(problem="There is no code in this answer.", ours=False)
         return Answer(Secret(given["code"]))
@@ -197,18 +201,17 @@ def _start(app: OAuthApp) -> tuple[_OAuth, Secret, str]:
 
 
 def _check_transport(service: str) -> None:
-    parts = urlsplit(service)
-    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+    if not service.lower().startswith("https:") and not is_loopback(service):
         raise LoginError(f"Tokens are not sent unencrypted: {service} must be an https address.")
 
 
-def _refused(error: str, description: str) -> str:
-    said = redact(f"{error}: {description}" if description else error)[:300]
+def _refused(error: str) -> str:
+    """Say what an error means, in our words: what stands beside it came by way of the browser."""
     if error == "access_denied":
-        return f"Access was denied in the browser ({said}). Nothing was stored."
+        return "Access was denied in the browser. Nothing was stored."
     if error == "invalid_scope":
-        return f"The app may not request these scopes ({said}). Change CHUTES_OAUTH_SCOPES or the app's registration."
-    return f"The service refused ({said})."
+        return "The app may not request these scopes. Change CHUTES_OAUTH_SCOPES or the app's registration."
+    return f"The service refused ({error if error in _ERRORS else 'with an error that OAuth does not have'})."
 
 
 def _not_traded(refusal: Refusal) -> LoginError:

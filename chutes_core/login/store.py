@@ -17,6 +17,7 @@ from glob import escape, glob
 from pathlib import Path
 
 from chutes_core.errors import ChutesWarning
+from chutes_core.folders import make_folder
 from chutes_core.login.errors import LoginError
 from chutes_core.login.keyring import forget, from_keyring, to_keyring
 from chutes_core.login.lock import locked
@@ -133,7 +134,7 @@ def default_folder(env: Mapping[str, str] | None = None) -> Path:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         reason = error.strerror or error
     else:

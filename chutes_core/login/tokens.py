@@ -12,6 +12,7 @@ from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, redact
 from chutes_core.failures.reading import error_from_response, failure
 from chutes_core.login.value import access_of
+from chutes_core.secrets.masking import Known
 from chutes_core.secrets.secret import Secret
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def request_tokens(service: str, form: Mapping[str, Secret | str]) -> Grant | Re
         grant = _grant(service, body)
         return grant or failure(Kind.MALFORMED, "the token endpoint returned no token", status_code=status)
     if status in (400, 401) and isinstance(body.get("error"), str):
-        return Refusal(redact(str(body["error"])), redact(str(body.get("error_description") or "")))
+        return Refusal(_shown(body["error"], 40), _shown(body.get("error_description") or "", 300))
     return error_from_response(status, content, headers)
 
 
@@ -72,7 +73,9 @@ def user_of(service: str, access: Secret) -> str:
 
     reply = fetch(WireRequest(f"{service}/idp/userinfo", method="GET", secret=access), _SECONDS)
     name = None if isinstance(reply, APIError) or reply.status != 200 else _object(reply.content).get("username")
-    return name if isinstance(name, str) and name.isprintable() else ""
+    known = Known()
+    known.learn({}, access)
+    return name if isinstance(name, str) and name.isprintable() and known.text(name) == name else ""
 
 
 def _post(url: str, form: Mapping[str, Secret | str]) -> Fetched | APIError:
@@ -80,7 +83,14 @@ def _post(url: str, form: Mapping[str, Secret | str]) -> Fetched | APIError:
 
     plain = {name: text.get_secret_value() if isinstance(text, Secret) else text for name, text in form.items()}
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return fetch(WireRequest(url, None, headers, content=urlencode(plain).encode()), _SECONDS)
+    secrets = [text for text in form.values() if isinstance(text, Secret)]
+    return fetch(WireRequest(url, None, headers, content=urlencode(plain).encode()), _SECONDS, secrets)
+
+
+def _shown(said: object, most: int) -> str:
+    """Return what the service said as a part of a sentence: one line, without keys."""
+    text = " ".join(str(said).split())
+    return redact("".join(char for char in text if char.isprintable()))[:most]
 
 
 def _object(content: bytes) -> dict[str, object]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
 from chutes_core.calls.clock import SystemClock
 from chutes_core.calls.effects import Arrived, Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened, run
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure
+from chutes_core.secrets.masking import Known
+from chutes_core.secrets.secret import Secret
 from chutes_core.wire import pools
 from chutes_core.wire.hands import SyncWire
 from chutes_core.wire.sending import sender
@@ -35,10 +37,16 @@ class _User:
     """Keeps the shared pool open while it is referred to."""
 
 
-def fetch(request: WireRequest, seconds: float) -> Fetched | APIError:
+def fetch(request: WireRequest, seconds: float, sent: Iterable[Secret] = ()) -> Fetched | APIError:
     """Send one request and read the reply, whatever its status, all within so many seconds.
 
-    An error is returned, not raised: no traceback passes the frames that hold tokens.
+    An error is returned, not raised: no traceback passes the frames that hold tokens. In a reply that is no success,
+    what was sent is masked: the key, and the secrets of the body.
+
+    Args:
+        request: The request.
+        seconds: The timeout.
+        sent: The secrets in its body.
     """
     user, clock = _User(), SystemClock()
 
@@ -49,11 +57,16 @@ def fetch(request: WireRequest, seconds: float) -> Fetched | APIError:
         try:
             headers = cast("Arrived", (yield from opened(Open(request, seconds, left()), clock.now)))
         except StatusFailure as answer:
-            return Fetched(answer.status, answer.headers, answer.content)
-        content = bytearray()
+            known = Known()
+            for secret in (request.secret, *sent):
+                known.learn(request.headers, secret)
+            named = zip(answer.headers, cast("list[str]", known.value([*answer.headers.values()])), strict=True)
+            content = known.text(answer.content.decode("utf-8", "replace")).encode()
+            return Fetched(answer.status, dict(named), content)
+        body = bytearray()
         while (block := (yield Read(left()))) is not None:
-            content += cast("bytes", block)
-        return Fetched(headers.status, headers, bytes(content))
+            body += cast("bytes", block)
+        return Fetched(headers.status, headers, bytes(body))
 
     pool = pools.sync_pools()
     until = clock.now() + seconds

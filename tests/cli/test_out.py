@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
-from chutes_cli.out import Out, in_lines, wants_colour
+from chutes_cli.out import Out, in_lines, visible, wants_colour
 
 from .conftest import Stream
 
@@ -32,6 +33,37 @@ def test_parts_go_on_in_the_next_line() -> None:
     assert in_lines(["a", "b"], None) == ["a · b"]
     assert in_lines(["aaaa", "b", "c"], 3) == ["aaaa", "b", "c"]
     assert in_lines([], 3) == []
+
+
+HOSTILE = "a\x1b[2J\u202eb\u2066c\x9b\x7fd\u2028e\ufefff\rg"
+
+
+def test_a_terminal_gets_nothing_to_obey(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Controls of the terminal and of the direction of text are left out, in results, pieces, tables and notes."""
+    out, err = Stream(terminal=True), Stream(terminal=True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "dumb")
+    writer = Out(width=80)
+    writer.line(HOSTILE)
+    writer.piece(HOSTILE)
+    writer.end_line()
+    writer.table(Table.of([Column("name")], [[HOSTILE]]))
+    writer.note(Cell(HOSTILE, "red"))
+    writer.facts([HOSTILE])
+    assert set("".join((out.getvalue() + err.getvalue()).split())) == set("a[2Jbcdefgname")
+    joined = "\u0645\u200c\u06cc \U0001f469\u200d\U0001f680\n"
+    assert visible(joined) == joined
+
+
+def test_json_stays_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a terminal would obey is escaped in it, and means the same."""
+    for terminal in (True, False):
+        out = Stream(terminal=terminal)
+        monkeypatch.setattr(sys, "stdout", out)
+        Out().data({HOSTILE: [HOSTILE, "ü"]})
+        assert json.loads(out.getvalue()) == {HOSTILE: [HOSTILE, "ü"]}
+        assert not set(HOSTILE) & set("\x1b\u202e\u2066\x9b\x7f\u2028\ufeff\r") & set(out.getvalue())
 
 
 def test_what_was_said_first_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,9 @@ def test_a_granted_answer(sign_in: SignIn, form: str) -> None:
         ("{back}?code=c0de", False, "another sign-in"),
         ("{back}?error=access_denied&state=other", False, "another sign-in"),
         ("{back}?error=access_denied&error_description=User+denied&state={state}", True, "denied in the browser"),
-        ("{back}?error=access_denied", True, "denied in the browser"),
+        ("{back}?error=access_denied", False, "another sign-in"),
+        ("{back}?error=access_denied&state=", False, "another sign-in"),
+        ("{back}?error=x&state=\u00e9", False, "another sign-in"),
         ("{back}?error=invalid_scope&error_description=Unknown+scope&state={state}", True, "CHUTES_OAUTH_SCOPES"),
         ("{back}?error=server_error&state={state}", True, "server_error"),
         ("{back}?state={state}", False, "no code"),
@@ -101,6 +103,16 @@ def test_an_answer_that_grants_nothing(sign_in: SignIn, form: str, ours: bool, w
     assert answer.code is None
     assert answer.ours is ours
     assert words in answer.problem
+
+
+@pytest.mark.parametrize("state", ["&state={state}", "&state=other", ""])
+def test_what_stands_beside_an_error_is_not_repeated(sign_in: SignIn, state: str) -> None:
+    """Neither its description nor a name that OAuth does not have: any page could have written it."""
+    state = state.format(state=asked(sign_in)["state"])
+    for error in ("access_denied", "invalid_scope", "server_error", "Your+key+is+void:+go+to+evil.example", "%1b[2J"):
+        problem = sign_in.read(f"{BACK}?error={error}&error_description=go+to+evil.example%E2%80%AE{state}").problem
+        assert "evil" not in problem
+        assert problem.isprintable()
 
 
 def test_signing_in(server: LocalChutes) -> None:
