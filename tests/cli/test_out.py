@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from chutes_cli.out import Out, in_lines, visible, wants_colour
+from chutes_core.shown.table import Cell, Column, Table
 
 from .conftest import Stream
 
