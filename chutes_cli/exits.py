@@ -138,7 +138,7 @@ _NO_KEY = "There is no key: set CHUTES_API_KEY, run `chutes-connect login`, or p
 
 # What the library says to a program, said to a person at the command line.
 _IN_WORDS = (
-    (r'pass model="\.\.\."', "name one"),
+    (r"pass (?:model=\S+|members=\[[^]]*\])(?=, set CHUTES_MODEL)", "name one"),
     (r"client\.warm_up\(model\)", "`chutes-connect warmup MODEL`"),
     (r"client\.models\(\) fetches today's list, and (`chutes-connect models` shows) it", r"\1 today's list"),
     (r" or client\.models\(\)", ""),

@@ -4,9 +4,11 @@ python tools/cli_docs.py            rewrite the page
 python tools/cli_docs.py --check    fail where the page shows something else than the commands print
 
 A block is announced by a comment, ``<!-- cli: models --offline -->``, with the words of the command; before the colon
-may stand ``fault=RULE`` for the embedded Chutes, ``stdin=TEXT``, and ``keep`` to leave the server as the block before
-left it. All run against the embedded Chutes with the echo behind it, in lines of 80 characters. Times, ports, dates and
-versions may differ between the page and a run; where nothing else does, the page stays as it is.
+may stand ``fault=RULE`` for the embedded Chutes, ``stdin=TEXT``, ``keep`` to leave the server and the default model as
+the block before left them, and ``keys=WAIT|KEYS|…`` to sit at a terminal: when the first text is shown, the keys are
+pressed, and so on; ``↵`` is Enter, ``^C`` Ctrl-C, ``^D`` Ctrl-D. All run against the embedded Chutes with the echo
+behind it, in lines of 80 characters. Times, ports, dates and versions may differ between the page and a run; where
+nothing else does, the page stays as it is.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from chutes_cli import main as chutes_connect  # noqa: E402
 from chutes_cli.exits import Exit  # noqa: E402
 from chutes_cli.out import Out  # noqa: E402
+from chutes_core.default_model import forget  # noqa: E402
 from chutes_local import LocalChutes, serve  # noqa: E402
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -81,8 +84,11 @@ def transcript(options: str, words: str, server: LocalChutes) -> str:
     told = dict(option.partition("=")[::2] for option in shlex.split(options))
     if "keep" not in told:
         server.reset()
+        forget()
     if "fault" in told:
         server.faults.parse(told["fault"])
+    if "keys" in told:
+        return typed(told["keys"].split("|"), words)
     shown, status = io.StringIO(), 0
     stdin, sys.stdin = sys.stdin, io.StringIO(told.get("stdin", ""))
     try:
@@ -96,6 +102,22 @@ def transcript(options: str, words: str, server: LocalChutes) -> str:
     piped = f"echo {shlex.quote(told['stdin'])} | " if "stdin" in told else ""
     after = f"$ echo $?\n{int(status)}\n" if status else ""
     return f"$ {piped}chutes-connect {words}\n{shown.getvalue()}{after}"
+
+
+def typed(steps: list[str], words: str) -> str:
+    """Run one command at a terminal, press keys, and return what the terminal showed."""
+    from tests.terminal import Terminal
+
+    env = {**os.environ, "TERM": "dumb", "PYTHONPATH": str(ROOT)}
+    with Terminal([sys.executable, "-m", "chutes_cli", *shlex.split(words)], env, columns=WIDTH) as terminal:
+        for wait, keys in zip(steps[::2], steps[1::2], strict=True):
+            terminal.until(wait.replace("\\n", "\n"))
+            for name, key in (("↵", "\r"), ("^C", "\x03"), ("^D", "\x04")):
+                keys = keys.replace(name, key)
+            terminal.type(keys)
+        status = terminal.end()
+    shown = "".join(f"{line.rstrip()}\n" for line in terminal.shown.splitlines())
+    return f"$ chutes-connect {words}\n{shown}" + (f"$ echo $?\n{status}\n" if status else "")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_SHELLS = ("bash", "zsh", "tcsh")
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
 def add(commands: Commands) -> None:
@@ -24,11 +24,12 @@ def add(commands: Commands) -> None:
         commands,
         "completion",
         "print a shell completion script",
-        usage="{bash,zsh,tcsh}",
+        usage="{bash,zsh,fish,tcsh}",
         run=_run,
         examples=[
             "completion bash > ~/.local/share/bash-completion/completions/chutes-connect",
             "completion zsh > ~/.zfunc/_chutes-connect      (a folder in your fpath)",
+            "completion fish > ~/.config/fish/completions/chutes-connect.fish",
         ],
     )
     parser.add_argument("shell", choices=_SHELLS, help="the shell")
@@ -41,5 +42,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         import shtab
     except ImportError:
         raise Stop("Shell completion needs the package shtab: pip install 'chutes-connect[cli]'") from None
+    if options.shell not in shtab.SUPPORTED_SHELLS:
+        raise Stop(f"This version of shtab does not know {options.shell}: pip install -U shtab")
     out.line(shtab.complete(parser(), options.shell))
     return Exit.OK

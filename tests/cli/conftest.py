@@ -66,6 +66,7 @@ Run = Callable[..., Ran]
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run the command: ``run("chat", MODEL, stdin="Hi", terminal=True, width=80, env={…})``."""
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda *args, **kwargs: str(tmp_path / "cache"))
+    monkeypatch.setattr("platformdirs.user_state_dir", lambda *args, **kwargs: str(tmp_path / "state"))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
 

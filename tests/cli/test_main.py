@@ -52,9 +52,8 @@ def test_the_version_is_the_distribution_s(run: Run) -> None:
         ["models", "--nope"],
         ["models", "qwen", "three"],
         ["models", "--min-context", "big"],
-        ["chat"],
         ["cost", "--in", "1"],
-        ["completion", "fish"],
+        ["completion", "powershell"],
     ],
 )
 def test_a_mistake_in_the_words_is_one_line_and_status_2(run: Run, words: list[str]) -> None:
@@ -68,7 +67,7 @@ def test_a_mistake_in_the_words_is_one_line_and_status_2(run: Run, words: list[s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["chat"], "the following arguments are required: MODEL"),
+        (["chat"], "No model was named, and there is no default one: name one, set CHUTES_MODEL, or store one"),
         (["embed"], "the following arguments are required: MODEL"),
         (["chat", "--max-tokens", "abc"], "'abc' is not a number of tokens"),
         (["models", "--sort", "foo"], "invalid choice: 'foo'"),

@@ -381,8 +381,11 @@ def test_a_failure_does_not_end_a_conversation(typed: Run, service: LocalChutes)
 
 
 def test_ctrl_c_at_the_prompt_ends_a_conversation(typed: Run) -> None:
-    """Ctrl-C where nothing is asked ends it with status 130."""
-    assert typed("^C", "never").status == 130
+    """Ctrl-C twice where nothing is asked ends it with status 130, and the sum; once, it says so."""
+    ran = typed("Hello", "^C", "Again", "^C", "^C", "never")
+    assert ran.status == 130
+    assert ran.out.count("Ctrl-C once more, or Ctrl-D, quits.") == 2
+    assert ran.err.splitlines()[-1].startswith("2 calls, $0.0000")
 
 
 def test_ctrl_c_in_an_answer_stops_the_answer_alone(
@@ -404,3 +407,69 @@ def test_ctrl_c_in_an_answer_stops_the_answer_alone(
     assert ran.status == 0
     assert "stopped" in ran.err
     assert len(asked(service, 2)[1].body["messages"]) == 1
+
+
+def test_a_question_in_the_place_of_a_model_is_for_the_default_one(run: Run, service: LocalChutes) -> None:
+    """A word with a space in it, or with the end of a sentence, is a question, with or without a file behind it."""
+    env = {"CHUTES_MODEL": f"{MODEL},{OTHER}"}
+    assert run("chat", "Why is the sky blue?", env=env).out == f"{SAID}Why is the sky blue?\n"
+    assert run("chat", "Sum this up:", "now", stdin="a text", env=env).out == f"{SAID}Sum this up: now\n\na text\n"
+    assert run("chat", "Why?", env=env).out == f"{SAID}Why?\n"
+    assert run("chat", stdin="a text", env=env).out == f"{SAID}a text\n"
+    assert {entry.body["model"] for entry in asked(service, 4, lists=4)} == {MODEL}
+
+
+def test_a_model_is_named_in_two_ways(run: Run, service: LocalChutes) -> None:
+    """As the first word, also with spaces behind its commas, or by --model, where all words are the question."""
+    for words in ((f"{MODEL}, {OTHER}", "Hi"), ("-m", MODEL, "Hi"), ("Hi", "--model", MODEL)):
+        assert run("chat", *words).out == f"{SAID}Hi\n"
+    routed, *named = (entry.body["model"] for entry in asked(service, 3, lists=3))
+    assert (routed, named) == (f"{MODEL},{OTHER}", [MODEL, MODEL])
+
+
+def test_the_default_has_fallbacks(run: Run, service: LocalChutes) -> None:
+    """The next of the list takes over, unless --fallback names others."""
+    env = {"CHUTES_MODEL": f"{MODEL},{OTHER}"}
+    service.faults.parse(f"{MODEL}=capacity")
+    assert f"\n{OTHER} · " in run("chat", "Why is it?", env=env).err
+    assert f"\n{THIRD} · " in run("chat", "Why is it?", "--fallback", THIRD, env=env).err
+
+
+def test_without_a_model_the_ways_to_name_one_are_said(run: Run, service: LocalChutes) -> None:
+    """Nothing is sent."""
+    ran = run("chat", "Why is the sky blue?")
+    assert (ran.status, ran.out) == (2, "")
+    assert "name one, set CHUTES_MODEL, or store one with `chutes-connect models set MODEL`" in ran.err
+    assert not service.journal.entries
+
+
+def test_a_question_of_one_word_is_taken_for_a_model_and_the_way_out_is_said(run: Run, service: LocalChutes) -> None:
+    """The status is that of a model that does not exist."""
+    ran = run("chat", "Hello", stdin="a text")
+    assert ran.status == 8
+    assert ran.err.endswith(" If 'Hello' is the question, name a model with --model.\n")
+
+
+def test_a_question_on_a_terminal_can_be_gone_on_with(run: Run, service: LocalChutes, tmp_path: Path) -> None:
+    """A pipe leaves nothing behind, except where it goes on; --no-history leaves the last one as it was."""
+    run("chat", MODEL, "one")
+    assert (run("chat", "-c", "two").status, (tmp_path / "state").exists()) == (1, False)
+    run("chat", MODEL, "one", terminal=True)
+    run("chat", MODEL, "other", "--no-history", terminal=True)
+    assert run("chat", "-c", "two").out == f"{SAID}two\n"
+    run("chat", "-c", "three", "--model", OTHER)
+    last = asked(service, 5, lists=5)[-1].body
+    assert (last["model"], [each["content"] for each in last["messages"][::2]]) == (OTHER, ["one", "two", "three"])
+
+
+def test_a_conversation_is_written_down(typed: Run, service: LocalChutes, tmp_path: Path) -> None:
+    """As Markdown, or JSON by its name; a file that is there stays."""
+    page, data = tmp_path / "talk.md", tmp_path / "talk.json"
+    page.write_text("mine")
+    ran = typed(
+        f"/save {page}", "Hello", f"/save {page}", f"/save {data}", "/save", f"/save {tmp_path}/none/x", "/saev x"
+    )
+    assert page.read_text() == "mine"
+    assert '"content": "Hello"' in data.read_text()
+    for said in ("nothing to save", "exists already", f"Saved in {data}.", "/save FILE", "No such file", "mean /save?"):
+        assert said in ran.err

@@ -32,9 +32,12 @@ def test_bash_finishes_commands_options_and_choices(run: Run, tmp_path: Path) ->
     assert found == [["models"], ["--reasoning"], ["tps", "ttft"], ["create"]]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["zsh", "fish", "tcsh"])
 def test_the_other_shells_get_a_script_of_their_own(run: Run, shell: str) -> None:
-    """zsh and tcsh get a script that names the command."""
+    """zsh, fish and tcsh get a script that names the command."""
+    shtab = pytest.importorskip("shtab")
+    if shell not in shtab.SUPPORTED_SHELLS:
+        pytest.skip("this version of shtab does not know the shell")
     ran = run("completion", shell)
     assert ran.status == 0
     assert "chutes-connect" in ran.out
@@ -47,3 +50,11 @@ def test_without_shtab_the_remedy_is_named(run: Run, monkeypatch: pytest.MonkeyP
     ran = run("completion", "bash")
     assert ran.status == 1
     assert "pip install 'chutes-connect[cli]'" in ran.err
+
+
+def test_a_shell_that_shtab_does_not_know_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old version of shtab is to be replaced."""
+    monkeypatch.setattr("shtab.SUPPORTED_SHELLS", ["bash"])
+    ran = run("completion", "fish")
+    assert (ran.status, ran.out) == (1, "")
+    assert "pip install -U shtab" in ran.err
