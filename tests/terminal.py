@@ -11,10 +11,11 @@ import struct
 import subprocess
 import termios
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 """A limit that only guards against hanging."""
 
 
@@ -46,7 +47,15 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         """Press keys: "\\r" is Enter, "\\x03" Ctrl-C, "\\x04" Ctrl-D, "\\x1b[A" the arrow up."""
+        if "\x03" in keys:
+            self._settle()
         os.write(self._ours, keys.encode())
+
+    def _settle(self) -> None:
+        """Wait until the program waits: Python sees no signal that comes just before, until something else does."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":
+            select.select([self._ours], [], [], 0.01)
 
     def until(self, text: str) -> str:
         """Wait until a text is shown, and return what was shown since the one before, up to its end."""
