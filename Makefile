@@ -49,7 +49,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check check-types check-wheels bench record docs build constraints clean venv venv-demo venv-openai2 venv-lowest venv-bench venv-bench-openai2
+.PHONY: help demo test test-lowest check check-types check-wheels check-long check-conflicts fuzz bench record docs build dist sbom constraints hashes clean venv venv-demo venv-openai2 venv-lowest venv-bench venv-bench-openai2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,8 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/local_differences.py --check
 	@$(PY) tools/money_table.py --check
 	@$(PY) tools/check_tests.py
+	@$(PY) tools/check_claims.py
+	@$(PY) tools/hashes.py --check
 	@$(MAKE) -s -j2 --output-sync=target check-types check-wheels
 
 check-types:
@@ -97,6 +99,18 @@ check-types:
 
 check-wheels:
 	@$(PY) tools/check_dist.py
+
+check-long: check check-conflicts fuzz ## check, and what takes long or asks an index what it has today
+
+check-conflicts: venv
+	@$(PY) tools/check_conflicts.py
+
+# How long, and from which seed: FUZZ_SECONDS=600 FUZZ_SEED=7, and FUZZ_ARGS="-k sse" for some of the targets alone.
+FUZZ_SECONDS ?= 120
+FUZZ_SEED ?=
+FUZZ_ARGS ?=
+fuzz: venv ## throw bytes at every parser that meets bytes from outside, for FUZZ_SECONDS
+	@$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_SEED:%=--seed %) $(FUZZ_ARGS)
 
 bench: venv venv-bench venv-bench-openai2 ## measure against bare readers, the SDK and the peers, in speed and under faults; writes docs/benchmarks.md and what is behind it
 	@$(PY) -m benchmarks
@@ -117,12 +131,25 @@ build: venv ## wheel and sdist into dist/
 	@$(PY) -m build --no-isolation --outdir dist . >/dev/null
 	@ls dist
 
-constraints: ## resolve afresh and rewrite constraints.txt and constraints-lowest.txt (on Python 3.11)
-	@$(PYTHON) tools/environment.py --group dev .venv-resolve
+dist: build ## all four distributions, what is inside them and their hashes, in dist/: what a release is made of
+	@$(MAKE) -s sbom
+	@for alias in packaging/*/; do $(PY) -m build --no-isolation --outdir dist $$alias >/dev/null || exit 1; done
+	@cd dist && sha256sum *.whl *.tar.gz sbom.cdx.json > SHA256SUMS && cat SHA256SUMS
+
+sbom: venv venv-demo ## what is inside, as a CycloneDX list in dist/
+	@$(PY) tools/sbom.py .venv-demo dist/sbom.cdx.json
+
+constraints: ## resolve afresh and rewrite constraints.txt, constraints-lowest.txt and constraints-hashes.txt (on Python 3.11)
+	@$(PYTHON) tools/environment.py --unverified --group dev .venv-resolve
 	@$(PYTHON) tools/environment.py --freeze .venv-resolve > constraints.txt
 	@$(PYTHON) tools/environment.py --lowest > constraints-lowest.txt
-	@$(PYTHON) tools/environment.py --group lowest .venv-resolve constraints-lowest.txt
+	@$(PYTHON) tools/environment.py --unverified --group lowest .venv-resolve constraints-lowest.txt
 	@$(PYTHON) tools/environment.py --freeze .venv-resolve > constraints-lowest.txt
+	@$(MAKE) -s hashes
+
+hashes: ## ask the index for the hashes of what is pinned and rewrite constraints-hashes.txt
+	@$(PYTHON) tools/environment.py --unverified --group dev .venv-resolve constraints.txt
+	@.venv-resolve/bin/python tools/hashes.py
 	@rm -rf .venv-resolve
 
 clean: ## remove what the other targets made, except the environments

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,10 +21,16 @@ from pathlib import Path
 
 import check_release
 import check_secrets
+from check_links import FENCE, LINK
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("chutes_core", "chutes_cli", "chutes_local", "langchain_chutes", "llama_index_chutes", "llama_index")
-NAMESPACES = ("llama_index", "llama_index/llms", "llama_index/embeddings")
+PACKAGES = ("chutes_core", "chutes_cli", "chutes_local", "langchain_chutes", "llama_index_chutes")
+# What an alias holds of its own: a door under LlamaIndex's folders, which have no `__init__.py` here.
+DOORS = {
+    "langchain-chutes": None,
+    "llama-index-embeddings-chutes": "llama_index/embeddings/chutes",
+    "llama-index-llms-chutes": "llama_index/llms/chutes",
+}
 IN_SDIST = (
     "pyproject.toml",
     "README.md",
@@ -31,6 +38,7 @@ IN_SDIST = (
     "CHANGELOG.md",
     "Makefile",
     "constraints.txt",
+    "constraints-hashes.txt",
     "mkdocs.yml",
     "packaging/langchain-chutes/pyproject.toml",
     "tests/test_packaging.py",
@@ -43,7 +51,7 @@ assert chutes_core.__version__ == sys.argv[1], chutes_core.__version__
 assert chutes_core.__file__.startswith(sys.prefix), chutes_core.__file__
 for name in chutes_core.__all__:
     getattr(chutes_core, name)
-for name in ("openai", "httpx2"):
+for name in ("openai", "httpx2", "llama_index"):
     assert importlib.util.find_spec(name) is None, f"a base install brought {name}"
 said = [{"role": "user", "content": "Hello!"}]
 with chutes_core.ChutesClient("cpk_0123", http_client=httpx.Client(transport=FaultyTransport())) as client:
@@ -66,6 +74,8 @@ for package, extra in (("langchain_chutes", "langchain"), ("llama_index_chutes",
 """
 # Run behind an alias: what it is for works, and nothing of the other framework came along.
 LANGCHAIN = """
+import importlib.util
+assert importlib.util.find_spec("llama_index") is None
 from langchain_chutes import ChatChutes, ChutesEmbeddings, ChutesFallback
 assert ChatChutes(model="Qwen/Qwen3-32B-TEE", api_key="cpk_0123").profile["max_input_tokens"] == 40960
 ChutesFallback(["Qwen/Qwen3-32B-TEE", "google/gemma-4-31B-turbo-TEE"], api_key="cpk_0123")
@@ -111,6 +121,30 @@ def built(source: Path, folder: Path, *arguments: str) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+def metadata_problems(names: set[str], metadata: str) -> Iterator[str]:
+    """Yield what an index page, or whoever must know the licence, would miss in a wheel."""
+    headers = Parser().parsestr(metadata)
+    if not any(name.endswith("/licenses/LICENSE") for name in names):
+        yield "the wheel lacks the licence"
+    for field in ("License-File", "Project-URL", "Classifier", "Keywords"):
+        if field not in headers:
+            yield f"the wheel's metadata lack {field}"
+    page = str(headers.get_payload())
+    if not page.strip():
+        yield "the wheel carries no README"
+    yield from (f"the wheel's README has a link into the tree: {target}" for target in relative_links(page))
+
+
+def relative_links(page: str) -> list[str]:
+    """Return the links of a page that lead nowhere from an index page.
+
+    >>> relative_links("[a](docs/a.md) [b](https://host/b) [c](#c) ![d](docs/d.svg)")
+    ['docs/a.md', 'docs/d.svg']
+    """
+    targets = [match["target"] for match in LINK.finditer(FENCE.sub("", page))]
+    return [target for target in targets if not re.match(r"#|[a-z]+:", target)]
+
+
 def wheel_problems(names: set[str], metadata: str, version: str) -> Iterator[str]:
     """Yield what is missing from the wheel, or has no place in it."""
     code = {name for name in names if ".dist-info/" not in name}
@@ -122,17 +156,13 @@ def wheel_problems(names: set[str], metadata: str, version: str) -> Iterator[str
     }
     yield from (f"the wheel lacks {name}" for name in sorted(tree - code))
     yield from (f"the wheel holds {name}, which is not in a package" for name in sorted(code - tree))
-    yield from (f"the wheel holds {n}/__init__.py" for n in NAMESPACES if f"{n}/__init__.py" in names)
-    for package in PACKAGES[:-1]:
+    for package in PACKAGES:
         if f"{package}/py.typed" not in names:
             yield f"{package} has no py.typed in the wheel"
-    if not any(name.endswith("/licenses/LICENSE") for name in names):
-        yield "the wheel lacks the licence"
     headers = Parser().parsestr(metadata)
     if (headers["Name"], headers["Version"]) != ("chutes-connect", version):
         yield f"the wheel calls itself {headers['Name']} {headers['Version']}"
-    if headers.get_payload() == "":
-        yield 'the wheel carries no README: pyproject.toml needs readme = "README.md"'
+    yield from metadata_problems(names, metadata)
     required = {r for r in headers.get_all("Requires-Dist", []) if "extra ==" not in r}
     yield from (f"a base install would pull {r}" for r in required if r.startswith(("langchain", "llama", "openai")))
 
@@ -147,11 +177,16 @@ def sdist_problems(names: set[str]) -> Iterator[str]:
     )
 
 
-def check_contents(wheel: Path, sdist: Path, version: str) -> None:
-    """Stop with a list of everything that is wrong with the two archives."""
+def inside(wheel: Path) -> tuple[set[str], str]:
+    """Return the names of a wheel's files, and its metadata."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        metadata = archive.read(next(n for n in names if n.endswith(".dist-info/METADATA"))).decode()
+        return names, archive.read(next(n for n in names if n.endswith(".dist-info/METADATA"))).decode()
+
+
+def check_contents(wheel: Path, sdist: Path, version: str) -> None:
+    """Stop with a list of everything that is wrong with the two archives."""
+    names, metadata = inside(wheel)
     with tarfile.open(sdist) as tar:
         unpacked = {member.name.partition("/")[2] for member in tar.getmembers() if member.isfile()}
     problems = [*wheel_problems(names, metadata, version), *sdist_problems(unpacked)]
@@ -177,18 +212,29 @@ def check_reproducible(wheel: Path, sdist: Path, folder: Path) -> None:
             sys.exit(f"dist: {archive.name} comes out differently when it is built from the sdist")
 
 
+def alias_problems(names: set[str], metadata: str, name: str) -> Iterator[str]:
+    """Yield what an alias' wheel lacks, or has that has no place in it."""
+    door = DOORS[name]
+    wanted = {f"{door}/__init__.py", f"{door}/py.typed"} if door else set()
+    found = {each for each in names if ".dist-info/" not in each}
+    if found != wanted:
+        yield f"the wheel holds {sorted(found)}, and should hold {sorted(wanted)}"
+    if "chutes-connect[" not in str(Parser().parsestr(metadata).get_payload()):
+        yield "the wheel's README does not say what it installs"
+    yield from metadata_problems(names, metadata)
+
+
 def alias_wheels(folder: Path) -> dict[str, Path]:
-    """Build the alias wheels, twice each; stop unless both are the same and hold nothing of their own."""
+    """Build the alias wheels, from the tree and from their sdists; stop unless both are the same, and right."""
     wheels = {}
     for name in check_release.ALIASES:
-        source = ROOT / "packaging" / name
-        wheel, again = (built(source, folder / name / turn, "--wheel")[0] for turn in ("first", "second"))
-        with zipfile.ZipFile(wheel) as archive:
-            strays = [file for file in archive.namelist() if ".dist-info/" not in file]
-            metadata = archive.read(next(n for n in archive.namelist() if n.endswith("/METADATA"))).decode()
-        headers = Parser().parsestr(metadata)
-        if strays or digest(wheel) != digest(again) or "chutes-connect[" not in str(headers.get_payload()):
-            sys.exit(f"dist: {wheel.name} must be empty but for its README, and come out the same twice: {strays}")
+        sdist, wheel = sorted(built(ROOT / "packaging" / name, folder / name / "dist"), key=lambda path: path.suffix)
+        (folder / name / "again").mkdir()
+        check_reproducible(wheel, sdist, folder / name / "again")
+        names, metadata = inside(wheel)
+        problems = [*alias_problems(names, metadata, name), *check_secrets.scan([wheel, sdist])]
+        if problems:
+            sys.exit("\n".join(f"dist: {wheel.name}: {problem}" for problem in problems))
         wheels[name] = wheel
     return wheels
 

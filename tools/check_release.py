@@ -1,7 +1,10 @@
 """See that the version, the changelog and the alias packages speak of the same release. Builds nothing.
 
 The version in pyproject.toml is that of the newest release in CHANGELOG.md, or comes after it while there is a section
-"Unreleased" above it. An alias has the same version and asks for that one or a later compatible one.
+"Unreleased" above it. An alias has the same version and asks for that one or a later compatible one; its licence and
+its addresses are the distribution's.
+
+python tools/check_release.py --tag v1.2.3    see too that this tag is that release, with nothing left unreleased
 """
 
 from __future__ import annotations
@@ -9,8 +12,9 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADING = re.compile(r"^## (?P<title>.+?)\s*$", re.MULTILINE)
@@ -64,7 +68,7 @@ def changelog_problems(text: str, version: str) -> Iterator[str]:
         yield f"CHANGELOG.md ends with {found[0]}, and the version is {version}"
 
 
-def alias_problems(name: str, project: dict[str, object], version: str) -> Iterator[str]:
+def alias_problems(name: str, project: dict[str, Any], version: str) -> Iterator[str]:
     """Yield what is wrong with the metadata of one alias."""
     wanted = [f"chutes-connect[{ALIASES[name]}]{compatible(version)}"]
     for field, value in (("name", name), ("version", version), ("dependencies", wanted), ("readme", "README.md")):
@@ -72,9 +76,9 @@ def alias_problems(name: str, project: dict[str, object], version: str) -> Itera
             yield f"packaging/{name}: {field} must be {value!r}, and is {project.get(field)!r}"
 
 
-def project(folder: Path) -> dict[str, object]:
+def project(folder: Path) -> dict[str, Any]:
     """Return the table [project] of a pyproject.toml."""
-    table: dict[str, object] = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    table: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
     return table
 
 
@@ -89,16 +93,37 @@ def problems(root: Path = ROOT) -> Iterator[str]:
     for name in sorted(folders & set(ALIASES)):
         alias = project(root / "packaging" / name)
         yield from alias_problems(name, alias, version)
-        for field in ("requires-python", "license", "authors"):
+        for field in ("requires-python", "license", "license-files", "authors", "urls"):
             if alias.get(field) != main[field]:
                 yield f"packaging/{name}: {field} is not that of the distribution"
+        if (root / "packaging" / name / "LICENSE").read_bytes() != (root / "LICENSE").read_bytes():
+            yield f"packaging/{name}: LICENSE is not that of the distribution"
+        if not {*alias.get("classifiers", [])} <= {*main["classifiers"]}:
+            yield f"packaging/{name}: the distribution has not all of its classifiers"
 
 
-def main() -> int:
+def tag_problems(tag: str, version: str, changelog: str) -> Iterator[str]:
+    r"""Yield what keeps a tag from being the release that the tree is.
+
+    >>> list(tag_problems("v0.1.0", "0.1.0", "## 0.1.0 - 2026-08-22\n"))
+    []
+    >>> list(tag_problems("v0.2.0", "0.1.0", "## Unreleased\n"))
+    ['the tag is v0.2.0, and the version is 0.1.0', 'CHANGELOG.md begins with what is unreleased']
+    """
+    if tag != f"v{version}":
+        yield f"the tag is {tag}, and the version is {version}"
+    if (title := HEADING.search(changelog)) is None or title["title"] == "Unreleased":
+        yield "CHANGELOG.md begins with what is unreleased"
+
+
+def main(arguments: Sequence[str]) -> int:
     found = list(problems())
+    if arguments[:1] == ["--tag"]:
+        changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+        found += tag_problems(arguments[1], project(ROOT)["version"], changelog)
     print("\n".join(found) if found else f"release: {project(ROOT)['version']}, in the changelog and in every alias")
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,14 @@
 """Make, or reuse, a virtual environment with this project installed in it.
 
 python tools/environment.py [--group GROUP ...] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
+python tools/environment.py --unverified …                                      new pins, which have no hashes yet
 python tools/environment.py --freeze DIRECTORY                                  print what is installed, as constraints
 python tools/environment.py --lowest                                            print the lowest versions declared
 
 It has the extra `all`, and the dependency groups that are named. It is reused as long as nothing that decides its
 contents has changed: the dependencies in pyproject.toml, the constraints, the interpreter, and the folder it stands
-in. Standard library only, because this runs before anything is installed; and since pip learned of dependency groups
-only lately, it is given their contents.
+in. Whatever is downloaded must have one of the hashes in constraints-hashes.txt. Standard library only, because this
+runs before anything is installed; and since pip learned of dependency groups only lately, it is given their contents.
 """
 
 from __future__ import annotations
@@ -25,9 +26,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+HASHES = ROOT / "constraints-hashes.txt"
 HEADER = "# The versions the suite was tested with. Rewritten by `make constraints`."
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==\S+$")
 FLOOR = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?>=([A-Za-z0-9.!+]+)(?=[,;\s]|$)")
+
+
+def canonical(name: str) -> str:
+    """Return a distribution's name as an index compares it.
+
+    >>> canonical("Llama_Index.core")
+    'llama-index-core'
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def merged(files: Sequence[Path]) -> str:
@@ -36,7 +47,7 @@ def merged(files: Sequence[Path]) -> str:
     for file in files:
         for line in file.read_text().splitlines():
             if match := PIN.match(line.strip()):
-                pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = line.strip()
+                pins[canonical(match[1])] = line.strip()
     return "".join(f"{pin}\n" for pin in pins.values())
 
 
@@ -103,17 +114,47 @@ def pip(venv: Path, *arguments: str) -> None:
     subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
-def build(venv: Path, constraints: str, groups: Sequence[str]) -> None:
+def strangers(report: dict[str, Any], table: str) -> Iterator[str]:
+    """Yield what pip says that it installed from a file that has none of the hashes of its version.
+
+    >>> def told(value):
+    ...     archive = {"archive_info": {"hash": f"sha256={value}"}}
+    ...     return {"install": [{"metadata": {"name": "A_b", "version": "1"}, "download_info": archive}]}
+    >>> list(strangers(told("00"), "a-b==1 --hash=sha256:00")), list(strangers(told("11"), "a-b==1 --hash=sha256:00"))
+    ([], ['a-b==1'])
+    """
+    known = {line.partition(" ")[0]: line.split()[1:] for line in table.splitlines()}
+    for each in report["install"]:
+        if "dir_info" in each["download_info"]:  # this project itself
+            continue
+        pin = f"{canonical(each['metadata']['name'])}=={each['metadata']['version']}"
+        digest = each["download_info"]["archive_info"].get("hash", "none=")
+        if f"--hash={digest.replace('=', ':', 1)}" not in known.get(pin, ()):
+            yield pin
+
+
+def install(venv: Path, constraints: Path, verified: bool, *requirements: str) -> None:
+    """Install, and stop if a file has no known hash: of a wheel nothing has run by then, of a source only its build."""
+    report = venv / "report.json"
+    options = ("--no-compile", "--no-build-isolation", "--report", str(report), "-c", str(constraints))
+    pip(venv, "install", *options, *requirements)
+    if verified and (unknown := sorted(strangers(json.loads(report.read_text()), HASHES.read_text()))):
+        raise SystemExit(
+            f"{HASHES.name} has other hashes, or none, of {', '.join(unknown)}: make hashes, and look at why"
+        )
+
+
+def build(venv: Path, constraints: str, groups: Sequence[str], verified: bool) -> None:
     """Make the environment from nothing and install the project in it, editable."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     pins = venv / "constraints.txt"
     pins.write_text(constraints)
     # The build backend first, pinned like the rest, so that nothing is fetched behind the constraints' back.
-    pip(venv, "install", "--no-compile", "-c", str(pins), "hatchling")
-    pip(venv, "install", "--no-compile", "-c", str(pins), "--no-build-isolation", *wanted(groups))
+    install(venv, pins, verified, "hatchling")
+    install(venv, pins, verified, *wanted(groups))
 
 
-def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str]) -> None:
+def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str], verified: bool = True) -> None:
     """Build the environment unless the one that is there is the one that is wanted."""
     constraints = merged(files)
     digest = key(constraints, groups)
@@ -122,13 +163,14 @@ def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str]) -> None:
         if stamp.is_file() and stamp.read_text() == digest:
             return
         print(f"Setting up {venv.name} (once; reused until the dependencies change) …", flush=True)
-        build(venv, constraints, groups)
+        build(venv, constraints, groups, verified)
         stamp.write_text(digest)
 
 
 def freeze(venv: Path) -> str:
     """Return the installed versions as constraints, without the project itself and without addresses."""
-    command = [str(venv / "bin/python"), "-m", "pip", "freeze", "--exclude-editable"]
+    # setuptools too, which pip leaves out otherwise: some packages need it at run time.
+    command = [str(venv / "bin/python"), "-m", "pip", "freeze", "--all", "--exclude", "pip", "--exclude-editable"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return "\n".join([HEADER, *(line for line in lines if PIN.match(line)), ""])
 
@@ -149,13 +191,15 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[0] == "--lowest":
         print(lowest(), end="")
         return 0
+    verified = arguments[0] != "--unverified"
+    arguments = arguments if verified else arguments[1:]
     groups = []
     while arguments[0] == "--group":
         groups.append(arguments[1])
         arguments = arguments[2:]
     venv, *files = (ROOT / argument for argument in arguments)
     try:
-        ensure(venv, files, groups)
+        ensure(venv, files, groups, verified)
     except subprocess.CalledProcessError as error:
         print(f"Setting up {venv.name} failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1

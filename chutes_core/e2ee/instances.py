@@ -16,6 +16,7 @@ from functools import partial
 from typing import cast
 
 from chutes_core.calls.clock import Clock
+from chutes_core.catalog.checked import number
 from chutes_core.locks import Gate
 
 __all__ = ["Ask", "Instance", "InstancePool", "RequestRate", "Seat", "Wait", "read_instances"]
@@ -95,8 +96,7 @@ def read_instances(value: object) -> tuple[list[Instance], float]:
         name, key, nonces = fields.get("instance_id"), fields.get("e2e_pubkey"), fields.get("nonces")
         if isinstance(name, str) and isinstance(key, str) and isinstance(nonces, list):
             found.append(Instance(name, key, tuple(nonce for nonce in nonces if isinstance(nonce, str) and nonce)))
-    seconds = cast("Mapping[str, object]", value).get("nonce_expires_in")
-    return found, float(seconds) if isinstance(seconds, int | float) and seconds > 0 else 55.0
+    return found, number(cast("Mapping[str, object]", value).get("nonce_expires_in")) or 55.0
 
 
 class RequestRate:

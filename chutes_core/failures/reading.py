@@ -12,6 +12,7 @@ where a retry helps, how long to wait before one, and the text that explains the
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 
+_PREFIXES = re.compile(r"(?:Invalid request:\s+)*")
 _DEEPEST = 32  # levels of an error body
 
 
@@ -90,9 +92,7 @@ def _is_page(body: object) -> bool:
 
 def _unwrap_text(text: str) -> str:
     """Strip the gateway's "Invalid request:" prefixes and parse any JSON behind them."""
-    text = text.strip()
-    while text.startswith("Invalid request: "):
-        text = text.removeprefix("Invalid request: ").strip()
+    text = _PREFIXES.sub("", text.strip(), count=1)
     if text.startswith("{"):
         try:
             return message_of(_clean(loads(text))) or text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from chutes_core.calls.effects import WireRequest
+from chutes_core.catalog.checked import number
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, redact
 from chutes_core.failures.reading import error_from_response, failure
@@ -102,12 +103,12 @@ def _object(content: bytes) -> dict[str, object]:
 
 
 def _grant(service: str, body: Mapping[str, object]) -> Grant | None:
-    access, refresh, seconds = body.get("access_token"), body.get("refresh_token"), body.get("expires_in")
+    access, refresh, seconds = body.get("access_token"), body.get("refresh_token"), number(body.get("expires_in"))
     if not isinstance(access, str) or not access:
         return None
     return Grant(
         access_of(access, service),
-        float(seconds) if isinstance(seconds, int | float) else 3600.0,
+        3600.0 if seconds is None else seconds,
         Secret(refresh) if isinstance(refresh, str) and refresh else None,
         str(body.get("scope") or ""),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from chutes_core.catalog.checked import number
 from chutes_core.secrets.secret import Secret
 from chutes_core.settings import origin_of
 
@@ -80,6 +81,8 @@ def from_json(row: Mapping[str, object]) -> StoredLogin | None:
     texts = {name: value for name in (*_PLAIN, *_SECRET) if isinstance(value := row.get(name) or "", str)}
     ends, keeper = row.get("expires_at"), texts.get("keeper")
     if len(texts) < len(_PLAIN + _SECRET) or not isinstance(ends, int | float | None):
+        return None
+    if ends is not None and number(ends) is None:  # no time that a clock could reach
         return None
     if keeper not in get_args(Keeper) or not texts["service"] or (keeper == "file" and not texts["access"]):
         return None

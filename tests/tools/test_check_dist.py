@@ -11,6 +11,8 @@ import check_release
 import pytest
 
 METADATA = "Name: chutes-connect\nVersion: 0.1.0\nRequires-Dist: {}\n\n# A page\n"
+ALIAS = "License-File: LICENSE\nProject-URL: x\nClassifier: y\nKeywords: z\n\nIt installs chutes-connect[x].\n"
+LICENCE = "x-1.dist-info/licenses/LICENSE"
 
 
 def test_a_stray_and_a_missing_file_are_found() -> None:
@@ -58,5 +60,27 @@ def test_an_archive_that_comes_out_differently_is_refused(tmp_path: Path, monkey
 
 def test_every_alias_has_a_use() -> None:
     """No alias is built without being tried."""
-    assert set(check_dist.USES) == set(check_release.ALIASES)
+    assert set(check_dist.USES) == set(check_release.ALIASES) == set(check_dist.DOORS)
     assert set(check_dist.OTHERS) == set(check_release.ALIASES.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "metadata", "problem"),
+    [
+        ({LICENCE}, ALIAS, "the wheel holds [], and should hold ['llama_index/llms/chutes/__init__.py', "),
+        ({LICENCE, "llama_index/__init__.py"}, ALIAS, "the wheel holds ['llama_index/__init__.py'], and should hold "),
+        (set(), ALIAS, "the wheel lacks the licence"),
+        ({LICENCE}, ALIAS.replace("Project-URL", "Home"), "the wheel's metadata lack Project-URL"),
+        ({LICENCE}, ALIAS.replace("chutes-connect[x]", "it"), "the wheel's README does not say what it installs"),
+        ({LICENCE}, ALIAS + "[a](docs/a.md)", "the wheel's README has a link into the tree: docs/a.md"),
+    ],
+    ids=["no door", "a folder of others", "no licence", "no address", "no word", "a relative link"],
+)
+def test_an_alias_that_is_not_right_is_found(names: set[str], metadata: str, problem: str) -> None:
+    """It holds its door, the licence and what an index page shows, and nothing in LlamaIndex's own folders."""
+    name = "llama-index-llms-chutes"
+    door = {f"llama_index/llms/chutes/{file}" for file in ("__init__.py", "py.typed")}
+    assert list(check_dist.alias_problems({LICENCE, *door}, ALIAS, name)) == []
+    held = names if "should hold" in problem else names | door
+    (found,) = check_dist.alias_problems(held, metadata, name)
+    assert found.startswith(problem)

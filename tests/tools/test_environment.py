@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_built_once_and_again_when_dependencies_change(tmp_path: Path, monkeypat
     """Tool settings do not touch the environment; a dependency, a group or a constraint does."""
     built: list[str] = []
 
-    def build(venv: Path, constraints: str, groups: object) -> None:
+    def build(venv: Path, constraints: str, groups: object, verified: bool) -> None:
         venv.mkdir(exist_ok=True)
         built.append(constraints)
 
@@ -121,7 +122,7 @@ def pins(text: str) -> Iterator[tuple[str, Version]]:
 def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was interrupted half-way is not taken for complete the next time."""
 
-    def build(venv: Path, constraints: str, groups: object) -> None:
+    def build(venv: Path, constraints: str, groups: object, verified: bool) -> None:
         venv.mkdir()
         raise KeyboardInterrupt
 
@@ -131,3 +132,30 @@ def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         environment.ensure(tmp_path / ".venv", [], [])
     assert not (tmp_path / ".venv/stamp").exists()
+
+
+@pytest.mark.parametrize(
+    ("digest", "verified", "refused"),
+    [("00", True, False), ("11", True, True), ("", True, True), ("11", False, False)],
+    ids=["known", "another", "none", "unverified"],
+)
+def test_a_file_with_another_hash_ends_the_build(
+    digest: str, verified: bool, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pip says that it took is compared with the table; the project itself, a folder, has no hash."""
+    archive = {"archive_info": {"hash": f"sha256={digest}"} if digest else {}}
+    taken = [
+        {"metadata": {"name": "A_b", "version": "1"}, "download_info": archive},
+        {"metadata": {"name": "x", "version": "1"}, "download_info": {"dir_info": {"editable": True}}},
+    ]
+    table = tmp_path / "constraints-hashes.txt"
+    table.write_text("# A table\na-b==1 --hash=sha256:00\n")
+    monkeypatch.setattr(environment, "HASHES", table)
+    monkeypatch.setattr(
+        environment, "pip", lambda venv, *_: (venv / "report.json").write_text(json.dumps({"install": taken}))
+    )
+    if refused:
+        with pytest.raises(SystemExit, match="other hashes, or none, of a-b==1"):
+            environment.install(tmp_path, tmp_path / "pins.txt", verified, "a-b")
+    else:
+        environment.install(tmp_path, tmp_path / "pins.txt", verified, "a-b")
