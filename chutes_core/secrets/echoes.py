@@ -6,9 +6,12 @@ Finding them takes time linear in the length of the text, however it is made.
 from __future__ import annotations
 
 import base64
+import binascii
+import html
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 __all__ = ["SHORTEST", "Echoes", "replaced", "replaced_each"]
@@ -19,14 +22,21 @@ SHORTEST = 6
 _ALONE = 12  # anything shorter counts only where it stands alone
 _BEGUN = 4
 _CUT = ("", "…", ")")  # what follows a text that was cut off
+_LAYERS = 3  # of escapes around one another, and of codes
 _CODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
 _ESCAPE = re.compile(
-    r"%(?:25)*([0-9a-f]{2})|\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2})|([nrtbfv])\s*|(.))"
-    r"|&(?:#x0*([0-9a-f]{2,4})|#0*([0-9]{2,4})|(amp|lt|gt|quot|apos));|[\r\n]\s*",
+    r"%(?:25)*(?:u([0-9a-f]{4})|([0-9a-f]{2}))"
+    r"|\\+(?:(?-i:U)0000([0-9a-f]{4})|u([0-9a-f]{4})|u\{0*([0-9a-f]{2,4})\}|x([0-9a-f]{2})|([0-3][0-7]{2})"
+    r"|([nrtbfv])\s*|(.))"
+    r"|&(?:#x0*([0-9a-f]{2,4});?|#0*([0-9]{2,4});?|([a-z]{2,8});)|[\r\n]\s*",
     re.IGNORECASE | re.DOTALL,
 )
+_BETWEEN = b" \t\r\n\x0b\x0c\0\xa0"
+_NOT_HEX = bytes(set(range(256)) - set(b"0123456789abcdef"))
+_UNSEEN = re.compile(r"[\u200b-\u200d\u2060\ufeff]")
+_CODE = re.compile(r"[A-Za-z0-9+/_-]{16,}")
 _MOST = 100_000  # escapes: a text that has more is masked as a whole, which keeps the time in bounds
-_NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_URLSAFE = {ord("-"): "+", ord("_"): "/"}
 _SMALL = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
 Span = tuple[int, int]
@@ -39,11 +49,13 @@ class _Form(NamedTuple):
         raw: As it is.
         folded: The same, without what could be an escape.
         coded: Whether it is base64, where the rest of the code belongs to it too.
+        hexadecimal: Whether it is bytes as digits.
     """
 
     raw: str
     folded: str
-    coded: bool
+    coded: bool = False
+    hexadecimal: bool = False
 
 
 class Echoes:
@@ -59,29 +71,65 @@ class Echoes:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._forms = [form for secret in dict.fromkeys(secrets) for form in _forms_of(secret)]
 
-    def spans(self, text: str) -> Iterator[Span]:
-        """Yield where a text has a secret, in no order."""
+    def spans(self, text: str, layers: int = _LAYERS) -> Iterator[Span]:
+        """Yield where a text has a secret, in no order; ``layers`` of codes are opened."""
         if not self._forms:
             return
-        lowered, folded = _small(text), _Folded(text)
-        if folded.overflows:
-            yield 0, len(text)
-            return
+        yield from self._raw(text)
+        plain, places = text, list[_Folded]()
+        for _ in range(_LAYERS):
+            folded = _Folded(plain)
+            if folded.overflows:
+                yield 0, len(text)
+                return
+            if folded.plain == plain:
+                break
+            places.append(folded)
+            plain = folded.plain
+            for form in self._forms:
+                for wanted in {form.raw, form.folded}:
+                    found = _widened(plain, form, _found(wanted, folded.text))
+                    yield from (_outermost(places, *each) for each in found)
+        if layers:
+            yield from self._in_codes(text, layers - 1)
+            if places:
+                yield from (_outermost(places, *each) for each in self._in_codes(plain, layers - 1))
+
+    def _raw(self, text: str) -> Iterator[Span]:
+        """Find what is written as it is, or with blanks or other signs between its parts."""
+        lowered = _small(text)
+        data = (lowered if lowered.isascii() else _UNSEEN.sub(" ", lowered)).encode("latin-1", "replace")
+        whole, digits = _Squeezed(data, _BETWEEN), _Squeezed(data.replace(b"0x", b"  "), _NOT_HEX)
         for form in self._forms:
             yield from _widened(text, form, _found(form.raw, lowered))
-            for wanted in {form.raw, form.folded}:
-                yield from _widened(text, form, (folded.place(*each) for each in _found(wanted, folded.text)))
+            if len(form.raw) >= _ALONE:
+                yield from whole.spans(form.raw)
+            if form.hexadecimal:
+                yield from digits.spans(form.raw)
+
+    def _in_codes(self, text: str, layers: int) -> Iterator[Span]:
+        """Find codes that have a secret in them, in any form."""
+        parts, starts, places, length = list[str](), list[int](), list[Span](), 0
+        for match in _CODE.finditer(text):
+            code = match[0].translate(_URLSAFE)
+            code = code[:-1] if len(code) % 4 == 1 else code + "=" * (-len(code) % 4)
+            parts.append(binascii.a2b_base64(code).decode("latin-1"))
+            starts.append(length)
+            places.append(match.span())
+            length += len(parts[-1]) + 1
+        for start, end in self.spans("\1".join(parts), layers) if parts else ():
+            yield from places[bisect_right(starts, start) - 1 : bisect_right(starts, end - 1)]
 
     def begun(self, text: str) -> Iterator[Span]:
         """Yield where a text has the beginning of a secret whose rest was cut off."""
         lowered = _small(text)
-        for form, _, _ in self._forms:
+        for form, *_ in self._forms:
             start = lowered.find(form[:_BEGUN])
             while start >= 0:
                 end = start + _BEGUN
                 while end < min(len(lowered), start + len(form)) and lowered[end] == form[end - start]:
                     end += 1
-                if lowered[end : end + 1] in _CUT:
+                if lowered[end : end + 1] in _CUT or lowered.startswith("...", end):
                     yield start, end
                 start = lowered.find(form[:_BEGUN], end)
 
@@ -122,8 +170,8 @@ def _forms_of(secret: str) -> Iterator[_Form]:
     if len(secret) < SHORTEST or (len(secret) < 8 and secret.isalpha()):
         return
     data = secret.encode()
-    yield _Form(_small(secret), _Folded(secret).text, coded=False)
-    yield _Form(data.hex(), data.hex(), coded=False)
+    yield _Form(_small(secret), _Folded(secret).text)
+    yield _Form(data.hex(), data.hex(), hexadecimal=True)
     for before in range(3):  # how the code of a text looks depends on how many bytes precede it
         code = base64.b64encode(bytes(before) + data).rstrip(b"=").decode()
         inner = code[(0, 2, 3)[before] : None if (before + len(data)) % 3 == 0 else -1]
@@ -161,6 +209,36 @@ def _whole_code(text: str, start: int, end: int) -> Span:
     return start, end
 
 
+def _outermost(places: Sequence[_Folded], start: int, end: int) -> Span:
+    """Return where a part of a text that was folded several times was in the first one."""
+    for folded in reversed(places):
+        start, end = folded.place(start, end)
+    return start, end
+
+
+class _Squeezed:
+    """A text, a byte for each character, without what may stand between its parts."""
+
+    def __init__(self, text: bytes, between: bytes) -> None:
+        self._original, self._between = text, between
+        self._text = text.translate(None, between)
+
+    @cached_property
+    def _at(self) -> list[int]:
+        """Where each byte was; needed only where something is found."""
+        left_out = frozenset(self._between)
+        return [place for place, byte in enumerate(self._original) if byte not in left_out]
+
+    def spans(self, form: str) -> Iterator[Span]:
+        """Yield where the text had a form."""
+        wanted = form.encode()
+        start = self._text.find(wanted)
+        while start >= 0:
+            end = start + len(wanted)
+            yield self._at[start], self._at[end - 1] + 1
+            start = self._text.find(wanted, end)
+
+
 class _Folded:
     """A text without escapes, line breaks and capitals, and where each part of it was."""
 
@@ -183,7 +261,8 @@ class _Folded:
                 break
         self._at.append(length)
         self.overflows = len(parts) > _MOST
-        self.text = _small("".join(parts))
+        self.plain = "".join(parts)
+        self.text = _small(self.plain)
 
     def place(self, start: int, end: int) -> Span:
         """Return where a part of this text was in the original one."""
@@ -199,14 +278,14 @@ class _Folded:
 
 
 def _unescaped(match: re.Match[str]) -> str:
-    percent, unicode, byte, blank, plain, hexadecimal, decimal, name = match.groups()
-    if code := percent or unicode or byte or hexadecimal:
+    *coded, octal, blank, plain, hexadecimal, decimal, name = match.groups()
+    if code := next(filter(None, (*coded, hexadecimal)), None):
         char = chr(int(code, 16))
-    elif decimal:
-        char = chr(int(decimal))
+    elif octal or decimal:
+        char = chr(int(octal, 8) if octal else int(decimal))
     else:
-        char = plain or (_NAMED[name.lower()] if name else "")
-    return "" if blank or char in "\r\n" else char
+        char = plain or (html.unescape(match[0]) if name else "")
+    return "" if blank or char in "\r\n\0" else char
 
 
 def _small(text: str) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from chutes_core.secrets.echoes import SHORTEST, Echoes, replaced, replaced_each
 from chutes_core.secrets.headers import MASK, is_secret
@@ -71,9 +71,12 @@ class Known:
 
     def identity(self, reply: T) -> T:
         """Mask the secrets in what a reply says of itself, which is told to observers: its id, model and headers."""
-        parts = {name: getattr(reply, name) for name in _IDENTITY if hasattr(reply, name)}
-        changed = {name: made for name, part in parts.items() if (made := self.value(part)) is not part}
-        return replace(reply, **changed) if changed else reply  # type: ignore[type-var]
+        names = [name for name in _IDENTITY if hasattr(reply, name)]
+        parts = tuple(getattr(reply, name) for name in names)
+        made = self.value(parts)
+        if made is parts:
+            return reply
+        return replace(reply, **dict(zip(names, cast("tuple[object, ...]", made), strict=True)))  # type: ignore[type-var]
 
     @property
     def _echoes(self) -> Echoes:

@@ -62,13 +62,37 @@ FORMS: Mapping[str, Callable[[str], str]] = {
     "mime": lambda text: codecs.encode(f"{'x' * 51}{text}".encode(), "base64").decode(),
     "two lines": lambda text: f"{text[:7]}\r\n   {text[7:]}",
     "repr": lambda text: repr(text.encode())[2:-1],
+    "wide unicode": lambda text: "".join(f"\\U{ord(each):08x}" for each in text),
+    "octal": lambda text: "".join(f"\\{ord(each):03o}" for each in text),
+    "braces": lambda text: "".join(f"\\u{{{ord(each):x}}}" for each in text),
+    "javascript": lambda text: "".join(f"%u{ord(each):04x}" for each in text),
+    "blanks": lambda text: " ".join(text[at : at + 4] for at in range(0, len(text), 4)),
+    "letter by letter": " ".join,
+    "zero width": lambda text: f"{text[:7]}\u200b{text[7:]}",
+    "url in unicode": lambda text: FORMS["unicode"](FORMS["every character"](text)),
+    "unicode in url": lambda text: urllib.parse.quote(FORMS["unicode"](text), safe=""),
+    "url in entities": lambda text: FORMS["entities"](urllib.parse.quote(text, safe="")),
+    "base64 of base64": lambda text: base64.b64encode(base64.b64encode(text.encode())).decode(),
+    "base64 of url": lambda text: base64.b64encode(FORMS["every character"](text).encode()).decode(),
+    "base64 of json": lambda text: base64.b64encode(json.dumps({"key": text, "ok": False}).encode()).decode(),
+    "base64 of utf-16": lambda text: base64.b64encode(text.encode("utf-16-le")).decode(),
+    "base64 in url": lambda text: urllib.parse.quote(base64.b64encode(f"me:{text}".encode()).decode(), safe=""),
+    "base64 with blanks": lambda text: " ".join(codecs.encode(text.encode(), "base64").decode().strip()),
+    "hex with colons": lambda text: text.encode().hex(":"),
+    "list of hex": lambda text: ", ".join(f"0x{ord(each):02x}" for each in text),
 }
+
+
+OPENED = ("base64 of base64", "base64 of url", "base64 of utf-16")
+"""Forms that are found only where the code around them is opened."""
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("around", ["{}", "key {} is bad", "_{}_", "\\n{}", "a{}b", "{{'{}': 1}}", "x={}&y=2", "<{}>"])
 def test_every_form_is_masked(form: str, around: str) -> None:
     """Wherever it stands."""
+    if form in OPENED and around in ("_{}_", "a{}b"):
+        pytest.skip("with other letters beside it, it is another code")
     text = around.format(FORMS[form](KEY))
     masked = known().text(text)
     assert "****" in masked
