@@ -24,6 +24,7 @@ _HARMLESS = frozenset({
     "x-instance-id", "x-request-id", "x-requested-with", "x-tee-only", "x-title",
 })  # fmt: skip
 _HARMLESS_FAMILIES = ("x-local-", "x-stainless-")  # of the embedded Chutes, and of the openai SDK
+_TELLING = re.compile("auth|cookie|cred|key|pass|secret|session|token")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SALT = os.urandom(32)
 
@@ -35,7 +36,8 @@ def is_secret(name: str, value: str) -> bool:
     (False, True, True)
     """
     lowered = name.lower()
-    if lowered not in _HARMLESS and not lowered.startswith(_HARMLESS_FAMILIES):
+    family = lowered.startswith(_HARMLESS_FAMILIES) and not _TELLING.search(lowered)
+    if lowered not in _HARMLESS and not family:
         return True
     return redact(value) != value or ("://" in value and ("@" in value or "?" in value))
 

@@ -120,3 +120,11 @@ def test_a_fingerprint_tells_values_apart_and_nothing_else(monkeypatch: pytest.M
     assert Headers({"X-Other": "one"}).told_apart(None)["X-Other"] != one.told_apart(None)["X-Key"]
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_0123")
     assert one.told_apart(None) == one.told_apart("cpk_0123") == {"X-Key": "**** b786d3fc37f58456"}
+
+
+@pytest.mark.parametrize("name", ["X-Local-Token", "x-stainless-api-key", "X-STAINLESS-SESSION", "x-local-password"])
+def test_a_harmless_family_has_no_harmless_secrets(name: str) -> None:
+    """A name that tells of a secret is one, whatever it begins with."""
+    assert is_secret(name, "s3cr3t")
+    assert "s3cr3t" not in repr(Headers({name: "s3cr3t"}))
+    assert not is_secret("X-Stainless-Lang", "python")
