@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import sys
@@ -17,13 +16,11 @@ if __name__ == "__main__":
 
 from chutes_local.backends.backend import BackendError
 from chutes_local.faults.kinds import KINDS
-from chutes_local.faults.plan import FaultPlan
-from chutes_local.program import exports, for_program, run_program, running
+from chutes_local.program import TOKEN, exports, for_program, run_program, running
 from chutes_local.server import LocalChutes
 
 DEFAULT_PORT = 8765
 PROG = "python -m chutes_local"
-_WINDOWS_IN_USE = 10048  # WSAEADDRINUSE
 
 
 def parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -61,6 +58,13 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of the random faults (default: %(default)s)")
     made.add_argument("--strict-keys", action="store_true", help="refuse keys that do not look like Chutes keys")
     made.add_argument("--env", action="store_true", help="print the variables that lead a shell to the one that runs")
+    made.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name under which it is reached, beside localhost; may be repeated",
+    )
     made.add_argument("--list-faults", action="store_true", help="list the kinds of faults and exit")
     return made
 
@@ -88,26 +92,26 @@ def main(argv: Sequence[str] | None = None, *, prog: str = PROG) -> int:
         if program or options.port == 0:
             made.error("--env is about a server that runs: it goes with --port and --host alone")
         return _print_env(options.host, options.port or DEFAULT_PORT, prog)
-    try:
-        FaultPlan(*options.model_fault)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     port = (0 if program else DEFAULT_PORT) if options.port is None else options.port
-    server = LocalChutes(
-        backend=options.backend,
-        host=options.host,
-        port=port,
-        faults=options.model_fault,
-        seed=options.seed,
-        strict_keys=options.strict_keys,
-    )
+    try:
+        server = LocalChutes(
+            backend=options.backend,
+            host=options.host,
+            port=port,
+            faults=options.model_fault,
+            seed=options.seed,
+            strict_keys=options.strict_keys,
+            hosts=options.allow_host,
+        )
+    except (BackendError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, BackendError) else 2
     if program is None:
-        return run(server, port)
+        return run(server)
     try:
         return run_program(server, program, prog)
     except (BackendError, OSError) as error:
-        print(f"error: {problem_with(error, port)}", file=sys.stderr)
+        print(f"error: {problem_with(error)}", file=sys.stderr)
         return 1
 
 
@@ -126,8 +130,8 @@ def _print_env(host: str, port: int, prog: str) -> int:
     return 0
 
 
-def run(server: LocalChutes, port: int) -> int:
-    """Start ``server`` at ``port``, say where it is, and stop it on Ctrl-C or SIGTERM."""
+def run(server: LocalChutes) -> int:
+    """Start ``server``, say where it is, and stop it on Ctrl-C or SIGTERM."""
     over = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -144,7 +148,7 @@ def run(server: LocalChutes, port: int) -> int:
     except (BackendError, OSError) as error:
         if over.is_set():
             return 130
-        print(f"error: {problem_with(error, port)}", file=sys.stderr)
+        print(f"error: {problem_with(error)}", file=sys.stderr)
         return 1
     finally:
         for number, handler in before.items():
@@ -152,17 +156,17 @@ def run(server: LocalChutes, port: int) -> int:
     return 0
 
 
-def problem_with(error: Exception, port: int) -> str:
-    """Say why the server did not start at ``port``."""
-    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, _WINDOWS_IN_USE):
-        return f"Port {port} is in use, perhaps by another `chutes-connect local`: stop it, or use --port 0."
-    return f"The embedded Chutes cannot start: {error}"
+def problem_with(error: Exception) -> str:
+    """Say why the server did not start."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or f"The embedded Chutes cannot start: {error}"
 
 
 def greeting(server: LocalChutes) -> str:
     """Say where the server is, and how to point a program at it."""
     lines = [f"The embedded Chutes runs on {server.world.backend.name}. It is not the service.", ""]
     lines += [exports(for_program(server.url, [chute.name for chute in server.fleet], os.environ))]
+    lines += [f"export {TOKEN}={server.token}  # for the controls alone"]
     lines += ["", f"models    {', '.join(chute.name for chute in server.fleet)}"]
     lines += [f"fault     {rule}" for rule in server.faults.describe()]
     lines += [f"controls  {server.url}/local", "stop      Ctrl-C"]

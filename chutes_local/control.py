@@ -1,16 +1,19 @@
 """The server's own controls under ``/local``: faults, journal, models, account and clock over HTTP.
 
-They are not part of Chutes, need no key, and do not appear in the journal.
+They are not part of Chutes and do not appear in the journal. All but the overview ask for the server's own token, so
+that no other program or web page on this machine can switch faults on or read what was asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from chutes_local.backends.backend import health_of
 from chutes_local.faults.kinds import KINDS, Fault
 from chutes_local.faults.plan import FaultPlan
 from chutes_local.management.pages import Endpoint, guarded, json_object
@@ -20,6 +23,9 @@ from chutes_local.world.world import World
 
 Json = dict[str, object]
 _FAULT_FIELDS = ("after", "seconds", "value")
+_FIELDS = ("seed", "rules", "target", "kind", "script", "probability", "times", *_FAULT_FIELDS)
+MOST_SECONDS = 10**9
+"""How far the clock can be moved: some thirty years."""
 
 
 def routes(world: World) -> list[Route]:
@@ -57,6 +63,12 @@ async def _overview(request: Request, world: World) -> Response:
             "backend": world.backend.name,
             "is_model": world.backend.is_model,
             "models": [chute.name for chute in world.fleet],
+            "engine": {**asdict(health_of(world.backend)), **({} if world.ready else {"state": "starting"})},
+            "journal": {
+                "entries": len(world.journal),
+                "bytes": world.journal.bytes,
+                "most_bytes": world.journal.most_bytes,
+            },
             "faults": world.faults.describe(),
             "fault_kinds": {name: kind.summary for name, kind in KINDS.items()},
         }
@@ -73,7 +85,7 @@ async def _faults(request: Request, world: World) -> Response:
 
 
 async def _add_faults(request: Request, world: World) -> Response:
-    add_from_json(world.faults, await json_object(request))
+    set_from_json(world.faults, await json_object(request))
     return JSONResponse({"seed": world.faults.seed, "faults": world.faults.describe()}, 201)
 
 
@@ -103,7 +115,7 @@ async def _change_model(request: Request, world: World) -> Response:
 async def _change_account(request: Request, world: World) -> Response:
     account = world.accounts.default
     for name, value in (await json_object(request)).items():
-        if name not in ("balance", "quota", "used") or not isinstance(value, int | float):
+        if name not in ("balance", "quota", "used") or isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{name}: balance, quota and used can be set, each to a number.")
         setattr(account, name, value)
     return JSONResponse({"balance": account.balance, "quota": account.quota, "used": account.used})
@@ -111,34 +123,36 @@ async def _change_account(request: Request, world: World) -> Response:
 
 async def _advance(request: Request, world: World) -> Response:
     seconds = (await json_object(request)).get("advance")
-    if not isinstance(seconds, int | float):
-        raise ValueError('Send {"advance": SECONDS}.')
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or abs(seconds) > MOST_SECONDS:
+        raise ValueError(f'Send {{"advance": SECONDS}}, of at most {MOST_SECONDS} seconds.')
     world.clock.advance(seconds)
     return JSONResponse({"now": world.clock()})
 
 
-def add_from_json(plan: FaultPlan, body: Json) -> None:
-    """Add the rules in the body of ``POST /local/faults``: a list of texts, or one rule in fields.
+def set_from_json(plan: FaultPlan, body: Json) -> None:
+    """Set the rules in the body of ``POST /local/faults``, a list of texts or one rule in fields, as ``plan.set`` does.
 
-    >>> plan = FaultPlan()
-    >>> add_from_json(plan, {"rules": ["*=capacity x2"]})
-    >>> add_from_json(plan, {"target": "m", "kind": "stall", "seconds": 1, "probability": 0.5})
+    >>> plan = FaultPlan("m=cold", "n=cold")
+    >>> set_from_json(plan, {"rules": ["*=capacity x2"]})
+    >>> set_from_json(plan, {"target": "m", "kind": "stall", "seconds": 1, "probability": 0.5})
     >>> plan.describe()
-    ['*=capacity (2 left)', 'm=stall(seconds=1):0.5']
+    ['m=stall(seconds=1):0.5', '*=capacity (2 left)', 'n=cold']
     """
-    if isinstance(body.get("seed"), int):
-        plan.seed = int(str(body["seed"]))
-    rules = body.get("rules")
+    if unknown := [name for name in body if name not in _FIELDS]:
+        raise ValueError(f"There is no field {unknown[0]!r}; the fields are {', '.join(_FIELDS)}.")
+    seed = body.get("seed", plan.seed)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"seed must be a whole number, not {seed!r}.")
+    rules, target, kind, script = (body.get(name) for name in ("rules", "target", "kind", "script"))
+    new = FaultPlan(seed=seed, models=plan.models)
     if isinstance(rules, list):
-        plan.parse(*map(str, rules))
-        return
-    target, kind, script = body.get("target"), body.get("kind"), body.get("script")
-    if not isinstance(target, str) or not (isinstance(kind, str) or isinstance(script, list)):
+        new.parse(*map(str, rules))
+    elif isinstance(target, str) and isinstance(script, list):
+        new.script(target, [None if step is None else str(step) for step in script])
+    elif isinstance(target, str) and isinstance(kind, str):
+        options = {name: body[name] for name in _FAULT_FIELDS if name in body}
+        chance, times = body.get("probability", 1.0), body.get("times")
+        new.add(target, Fault(kind, **options), probability=chance, times=times)  # type: ignore[arg-type]
+    else:
         raise ValueError('Send {"rules": ["TARGET=KIND"]}, or a "target" with a "kind" or a "script".')
-    if isinstance(script, list):
-        plan.script(target, [None if step is None else str(step) for step in script])
-        return
-    options = {name: body[name] for name in _FAULT_FIELDS if name in body}
-    fault = Fault(str(kind), **options)  # type: ignore[arg-type]
-    probability, times = body.get("probability", 1.0), body.get("times")
-    plan.add(target, fault, probability=float(str(probability)), times=times if isinstance(times, int) else None)
+    plan.take(new)

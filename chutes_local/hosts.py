@@ -11,27 +11,42 @@ On the real service every host has its own name. Here one address serves them al
 ``/local/…``              this server's own controls
 ========================  =====================================================
 
->>> site_of("127.0.0.1:8080", "/embed/v1/embeddings", "POST")
+A name that is not served is refused (:mod:`chutes_local.wire.hosts`), and so is what web pages of other origins send.
+
+>>> site_of("", "/embed/v1/embeddings", "POST")
 Site(kind='embed', prefix='/embed', slug='')
->>> site_of("chutes-qwen-qwen3-32b-tee.localhost", "/v1/chat/completions", "POST")
+>>> site_of("chutes-qwen-qwen3-32b-tee", "/v1/chat/completions", "POST")
 Site(kind='chute', prefix='', slug='chutes-qwen-qwen3-32b-tee')
 """
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chutes_local.gateway.inference import strike
 from chutes_local.gateway.send import ServerStopped, reset
-from chutes_local.wire.errors import Refused, plain
+from chutes_local.wire import errors
+from chutes_local.wire.errors import Answer, Refused, plain
+from chutes_local.wire.hosts import Hosts
+from chutes_local.world import access
 from chutes_local.world.journal import Entry
 from chutes_local.world.world import World
+
+NOT_SERVED = (
+    "The embedded Chutes is not served under the name {!r}: use 127.0.0.1 or localhost, or give it that name with"
+    " --allow-host or serve(hosts=[…])."
+)
+FOREIGN = "This was sent by a web page of another origin, which the embedded Chutes does not answer."
+STARTING = "The embedded Chutes is starting: its engine is not ready yet."
+_CLOSE = {"connection": "close"}
+_log = logging.getLogger("chutes_local")
 
 Kind = Literal["llm", "embed", "chute", "api", "local"]
 
@@ -45,12 +60,11 @@ class Site:
     slug: str = ""
 
 
-def site_of(host: str, path: str, method: str) -> Site:
-    """Determine which host a request is for."""
+def site_of(label: str, path: str, method: str) -> Site:
+    """Determine which host a request is for, by the label in its ``Host`` and by its path."""
     first, _, rest = path.removeprefix("/").partition("/")
     if first == "local":
         return Site("local")
-    label = _label(host)
     if label:
         return _by_label(label, path, method)
     if first == "embed":
@@ -72,19 +86,25 @@ def _by_label(label: str, path: str, method: str) -> Site:
     return Site("api") if label == "api" else Site("chute", "", label)
 
 
-def _label(host: str) -> str:
-    """Return the first label of a host name that has several; an IP address has none.
+def in_origin_form(scope: Scope) -> tuple[Scope, str | None]:
+    """Return the scope with a path alone, and the host in the request's target if it names one."""
+    raw: bytes = scope["raw_path"]
+    scheme, separator, rest = raw.partition(b"://")
+    if raw.startswith(b"/") or not separator or scheme.lower() not in (b"http", b"https"):
+        return scope, None
+    host, _, path = rest.partition(b"/")
+    return {**scope, "raw_path": b"/" + path, "path": "/" + unquote(path.decode("latin-1"))}, host.decode("latin-1")
 
-    >>> _label("embed.chutes.local:80"), _label("localhost:80"), _label("[::1]:80"), _label("127.0.0.1")
-    ('embed', '', '', '')
-    """
-    name = host.rsplit(":", 1)[0] if host.count(":") == 1 else host.split("]")[0].strip("[")
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        label, dot, _ = name.partition(".")
-        return label.lower() if dot else ""
-    return ""
+
+def is_foreign(headers: Mapping[str, str], method: str, site: Site, hosts: Hosts, own: str) -> bool:
+    """Return whether a web page of another origin sent this; for the controls another port is another origin."""
+    origin, fetch = headers.get("origin"), headers.get("sec-fetch-site", "none").lower()
+    if site.kind == "local":
+        mine = f"http://{headers.get('host', '')}".lower()
+        return fetch not in ("none", "same-origin") or (origin is not None and origin.lower() != mine)
+    if method in ("GET", "HEAD", "OPTIONS"):  # a link leads to the sign-in; no page can read an answer
+        return False
+    return fetch == "cross-site" or (origin is not None and hosts.label(origin.partition("://")[2], own) is None)
 
 
 class Gate:
@@ -100,17 +120,47 @@ class Gate:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        site = site_of(headers.get("host", ""), scope["path"], scope["method"])
+        scope, named = in_origin_form(scope)
+        own: str = scope["server"][0]
+        label = ""
+        for host in (headers.get("host", ""), named):  # the target has the last word, but both must be served
+            found = label if host is None else self.world.hosts.label(host, own)
+            if found is None:
+                await plain(errors.detail(421, NOT_SERVED.format(str(host)[:100])), _CLOSE)(scope, receive, send)
+                return
+            label = found
+        site = site_of(label, scope["path"], scope["method"])
+        refusal = self._refusal(site, scope, headers, own)
+        if refusal is not None:
+            await plain(refusal, _CLOSE)(scope, receive, send)
+            return
         # The path keeps its prefix and root_path names it, as ASGI specifies.
         scope = {**scope, "root_path": site.prefix}
         scope["state"]["site"] = site
         app = self.sites[site.kind]
         if site.kind == "local":
-            await app(scope, receive, send)
+            await self._whole(app, scope, receive, send)
             return
         entry = self.world.journal.open(scope["method"], scope["path"], host=site.slug or site.kind, headers=headers)
         scope["state"]["entry"] = entry
         await self._noted(app, entry, scope, receive, send)
+
+    def _refusal(self, site: Site, scope: Scope, headers: Mapping[str, str], own: str) -> Answer | None:
+        if is_foreign(headers, scope["method"], site, self.world.hosts, own):
+            return errors.detail(403, FOREIGN)
+        if site.kind == "local":
+            return access.control(scope["method"], scope["path"], headers, self.world.token)
+        return None if self.world.ready else errors.detail(503, STARTING)
+
+    async def _whole(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> str | None:
+        """Run an application; whatever a request does to it, one line tells of it, and the server goes on."""
+        try:
+            await app(scope, receive, send)
+        except Exception as error:  # it has answered 500
+            frames = error if _log.isEnabledFor(logging.DEBUG) else None
+            _log.error("%s %r: %r", scope["method"], scope["path"], error, exc_info=frames)
+            return repr(error)
+        return None
 
     async def _noted(self, app: ASGIApp, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         status: int | None = None
@@ -123,7 +173,7 @@ class Gate:
 
         try:
             if not await self._struck(entry, scope, receive, noting):
-                await app(scope, receive, noting)
+                entry.note = await self._whole(app, scope, receive, noting) or entry.note
         finally:
             self.world.journal.close(entry, status=status)
 

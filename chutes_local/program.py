@@ -19,6 +19,7 @@ from chutes_local.server import LocalChutes, environment, site
 __all__ = ["exports", "for_program", "run_program", "running"]
 
 MODEL = "CHUTES_MODEL"
+TOKEN = "CHUTES_LOCAL_TOKEN"
 _TOKEN = "CHUTES_OAUTH_TOKEN"  # it would win over the key
 _FORWARDED = [
     getattr(signal, name)
@@ -92,7 +93,7 @@ def _run(child: _Child, server: LocalChutes, words: Sequence[str], prog: str) ->
     if child.asked is not None:
         return -child.asked
     told = for_program(server.url, [chute.name for chute in server.fleet], os.environ)
-    env = {name: value for name, value in {**os.environ, **told}.items() if value is not None}
+    env = {name: value for name, value in {**os.environ, **told, TOKEN: server.token}.items() if value is not None}
     print(f"{prog}: this is the embedded Chutes on {server.world.backend.name}", file=sys.stderr, flush=True)
     try:
         return child.run(words, env)

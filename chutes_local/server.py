@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ from chutes_local.app import create_app
 from chutes_local.backends.backend import Backend, BackendError, BackendKind
 from chutes_local.backends.choose import choose_backend
 from chutes_local.faults.plan import FaultPlan
+from chutes_local.wire.hosts import served
 from chutes_local.wire.listener import Listener
 from chutes_local.world.accounts import API_KEY, Accounts, Kind
 from chutes_local.world.fleet import Chute, Fleet
@@ -56,6 +59,8 @@ class LocalChutes:
         keys: kinds of account behind further keys, beyond the documented ones: ``{"cpk_x": "poor"}``.
         strict_keys: refuse keys that do not look like Chutes keys.
         redirect_uris: further redirect URIs of the demo OAuth app.
+        hosts: further names under which it is reached, beside ``localhost`` and the address that it listens on.
+        token: the secret for the controls by HTTP; by default ``CHUTES_LOCAL_TOKEN`` if set, else a new one.
 
     Everything can be read and changed from other threads while it runs.
     """
@@ -71,6 +76,8 @@ class LocalChutes:
         keys: Mapping[str, Kind] | None = None,
         strict_keys: bool = False,
         redirect_uris: Iterable[str] = (),
+        hosts: Iterable[str] = (),
+        token: str | None = None,
     ) -> None:
         chosen = choose_backend(backend) if isinstance(backend, str) else backend
         self.world = World(
@@ -79,6 +86,8 @@ class LocalChutes:
             first_rules=tuple(faults),
             accounts=Accounts(strict=strict_keys, keys=dict(keys or {})),
             redirect_uris=tuple(redirect_uris),
+            hosts=served(host, hosts),
+            token=token or os.environ.get("CHUTES_LOCAL_TOKEN") or secrets.token_urlsafe(24),
         )
         self._host, self._port = host, port
         self._thread: threading.Thread | None = None
@@ -172,6 +181,11 @@ class LocalChutes:
     def api_key(self) -> str:
         """The documented fake key, which is accepted."""
         return API_KEY
+
+    @property
+    def token(self) -> str:
+        """The secret for the controls by HTTP, which are sent it as ``X-Local-Token``."""
+        return self.world.token
 
     @property
     def env(self) -> dict[str, str]:
@@ -274,15 +288,18 @@ class LocalChutes:
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.world.stopping = asyncio.Event()
+        self.world.ready = False
         self._listener = listener = Listener(create_app(self.world), self._host, self._port)
         self.world.refuse = listener.close_for
         try:
-            await self._start_backend(self._stop)
-            await listener.open()
+            await listener.open()  # first, so that a taken port is told before anything is fetched
             self._port = listener.port
+            await self._start_backend(self._stop)
+            self.world.ready = True
             self._ready.set()
             await self._stop.wait()
         finally:
+            self.world.ready = False
             self.world.stopping.set()
             await asyncio.sleep(0)  # let waiting requests finish
             await listener.end()
@@ -299,6 +316,8 @@ def serve(
     keys: Mapping[str, Kind] | None = None,
     strict_keys: bool = False,
     redirect_uris: Iterable[str] = (),
+    hosts: Iterable[str] = (),
+    token: str | None = None,
 ) -> LocalChutes:
     """Create and start a :class:`LocalChutes`; use it in a ``with`` statement, or call ``stop()``."""
     return LocalChutes(
@@ -310,4 +329,6 @@ def serve(
         keys=keys,
         strict_keys=strict_keys,
         redirect_uris=redirect_uris,
+        hosts=hosts,
+        token=token,
     ).start()

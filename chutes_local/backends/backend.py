@@ -75,6 +75,15 @@ class EmbedResult:
     prompt_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What has become of an engine: its state, how often it was started again, and what was last wrong with it."""
+
+    state: Literal["running", "restarting", "down"] = "running"
+    restarts: int = 0
+    last_problem: str = ""
+
+
 class Backend(Protocol):
     """Interface that the gateway needs of a model. An instance belongs to one event loop."""
 
@@ -97,3 +106,9 @@ class Backend(Protocol):
 
     async def embed(self, texts: list[str]) -> EmbedResult:
         """Embed every text."""
+
+
+def health_of(backend: Backend) -> Health:
+    """Return what a backend says of its engine; one that says nothing has none that could die."""
+    found = getattr(backend, "health", None)
+    return found if isinstance(found, Health) else Health()

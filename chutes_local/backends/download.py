@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import subprocess
@@ -24,15 +25,24 @@ OPTIONS = (
 )
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a full disk, or a used-up quota of it, is called."""
+
+
 class PipError(RuntimeError):
     """pip is missing, failed, or was cancelled."""
+
+
+class NoRoomError(PipError):
+    """The disk is full."""
 
 
 def pip_download(requirement: str, folder: Path, received: Callable[[int], None], cancel: Event) -> None:
     """Download one wheel into ``folder``, reporting the bytes so far to ``received``.
 
     Raises:
-        PipError: pip failed; the message ends with pip's last output.
+        NoRoomError: the disk is full.
+        PipError: pip failed otherwise; the message has what pip said of it.
     """
     if importlib.util.find_spec("pip") is None:
         raise PipError("pip is not installed in this environment; `python -m ensurepip` installs it.")
@@ -42,16 +52,35 @@ def pip_download(requirement: str, folder: Path, received: Callable[[int], None]
     temporary.mkdir()
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(temporary))}
     arguments = ["download", *OPTIONS, "--dest", str(folder), requirement]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile(dir=folder) as log:
         with spawn({"job": "pip", "arguments": arguments}, log, environment) as process:
             while (code := _wait(process)) is None and not cancel.is_set():
                 received(_size(folder))
         if code != 0:
             log.seek(0)
             said = log.read().decode(errors="replace").strip()
-            # pip may have logged every retry before its errors.
-            errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR")) or said
-            raise PipError("cancelled" if code is None else f"pip exited with {code}: {errors[-1500:]}")
+            raise PipError("cancelled") if code is None else failure(code, said)
+
+
+def failure(code: int, said: str) -> PipError:
+    r"""Return the error of a pip that exited with ``code`` and ``said`` so much: the lines that tell why.
+
+        >>> failure(2, "ERROR: Exception:
+    Traceback (most recent call last):
+      File …
+    OSError: [Errno 28] No space left")
+        NoRoomError('pip exited with 2: OSError: [Errno 28] No space left')
+    """
+    # pip may have logged every retry before its errors, and a traceback after them, whose last line is the reason.
+    lines = said.splitlines()
+    told = [line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:"]
+    if lines and "ERROR: Exception:" in lines:
+        told.append(lines[-1])
+    if unreachable := [line for line in lines if "connection broken by" in line]:
+        told.append(f"The package index could not be reached; is this machine offline? {unreachable[-1][-300:]}")
+    text = f"pip exited with {code}: " + ("\n".join(told) or said)[-1500:]
+    full = any(f"[Errno {number}]" in said for number in FULL)
+    return NoRoomError(text) if full else PipError(text)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import subprocess
 import tempfile
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import TypedDict
@@ -38,6 +40,8 @@ class Engine:
         # Other users of this machine can reach its ports, so the engine requires this key.
         key = secrets.token_urlsafe(16)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
+        self._said: str | None = None
+        self._watcher: threading.Thread | None = None
         try:
             job = {"job": "models", "models": {name: {**each, "key": key} for name, each in models.items()}}
             self._process = process.start(job, self._log)
@@ -100,6 +104,21 @@ class Engine:
         except httpx.TransportError as error:
             raise await self._broken("The answer broke off") from error
 
+    async def ended(self) -> str:
+        """Wait until the child has ended by itself, and say how."""
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+        def watch() -> None:
+            self._process.wait()
+            with suppress(RuntimeError):  # the loop has ended too
+                loop.call_soon_threadsafe(over.set)
+
+        # Not a thread of the loop's pool: a program that is ending would wait for those.
+        self._watcher = threading.Thread(target=watch, name="chutes_local engine", daemon=True)
+        self._watcher.start()
+        await over.wait()
+        return str(self.failure("The model engine ended"))
+
     async def close(self) -> None:
         """End the child and release all resources."""
         try:
@@ -109,6 +128,9 @@ class Engine:
 
     def _end(self) -> None:
         process.end(self._process)
+        if self._watcher is not None:
+            self._watcher.join()
+        self._last_words()
         self._log.close()
 
     async def _broken(self, what: str) -> BackendError:
@@ -122,9 +144,15 @@ class Engine:
         code = self._process.poll()
         if code is None:
             return BackendError(f"{what}.")
-        self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip()[-LOG_TAIL:]
-        return BackendError(f"{what}: its process exited with {code}. {said}".rstrip())
+        return BackendError(f"{what}: its process exited with {code}. {self._last_words()}".rstrip())
+
+    def _last_words(self) -> str:
+        """Return the end of the child's log, also once that is closed: answers may still be breaking off."""
+        if self._said is None:
+            self._log.seek(0, os.SEEK_END)
+            self._log.seek(max(0, self._log.tell() - LOG_TAIL))
+            self._said = self._log.read().decode(errors="replace").strip()
+        return self._said
 
     def _url(self, model: str, path: str) -> str:
         return self._addresses[model] + path

@@ -12,10 +12,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import cast
 
-from chutes_local.backends.backend import BackendError, ChatRequest, EmbedResult, EngineDelta
+from chutes_local.backends.backend import BackendError, ChatRequest, EmbedResult, EngineDelta, Health
 from chutes_local.backends.bounds import bounded
 from chutes_local.backends.engine import Engine, ModelSettings
 from chutes_local.backends.progress import Progress
+from chutes_local.backends.supervisor import Supervisor
 from chutes_local.backends.weights import CHAT, EMBEDDING, WeightsError, ensure
 
 CHAT_CONTEXT = 4096
@@ -42,30 +43,31 @@ class XLlamaCppBackend:
         self.threads = threads or default_threads()
         self._cache = cache
         self._progress = progress
-        self._engine: Engine | None = None
+        self._supervisor: Supervisor[Engine] | None = None
+
+    @property
+    def health(self) -> Health:
+        """What has become of the engine, for ``/local``."""
+        return self._supervisor.health if self._supervisor else Health("down")
 
     async def start(self) -> None:
         """Fetch the weights if they are not cached, start the engine and warm both models up."""
-        if self._engine is not None:
+        if self._supervisor is not None:
             return
         chat, embedding = await self._weights()
-        self._engine = Engine(models(chat, embedding, self.threads))
-        try:
-            await self._engine.wait_until_ready()
-            await asyncio.gather(self._warm_chat(), self.embed(["warm"]))
-        except BaseException:
-            await self.stop()
-            raise
+        supervisor = Supervisor(lambda: _ready(models(chat, embedding, self.threads)))
+        await supervisor.start()
+        self._supervisor = supervisor
 
     async def stop(self) -> None:
         """End the engine; safe to call at any time."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.close()
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            await supervisor.stop()
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[EngineDelta, None]:
         """Stream one answer."""
-        engine, text = self._running(), ""
+        engine, text = await self._running(), ""
         async with aclosing(engine.events("chat", "/completion", completion_body(request))) as events:
             async for event in events:
                 if "error" in event:
@@ -89,26 +91,15 @@ class XLlamaCppBackend:
         """Embed every text; a text longer than the model's window is embedded in parts and averaged."""
         if not texts:
             return EmbedResult([], 0)
-        parts = [await self._parts(text) for text in texts]
+        engine = await self._running()
+        parts = [await _parts(engine, text) for text in texts]
         body = {"input": [part for each in parts for part in each], "model": EMBEDDING.filename}
-        reply = await self._running().post("embedding", "/v1/embeddings", body)
+        reply = await engine.post("embedding", "/v1/embeddings", body)
         rows = cast("list[Mapping[str, object]]", reply["data"])
         in_order = sorted(rows, key=lambda row: cast(int, row["index"]))
         vectors = iter([cast("list[float]", row["embedding"]) for row in in_order])
         joined = [mean([next(vectors) for _ in each], [len(part) for part in each]) for each in parts]
         return EmbedResult(joined, cast("Mapping[str, int]", reply["usage"])["prompt_tokens"])
-
-    async def _parts(self, text: str) -> Sequence[str | list[int]]:
-        room = EMBEDDING_CONTEXT - 2
-        if len(text) <= room:  # a token has at least one character
-            return [text]
-        reply = await self._running().post("embedding", "/tokenize", {"content": text})
-        tokens = cast("list[int]", reply["tokens"])
-        return [[CLS, *tokens[start : start + room], SEP] for start in range(0, len(tokens), room)] or [text]
-
-    async def _warm_chat(self) -> None:
-        async for _ in self.chat(ChatRequest(({"role": "user", "content": "Hi"},), max_tokens=1)):
-            pass
 
     async def _weights(self) -> tuple[Path, Path]:
         cancel = threading.Event()
@@ -124,10 +115,37 @@ class XLlamaCppBackend:
         finally:
             cancel.set()  # a cancelled start must not leave the thread fetching
 
-    def _running(self) -> Engine:
-        if self._engine is None:
+    async def _running(self) -> Engine:
+        if self._supervisor is None:
             raise BackendError("The backend is not running: call start() first.")
-        return self._engine
+        return await self._supervisor.engine()
+
+
+async def _ready(settings: Mapping[str, ModelSettings]) -> Engine:
+    """Return a new engine, loaded and warm."""
+    engine = Engine(settings)
+    try:
+        await engine.wait_until_ready()
+        await asyncio.gather(_warm_chat(engine), engine.post("embedding", "/v1/embeddings", {"input": ["warm"]}))
+    except BaseException:
+        await engine.close()
+        raise
+    return engine
+
+
+async def _warm_chat(engine: Engine) -> None:
+    request = ChatRequest(({"role": "user", "content": "Hi"},), max_tokens=1)
+    async for _ in engine.events("chat", "/completion", completion_body(request)):
+        pass
+
+
+async def _parts(engine: Engine, text: str) -> Sequence[str | list[int]]:
+    room = EMBEDDING_CONTEXT - 2
+    if len(text) <= room:  # a token has at least one character
+        return [text]
+    reply = await engine.post("embedding", "/tokenize", {"content": text})
+    tokens = cast("list[int]", reply["tokens"])
+    return [[CLS, *tokens[start : start + room], SEP] for start in range(0, len(tokens), room)] or [text]
 
 
 def default_threads() -> int:

@@ -170,7 +170,7 @@ async def _invoke(request: Request, world: World, cords: Cords, entry: Entry) ->
         body, seal = world.sealed.key(instance).open(blob)
     except SealError as problem:
         raise Refused(errors.detail(400, str(problem))) from None
-    entry.body = dict(body)
+    world.journal.note(entry, body)
     call = Call(world, request, body, account, entry, gateway=False, quota=quota)
     return await _answer(call, chute, cords, seal, fault)
 
@@ -191,7 +191,8 @@ def _as_relayed(refused: Refused) -> Refused:
     elif answer.status == 429 and refused.fault == "capacity":
         answer = errors.detail(429, "Instance is at maximum capacity, try again later")
     elif answer.status == 500:
-        answer = errors.detail(500, "Instance returned status 500")
+        own = errors.ENGINE_FAILED.encode() in answer.body
+        answer = errors.detail(500, f"Instance returned status 500{f' ({errors.ENGINE_FAILED})' if own else ''}")
     return Refused(answer, refused.fault)
 
 

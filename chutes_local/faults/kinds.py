@@ -13,6 +13,8 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from types import UnionType
+from typing import cast
 
 from chutes_local.wire import errors
 
@@ -172,6 +174,8 @@ KINDS: dict[str, Kind] = {
     **{name: Kind(Phase.STREAM, summary) for name, summary in {**_DURING, **_SEALED}.items()},
 }
 
+MOST = 10**9
+"""The largest number of seconds or deltas in a fault."""
 DEFAULT_SECONDS: dict[str, float] = {
     "refused": 1.0,
     "hang": 600.0,
@@ -180,6 +184,10 @@ DEFAULT_SECONDS: dict[str, float] = {
     "stall": 30.0,
     "slow_drip": 0.02,
 }
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= cast(float, value) <= MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +219,12 @@ class Fault:
                 f"There is no fault {self.kind!r}. Did you mean {', '.join(near[:-1])} or {near[-1]}? "
                 "`chutes-connect local --list-faults` lists them all."
             )
-        if self.after < 0 or (self.seconds is not None and self.seconds < 0):
-            raise ValueError(f"Fault {self.kind}: after and seconds must not be negative.")
+        if not _is_number(self.after, int):
+            raise ValueError(f"Fault {self.kind}: after must be a whole number of at least 0, not {self.after!r}.")
+        if self.seconds is not None and not _is_number(self.seconds, int | float):
+            raise ValueError(f"Fault {self.kind}: seconds must be a number of at least 0, not {self.seconds!r}.")
+        if not isinstance(self.value, str) or not (self.value.isascii() and self.value.isprintable()):
+            raise ValueError(f"Fault {self.kind}: value must be a text of printable characters, not {self.value!r}.")
 
     @property
     def phase(self) -> Phase:

@@ -17,6 +17,10 @@ from chutes_local.gateway.tools import call_frames, name_of
 from chutes_local.wire.encode import Frame, FrameKind, Usage
 
 
+class CrashError(BackendError):
+    """A rehearsed crash of the engine."""
+
+
 @dataclass(slots=True)
 class _Meter:
     """Token counter: what the engine reports plus what the gateway adds (reasoning, prefaces)."""
@@ -69,7 +73,7 @@ async def _spoken(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
                 for frame in _opening(job, meter, index):
                     yield frame
                 if way == "crash":
-                    raise BackendError("the model cannot continue a message, and ended when it was asked to")
+                    raise CrashError("the model cannot continue a message, and ended when it was asked to")
             if delta.content:
                 kind: FrameKind = "reasoning" if way == "in_think" else "content"
                 yield Frame(kind, index, delta.content, usage=meter.usage)

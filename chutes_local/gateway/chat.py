@@ -11,7 +11,7 @@ from starlette.responses import Response
 from chutes_local.backends.backend import BackendError, ContextOverflowError
 from chutes_local.faults.kinds import Fault
 from chutes_local.faults.spoil import Step, spoil, spoil_body, spoil_frames
-from chutes_local.gateway.answer import frames_of
+from chutes_local.gateway.answer import CrashError, frames_of
 from chutes_local.gateway.forced_call import SchemaError
 from chutes_local.gateway.inference import Call
 from chutes_local.gateway.prefill import repaired
@@ -41,7 +41,7 @@ class _Tally:
         self.usage = frame.usage
         piece = frame.text or (frame.tool.arguments if frame.tool else "")
         if piece:
-            self.call.entry.deltas.append(piece)
+            self.call.world.journal.said(self.call.entry, piece)
 
     def close(self) -> None:
         if self.usage:
@@ -84,7 +84,12 @@ async def _answer(call: Call, chute: Chute, fault: Fault | None, job: Job, encod
         raise Refused(errors.overflow(chute.engine, error.context_size, error.prompt_tokens, 0)) from error
     except BackendError as error:
         call.entry.note = str(error)
-        raise Refused(errors.detail(500, errors.EXHAUSTED)) from error
+        raise Refused(errors.detail(500, what_failed(error))) from error
+
+
+def what_failed(error: BackendError) -> str:
+    """Say that all targets failed, and if that was not rehearsed, what really did."""
+    return errors.EXHAUSTED if isinstance(error, CrashError) else errors.engine_failed(str(error))
 
 
 async def _streamed(call: Call, fault: Fault | None, job: Job, encoder: Encoder, tally: _Tally) -> Response:
@@ -108,7 +113,7 @@ async def _body(first: Step, rest: AsyncGenerator[Step, None], tally: _Tally) ->
                 yield step
     except BackendError as error:
         tally.call.entry.note = str(error)
-        yield compact({"error": errors.STREAM_ERROR})
+        yield compact({"error": errors.STREAM_ERROR.replace(errors.EXHAUSTED, what_failed(error))})
     finally:
         tally.close()
 

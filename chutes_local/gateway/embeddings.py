@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from chutes_local.backends.backend import EMBEDDING_DIMENSIONS, BackendError
 from chutes_local.faults.kinds import Fault
-from chutes_local.gateway.chat import body_response
+from chutes_local.gateway.chat import body_response, what_failed
 from chutes_local.gateway.inference import Call
 from chutes_local.gateway.request import read_shape
 from chutes_local.gateway.send import attached
@@ -42,7 +42,7 @@ async def embed(call: Call, chute: Chute, fault: Fault | None) -> Response:
             result = await call.world.backend.embed(texts)
     except BackendError as error:
         call.entry.note = str(error)
-        raise Refused(errors.detail(500, errors.EXHAUSTED)) from error
+        raise Refused(errors.detail(500, what_failed(error))) from error
     call.bill(chute, result.prompt_tokens, 0)
     vectors = [shortened(vector, size) if size else vector for vector in result.vectors]
     rows = [
@@ -78,7 +78,9 @@ def read_input(value: object) -> list[str]:
         raise Refused(errors.engine_400("input must be a text, a list of texts, or token ids, and not empty"))
     if all(isinstance(item, int) for item in value):
         return [" ".join(map(str, value))]
-    return [item if isinstance(item, str) else " ".join(map(str, item or ())) for item in value]
+    if not all(isinstance(item, str | list) for item in value):
+        raise Refused(errors.engine_400("input must be texts alone, or token ids alone"))
+    return [item if isinstance(item, str) else " ".join(map(str, item)) for item in value]
 
 
 def shortened(vector: Sequence[float], size: int) -> list[float]:

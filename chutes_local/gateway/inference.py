@@ -101,7 +101,7 @@ async def _admit(request: Request, world: World, *, gateway: bool) -> Call:
     account = access.caller(request.headers, world)
     entry: Entry = request.scope["state"]["entry"]
     body = parse_json(raw)
-    entry.body = dict(body)
+    world.journal.note(entry, body)
     return Call(world, request, body, account, entry, gateway)
 
 

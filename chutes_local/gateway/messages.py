@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
+from chutes_local.wire.read import read_json
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 MEDIA = ("image_url", "video_url", "image", "video")
@@ -58,11 +58,13 @@ def check_history(messages: Sequence[Message]) -> None:
     for message in messages:
         calls = message.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
-            function = call.get("function") if isinstance(call, Mapping) else None
+            if not isinstance(call, Mapping):
+                raise Refused(errors.engine_400("messages: tool_calls must be a list of objects"))
+            function = call.get("function")
             arguments = function.get("arguments") if isinstance(function, Mapping) else None
             try:
                 # The gateway rewrites "" to "null" before the check.
-                json.loads(str(arguments) or "null") if isinstance(arguments, str) else None
+                read_json((arguments or "null").encode()) if isinstance(arguments, str) else None
             except ValueError as error:
                 raise Refused(errors.detail(400, errors.BAD_ARGUMENTS)) from error
 
@@ -130,13 +132,17 @@ def _describe(medium: str, value: object, flat: Flat) -> str:
 
 
 def _check_remote(url: str, plain: bool) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise Refused(errors.detail(400, f"Invalid image URL: {error}")) from error
     if parts.scheme not in ("http", "https"):
         raise Refused(
             errors.detail(400, f"Only HTTP(s) URLs are supported for images: {parts.scheme} is not supported")
         )
     ports = (None, 443) if plain else (None, 80, 443)
-    if (plain and parts.scheme != "https") or parts.port not in ports:
+    if (plain and parts.scheme != "https") or port not in ports:
         raise Refused(errors.detail(400, f"Failed to fetch {url}: scheme or port not allowed"))
 
 

@@ -25,6 +25,7 @@ from chutes_local.gateway.reasoning import form_of, thinking_wanted
 from chutes_local.gateway.tools import Tool, check_tools, offered
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
+from chutes_local.wire.read import read_json
 from chutes_local.world.fleet import SHAPE_CHOICES, Chute, Reasoning, Shape
 
 Body = Mapping[str, object]
@@ -53,7 +54,7 @@ class Job:
 def parse_json(raw: bytes) -> dict[str, object]:
     """Parse a body that must be a JSON object."""
     try:
-        body = json.loads(raw)
+        body = read_json(raw)
     except ValueError as error:
         raise Refused(errors.detail(400, f"Invalid request JSON: {error}")) from error
     if not isinstance(body, dict):
@@ -101,7 +102,7 @@ def has_pattern(schema: object) -> bool:
 def _read(value: object) -> object:
     """Read a schema that may be given as text; what is no JSON is left to the engine."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        return read_json(value.encode()) if isinstance(value, str) else value
     except ValueError:
         return None
 
@@ -201,7 +202,9 @@ def _engine_request(
     limit = _number({"max_tokens": wanted}, "max_tokens", 0, 1, 2**31) if wanted is not None else 0
     if prompt_tokens + limit > chute.window:
         raise Refused(errors.overflow(chute.engine, chute.window, prompt_tokens, limit))
-    stop = body.get("stop") or ()
+    stop = body.get("stop") or []
+    if not isinstance(stop, str | list):
+        raise Refused(errors.engine_400("stop: a text or a list of texts is required"))
     return ChatRequest(
         messages=messages,
         max_tokens=limit or DEFAULT_MAX_TOKENS,
@@ -209,7 +212,7 @@ def _engine_request(
         top_p=_real(body, "top_p", 0.0, 1.0),
         top_k=_number(body, "top_k", 0, -1, 2**31) if body.get("top_k") is not None else None,
         seed=_number(body, "seed", 0, -(2**63), 2**63) if body.get("seed") is not None else None,
-        stop=(stop,) if isinstance(stop, str) else tuple(str(item) for item in cast(Sequence[object], stop)),
+        stop=(stop,) if isinstance(stop, str) else tuple(map(str, stop)),
         json_schema=schema,
     )
 

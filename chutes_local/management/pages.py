@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused, plain
+from chutes_local.wire.read import read_json
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -79,7 +80,7 @@ async def form(request: Request) -> dict[str, str]:
 async def json_object(request: Request) -> dict[str, object]:
     """Read a JSON body that must be an object."""
     try:
-        body = await request.json()
+        body = read_json(await request.body())
     except ValueError as error:
         raise Refused(invalid("body", "", f"JSON decode error: {error}", None)) from error
     if not isinstance(body, dict):

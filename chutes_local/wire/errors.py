@@ -45,8 +45,10 @@ NO_REGEX = "Regex-based structured output is temporarily disabled."
 BAD_ARGUMENTS = "Invalid tool_calls.function.arguments value, expected JSON"
 UNHANDLED = "Internal Server Error"
 TOO_LARGE = "Request body is too large."
+ENGINE_FAILED = "the engine of the embedded Chutes failed, which is no simulated fault"
 STREAM_ERROR = f"Unhandled exception during response stream: {EXHAUSTED}"
 
+LONGEST_REASON = 500
 JSON_TYPE = "application/json"
 
 
@@ -142,6 +144,15 @@ def quota_exceeded(reset: str | None) -> Answer:
     if reset:
         body["quota_reset_timestamp"] = reset
     return detail(402, body)
+
+
+def engine_failed(why: str) -> str:
+    """Return what to say where the engine itself failed, so that nobody takes it for a rehearsed fault.
+
+    >>> engine_failed("It ended.").removeprefix(EXHAUSTED)
+    ' (the engine of the embedded Chutes failed, which is no simulated fault: It ended.)'
+    """
+    return f"{EXHAUSTED} ({ENGINE_FAILED}: {' '.join(why.split())[:LONGEST_REASON]})"
 
 
 def not_found(model: object) -> Answer:

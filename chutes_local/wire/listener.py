@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from contextlib import suppress
@@ -15,6 +16,7 @@ from uvicorn.server import ServerState
 
 KEEP_ALIVE_SECONDS = 60
 WIND_DOWN_SECONDS = 5.0
+_WINDOWS_IN_USE = 10048  # WSAEADDRINUSE
 
 
 class _Protocol(H11Protocol):
@@ -89,10 +91,18 @@ class Listener:
             await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), WIND_DOWN_SECONDS)
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(
-            lambda: _Protocol(config=self._config, server_state=self._state, app_state={}),
-            self.host,
-            self.port,
-            family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
-            backlog=512,
-        )
+        try:
+            return await asyncio.get_running_loop().create_server(
+                lambda: _Protocol(config=self._config, server_state=self._state, app_state={}),
+                self.host,
+                self.port,
+                family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
+                backlog=512,
+            )
+        except OSError as error:
+            raise OSError(error.errno, self._why_not(error)) from error
+
+    def _why_not(self, error: OSError) -> str:
+        if error.errno in (errno.EADDRINUSE, _WINDOWS_IN_USE):
+            return f"Port {self.port} is in use, perhaps by another `chutes-connect local`: stop it, or use --port 0."
+        return f"The embedded Chutes cannot listen at {self.host} port {self.port}: {error.strerror or error}"

@@ -14,11 +14,14 @@ import zlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
+from chutes_local.wire.read import read_json
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 CIPHERTEXT = 1088
 NONCE = 12
+MOST_UNPACKED = 100 * 2**20
 UNREADABLE = "E2E decryption failed"
 
 
@@ -82,9 +85,9 @@ class MachineKey:
         ciphertext, locked = blob[:CIPHERTEXT], blob[CIPHERTEXT:]
         try:
             cipher = _cipher(self._private.decapsulate(ciphertext), ciphertext, b"e2e-req-v1")
-            body = json.loads(gzip.decompress(cipher.decrypt(locked[:NONCE], locked[NONCE:], None)))
-            key = base64.b64decode(body.pop("e2e_response_pk"))
-            return cast("dict[str, object]", body), ReplySeal(key)
+            body = cast("dict[str, object]", read_json(_unpacked(cipher.decrypt(locked[:NONCE], locked[NONCE:], None))))
+            key = base64.b64decode(cast(str, body.pop("e2e_response_pk")))
+            return body, ReplySeal(key)
         except (InvalidTag, ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zlib.error):
             raise SealError(UNREADABLE) from None
 
@@ -96,6 +99,15 @@ def event(content: dict[str, object]) -> bytes:
     b'data: {"e2e":"aGk="}\n\n'
     """
     return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Unpack a request, which may not become larger than one in the clear."""
+    unpacker = zlib.decompressobj(wbits=31)
+    plain = unpacker.decompress(packed, MOST_UNPACKED)
+    if not unpacker.eof:
+        raise SealError(UNREADABLE)
+    return plain
 
 
 def _cipher(secret: bytes, ciphertext: bytes, purpose: bytes) -> ChaCha20Poly1305:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 
 from chutes_local.wire import errors
-from chutes_local.wire.errors import Refused
+from chutes_local.wire.errors import Answer, Refused
 from chutes_local.world.accounts import Account
 from chutes_local.world.world import World
 
 INVOKE = frozenset({"chutes:invoke", "admin"})
 READ = frozenset({"account:read", "profile", "admin"})
+TOKEN_HEADER = "x-local-token"
+NEEDS_TOKEN = (
+    "The controls need the token of this server, as the header X-Local-Token. `chutes-connect local` prints it, a"
+    " program has it as `chutes.token`, and CHUTES_LOCAL_TOKEN sets it beforehand."
+)
 
 
 def bearer(headers: Mapping[str, str]) -> str:
@@ -62,3 +68,15 @@ def _by_token(token: str, world: World, scopes: frozenset[str], unknown: str) ->
     if not found.scopes & scopes:
         raise Refused(errors.detail(403, errors.NO_PERMISSION))
     return world.accounts.default
+
+
+def control(method: str, path: str, headers: Mapping[str, str], token: str) -> Answer | None:
+    """Return why a request may not use this server's own controls, if it may not."""
+    if path.rstrip("/") == "/local" and method in ("GET", "HEAD"):
+        return None
+    if not hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode("latin-1"), token.encode()):
+        return errors.detail(401, NEEDS_TOKEN)
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if has_body and headers.get("content-type", "").partition(";")[0].strip().lower() != errors.JSON_TYPE:
+        return errors.detail(415, "The controls take JSON: send it with Content-Type: application/json.")
+    return None

@@ -156,6 +156,11 @@ class Fleet:
         known = (*STATE, *(f.name for f in fields(Shape)))
         if unknown := [key for key in changes if key not in known]:
             raise ValueError(f"{unknown[0]} cannot be changed; only {', '.join(known)} can.")
+        for key in STATE:
+            wanted = int if key == "machines" else bool
+            if key in changes and (type(changes[key]) is not wanted or int(cast(int, changes[key])) < 0):
+                kind = "a whole number of at least 0" if wanted is int else "true or false"
+                raise ValueError(f"{key} must be {kind}, not {changes[key]!r}.")
         chute.shape = chute.shape.changed(**{k: v for k, v in changes.items() if k not in STATE})
         for key in STATE:
             if key in changes:

@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chutes_local.backends.backend import Backend
 from chutes_local.faults.plan import FaultPlan
+from chutes_local.wire.hosts import Hosts
 from chutes_local.world.accounts import Accounts
 from chutes_local.world.fleet import Fleet
 from chutes_local.world.journal import Journal
@@ -63,6 +65,9 @@ class World:
     alias_times: dict[str, str] = field(default_factory=dict)
     first_rules: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
+    hosts: Hosts = field(default_factory=Hosts)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    ready: bool = True
     max_body: int = MAX_BODY
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     refuse: Callable[[float], None] = _ignore
@@ -71,6 +76,7 @@ class World:
 
     def __post_init__(self) -> None:
         """Put the sign-in on this world's clock, and set the first faults."""
+        self.faults.models = tuple(chute.name for chute in self.fleet)
         self.faults.parse(*self.first_rules)
         self.oauth = OAuthStore(self.clock, self.redirect_uris)
         self.sealed = Sealing(self.clock)

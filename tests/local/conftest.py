@@ -30,8 +30,8 @@ def server(chutes_local: LocalChutes, chutes_faults: object) -> LocalChutes:
 
 @pytest.fixture
 def http(server: LocalChutes) -> Iterator[httpx.Client]:
-    """A client with a good key, at the root of the server."""
-    headers = {"Authorization": f"Bearer {server.api_key}"}
+    """A client with a good key and the token of the controls, at the root of the server."""
+    headers = {"Authorization": f"Bearer {server.api_key}", "X-Local-Token": server.token}
     with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
         yield client
 

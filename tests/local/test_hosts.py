@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import socket
+
 import httpx
 import pytest
 
-from chutes_local import LocalChutes
+from chutes_local import LocalChutes, serve
 from chutes_local.hosts import Site, site_of
 from tests.local.conftest import MODEL, Ask
 
 
 @pytest.mark.parametrize(
-    ("host", "path", "method", "site"),
+    ("label", "path", "method", "site"),
     [
-        ("127.0.0.1:1", "/v1/models", "GET", Site("llm")),
-        ("localhost", "/embed/v1/embeddings", "POST", Site("embed", "/embed")),
-        ("[::1]:1", "/chute/a-b/v1/models", "GET", Site("chute", "/chute/a-b", "a-b")),
-        ("127.0.0.1", "/api/users/me", "GET", Site("api", "/api")),
-        ("127.0.0.1", "/users/me", "GET", Site("api")),
-        ("127.0.0.1", "/local/faults", "GET", Site("local")),
-        ("llm.chutes.local", "/v1/chat/completions", "POST", Site("llm")),
-        ("llm.chutes.local", "/v1/models", "GET", Site("llm")),
-        ("llm.chutes.local", "/v1/chat/completions", "GET", Site("api")),
-        ("EMBED.chutes.local:80", "/v1/embeddings", "POST", Site("embed")),
-        ("embed.chutes.local", "/v1/models", "GET", Site("api")),
-        ("api.chutes.local", "/users/me", "GET", Site("api")),
-        ("some-slug.chutes.local", "/v1/embeddings", "POST", Site("chute", "", "some-slug")),
-        ("llm.chutes.local", "/local/faults", "GET", Site("local")),
         ("", "/v1/models", "GET", Site("llm")),
+        ("", "/embed/v1/embeddings", "POST", Site("embed", "/embed")),
+        ("", "/chute/a-b/v1/models", "GET", Site("chute", "/chute/a-b", "a-b")),
+        ("", "/api/users/me", "GET", Site("api", "/api")),
+        ("", "/users/me", "GET", Site("api")),
+        ("", "/local/faults", "GET", Site("local")),
+        ("llm", "/v1/chat/completions", "POST", Site("llm")),
+        ("llm", "/v1/models", "GET", Site("llm")),
+        ("llm", "/v1/chat/completions", "GET", Site("api")),
+        ("embed", "/v1/embeddings", "POST", Site("embed")),
+        ("embed", "/v1/models", "GET", Site("api")),
+        ("api", "/users/me", "GET", Site("api")),
+        ("some-slug", "/v1/embeddings", "POST", Site("chute", "", "some-slug")),
+        ("llm", "/local/faults", "GET", Site("local")),
     ],
 )
-def test_which_host_is_meant(host: str, path: str, method: str, site: Site) -> None:
-    """A name with dots decides by its first label, an address by the first part of the path."""
-    assert site_of(host, path, method) == site
+def test_which_host_is_meant(label: str, path: str, method: str, site: Site) -> None:
+    """A name with a label decides by it, any other by the first part of the path."""
+    assert site_of(label, path, method) == site
 
 
 @pytest.mark.parametrize(
@@ -63,9 +64,9 @@ def test_no_cord_and_no_chute(ask: Ask, http: httpx.Client, server: LocalChutes)
 def test_hosts_by_name(http: httpx.Client) -> None:
     """The Host header leads to the gateway, to one model, and to management."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-    for host in ("llm.chutes.local", "chutes-qwen-qwen3-32b-tee.chutes.local"):
+    for host in ("llm.chutes.localhost", "chutes-qwen-qwen3-32b-tee.chutes.localhost"):
         assert http.post("/v1/chat/completions", json=body, headers={"Host": host}).status_code == 200
-    assert http.get("/users/me", headers={"Host": "api.chutes.local"}).status_code == 200
+    assert http.get("/users/me", headers={"Host": "api.chutes.localhost"}).status_code == 200
 
 
 def test_faults_of_paths(http: httpx.Client, server: LocalChutes) -> None:
@@ -90,3 +91,76 @@ def test_everything_but_the_controls_is_noted(http: httpx.Client, server: LocalC
         ("api", "/api/users/me", 200),
         ("api", "/api/nothing", 404),
     ]
+
+
+def over_socket(server: LocalChutes, host: str, target: str = "/v1/models") -> int:
+    """Send one request with these very words; return its status."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as connection:
+        head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1:80", "127.1.2.3", "localhost", "LocalHost:1", "localhost.", "localhost:", "[::1]:8765",
+     "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]", "llm.localhost", "llm.localhost.test:80"],
+)  # fmt: skip
+def test_names_of_this_machine_are_served(server: LocalChutes, host: str) -> None:
+    """In every way of writing them."""
+    assert over_socket(server, host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", "llm.chutes.local",
+     "8.8.8.8", "0.0.0.0", "[::]", "[2001:db8::1]", "::1", "[::1", "localhost:x", "localhost:99999", "a@localhost",
+     "evil.example#.localhost", "localhost..", "127.0.0.1/x"],
+)  # fmt: skip
+def test_other_names_are_not(server: LocalChutes, host: str) -> None:
+    """Neither the gateway nor the controls answer under them, and nothing is noted."""
+    assert over_socket(server, host) in (400, 421)
+    assert over_socket(server, host, "/local") in (400, 421)
+    assert len(server.journal) == 0
+
+
+def test_the_target_can_name_the_host(server: LocalChutes) -> None:
+    """It has the last word, as HTTP says, but both must be served."""
+    assert over_socket(server, "127.0.0.1", "http://localhost/v1/models") == 200
+    assert over_socket(server, "127.0.0.1", "HTTP://llm.localhost:1/v1/models?or=true") == 200
+    assert over_socket(server, "127.0.0.1", "http://evil.example/v1/models") == 421
+    assert over_socket(server, "evil.example", "http://127.0.0.1/v1/models") == 421
+    assert over_socket(server, "127.0.0.1", "http://a@127.0.0.1/v1/models") == 421
+    assert over_socket(server, "127.0.0.1", "http://localhost/local/journal") == 401
+    assert over_socket(server, "127.0.0.1", "*") == 401  # no path of anything
+
+
+def test_further_names_can_be_given() -> None:
+    """They are served, with the hosts of the service under them."""
+    with serve(backend="echo", hosts=["devbox", "Box.example."]) as server:
+        for host in ("devbox", "DEVBOX:80", "box.example", "llm.box.example"):
+            assert over_socket(server, host) == 200
+        assert over_socket(server, "otherbox") == 421
+    with serve(backend="echo", host="localhost") as server:
+        assert over_socket(server, "localhost") == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://localhost:5173"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+    ],
+)
+def test_web_pages_of_elsewhere_ask_no_model(ask: Ask, headers: dict[str, str], status: int) -> None:
+    """A page of this machine may, through the proxy of its own server."""
+    assert ask(headers=headers).status_code == status
+
+
+def test_a_link_may_lead_to_the_sign_in(http: httpx.Client) -> None:
+    """A page elsewhere sends a person there; its answer cannot be read."""
+    assert http.get("/api/ping", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200

@@ -52,7 +52,7 @@ def test_a_taken_port_is_an_error(capsys: pytest.CaptureFixture[str], chutes_loc
 def test_an_address_of_another_machine_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     """Where the server cannot listen for another reason, that reason is said."""
     assert main(["--port", "0", "--host", "192.0.2.1", "--backend", "echo"]) == 1
-    assert capsys.readouterr().err.startswith("error: The embedded Chutes cannot start: ")
+    assert capsys.readouterr().err.startswith("error: The embedded Chutes cannot listen at 192.0.2.1 port 0: ")
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "many"])

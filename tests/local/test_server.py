@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 
@@ -13,6 +14,7 @@ import chutes_local
 from chutes_local import LocalChutes, serve
 from chutes_local.backends.backend import BackendError, EmbedResult
 from chutes_local.backends.echo import EchoBackend
+from chutes_local.hosts import STARTING
 from tests.local.conftest import MODEL
 
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
@@ -123,6 +125,39 @@ def test_a_port_that_is_taken() -> None:
     """A taken port is an OSError in the caller's thread."""
     with serve(backend="echo") as server, pytest.raises(OSError, match="in use"):
         serve(backend="echo", port=int(server.url.rpartition(":")[2]))
+
+
+def test_a_taken_port_is_told_before_anything_is_started() -> None:
+    """Nothing is fetched for a server that cannot listen, and the error says what to do."""
+
+    class Noted(EchoBackend):
+        started = False
+
+        async def start(self) -> None:
+            self.started = True
+
+    backend = Noted()
+    with serve(backend="echo") as server, pytest.raises(OSError, match=r"is in use, .* or use --port 0") as caught:
+        serve(backend=backend, port=int(server.url.rpartition(":")[2]))
+    assert caught.value.errno == errno.EADDRINUSE
+    assert not backend.started
+
+
+def test_while_it_starts_it_says_so() -> None:
+    """Requests before the engine is ready are refused with a reason; the overview tells too."""
+    said: list[object] = []
+
+    class Asked(EchoBackend):
+        async def start(self) -> None:
+            async with httpx.AsyncClient(base_url=server.url) as client:
+                refused = await client.get("/v1/models")
+                said.extend([refused.status_code, refused.json()["detail"]])
+                said.append((await client.get("/local")).json()["engine"]["state"])
+
+    server = LocalChutes(backend=Asked())
+    with server:
+        assert said == [503, STARTING, "starting"]
+        assert httpx.get(f"{server.base_url}/models").status_code == 200
 
 
 def test_refusing_connections() -> None:

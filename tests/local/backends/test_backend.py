@@ -358,8 +358,7 @@ async def test_a_long_text_is_embedded_whole(llama: XLlamaCppBackend) -> None:
 @on_one_loop
 async def test_others_on_this_machine_are_turned_away(llama: XLlamaCppBackend) -> None:
     """The engine answers to its parent alone, on the loopback address alone."""
-    assert llama._engine is not None
-    address = httpx.URL(llama._engine._addresses["chat"])
+    address = httpx.URL((await llama._running())._addresses["chat"])
     assert address.host == "127.0.0.1"
     async with httpx.AsyncClient() as stranger:
         reply = await stranger.post(address.join("/completion"), json={"prompt": "Hi", "n_predict": 1})
@@ -367,22 +366,29 @@ async def test_others_on_this_machine_are_turned_away(llama: XLlamaCppBackend) -
 
 
 @pytest.mark.local
-async def test_a_dead_engine_is_an_error_not_an_answer(weights: Path) -> None:
-    """The engine dies in the middle: the caller hears of it, and so does the next one; stopping works."""
+async def test_a_dead_engine_comes_back(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed in the middle of an answer: that one breaks off, the next ones are answered, and the log says why."""
     backend = XLlamaCppBackend(threads=1, cache=weights)
     await backend.start()
-    assert backend._engine is not None
     try:
-        async with aclosing(backend.chat(ChatRequest(question("Tell a long story."), 2000))) as deltas:
-            await anext(deltas)
-            os.kill(backend._engine.pid, signal.SIGKILL)
-            with pytest.raises(BackendError, match="exited with -9"):
-                async for _ in deltas:
-                    pass
-        with pytest.raises(BackendError, match="exited with -9"):
-            await backend.embed(["Hi"])
+        for count in (1, 2):
+            engine = await backend._running()
+            async with aclosing(backend.chat(ChatRequest(question("Tell a long story."), 2000))) as deltas:
+                await anext(deltas)
+                os.kill(engine.pid, signal.SIGKILL)
+                with pytest.raises(BackendError, match="exited with -9"):
+                    async for _ in deltas:
+                        pass
+            assert engine._watcher is not None
+            await asyncio.to_thread(engine._watcher.join)  # it is noticed
+            await asyncio.sleep(0)
+            assert len((await backend.embed(["Hi"])).vectors[0]) == EMBEDDING_DIMENSIONS
+            assert (await reply(backend, "Hi", max_tokens=1))[-1].finish_reason == "length"
+            assert (backend.health.state, backend.health.restarts) == ("running", count)
     finally:
         await backend.stop()
+    assert "exited with -9. It is started again." in caplog.text
+    assert backend.health.state == "down"
 
 
 @pytest.mark.local
@@ -391,30 +397,27 @@ async def test_it_can_be_started_again_and_leaves_no_port(weights: Path) -> None
     backend = XLlamaCppBackend(threads=1, cache=weights)
     for _ in range(2):
         await backend.start()
-        assert backend._engine is not None
-        engine, port = backend._engine, httpx.URL(backend._engine._addresses["embedding"]).port
+        engine = await backend._running()
         await backend.start()
-        assert backend._engine is engine
+        assert await backend._running() is engine
         await backend.stop()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port or 0)).close()
+            socket.create_connection(("127.0.0.1", httpx.URL(engine._addresses["embedding"]).port or 0)).close()
 
 
 @pytest.mark.local
 async def test_a_cancelled_start_leaves_no_engine(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancelled while the models load, the child is gone."""
-    loading = asyncio.Event()
+    loading: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
 
     async def never_ready(engine: Engine) -> None:
-        loading.set()
+        loading.set_result(engine)
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Engine, "wait_until_ready", never_ready)
     backend = XLlamaCppBackend(threads=1, cache=weights)
     starting = asyncio.create_task(backend.start())
-    await loading.wait()
-    engine = backend._engine
-    assert engine is not None
+    engine = await loading
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
@@ -431,7 +434,7 @@ async def main():
     backend = XLlamaCppBackend(threads=1)
     await backend.start()
     async for delta in backend.chat(ChatRequest(({"role": "user", "content": "Tell a story."},), 2000)):
-        print(backend._engine.pid, flush=True)
+        print((await backend._running()).pid, flush=True)
         sys.stdin.readline()
 
 asyncio.run(main())

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from chutes_local.backends.download import PipError, pip_download
+from chutes_local.backends.download import NoRoomError, PipError, failure, pip_download
 
 WHEEL = "tiny-1.0-py3-none-any.whl"
 
@@ -69,3 +69,35 @@ def test_a_missing_pip_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PipError, match="ensurepip"):
         pip_download("tiny==1.0", folder, lambda received: None, Event())
+
+
+FULL_DISK = """\
+ERROR: Exception:
+Traceback (most recent call last):
+  File "cli/base_command.py", line 107, in _run_wrapper
+    status = _inner_run()
+OSError: [Errno 28] No space left on device
+"""
+
+
+def test_a_full_disk_is_told_in_its_own_words() -> None:
+    """The last line of pip's traceback is the reason, and the kind of the error is known."""
+    error = failure(2, FULL_DISK)
+    assert isinstance(error, NoRoomError)
+    assert str(error) == "pip exited with 2: OSError: [Errno 28] No space left on device"
+    installing = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    assert isinstance(failure(1, installing), NoRoomError)
+
+
+def test_offline_is_not_told_as_a_version_that_does_not_exist() -> None:
+    """What pip warned of on the way is in the error too."""
+    reason = "NewConnectionError('Failed: [Errno -3] Temporary failure in name resolution')"
+    said = (
+        f"WARNING: Retrying (Retry(total=0)) after connection broken by '{reason}': /simple/tiny/\n"
+        "ERROR: Could not find a version that satisfies the requirement tiny==1.0 (from versions: none)\n"
+        "ERROR: No matching distribution found for tiny==1.0"
+    )
+    error = failure(1, said)
+    assert not isinstance(error, NoRoomError)
+    assert "is this machine offline?" in str(error)
+    assert "Temporary failure in name resolution" in str(error)

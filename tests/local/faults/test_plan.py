@@ -130,3 +130,56 @@ def test_threads_share_a_count_exactly() -> None:
 def test_a_fault_can_be_read_back_from_its_text(text: str) -> None:
     """What a plan lists can be given to another plan."""
     assert str(as_fault(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("*=stall(after=x)", "'*=stall(after=x)': after must be a whole number, not 'x'."),
+        ("*=stall(after=)", "'*=stall(after=)': after must be a whole number, not ''."),
+        ("*=stall(after=1.5)", "'*=stall(after=1.5)': after must be a whole number, not '1.5'."),
+        ("*=stall(after=-1)", "Fault stall: after must be a whole number of at least 0, not -1."),
+        ("*=stall(seconds=soon)", "'*=stall(seconds=soon)': seconds must be a number, not 'soon'."),
+        ("*=stall(seconds=nan)", "Fault stall: seconds must be a number of at least 0, not nan."),
+        ("*=stall(seconds=inf)", "Fault stall: seconds must be a number of at least 0, not inf."),
+        ("*=stall(after=1, after=2)", "'*=stall(after=1, after=2)': after is given twice."),
+        ("*=cold:0.1.2", "'*=cold:0.1.2': the probability must be a number, not '0.1.2'."),
+        ("*=cold:7", "*: the probability must be between 0 and 1, not 7.0."),
+        ("*=cold x0", "*: times must be a whole number of at least 1, not 0."),
+        (
+            "*=retry_after(value=\u00e9)",
+            "Fault retry_after: value must be a text of printable characters, not '\u00e9'.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_rule_is_said(spec: str, said: str) -> None:
+    """In words, and with the part that is wrong."""
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        FaultPlan(spec)
+    assert str(caught.value) == said
+
+
+def test_a_rule_for_no_model_is_refused_if_the_models_are_known() -> None:
+    """With the names that were perhaps meant; patterns must fit one, and paths are no models."""
+    plan = FaultPlan("Qwen/*=cold", "/v1/models=garbage", models=["Qwen/Qwen3-32B-TEE", "other/model"])
+    with pytest.raises(ValueError, match=r"no model 'Qwen/Qwen3-32B' here\. Did you mean Qwen/Qwen3-32B-TEE\?"):
+        plan.add("Qwen/Qwen3-32B", "cold")
+    for wrong in ("nobody/*=cold", "qwen/*=cold"):
+        with pytest.raises(ValueError, match="Did you mean"):
+            plan.parse("other/model=cold", wrong)
+    assert plan.describe() == ["Qwen/*=cold", "/v1/models=garbage"]
+
+
+def test_what_is_set_replaces_and_comes_first() -> None:
+    """The last word on a target holds; among each other, rules for one target keep their order."""
+    plan = FaultPlan("*=auth", "m=cold", "m=quota x1")
+    plan.set("m=capacity x1", "m=garbage x1")
+    assert plan.describe() == ["m=capacity (1 left)", "m=garbage (1 left)", "*=auth"]
+    assert drawn(plan, 3) == ["capacity", "garbage", "auth"]
+
+
+def test_what_is_added_is_never_without_effect() -> None:
+    """It takes the place of a rule for the same target that would always strike, and its turn after one that ends."""
+    assert drawn(FaultPlan("m=cold").add("m", "capacity"), 2) == ["capacity", "capacity"]
+    assert drawn(FaultPlan("m=cold x1").add("m", "capacity"), 2) == ["cold", "capacity"]
+    assert FaultPlan("m=cold:0.5").add("m", "capacity").describe() == ["m=cold:0.5", "m=capacity"]

@@ -20,6 +20,7 @@ from chutes_local.backends.backend import (
 from chutes_local.backends.echo import EchoBackend
 from chutes_local.gateway.answer import frames_of
 from chutes_local.gateway.request import Job
+from chutes_local.wire import errors
 from chutes_local.world.fleet import Shape
 from tests.local.conftest import EMBEDDER, MODEL, events, request_over_socket, spoken
 
@@ -56,7 +57,7 @@ def test_a_failure_before_the_first_word_is_a_status(stream: bool) -> None:
     with serve(backend=Failing(0, BackendError("it broke"))) as server:
         response = httpx.post(f"{server.base_url}/chat/completions", json={**BODY, "stream": stream}, headers=KEY)
         assert response.status_code == 500
-        assert response.json() == {"detail": "exhausted all available targets to no avail"}
+        assert response.json() == {"detail": errors.engine_failed("it broke")}
         assert server.journal.wait(1)[0].note == "it broke"
         embedding = httpx.post(
             f"{server.embedding_base_url}/embeddings", json={"model": EMBEDDER, "input": "x"}, headers=KEY
@@ -71,7 +72,8 @@ def test_a_failure_in_the_middle_is_a_bare_line() -> None:
         assert response.status_code == 200
         assert spoken(events(response)) == " word word word"
         assert response.text.endswith(
-            '\n\n{"error":"Unhandled exception during response stream: exhausted all available targets to no avail"}'
+            '\n\n{"error":"Unhandled exception during response stream: exhausted all available targets to no avail'
+            ' (the engine of the embedded Chutes failed, which is no simulated fault: it broke)"}'
         )
         entry = server.journal.wait(1)[0]
         assert (entry.billed.completion, entry.note) == (3, "it broke")

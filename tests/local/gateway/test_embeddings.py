@@ -26,8 +26,8 @@ def test_each_way_to_the_model(http: httpx.Client, server: LocalChutes) -> None:
     ways = [
         post(http),
         post(http, model="Qwen/Qwen3-Embedding-8B"),
-        post(http, "/v1/embeddings", {"Host": "embed.chutes.local"}),
-        post(http, "/v1/embeddings", {"Host": "chutes-qwen-qwen3-embedding-8b-tee.chutes.local"}),
+        post(http, "/v1/embeddings", {"Host": "embed.chutes.localhost"}),
+        post(http, "/v1/embeddings", {"Host": "chutes-qwen-qwen3-embedding-8b-tee.chutes.localhost"}),
         post(http, own),
         post(http, old),
     ]

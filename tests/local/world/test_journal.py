@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import threading
+import tracemalloc
 
 import pytest
 
-from chutes_local.world.journal import Journal, Tokens
+from chutes_local.world.journal import MOST_OF_A_BODY, Journal, Tokens
 
 
 def test_secrets_are_not_noted() -> None:
@@ -56,3 +59,87 @@ def test_an_empty_journal_has_no_last_entry() -> None:
     """Asking an empty journal for its last entry is an error that says so."""
     with pytest.raises(LookupError, match="empty"):
         _ = Journal().last
+
+
+def noted(journal: Journal, body: dict[str, object], *pieces: str) -> dict[str, object]:
+    """Record one request and its answer; return what is kept of its body."""
+    entry = journal.open("POST", "/v1/chat/completions", host="llm", headers={"x-title": "t" * 100})
+    journal.note(entry, body)
+    for piece in pieces:
+        journal.said(entry, piece)
+    journal.close(entry, status=200)
+    return dict(entry.body or {})
+
+
+def test_it_takes_no_more_memory_than_it_may() -> None:
+    """What is counted is what is taken, or more; beyond the limit the oldest go; clear() gives all of it back."""
+    journal = Journal(most_bytes=1_000_000)
+    body = json.dumps({"messages": [{"role": "user", "content": f"{'long ' * 200}"}] * 5})
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(300):
+            noted(journal, json.loads(body), *(f" word {number} {place}" for place in range(100)))
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+        assert 500_000 < taken < journal.bytes * 1.2 <= 1_200_000
+        assert 50 < len(journal) < 300
+        assert journal.last.number == 300
+        journal.clear()
+        gc.collect()
+        assert journal.bytes == 0
+        assert tracemalloc.get_traced_memory()[0] - before < 50_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("picture", ["data:image/png;base64," + "iVBOR" * 2000, "iVBOR" * 2000])
+def test_pictures_are_shortened(picture: str) -> None:
+    """Of a picture the beginning is kept, and how long it was; words stay."""
+    journal, words = Journal(), "How are you? " * 1000
+    kept = noted(journal, {"messages": [{"content": [{"image_url": {"url": picture}}, {"text": words}]}]})
+    assert kept["messages"] == [
+        {"content": [{"image_url": {"url": f"{picture[:200]}… ({len(picture)} characters)"}}, {"text": words}]}
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"input": "word " * 10**6}, {"input": ["word " * 10] * 10**5}, {"input": list(range(10**6))},
+     {f"key {number}": number for number in range(10**5)}, {"x" * 10**6: 1}],
+    ids=["text", "texts", "numbers", "keys", "key"],
+)  # fmt: skip
+def test_of_a_huge_request_the_beginning_is_kept(body: dict[str, object]) -> None:
+    """Whatever makes it huge, and it says how much there was."""
+    journal = Journal()
+    kept = noted(journal, body)
+    assert journal.bytes < 2 * MOST_OF_A_BODY + 10_000
+    assert "… (" in json.dumps(kept, ensure_ascii=False) or kept["…"] == f"({len(body)} in all)"
+
+
+def test_of_a_huge_answer_the_beginning_is_kept() -> None:
+    """The rest is an ellipsis."""
+    journal = Journal()
+    noted(journal, {}, *["word "] * 50_000)
+    assert journal.bytes < 2 * MOST_OF_A_BODY + 10_000
+    assert journal.last.deltas[0] == "word "
+    assert journal.last.deltas[-1] == "…"
+
+
+def test_an_answer_that_outlives_its_entry_is_not_counted() -> None:
+    """A stream that goes on after the journal was cleared takes nothing of it."""
+    journal = Journal()
+    entry = journal.open("POST", "/", host="llm")
+    journal.clear()
+    journal.said(entry, "late")
+    assert journal.bytes == 0
+    journal.open("POST", "/", host="llm")
+    before = journal.bytes
+    journal.said(entry, "later")
+    assert journal.bytes == before
+
+
+def test_every_body_can_be_written_as_json() -> None:
+    """Numbers that JSON does not have are texts."""
+    assert noted(Journal(), {"a": float("nan"), "b": [float("inf")]}) == {"a": "nan", "b": ["inf"]}
