@@ -38,6 +38,8 @@ _COMMANDS = (
     "account",
     "aliases",
     "warmup",
+    "record",
+    "replay",
     "local",
     "completion",
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 from chutes_core import account
 from chutes_core.account import AccountPages, AsyncAccountPages, Endpoint, Utilization
 from chutes_core.calls.chute import MOST_BYTES, ChuteReply
-from chutes_core.calls.effects import Flow, adrive, arun, drive, run
+from chutes_core.calls.effects import AsyncHand, Flow, Hand, adrive, arun, drive, run
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY, EmbedCall, Embeddings
 from chutes_core.calls.flows import StreamCall, WarmUpStatus, WholeCall
 from chutes_core.catalog.model_info import ModelInfo
@@ -47,7 +47,7 @@ class Stream(Iterator[Delta]):
     releases its connection.
     """
 
-    def __init__(self, flow: Flow[Reply], call: StreamCall, wire: SyncWire) -> None:
+    def __init__(self, flow: Flow[Reply], call: StreamCall, wire: Hand) -> None:
         self._call = call
         self._outcome: list[Reply] = []
         self._steps = cast("Generator[Delta, None, None]", drive(flow, wire, self._outcome))
@@ -84,7 +84,7 @@ class Stream(Iterator[Delta]):
 class AsyncStream(AsyncIterator[Delta]):
     """A streamed answer: ``async for`` over its deltas, then read :attr:`reply`."""
 
-    def __init__(self, flow: Flow[Reply], call: StreamCall, wire: AsyncWire) -> None:
+    def __init__(self, flow: Flow[Reply], call: StreamCall, wire: AsyncHand) -> None:
         self._call = call
         self._outcome: list[Reply] = []
         self._steps = cast("AsyncGenerator[Delta, None]", adrive(flow, wire, self._outcome))
@@ -291,10 +291,11 @@ class ChutesClient(ClientBase):
     ) -> None:
         self.close()
 
-    def _wire(self, *, public: bool = False) -> SyncWire:
+    def _wire(self, *, public: bool = False) -> Hand:
         own = cast("httpx.Client | None", self._http_client)
         send = sender(pools.sync_pools().get(self) if own is None else Through(own))
-        return SyncWire(send, None if public else self._credential, clock=self._clock)
+        wire = SyncWire(send, None if public else self._credential, clock=self._clock)
+        return wire if self._recorder is None else self._recorder.tap(wire)
 
     def _get(self, endpoint: Endpoint[T]) -> T:
         flow = self._page(endpoint, self._page_policy())
@@ -431,8 +432,9 @@ class AsyncChutesClient(ClientBase):
     ) -> None:
         await self.aclose()
 
-    def _wire(self, *, public: bool = False) -> AsyncWire:
-        return AsyncWire(asender(self._http), None if public else self._credential, clock=self._clock)
+    def _wire(self, *, public: bool = False) -> AsyncHand:
+        wire = AsyncWire(asender(self._http), None if public else self._credential, clock=self._clock)
+        return wire if self._recorder is None else self._recorder.atap(wire)
 
     async def _http(self) -> AsyncPool | AsyncThrough:
         if self._http_client is None:

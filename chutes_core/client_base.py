@@ -23,6 +23,7 @@ from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef, check_model, model_infos
 from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
+from chutes_core.exchanges.asked import recorder_asked_for
 from chutes_core.failures.hints import Wanted, with_hint
 from chutes_core.failures.reading import failure
 from chutes_core.request.chat import ChatParams, ChatRequest, build_chat_request
@@ -93,6 +94,7 @@ class ClientBase:
         self._catalog = catalog
         self._images = ImagePolicy() if inline_images is True else inline_images or None
         self._clock: Clock = clock or SystemClock()
+        self._recorder = recorder_asked_for()
         self._sealed = self._sealed_path(e2ee)
         self._embed_steps: dict[str, int] = {}
         self._closed = False

@@ -97,7 +97,7 @@ __all__ = [
     "redact",
 ]
 
-_SECRETS = re.compile(
+SECRETS = re.compile(
     r"(cpk_|cak_|crt_|csc_)[A-Za-z0-9._\-]+"
     r"|(?i:(bearer|basic)(?:\s|%20|\+)+)[A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{7,}=*"
 )
@@ -109,7 +109,7 @@ def redact(text: str) -> str:
     >>> redact("401 for Bearer cpk_0123.4567.89ab")
     '401 for Bearer ****'
     """
-    return _SECRETS.sub(lambda match: f"{match[1] or match[2] + ' '}****", text)
+    return SECRETS.sub(lambda match: f"{match[1] or match[2] + ' '}****", text)
 
 
 class Scope(StrEnum):

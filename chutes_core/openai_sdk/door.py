@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import httpx
     import openai
 
+    from chutes_core.exchanges.recorder import Recorder
     from chutes_core.fallback.client import AsyncFallbackClient, FallbackClient
 
 __all__ = ["AsyncDoor", "Door", "Question", "async_openai_client", "openai_client", "read_json"]
@@ -249,6 +250,11 @@ class Door(ClientBase):
     def sealed(self) -> bool:
         """Whether the client that this door is made of encrypts its requests, which a door cannot."""
         return self._sealed is not None
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What records its exchanges, if that is asked for."""
+        return self._recorder
 
     @property
     def clock(self) -> Clock:

@@ -62,7 +62,9 @@ class Transport:
     def _sent(self, request: httpx.Request) -> Steps:
         door, own = self._door, cast("httpx.Client | None", self._door.own_client)
         send = sender(pools.sync_pools().get(door) if own is None else Through(own))
-        return drive(Exchange(door, request).run(), SyncWire(send, door.credential, clock=door.clock), [])
+        wire = SyncWire(send, door.credential, clock=door.clock)
+        hand = wire if door.recorder is None else door.recorder.tap(wire)
+        return drive(Exchange(door, request).run(), hand, [])
 
     def close(self) -> None:
         """Release the shared pool; a client passed in by the user is left open."""
@@ -100,7 +102,8 @@ class AsyncTransport:
             return await pools.async_pools().get(door) if own is None else AsyncThrough(own)
 
         wire = AsyncWire(asender(pool), door.credential, clock=door.clock)
-        return adrive(Exchange(door, request).run(), wire, [])
+        hand = wire if door.recorder is None else door.recorder.atap(wire)
+        return adrive(Exchange(door, request).run(), hand, [])
 
     async def aclose(self) -> None:
         """Release the shared pool; a client passed in by the user is left open."""

@@ -177,7 +177,7 @@ def build_chat_request(
         choices=_count(body.get("n", 1)),
         allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
         refuse_cut=cut == "raise",
-        starts_thinking=_starts_thinking(body, infos),
+        starts_thinking=starts_thinking(body, infos),
         infos=infos if body["model"] == ref.wire else (),  # extra_body may name another
     )
 
@@ -291,7 +291,7 @@ def _answer_schemas(given: Mapping[str, object]) -> Iterator[object]:
         yield structured.get("json")
 
 
-def _starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:
+def starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:
     """Return whether the answer begins inside the reasoning; one with a fixed format, or that goes on, does not."""
     if body.get("continue_final_message"):
         return False

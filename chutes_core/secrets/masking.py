@@ -17,7 +17,7 @@ from chutes_core.secrets.echoes import SHORTEST, Echoes, replaced, replaced_each
 from chutes_core.secrets.headers import MASK, is_secret
 from chutes_core.secrets.secret import Secret
 
-__all__ = ["Known"]
+__all__ = ["Known", "secrets_in"]
 
 E = TypeVar("E", bound=Exception)
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Known:
     @property
     def _echoes(self) -> Echoes:
         if self._found is None:
-            self._found = Echoes(text for headers, key in self._sent for text in _secrets_in(headers, key))
+            self._found = Echoes(text for headers, key in self._sent for text in secrets_in(headers, key))
         return self._found
 
 
@@ -131,7 +131,7 @@ def _rebuilt(value: object, leaves: Iterator[str], depth: int) -> object:
     return value
 
 
-def _secrets_in(headers: Mapping[str, str], key: Secret | None) -> Iterator[str]:
+def secrets_in(headers: Mapping[str, str], key: Secret | None) -> Iterator[str]:
     """Yield every text that is secret: the key, the values of headers, and what is inside those."""
     if key is not None:
         yield key.get_secret_value()

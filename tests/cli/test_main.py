@@ -277,7 +277,20 @@ def test_a_reader_that_has_enough_is_no_failure_to_speak_of() -> None:
 def test_every_command_has_a_summary_and_a_usage() -> None:
     """The list of commands says of each what it does, and each page begins with its usage."""
     page = parser().format_help()
-    for name in ("doctor", "models", "chat", "embed", "cost", "account", "aliases", "warmup", "local", "completion"):
+    for name in [
+        "doctor",
+        "models",
+        "chat",
+        "embed",
+        "cost",
+        "account",
+        "aliases",
+        "warmup",
+        "record",
+        "replay",
+        "local",
+        "completion",
+    ]:
         assert f"\n    {name} " in page
 
 

@@ -54,7 +54,7 @@ class Wire:
 
 
 def _head(sent: Sent) -> bytes:
-    size = f"content-length: {sum(map(len, sent.pieces))}"
+    size = f"content-length: {sum(map(len, sent.pieces)) + (not sent.whole)}"  # one byte never comes
     lines = [f"HTTP/1.1 {sent.status} .", *(f"{name}: {value}" for name, value in sent.headers.items())]
     lines += ["transfer-encoding: chunked" if sent.streamed else size, "connection: close", "", ""]
     return "\r\n".join(lines).encode()

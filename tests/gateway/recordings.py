@@ -14,10 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BY_NAME", "CASES", "LEFT_OUT", "RECORDINGS", "Case"]
+from chutes_core.exchanges.replaying import Exchange, read_exchanges
+
+__all__ = ["BY_NAME", "CASES", "LEFT_OUT", "OWN", "RECORDINGS", "Case", "cases_in"]
 
 RECORDINGS = 206
 """How many recordings there are."""
+
+OWN = Path(__file__).parent / "recorded"
+"""Recordings of users, each a file of lines: see docs/recording.md."""
 
 _FILE = json.loads((Path(__file__).parent / "cases.json").read_text("utf-8"))
 _CREATED = 1_767_312_000
@@ -79,7 +84,7 @@ class Case:
 
     @property
     def streamed(self) -> bool:
-        return "events" in self.facts or "events_of" in self.facts
+        return "events" in self.facts or "events_of" in self.facts or (self.reader == "stream" and self.status < 300)
 
     @cached_property
     def events(self) -> list[Json | str]:
@@ -102,6 +107,8 @@ class Case:
     @property
     def pieces(self) -> list[bytes]:
         """The body in the pieces in which it came: of a stream, each line for itself and each blank line too."""
+        if "blocks" in self.facts:
+            return Exchange(self.facts).blocks
         if not self.streamed:
             if self.json is None:
                 return [str(self.facts.get("text", "")).encode()]
@@ -162,6 +169,12 @@ def _whole(row: Json, model: str, prompt: int) -> Json:
         "chutes_verification": "0" * 32,
         "prompt_sha256": "0" * 64,
     }
+
+
+def cases_in(file: Path) -> list[Case]:
+    """Read the exchanges that the recorder has written, as far as something of ours reads such a reply."""
+    exchanges = enumerate(read_exchanges(file), 1)
+    return [Case({"name": f"{file.stem}-{number}", **each.facts}) for number, each in exchanges if each.reader]
 
 
 CASES = [Case(facts) for facts in _FILE["cases"]]

@@ -69,7 +69,7 @@ def answered(text: str, reasoning: str, calls: Iterable[Any], finish: Any, usage
         **({"reasoning": reasoning} if reasoning else {}),
         **({"calls": made} if made else {}),
         "finish": finish,
-        "usage": list(usage),
+        "usage": usage and list(usage),
         "model": model,
     }
 
@@ -96,9 +96,8 @@ def _async_client(wire: Wire, **more: Any) -> AsyncChutesClient:
 def _of_reply(reply: Reply) -> Found:
     assert not reply.invalid_tool_calls
     usage = reply.usage
-    assert usage is not None
     calls = [(call.name, call.args) for call in reply.tool_calls]
-    counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    counts = usage and (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
     found = answered(reply.content, reply.reasoning, calls, reply.finish_reason, counts, reply.model)
     meta = reply.meta
     if meta.quota_total is not None:
@@ -151,11 +150,10 @@ def sdk(case: Case, wire: Wire) -> Found:
             if case.reader == "chat":
                 made = client.chat.completions.create(**ask)
                 choice, counts = made.choices[0], made.usage
-                assert counts is not None
                 said: Any = choice.message
                 pairs = [(call.function.name, json.loads(call.function.arguments)) for call in said.tool_calls or ()]
                 thought = getattr(said, "reasoning_content", None) or ""
-                total = (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens)
+                total = counts and (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens)
                 return answered(said.content or "", thought, pairs, choice.finish_reason, total, made.model)
             for chunk in client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **ask):
                 usage, model = chunk.usage or usage, chunk.model or model
@@ -169,8 +167,7 @@ def sdk(case: Case, wire: Wire) -> Found:
                         call[1] += part.function.arguments or ""
         except openai.APIError as error:
             return failed_sdk(error, text)
-    assert usage is not None
-    total = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    total = usage and (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
     pairs = [(name, json.loads(arguments)) for name, arguments in calls.values()]
     return answered(text, reasoning, pairs, finish, total, model)
 
@@ -192,14 +189,13 @@ def langchain(case: Case, wire: Wire) -> Found:
     assert isinstance(message, AIMessage)
     assert not message.invalid_tool_calls
     usage, told = message.usage_metadata, message.response_metadata
-    assert usage is not None
     return answered(
         message.text,
         message.additional_kwargs.get("reasoning_content", ""),
         [(call["name"], call["args"]) for call in message.tool_calls],
         told["finish_reason"],
-        (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]),
-        told["model_name"],
+        usage and (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]),
+        told.get("model_name"),
     )
 
 
@@ -215,14 +211,14 @@ def llama_index(case: Case, wire: Wire) -> Found:
     except APIError as error:
         return failed(error, text if case.reader == "stream" else None)
     blocks, raw = last.message.blocks, last.raw
-    usage = raw["usage"]
+    usage = raw.get("usage")
     return answered(
         last.message.content or "",
         "".join(block.content for block in blocks if isinstance(block, ThinkingBlock)),
         [(block.tool_name, block.tool_kwargs) for block in blocks if isinstance(block, ToolCallBlock)],
         raw["choices"][0]["finish_reason"],
-        (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]),
-        raw["model"],
+        usage and (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]),
+        raw.get("model"),
     )
 
 
