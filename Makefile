@@ -88,6 +88,7 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/cli_docs.py --check
 	@$(PY) tools/errors_table.py --check
 	@$(PY) tools/local_differences.py --check
+	@$(PY) tools/engine_table.py --check
 	@$(PY) tools/money_table.py --check
 	@$(PY) tools/check_tests.py
 	@$(PY) tools/check_claims.py
@@ -122,6 +123,7 @@ docs: venv ## build the site into build/site, and see that links resolve, tables
 	@$(PY) tools/check_links.py
 	@$(PY) tools/errors_table.py --check
 	@$(PY) tools/local_differences.py --check
+	@$(PY) tools/engine_table.py --check
 	@$(PY) tools/money_table.py --check
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 	@$(PY) -m pytest -q tests/docs

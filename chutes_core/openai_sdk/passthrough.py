@@ -11,7 +11,8 @@ the valid ones. It fixes what stock parsers get wrong, and changes nothing else:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from chutes_core.door import loads
 from chutes_core.errors import Kind
@@ -44,6 +45,7 @@ class PassThrough:
         self._opening: list[tuple[bytes, object]] = []
         self._last: tuple[bytes, Mapping[str, object]] | None = None
         self._closed = False
+        self._told: set[tuple[object, ...]] = set()
 
     def feed(self, block: bytes) -> Iterator[bytes]:
         """Take the next bytes; yield the valid events, and raise at the first invalid one."""
@@ -100,14 +102,52 @@ class PassThrough:
             yield from self._begin()
             yield from self._flush()
             yield event
-        elif self.guard.done:
+            return
+        if self.guard.done:
             return  # a second machine started after the first had finished
-        elif self._opening or not (self.guard.delivered or self.guard.whole):
+        if b'"function"' in event and isinstance(chunk, Mapping):
+            event, chunk = self._told_once(event, chunk)
+        if self._opening or not (self.guard.delivered or self.guard.whole):
             self._opening.append((event, chunk))
             if self.guard.delivered or self.guard.whole:
                 yield from self._begin()
         else:
             yield from self._chunk(event, chunk)
+
+    def _told_once(self, event: bytes, chunk: Mapping[str, object]) -> tuple[bytes, Mapping[str, object]]:
+        """Tell id and name of each tool call once, and give each an index of its own: parsers add all of them up."""
+        choices, changed = [], False
+        for choice in cast("Sequence[Mapping[str, object]]", chunk.get("choices") or ()):
+            delta = cast("Mapping[str, object]", choice.get("delta") or {})
+            calls = [
+                self._call(choice, call)
+                for call in cast("Sequence[Mapping[str, object]]", delta.get("tool_calls") or ())
+            ]
+            changed = changed or calls != (delta.get("tool_calls") or [])
+            choices.append({**choice, "delta": {**delta, "tool_calls": calls}} if calls else choice)
+        if not changed:
+            return event, chunk
+        chunk = {**chunk, "choices": choices}
+        return _written(chunk), chunk
+
+    def _call(self, choice: Mapping[str, object], call: Mapping[str, object]) -> Mapping[str, object]:
+        index = call.get("index")
+        if not isinstance(index, int):
+            return call
+        place = self.guard.place_of(choice.get("index", 0), index)
+        made = call if place == index else {**call, "index": place}
+        function = cast("Mapping[str, object]", call.get("function") or {})
+        if call.get("id") and not self._is_new("id", choice, place):
+            made = {**made, "id": None}
+        if function.get("name") and not self._is_new("name", choice, place):
+            made = {**made, "function": {**function, "name": None}}
+        return made
+
+    def _is_new(self, what: str, choice: Mapping[str, object], place: int) -> bool:
+        told = (self.guard.reply.id, choice.get("index"), place, what)
+        new = told not in self._told
+        self._told.add(told)
+        return new
 
     def _begin(self) -> Iterator[bytes]:
         """Pass on what came before the first token of the answer, if it is from the machine that answered."""

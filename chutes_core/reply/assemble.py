@@ -59,6 +59,7 @@ class ChoiceDraft:
     reasoning: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     tools: dict[int, ToolDraft] = field(default_factory=dict)
+    moved: dict[int, int] = field(default_factory=dict)  # by the index that an engine gives to several calls
     finish_reason: str | None = None
     logprobs: dict[str, object] | None = None
     extra: dict[str, object] = field(default_factory=dict)

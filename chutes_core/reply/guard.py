@@ -404,8 +404,27 @@ class StreamGuard:
             index = door.count(call.get("index"), "tool_calls[].index")
             if index is None:
                 index = self._tool_index(draft, pieces, call_id, name)
-            pieces.append(ToolCallDelta(index, call_id, name, arguments))
+            elif call_id is not None and self._is_another(draft.tools.get(draft.moved.get(index, index)), call_id):
+                draft.moved[index] = max(draft.tools) + 1
+            pieces.append(ToolCallDelta(draft.moved.get(index, index), call_id, name, arguments))
         return pieces
+
+    def place_of(self, choice: object, index: int) -> int:
+        """Return which call of a choice the latest piece with an index belongs to."""
+        draft = self._builder.drafts.get(choice) if isinstance(choice, int) else None
+        return index if draft is None else draft.moved.get(index, index)
+
+    def _is_another(self, tool: ToolDraft | None, call_id: str) -> bool:
+        """Return whether a piece begins another call, though it has the index of one.
+
+        Some engines give all calls the same. A machine that answers anew does too, but in another chunk id.
+        """
+        if tool is None or tool.id in (None, call_id) or self._builder.id is None:
+            return False
+        try:
+            return isinstance(door.loads("".join(tool.arguments)), dict)
+        except ValueError:
+            return False
 
     def _tool(self, draft: ChoiceDraft, piece: ToolCallDelta) -> ToolCallDelta | None:
         """Add a piece of a tool call to its call; return what it adds."""

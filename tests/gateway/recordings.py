@@ -16,7 +16,7 @@ from typing import Any
 
 from chutes_core.exchanges.replaying import Exchange, read_exchanges
 
-__all__ = ["BY_NAME", "CASES", "LEFT_OUT", "OWN", "RECORDINGS", "Case", "cases_in"]
+__all__ = ["BY_NAME", "CASES", "ENGINES", "LEFT_OUT", "OWN", "RECORDINGS", "Case", "cases_in"]
 
 RECORDINGS = 206
 """How many recordings there are."""
@@ -91,6 +91,9 @@ class Case:
         """The events of a stream: JSON, or a text that is none."""
         rows = self.facts["events"] if "events" in self.facts else BY_NAME[self.facts["events_of"]].facts["events"]
         ident, events = "reply-1", list[Json | str]()
+        if "head" in self.facts:
+            head = {"id": ident, **self.facts["head"], "model": self.facts["model"]}
+            return [row if isinstance(row, str) else {**head, **row} for row in rows]
         for row in rows:
             if isinstance(row, str) or "json" in row:
                 events.append(row if isinstance(row, str) else row["json"])
@@ -177,7 +180,15 @@ def cases_in(file: Path) -> list[Case]:
     return [Case({"name": f"{file.stem}-{number}", **each.facts}) for number, each in exchanges if each.reader]
 
 
+def _engine(facts: Json) -> Case:
+    send = {"method": "POST", "path": "/v1/chat/completions", "body": {"model": facts["model"], "stream": True}}
+    reply = {"status": 200, "headers": {"content-type": "text/event-stream; charset=utf-8"}, "pieces": "events"}
+    return Case({**facts, **reply, "send": send, "reader": "stream"})
+
+
 CASES = [Case(facts) for facts in _FILE["cases"]]
+ENGINES = [_engine(facts) for facts in json.loads((Path(__file__).parent / "engines.json").read_text("utf-8"))["cases"]]
+"""What the machines' own software streams, as others have shown it: ``engines.json`` says where."""
 BY_NAME = {case.name: case for case in CASES}
 LEFT_OUT: Mapping[str, str] = _FILE["left_out"]
 """The recordings of which no case was made, and why."""

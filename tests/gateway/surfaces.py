@@ -94,11 +94,12 @@ def _async_client(wire: Wire, **more: Any) -> AsyncChutesClient:
 
 
 def _of_reply(reply: Reply) -> Found:
-    assert not reply.invalid_tool_calls
     usage = reply.usage
     calls = [(call.name, call.args) for call in reply.tool_calls]
     counts = usage and (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
     found = answered(reply.content, reply.reasoning, calls, reply.finish_reason, counts, reply.model)
+    if reply.invalid_tool_calls:
+        found["invalid"] = [call.name for call in reply.invalid_tool_calls]
     meta = reply.meta
     if meta.quota_total is not None:
         found["quota"] = [meta.quota_total, meta.quota_used, meta.quota_remaining]
@@ -142,6 +143,11 @@ def core_async(case: Case, wire: Wire, **more: Any) -> Found:
     return asyncio.run(ask())
 
 
+def thoughts_in(said: Any) -> str:
+    """The reasoning, which the stock client shows under the engine's own name for it."""
+    return getattr(said, "reasoning_content", None) or getattr(said, "reasoning", None) or ""
+
+
 def sdk(case: Case, wire: Wire) -> Found:
     ask: Any = {"model": _model(case), "messages": HELLO}
     text, reasoning, calls, finish, usage, model = "", "", dict[int, list[str]](), None, None, None
@@ -152,7 +158,7 @@ def sdk(case: Case, wire: Wire) -> Found:
                 choice, counts = made.choices[0], made.usage
                 said: Any = choice.message
                 pairs = [(call.function.name, json.loads(call.function.arguments)) for call in said.tool_calls or ()]
-                thought = getattr(said, "reasoning_content", None) or ""
+                thought = thoughts_in(said)
                 total = counts and (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens)
                 return answered(said.content or "", thought, pairs, choice.finish_reason, total, made.model)
             for chunk in client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **ask):
@@ -160,7 +166,7 @@ def sdk(case: Case, wire: Wire) -> Found:
                 for choice in chunk.choices:
                     finish = choice.finish_reason or finish
                     text += choice.delta.content or ""
-                    reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+                    reasoning += thoughts_in(choice.delta)
                     for part in choice.delta.tool_calls or ():
                         call = calls.setdefault(part.index, ["", ""])
                         call[0] += part.function.name or ""
