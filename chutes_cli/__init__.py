@@ -29,6 +29,7 @@ __all__ = ["main"]
 
 _DEBUG = "CHUTES_DEBUG"
 _COMMANDS = (
+    "init",
     "doctor",
     "login",
     "models",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chutes_core.client import ChutesClient
     from chutes_core.secrets.secret import Secret
 
-__all__ = ["add"]
+__all__ = ["add", "call_one"]
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 _INDENT = 17
@@ -208,13 +208,14 @@ def _call(service: ChutesClient, model: str | None) -> Finding:
     """Ask for a word or two; a model that is busy or cold gives way to the next."""
     finding = _no_model()
     for name in [model] if model else _cheapest(service):
-        finding, over = _call_one(service, name)
+        finding, over = call_one(service, name)
         if over:
             return finding
     return finding
 
 
-def _call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
+def call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
+    """Ask one model for a word or two; False where another one should be asked."""
     from chutes_cli import checks
     from chutes_cli.answers import summed_up
     from chutes_cli.asking import Question

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from chutes_cli.exits import Exit
+from chutes_cli.exits import Exit, Stop
 from chutes_cli.out import Out
 from chutes_core.shown.table import Cell
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
 
-__all__ = ["add", "run_local"]
+__all__ = ["add", "embedded", "run_local"]
 
 
 def add(commands: Commands) -> None:
@@ -28,6 +29,30 @@ def _unread(options: argparse.Namespace, out: Out) -> int:
     return run_local([])
 
 
+@contextmanager
+def embedded() -> Iterator[dict[str, str]]:
+    """Run an embedded Chutes, and give the variables that lead to it.
+
+    Raises:
+        Stop: It is not installed, or cannot start.
+    """
+    try:
+        from chutes_local.backends.backend import BackendError
+        from chutes_local.server import serve
+    except ImportError as error:
+        raise Stop(_remedy(error)) from None
+    try:
+        server = serve()
+    except BackendError as error:
+        raise Stop(f"The embedded Chutes cannot start: {error}") from None
+    with server:
+        yield server.env
+
+
+def _remedy(error: ImportError) -> str:
+    return f"the embedded Chutes is an optional extra ({error}): pip install 'chutes-connect[local]'"
+
+
 def run_local(words: Sequence[str]) -> int:
     """Run the embedded Chutes."""
     # While modules are imported, Ctrl-C as an exception can get lost in the import system: be ended by it instead.
@@ -35,8 +60,7 @@ def run_local(words: Sequence[str]) -> int:
     try:
         from chutes_local.__main__ import main as run
     except ImportError as error:
-        remedy = f"the embedded Chutes is an optional extra ({error}): pip install 'chutes-connect[local]'"
-        Out().note(Cell("error: ", "red"), remedy)
+        Out().note(Cell("error: ", "red"), _remedy(error))
         return Exit.FAILURE
     finally:
         signal.signal(signal.SIGINT, before)

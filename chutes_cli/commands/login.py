@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from chutes_cli.out import Out
     from chutes_core.login.store import LoginStore, StoredLogin
     from chutes_core.login.value import Keeper
+    from chutes_core.secrets.secret import Secret
 
-__all__ = ["add"]
+__all__ = ["add", "signed_in"]
 
 _SOURCES = ("prompt", "stdin", "env")
 
@@ -107,6 +108,32 @@ def _login(options: argparse.Namespace, out: Out) -> int:
     for note in _notes(login):
         out.note(note)
     return Exit.OK
+
+
+def signed_in(options: argparse.Namespace, way: str, key: Secret | None, out: Out, *, asks: bool) -> str:
+    """Have a stored login, made now if there is none or a key was given, and say where it is."""
+    from chutes_core.auth import Credential
+    from chutes_core.login.value import StoredLogin
+
+    with _as_stop():
+        store = _store(options)
+        login = None if key is not None else store.load()
+        if login is None:
+            if key is not None:
+                login = StoredLogin.of_key(store.service, Credential(key, env={}).secret(), "file")
+            elif not asks:
+                raise Stop(
+                    "No login is stored: pipe a key in with --api-key-stdin, or run this in a terminal.", Exit.KEY
+                )
+            elif way == "apikey":
+                login = _of_key(store.service, "", "file", out)
+            else:
+                browser = argparse.Namespace(no_browser=False, wait=300.0)
+                login = _of_browser(store.service, browser, "file", out)
+            with store.exclusive():
+                store.save(login)
+    what = "an API key" if login.is_key else f"the login of {login.user or 'an unknown user'}"
+    return f"{what}, stored in {_place(store, login)}"
 
 
 def _of_key(service: str, source: str, keeper: Keeper, out: Out) -> StoredLogin:

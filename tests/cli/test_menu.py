@@ -1,0 +1,77 @@
+"""A choice among lines: by the arrows at a real terminal, by a number elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chutes_cli.menu import Menu
+from tests.terminal import Terminal
+
+ROOT = Path(__file__).parent.parent.parent
+ASKS = "from chutes_cli.menu import choose\nfrom chutes_cli.out import Out\n" + (
+    "print('chose', choose('Which?', ['acme/one', 'acme/two', 'other/three'], 1, Out(), flag='--model'))"
+)
+WORDS = [sys.executable, "-c", ASKS]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": "1"}
+UP, DOWN = "\x1b[A", "\x1bOB"
+
+
+@pytest.mark.parametrize(
+    ("keys", "chosen"),
+    [
+        ("\r", 1),
+        (f"{UP}\r", 0),
+        (f"{UP}{UP}{DOWN}{DOWN}{DOWN}{DOWN}\r", 2),
+        ("oth\r", 2),
+        ("nope\r\x7f\x7f\x7f\x7f\r", 1),
+    ],
+    ids=["enter", "up", "to the ends", "letters", "letters that nothing has"],
+)
+def test_keys_choose(keys: str, chosen: int) -> None:
+    """Arrows move, letters leave the lines that have them, Enter chooses; the menu is gone afterwards."""
+    with Terminal(WORDS, ENV) as terminal:
+        terminal.until("3 of 3\n")
+        terminal.type(keys)
+        terminal.until(f"\x1b[Jchose {chosen}\n")
+        assert terminal.end() == 0
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was() -> None:
+    """The menu is gone, and what is typed shows again."""
+    with Terminal(
+        ["sh", "-c", f"trap '' INT; (trap - INT; {sys.executable} -c \"$0\"); stty -a", ASKS], ENV
+    ) as terminal:
+        terminal.until("3 of 3\n")
+        terminal.type("\x03")
+        terminal.until("KeyboardInterrupt")
+        terminal.until(" icanon ")
+        terminal.until(" echo ")
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "said"),
+    [("3\n", 0, "chose 2\n"), ("\n", 0, "chose 1\n"), ("9\nx\n1\n", 0, "chose 0\n"), ("", 1, "")],
+    ids=["a number", "nothing", "a wrong one first", "the end"],
+)
+def test_numbers_choose_where_there_is_no_terminal(typed: str, status: int, said: str) -> None:
+    """Enter takes what is proposed; where nothing is to be read, the option is named."""
+    done = subprocess.run(WORDS, input=typed, capture_output=True, text=True, env=ENV)
+    assert (done.returncode, done.stdout) == (status, said)
+    assert "  2  acme/two\n" in done.stderr
+    assert ("say --model." in done.stderr) is (status == 1)
+
+
+def test_a_long_menu_shows_the_part_around_the_mark() -> None:
+    """Never more lines than fit, and always the marked one."""
+    menu = Menu([str(number) for number in range(100)], 50)
+    for _ in range(70):
+        assert f"> {menu.chosen}" in menu.lines()
+        assert len(menu.lines()) == 13
+        menu.press(DOWN)
+    assert menu.chosen == 99
