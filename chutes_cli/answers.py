@@ -112,6 +112,21 @@ def _paid(meta: ReplyMeta) -> str | None:
     return "pay as you go" + (f": today's {meta.quota_total:,} requests are used up" if meta.quota_total else "")
 
 
+def rate(limit: str | None) -> str | None:
+    """Say the account's limit of requests; the service does not name the time that it is for.
+
+    >>> rate("60"), rate("inf"), rate(None)
+    ('rate limit 60', 'no rate limit', None)
+    """
+    return None if limit is None else "no rate limit" if limit == "inf" else f"rate limit {limit}"
+
+
+def told_of(meta: ReplyMeta) -> dict[str, object]:
+    """Give what the service told of the account, beside an answer, as plain data."""
+    names = ("quota_total", "quota_used", "quota_remaining", "rate_limit_user")
+    return {name: getattr(meta, name) for name in names}
+
+
 def usage_json(usage: Usage | None) -> dict[str, object] | None:
     """Give the tokens as plain data."""
     if usage is None:
@@ -155,7 +170,7 @@ def answer_json(answer: Answered) -> dict[str, object]:
         "cost": answer.cost,
         "ttft": _rounded(meter.ttft),
         "seconds": _rounded(meter.total),
-        "quota_remaining": reply.meta.quota_remaining,
+        **told_of(reply.meta),
         "attempts": attempts_json(answer.attempts),
     }
     return dict(told)

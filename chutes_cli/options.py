@@ -211,11 +211,10 @@ def key(options: argparse.Namespace) -> Secret:
 
 
 def client(
-    options: argparse.Namespace, *, max_retries: int = 2, clock: Clock | None = None, prices: bool = False
+    options: argparse.Namespace, *, max_retries: int = 2, clock: Clock | None = None, listed: bool = False
 ) -> ChutesClient:
-    """Make the client that the options describe; ``prices`` asks a gateway of one's own for its prices first."""
+    """Make the client that the options describe; ``listed`` asks a gateway of one's own for its models first."""
     from chutes_core.client import ChutesClient
-    from chutes_core.settings import BASE_URL
 
     made = partial(
         ChutesClient,
@@ -225,24 +224,18 @@ def client(
         management_url=options.management_url,
         timeout=options.timeout,
     )
-    base_url = settings(options).base_url
-    if base_url == BASE_URL:
-        return made(max_retries=max_retries, clock=clock)
-    from chutes_core.catalog.catalog import Catalog
-
-    catalog = Catalog.load(base_url=base_url).unpriced()  # the service's prices are not those of another gateway
-    if prices:
-        with suppress(ChutesError), made(max_retries=0, catalog=catalog) as asking:
+    catalog = None
+    if listed and settings(options).foreign:
+        with suppress(ChutesError), made(max_retries=0) as asking:
             asking.models()
             catalog = asking.catalog
     return made(max_retries=max_retries, clock=clock, catalog=catalog)
 
 
-def catalog_at_hand() -> Catalog:
-    """What is known of the models without asking anybody."""
-    from chutes_core.catalog.catalog import Catalog
-
-    return Catalog.load(offline=True)
+def catalog_at_hand(options: argparse.Namespace) -> Catalog:
+    """What is known of the models; only a gateway of one's own is asked."""
+    with client(options, max_retries=0, listed=True) as service:
+        return service.catalog
 
 
 def names(text: str) -> list[str]:

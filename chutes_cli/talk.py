@@ -143,7 +143,7 @@ def talk(state: Talk, others: Sequence[str], memory: Memory, options: argparse.N
     before = f", {plural(len(state.turns) // 2, 'question')} so far" if state.turns else ""
     out.note(Cell(f"{state.model}{before}. Type /help for commands, Ctrl-D to quit.", "dim"))
     clock = TellingClock(options, out)
-    with client(options, max_retries=0 if others else RETRIES, clock=clock, prices=True) as service:
+    with client(options, max_retries=0 if others else RETRIES, clock=clock, listed=True) as service:
         try:
             while not state.over and (line := keyboard.read("Ctrl-C once more, or Ctrl-D, quits.")) is not None:
                 if (reply := _obeyed(state, line)) is not None:

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from chutes_core.openai_sdk.door import async_openai_client, openai_client
     from chutes_core.request.chat import ChatParams
     from chutes_core.request.image_policy import ImagePolicy
-    from chutes_core.response import Choice, Delta, Reply, ReplyMeta, ToolCall, ToolCallDelta
+    from chutes_core.response import Choice, Delta, Reply, ReplyMeta, ToolCall, ToolCallDelta, TraceEvent
     from chutes_core.secrets.secret import Secret
     from chutes_core.settings import Settings, TimeLimits
     from chutes_core.spending.budget import Budget
@@ -136,7 +136,7 @@ _HOMES = {
     "openai_sdk.door": ["async_openai_client", "openai_client"],
     "request.chat": ["ChatParams"],
     "secrets.secret": ["Secret"],
-    "response": ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"],
+    "response": ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta", "TraceEvent"],
     "settings": ["Settings", "TimeLimits"],
     "usage": ["Ledger", "Totals", "Usage", "cost"],
 }
@@ -209,6 +209,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "Totals",
+    "TraceEvent",
     "Traits",
     "UnavailableError",
     "UnknownModelError",

@@ -315,6 +315,18 @@ def chutes_page(page: int) -> Endpoint[ChutePage]:
     return Endpoint("/chutes/", parse_chutes, params, public=True)
 
 
+def parse_chute(value: object) -> Mapping[str, object]:
+    """Read /chutes/NAME."""
+    if not isinstance(value, Mapping):
+        raise ValueError("an object was expected")
+    return value
+
+
+def chute_page(name: str) -> Endpoint[Mapping[str, object]]:
+    """Endpoint for one public chute, by its name or id."""
+    return Endpoint(f"/chutes/{quote(name)}", parse_chute, public=True)
+
+
 def stats_page(start_date: str) -> Endpoint[list[Mapping[str, object]]]:
     """Endpoint for the daily speed of every model since a date (the full history is large)."""
     return Endpoint("/invocations/stats/llm", rows, {"start_date": start_date}, public=True)

@@ -136,6 +136,7 @@ class ChutesClient(ClientBase):
         inline_images: Download remote images and send them inline.
         e2ee: Encrypt every request end to end to the machine that answers it: True, or an ``E2EE`` that sets how
             strictly its attestation is checked. See docs/privacy.md.
+        trace: Have the gateway tell which machines it asks, at every call: see ``ChatParams``.
         clock: For tests.
 
     >>> client = ChutesClient("cpk_0123")

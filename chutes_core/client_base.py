@@ -6,7 +6,9 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
@@ -18,11 +20,12 @@ from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.calls.effects import Flow, WireRequest
 from chutes_core.calls.embeddings import EmbedCall, Embeddings, batches, check_texts
 from chutes_core.calls.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
+from chutes_core.calls.traced import HEADER, traced
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef, check_model, model_infos
-from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError
+from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError, Retry
 from chutes_core.exchanges.asked import recorder_asked_for
 from chutes_core.failures.hints import Wanted, with_hint
 from chutes_core.failures.reading import failure
@@ -75,6 +78,7 @@ class ClientBase:
         ledger: Ledger | None = None,
         inline_images: bool | ImagePolicy = False,
         e2ee: bool | E2EE = False,
+        trace: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.settings = Settings.resolve(
@@ -88,6 +92,7 @@ class ClientBase:
         _check_kind("catalog", catalog, Catalog)
         _check_kind("inline_images", inline_images, bool, ImagePolicy)
         self.ledger = ledger if ledger is not None else Ledger()
+        self._foreign = self.settings.foreign
         self._credential = Credential(api_key, service=self.settings.management_url, named=self.settings.named)
         self._headers = Headers.kept(default_headers) or Headers()
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
@@ -95,6 +100,10 @@ class ClientBase:
         self._images = ImagePolicy() if inline_images is True else inline_images or None
         self._clock: Clock = clock or SystemClock()
         self._recorder = recorder_asked_for()
+        _check_kind("trace", trace, bool)
+        self._trace = trace or any(
+            name.lower() == HEADER.lower() and value.lower() == "true" for name, value in self._headers.items()
+        )
         self._sealed = self._sealed_path(e2ee)
         self._embed_steps: dict[str, int] = {}
         self._closed = False
@@ -123,8 +132,13 @@ class ClientBase:
 
     def _flow(self, call: WholeCall | StreamCall, model: str) -> Flow[Reply]:
         """Run a chat call, encrypted if set."""
+        if self._foreign and self._lacks(model, call.payer):
+            return self._informed(model, partial(self._chat_way, call, model), call.payer)
+        return call.run() if self._sealed is None and call.trace is None else self._chat_way(call, model)
+
+    def _chat_way(self, call: WholeCall | StreamCall, model: str) -> Flow[Reply]:
         if self._sealed is None:
-            return call.run()
+            return call.run() if call.trace is None else traced(call.run(), call.trace)
         call.record.sealed = True
 
         def arrived() -> Reply | None:
@@ -134,10 +148,50 @@ class ClientBase:
 
     def _embed_flow(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
         """Run an embedding call, encrypted if set."""
+        if self._foreign and self._lacks(model):
+            return self._informed(model, partial(self._embed_way, call, model))
+        return self._embed_way(call, model)
+
+    def _embed_way(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
         if self._sealed is None:
             return call.run()
         call.record.sealed = True
         return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), waits=call.record.waits)
+
+    def _lacks(self, model: str, payer: Account | None = None) -> bool:
+        """Return whether a call at a gateway of one's own needs what only that gateway can say.
+
+        That is what the model costs, for a limit in dollars, and its chute, to seal a request for it.
+        """
+        priced = self.catalog.listed or payer is None or not payer.limited
+        return not priced or self._without_chute(model) is not None
+
+    def _without_chute(self, model: str) -> str | None:
+        """Return the name of a model for which no request can be sealed, since its chute is not known."""
+        if self._sealed is None:
+            return None
+        self._sealed.check(model, self.catalog)
+        name = ModelRef.parse(model).names[0]
+        info = self.catalog.get(model) or self.catalog.get(name)
+        if info is None:
+            return None if self.catalog.listed else name
+        return info.id if info.chute_id is None else None
+
+    def _informed(self, model: str, way: Callable[[], Flow[T]], payer: Account | None = None) -> Flow[T]:
+        """Ask a gateway of one's own for what it alone knows, and then make the call, whatever it said."""
+        policy = self._policy(min(self.limits.total or _PAGE_LIMIT, _PAGE_LIMIT))
+        try:
+            if not self.catalog.listed:
+                self._take_models((yield from self._page(account.MODELS, policy, quiet=True)))
+            if (name := self._without_chute(model)) is not None:
+                chute = yield from self._page(account.chute_page(name), policy, quiet=True)
+                self._catalog = self.catalog.with_chutes([chute])
+        except APIError as error:
+            if error.retry is not Retry.HERE:
+                self._catalog = replace(self.catalog, listed=True)  # it has no list: it is not asked at every call
+        if payer is not None:
+            payer.infos = model_infos(self.catalog, model)
+        return (yield from way())
 
     def without_retries(self, headers: Mapping[str, str]) -> Self:
         """Return a client with the same settings that makes no retries, and with these headers."""
@@ -173,11 +227,15 @@ class ClientBase:
         request = build_chat_request(
             messages,
             model,
-            params,
+            {"trace": True, **params} if self._trace else params,
             stream=stream,
             infos=model_infos(self.catalog, model),
             inline=self._images is not None,
         )
+        if request.trace and self._sealed is not None:
+            raise RequestRefusedError(
+                "Nothing was sent: trace=True asks the gateway what it does, which an encrypted request keeps from it."
+            )
         for note in request.notes:
             warnings.warn(note, ChutesWarning, stacklevel=_callers_level())
         return request
@@ -221,7 +279,7 @@ class ClientBase:
         """Return the host: the one set, else the model's own, or the gateway if that was replaced."""
         if self.settings.embedding_base_url:
             return self.settings.embedding_base_url
-        if self.settings.base_url != Settings().base_url:
+        if self.settings.foreign:
             return self.settings.base_url
         return (info.host if info is not None else None) or EMBEDDING_BASE_URL
 
@@ -256,10 +314,12 @@ class ClientBase:
         """Return where a call that begins now records its usage."""
         return Account(self.ledger, lambda: self.catalog, infos)
 
-    def _page(self, endpoint: Endpoint[T], policy: CallPolicy) -> Flow[T]:
+    def _page(self, endpoint: Endpoint[T], policy: CallPolicy, *, quiet: bool = False) -> Flow[T]:
         base = self.settings.base_url if endpoint.gateway else self.settings.management_url
         request = WireRequest(f"{base}{endpoint.path}", None, self._headers.ready(), "GET", None, endpoint.params)
-        value = yield from JsonCall(request, policy).run()
+        call = JsonCall(request, policy)
+        call.record.quiet = quiet
+        value = yield from call.run()
         try:
             return endpoint.parse(value)
         except ValueError as problem:
@@ -296,7 +356,7 @@ class ClientBase:
         self._keep_catalog()
 
     def _keep_catalog(self) -> None:
-        if self.settings.base_url == Settings().base_url:
+        if not self.settings.foreign:
             self.catalog.save()  # do not save the list of another gateway
 
     @staticmethod

@@ -117,8 +117,9 @@ class Connected(Guarded):
             settings = Settings.resolve(base_url=getattr(self, address) if address is not None else None)
             known = clients.catalog = Catalog.load(base_url=settings.base_url)
         for _, client in [*clients.made.values()] if clients.made else ():
-            if client.catalog.fetched_at > known.fetched_at:
-                known = client.catalog
+            newest = client.catalog
+            if (newest.listed, newest.fetched_at) > (known.listed, known.fetched_at):
+                known = newest
         return known
 
     def _made(self, is_async: bool, headers: Mapping[str, str] | None) -> ChutesClient | AsyncChutesClient:

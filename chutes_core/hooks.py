@@ -9,7 +9,7 @@
 Hook('retry', 1 function)
 >>> hooks.on_retry.remove(count)
 
-Seven hooks, in the order in which a call meets them. A call of a fallback meets each of them once for all its members;
+Eight hooks, in the order in which a call meets them. A call of a fallback meets each of them once for all its members;
 the requests that it makes are its attempts.
 
 - ``on_start``: a call begins: ``operation``, ``model``, ``request``.
@@ -17,6 +17,8 @@ the requests that it makes are its attempts.
 - ``on_retry``: the same model is asked again, in ``wait`` seconds: ``attempt`` has failed.
 - ``on_wait``: an encrypted call waits ``wait`` seconds before it may ask for machines, of which the service lists some
   only ten times a minute. Of a member of a fallback this is logged alone.
+- ``on_trace``: the gateway tells what it does with a request inside, if it was asked with ``trace=True``: ``trace``.
+  Of a member of a fallback only its reply has that.
 - ``on_takeover``: a fallback turns to another member, ``model``: ``how`` says what for.
 - ``on_give_up``: the call has failed for good: ``attempt`` is the last one.
 - ``on_end``: it is over, in whichever way: ``attempt``, ``reply`` or ``error``, ``first``.
@@ -45,9 +47,20 @@ from typing import Literal, TypeVar
 
 from chutes_core.attempt import Attempt
 from chutes_core.errors import ConfigurationError
-from chutes_core.response import Reply
+from chutes_core.response import Reply, TraceEvent
 
-__all__ = ["Event", "Hook", "on_attempt", "on_end", "on_give_up", "on_retry", "on_start", "on_takeover", "on_wait"]
+__all__ = [
+    "Event",
+    "Hook",
+    "on_attempt",
+    "on_end",
+    "on_give_up",
+    "on_retry",
+    "on_start",
+    "on_takeover",
+    "on_trace",
+    "on_wait",
+]
 
 F = TypeVar("F", bound=Callable[["Event"], object])
 How = Literal["next", "again", "restart", "resume", "hedge"]
@@ -76,6 +89,7 @@ class Event:
         reply: The whole answer, when the call is over.
         error: Why there is none: a kind of failure, ``"cancelled"``, or the name of an exception.
         first: Seconds from the start of the call to the first part of its answer.
+        trace: What the gateway did with the request: which machine it asked, and how that ended.
     """
 
     call: object = field(repr=False)
@@ -94,6 +108,7 @@ class Event:
     reply: Reply | None = field(default=None, repr=False)
     error: str | None = None
     first: float | None = None
+    trace: TraceEvent | None = None
 
 
 class Hook:
@@ -175,6 +190,7 @@ on_start = Hook("start")
 on_attempt = Hook("attempt")
 on_retry = Hook("retry")
 on_wait = Hook("wait")
+on_trace = Hook("trace")
 on_takeover = Hook("takeover")
 on_give_up = Hook("give_up")
 on_end = Hook("end")
@@ -182,7 +198,8 @@ on_end = Hook("end")
 
 def listening() -> bool:
     """Return whether any hook has a function."""
-    return any(hook.active for hook in (on_start, on_attempt, on_retry, on_wait, on_takeover, on_give_up, on_end))
+    every = (on_start, on_attempt, on_retry, on_wait, on_trace, on_takeover, on_give_up, on_end)
+    return any(hook.active for hook in every)
 
 
 _LOG = logging.getLogger("chutes_core")

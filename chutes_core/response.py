@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from chutes_core.usage import Usage
 
-__all__ = ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta"]
+__all__ = ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta", "TraceEvent"]
 
+Step = Literal["found", "asked", "answered", "failed"]
+_TARGET = re.compile(r"\btarget=([0-9A-Za-z-]+)")
+_STEPS: Mapping[str, Step] = {
+    "identified": "found",
+    "attempting": "asked",
+    "successfully": "answered",
+    "error": "failed",
+}
+"""By the first word of what the gateway says."""
 _DIGITS = 15  # of a count in a header
 
 
@@ -89,8 +100,59 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """What the gateway told of a request that was asked with ``trace=True``.
+
+    Attributes:
+        message: Its own words.
+        step: What happened: machines were ``"found"``, one was ``"asked"``, and it ``"answered"`` or ``"failed"``; None
+            for anything else. After a failure, the next one that is asked is a retry inside the gateway.
+        instance: The machine that it is about.
+        time: When, in UTC, as the gateway writes it.
+        chute_id: The chute that was asked.
+        invocation_id: The service's name for the request.
+        attempt_id: The service's name for the attempt.
+
+    >>> event = TraceEvent.parse({"message": "attempting to query target=0650-74fb uid=1", "function": "chat"})
+    >>> event.step, event.instance
+    ('asked', '0650-74fb')
+    """
+
+    message: str
+    step: Step | None = None
+    instance: str | None = None
+    time: str | None = None
+    chute_id: str | None = None
+    invocation_id: str | None = None
+    attempt_id: str | None = None
+
+    @classmethod
+    def parse(cls, told: object) -> TraceEvent:
+        """Read an event.
+
+        Raises:
+            ValueError: It is not an object, or has no message.
+        """
+        if not isinstance(told, Mapping) or not isinstance(said := told.get("message"), str):
+            raise ValueError("an event without a message")
+        target = _TARGET.search(said)
+        told_of = (told.get(name) for name in ("timestamp", "chute_id", "invocation_id", "child_id"))
+        named = (value if isinstance(value, str) else None for value in told_of)
+        return cls(said, _STEPS.get(said.partition(" ")[0]), target[1] if target else None, *named)
+
+    def to_dict(self) -> dict[str, str]:
+        """Return what is known as plain data.
+
+        >>> TraceEvent("identified 3 available targets", "found").to_dict()
+        {'message': 'identified 3 available targets', 'step': 'found'}
+        """
+        told = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in told if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyMeta:
-    """The service's own headers of a reply.
+    """The service's own headers of a reply, and the trace if one was asked for.
 
     >>> ReplyMeta.parse({"x-chutes-invocationid": "abc", "X-Chutes-Quota-Remaining": "7"}).quota_remaining
     7
@@ -103,6 +165,7 @@ class ReplyMeta:
     rate_limit_user: str | None = None
     rate_limit_model: str | None = None
     invoice_billing: bool | None = None
+    trace: Sequence[TraceEvent] = ()
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> ReplyMeta:

@@ -87,6 +87,15 @@ class Settings:
     management_url: str = MANAGEMENT_URL
     named: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
+    @property
+    def foreign(self) -> bool:
+        """Whether the gateway is not the service's, so that its prices and chutes are its own.
+
+        >>> Settings().foreign, Settings("http://127.0.0.1:8000/v1").foreign
+        (False, True)
+        """
+        return self.base_url != BASE_URL
+
     @classmethod
     def resolve(
         cls,

@@ -91,6 +91,8 @@ class ChatChutes(ChutesSettings, ChatModel):
     on_length: OnLength | None = None
     """What an answer is that reaches `max_tokens`: with "raise" a `LengthLimitError`, which has it in `.partial`; by
     default ("keep") it is returned as far as it got, with the finish reason "length"."""
+    trace: bool | None = None
+    """Have the gateway tell which machines it asks: in `response_metadata["trace"]`, and to `hooks.on_trace`."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Other parameters from `chutes_core.ChatParams`, such as `guided_choice`."""
     extra_body: dict[str, Any] | None = None

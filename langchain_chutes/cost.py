@@ -129,7 +129,9 @@ class CostCallback(Tally, BaseCallbackHandler):
         if self.budget is not None:
             size = prompt_tokens([prompt, params.get("tools"), params.get("response_format")])
             asked = (fallback and params.get("members")) or [{**metadata, **params}]
-            wanted = most([each for each in (self._estimate(size, one) for one in asked) if each is not None])
+            ours = all(_is_ours(one) for one in asked)
+            if not (ours and any(self.meter.leaves(_model(one, one), one.get("base_url")) for one in asked)):
+                wanted = most([each for each in (self._estimate(size, one) for one in asked) if each is not None])
         # LangChain does not report cancelled calls, but drops their id then, and no sooner.
         call = UUID(int=run_id.int)
         with translated_errors:
@@ -139,25 +141,31 @@ class CostCallback(Tally, BaseCallbackHandler):
                 run=parent,
                 name=str(told.get("name") or ""),
                 wanted=wanted,
+                base_url=params.get("base_url"),
                 deaf=fallback,
             )
         weakref.finalize(run_id, self.meter.close, call).atexit = False
 
     def _estimate(self, size: int, params: Mapping[str, Any]) -> Estimate | None:
-        ours = params.get("_type") in _OURS or params.get("ls_provider") == "chutes"
         return self.meter.estimate(
-            _model(params, params), size, ours=ours, max_tokens=limit_of(params), answers=params.get("n") or 1
+            _model(params, params),
+            size,
+            ours=_is_ours(params),
+            max_tokens=limit_of(params),
+            answers=params.get("n") or 1,
+            base_url=params.get("base_url"),
         )
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record what the call used."""
-        self.meter.close(run_id, list(self._uses(response)))
+        self.meter.close(run_id, list(self._uses(response, run_id)))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record what a failed call used."""
-        self.meter.close(run_id, self._uses_of_failure(error, kwargs.get("response")))
+        failed = self._failed(error, run_id)
+        self.meter.close(run_id, failed or [each for each in self._uses(kwargs.get("response"), run_id) if each[1]])
 
-    def _uses(self, response: LLMResult | None) -> Iterator[Used]:
+    def _uses(self, response: LLMResult | None, call: UUID) -> Iterator[Used]:
         """Yield what LangChain reports for a call: one entry, or one per fallback member that was called."""
         generations = response.generations if response is not None else []
         first = generations[0][0] if generations and generations[0] else None
@@ -169,10 +177,7 @@ class CostCallback(Tally, BaseCallbackHandler):
         model = str(told.get("model_name") or told.get("model") or "")
         usage = usage_in(raw) or _usage_of_output(response)
         ours = told.get("model_provider") == "chutes"
-        yield from self._answered(told, model, usage, meta=told, ours=ours, price=told.get("cost"))
-
-    def _uses_of_failure(self, error: BaseException, response: LLMResult | None) -> list[Used]:
-        return self._failed(error) or [each for each in self._uses(response) if each[1] is not None]
+        yield from self._answered(told, model, usage, meta=told, ours=ours, call=call, price=told.get("cost"))
 
 
 class _Several(BaseCallbackHandler):
@@ -211,6 +216,10 @@ class _Several(BaseCallbackHandler):
 
 _AROUND: ContextVar[_Several | None] = ContextVar("chutes_cost", default=None)
 register_configure_hook(_AROUND, inheritable=True)
+
+
+def _is_ours(params: Mapping[str, Any]) -> bool:
+    return params.get("_type") in _OURS or params.get("ls_provider") == "chutes"
 
 
 def _model(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:

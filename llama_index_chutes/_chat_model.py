@@ -70,13 +70,16 @@ class ChatModel(FunctionCallingLLM):
         def _inquiry(self, output_cls: type[Model], messages: Messages, params: Params) -> Plan[Model] | Wanted:
             """Prepare a structured output request."""
 
+        def _address(self) -> str | None:
+            """Return the address that was set for its gateway, whose prices are its own."""
+
         def _is_sealed(self) -> bool:
             """Return whether answers may have come encrypted, so that only the caller may see them."""
 
     def to_payload(self) -> dict[str, Any]:
         """Return what events and callbacks are told of the model: what it is, and the parameters of its requests."""
-        told = super().to_payload()
-        return {**told, "model": told["model_name"]}
+        told, where = super().to_payload(), self._address()
+        return {**told, "model": told["model_name"], **({} if where is None else {"api_base": where})}
 
     # ------------------------------------------------------------------------------------------------ messages
 

@@ -22,6 +22,9 @@ from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
 from chutes_core.settings import known_arguments
 
+if TYPE_CHECKING:
+    from chutes_core.client import AsyncChutesClient, ChutesClient
+
 __all__ = ["ChutesComponent", "kept"]
 
 # Connections are not sent to another process, and keys neither: it uses its own.
@@ -100,6 +103,16 @@ class ChutesComponent(Connected, BaseComponent):
             self._unpickled = unpickled
             if self.e2ee is not False:
                 self.e2ee = self._sealing(self.e2ee)
+
+    @property
+    def client(self) -> ChutesClient:
+        """The core's sync client, for what the framework has no method for: ``llm.client.models()``."""
+        return self._client()
+
+    @property
+    def async_client(self) -> AsyncChutesClient:
+        """The core's async client; it works with any number of event loops."""
+        return self._async_client()
 
     @field_serializer("e2ee")
     def _plain_e2ee(self, wish: Any) -> Any:

@@ -140,18 +140,22 @@ class CostHandler(Tally, BaseCallbackHandler):
             return event_id  # a member of a fallback, which reports all its members at its end
         wanted = self._wanted(name, model, told) if event_type is CBEventType.LLM else None
         deaf, mute = kind == _FALLBACK, kind == _EMBEDDING
-        self.meter.open(event_id, model=name, run=parent, name=name, wanted=wanted, deaf=deaf, mute=mute)
+        self.meter.open(
+            event_id, model=name, run=parent, name=name, wanted=wanted, base_url=model.get("api_base"), deaf=deaf,
+            mute=mute,
+        )  # fmt: skip
         return event_id
 
     def _wanted(self, name: str, model: Mapping[str, Any], told: Mapping[str, Any]) -> Estimate | None:
         """Estimate the most a call may use; None without a budget."""
-        if self.budget is None:
+        ours, base_url = model.get("class_name") in _OURS, model.get("api_base")
+        if self.budget is None or (ours and self.meter.leaves(name, base_url)):
             return None
         options: Mapping[str, Any] = told.get(EventPayload.ADDITIONAL_KWARGS) or {}
         messages = told.get(EventPayload.MESSAGES) or told.get(EventPayload.PROMPT) or ()
         said = messages if isinstance(messages, str) else [_plain(each) for each in messages]
         size = prompt_tokens([said, options.get("tools"), options.get("response_format")])
-        return self.meter.estimate(name, size, ours=model.get("class_name") in _OURS, max_tokens=_limit(model, options))
+        return self.meter.estimate(name, size, ours=ours, max_tokens=_limit(model, options), base_url=base_url)
 
     def on_event_end(
         self,
@@ -168,21 +172,21 @@ class CostHandler(Tally, BaseCallbackHandler):
         error = told.get(EventPayload.EXCEPTION)
         uses: Iterable[Used]
         if isinstance(error, BaseException):
-            uses = self._failed(error)
+            uses = self._failed(error, event_id)
         elif event_type is CBEventType.EMBEDDING:
             uses = [("", None, None)]  # LlamaIndex reports no usage, and starts several events before it makes a call
         else:
-            uses = list(self._uses(told.get(EventPayload.RESPONSE) or told.get(EventPayload.COMPLETION)))
+            uses = list(self._uses(told.get(EventPayload.RESPONSE) or told.get(EventPayload.COMPLETION), event_id))
         self.meter.close(event_id, uses)
 
-    def _uses(self, answer: Any) -> Iterator[Used]:
+    def _uses(self, answer: Any, call: str) -> Iterator[Used]:
         """Return what LlamaIndex reports for a call."""
         raw = getattr(answer, "raw", None)
         told: Mapping[str, Any] = raw if isinstance(raw, Mapping) else getattr(raw, "__dict__", {})
         model = str(told.get("model") or told.get("model_name") or "")
         meta = told.get("chutes")
         headers: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
-        return self._answered(told, model, usage_of(answer), meta=headers, ours=headers is meta)
+        return self._answered(told, model, usage_of(answer), meta=headers, ours=headers is meta, call=call)
 
 
 class _Spans(BaseSpanHandler[BaseSpan]):

@@ -51,6 +51,7 @@ class Chutes(ChutesComponent, ChatModel):
         reasoning: True, False or an effort such as "low", for reasoning models.
         on_length: What an answer is that reaches ``max_tokens``: with "raise" a ``LengthLimitError``, which has it in
             ``.partial``; by default ("keep") it is returned as far as it got, with the finish reason "length".
+        trace: Have the gateway tell which machines it asks: in ``raw["chutes"]["trace"]``, and to ``hooks.on_trace``.
         additional_kwargs: Other request parameters, as named in ``chutes_core.ChatParams``.
         context_window: Overrides the catalogue's value, if it is missing or to use less.
         is_function_calling_model: Whether the model supports tool calls; None looks it up in the catalogue.
@@ -79,6 +80,7 @@ class Chutes(ChutesComponent, ChatModel):
     on_length: Literal["keep", "raise"] | None = Field(
         default=None, description="What an answer is that reaches max_tokens: returned as far as it got, or an error."
     )
+    trace: bool | None = Field(default=None, description="Have the gateway tell which machines it asks.")
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Other request parameters.")
     context_window: int | None = Field(default=None, gt=0, description="Overrides the catalogue's context window.")
     is_function_calling_model: bool | None = Field(
@@ -115,7 +117,7 @@ class Chutes(ChutesComponent, ChatModel):
         reserves that much in every prompt. The parameters of its requests are there too, for tracers.
         """
         calls, window, longest = self.is_function_calling_model, self.context_window, self.max_tokens
-        own = (self.temperature, self.top_p, self.reasoning, self.on_length, {**self.additional_kwargs})
+        own = (self.temperature, self.top_p, self.reasoning, self.on_length, self.trace, {**self.additional_kwargs})
         known = (self.model, window, longest, calls, id(self._known_models()), own)
         held = kept(self, "_metadata")
         if held is None or held[0] != known:
@@ -133,7 +135,7 @@ class Chutes(ChutesComponent, ChatModel):
     def _params(self, given: Params) -> dict[str, Any]:
         """Merge the parameters of a call: fields, then ``additional_kwargs``, then the call's own."""
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
-        params: dict[str, Any] = {**own, "reasoning": self.reasoning, "on_length": self.on_length}
+        params: dict[str, Any] = {**own, "reasoning": self.reasoning, "on_length": self.on_length, "trace": self.trace}
         for layer in (self.additional_kwargs, given):
             for name, value in layer.items():
                 params.pop(_ALIASES.get(name, ""), None)
@@ -166,6 +168,9 @@ class Chutes(ChutesComponent, ChatModel):
         return Plan(
             output_cls, mode, messages, params, model=model or self.model, json_mode=json_mode, quiet=self._is_sealed()
         )
+
+    def _address(self) -> str | None:
+        return self.api_base
 
     def _is_sealed(self) -> bool:
         return bool(self.e2ee)

@@ -151,7 +151,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.options import client
 
-    with client(options) as service:
+    with client(options, listed=True) as service:
         try:
             report, names = fetched(service), names_of(service.catalog)
         except (AuthenticationError, PermissionDeniedError) as error:

@@ -140,7 +140,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.options import catalog_at_hand
 
     _check(options)
-    catalog, path, method, body = catalog_at_hand(), "", "GET", None
+    catalog, path, method, body = catalog_at_hand(options), "", "GET", None
     if options.action == "create":
         method, body = "POST", body_of(options.alias, options.models, catalog)
     elif options.action == "delete":

@@ -148,7 +148,7 @@ def _ask(state: Talk, prompt: str, models: Sequence[str], options: argparse.Name
     from chutes_core.calls.clock import SystemClock
 
     retries = RETRIES if len(models) == 1 else 0
-    with client(options, max_retries=retries, clock=TellingClock(options, out), prices=True) as service:
+    with client(options, max_retries=retries, clock=TellingClock(options, out), listed=True) as service:
         messages = state.asked(prompt)
         asked = Question(
             service,

@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.model_table import summary
     from chutes_cli.options import client, names
 
-    with client(options, max_retries=0, prices=True) as service:
+    with client(options, max_retries=0, listed=True) as service:
         if options.live:
             service.models()
         catalog = service.catalog

@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.options import client
 
     found: list[Finding] = []
-    with client(options, max_retries=0, prices=True) as service:
+    with client(options, max_retries=0, listed=True) as service:
         for finding in _findings(service, options):
             found.append(finding)
             if not out.as_json:
@@ -159,10 +159,10 @@ def _named_by(name: str, options: argparse.Namespace) -> str:
 
 def _embedding_host(service: ChutesClient) -> tuple[str, str]:
     """The address to ask, and the one to show: of the first embedding model, where nothing else was chosen."""
-    from chutes_core.settings import EMBEDDING_BASE_URL, Settings
+    from chutes_core.settings import EMBEDDING_BASE_URL
 
     chosen = service.settings.embedding_base_url
-    if chosen is None and service.settings.base_url != Settings().base_url:
+    if chosen is None and service.settings.foreign:
         chosen = service.settings.base_url
     hosts = (info.host for info in service.catalog.select(kind="embedding") if info.host)
     url = chosen or next(hosts, EMBEDDING_BASE_URL)
@@ -217,7 +217,7 @@ def _call(service: ChutesClient, model: str | None) -> Finding:
 def call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
     """Ask one model for a word or two; False where another one should be asked."""
     from chutes_cli import checks
-    from chutes_cli.answers import summed_up
+    from chutes_cli.answers import rate, summed_up, told_of
     from chutes_cli.asking import Question
     from chutes_core.calls.clock import SystemClock
 
@@ -236,8 +236,10 @@ def call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
         )
         return finding, not (isinstance(error, APIError) and error.kind in _OF_THE_MODEL)
     answer = asked.answered
-    facts = {"model": answer.reply.model, "ttft": asked.meter.ttft, "cost": answer.cost}
-    return checks.Finding("call", "ok", " · ".join(summed_up(answer)), facts=facts), True
+    meta = answer.reply.meta
+    facts = {"model": answer.reply.model, "ttft": asked.meter.ttft, "cost": answer.cost, **told_of(meta)}
+    said = [*summed_up(answer), *filter(None, [rate(meta.rate_limit_user)])]
+    return checks.Finding("call", "ok", " · ".join(said), facts=facts), True
 
 
 def _no_model() -> Finding:

@@ -212,13 +212,12 @@ def asked(service: ChutesClient, out: Out) -> Catalog:
 def _refresh(service: ChutesClient, out: Out) -> int:
     from chutes_cli.model_table import changes, models_json, summary
     from chutes_core.catalog.cache import cache_file
-    from chutes_core.settings import Settings
 
     before = service.catalog
     catalog = asked(service, out)
     told = changes(tuple(before), tuple(catalog))
     # The client keeps the list of the service, and not that of another gateway.
-    kept = cache_file() if service.settings.base_url == Settings().base_url else None
+    kept = None if service.settings.foreign else cache_file()
     if out.as_json:
         out.data({**models_json(tuple(catalog), catalog), "changes": told, "kept": str(kept) if kept else None})
         return Exit.OK

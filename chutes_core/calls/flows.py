@@ -48,6 +48,7 @@ from chutes_core.calls.effects import (
 )
 from chutes_core.calls.record import Record
 from chutes_core.calls.stopping import outrun
+from chutes_core.calls.traced import Trace
 from chutes_core.door import loads
 from chutes_core.errors import APIError, AuthenticationError, Kind, Retry
 from chutes_core.failures.hints import Wanted
@@ -167,6 +168,12 @@ class _Call:
         operation = _OPERATIONS.get(self.wanted or "", "request")
         name = model or f"{request.method} {urlsplit(request.url).path}"
         self.record = Record(operation, name, request.url, policy.face, streamed=isinstance(self, StreamCall))
+        self.trace: Trace | None = None
+
+    @property
+    def payer(self) -> Account | None:
+        """Where its usage is recorded, and who reserves for it."""
+        return self._ledger
 
     def _left(self, limit: float | None, since: float) -> float | None:
         """Return the time left of a limit that started at ``since``, capped by the whole call's."""
@@ -198,7 +205,8 @@ class _Call:
             error = failure(kind, problem.said, model=self._model)
         else:
             self._media_type = headers.get("content-type", "")
-            return ReplyMeta.parse(headers)
+            meta = ReplyMeta.parse(headers)
+            return meta if self.trace is None else replace(meta, trace=self.trace.events)
         raise error  # raised out here, it has no context and so nothing of the raw reply
 
     def _inline(self, policy: ImagePolicy | None) -> Flow[None]:
@@ -374,6 +382,7 @@ class WholeCall(JsonCall):
     ) -> None:
         super().__init__(request, policy, model=chat.model, ledger=ledger)
         self._chat = chat
+        self.trace = Trace(self.record.traced, policy.clock.now) if chat.trace else None
         self._images = images
 
     def run(self) -> Flow[Reply]:
@@ -415,6 +424,7 @@ class StreamCall(_Call):
     ) -> None:
         super().__init__(request, policy, model=chat.model, ledger=ledger)
         self._chat = chat
+        self.trace = Trace(self.record.traced, policy.clock.now) if chat.trace else None
         self._images = images
         self.guard = self._new_guard()
 

@@ -10,7 +10,7 @@ from chutes_core import hooks
 from chutes_core.attempt import Attempt, Outcome
 from chutes_core.calls.effects import Abandoned
 from chutes_core.errors import APIError, Kind
-from chutes_core.response import Reply
+from chutes_core.response import Reply, TraceEvent
 from chutes_core.usage import Usage
 
 __all__ = ["Record"]
@@ -25,6 +25,7 @@ class _About(TypedDict, total=False):
     request_id: str | None
     wait: float | None
     first: float | None
+    trace: TraceEvent | None
 
 
 class Record:
@@ -111,6 +112,11 @@ class Record:
     def waits(self, seconds: float) -> None:
         """Tell that the call waits for its turn to ask for machines."""
         hooks.waiting(self._event(wait=seconds), quiet=self.quiet)
+
+    def traced(self, told: TraceEvent) -> None:
+        """Tell what the gateway did with the request."""
+        if hooks.on_trace.active and not self.quiet:
+            hooks.on_trace.tell(self._event(trace=told))
 
     def gives_up(self, error: APIError) -> None:
         """Tell that the call has failed for good."""

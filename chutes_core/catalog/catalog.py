@@ -52,6 +52,7 @@ class Catalog:
         ttl: Seconds after which the list counts as stale.
         offline: Never stale, because nothing may be fetched.
         now: The clock.
+        listed: Whether the gateway it is for has given its list; of one's own gateway there are no prices before that.
         measured: What was measured here of the models; their trait ``prefill`` is from there.
     """
 
@@ -62,6 +63,7 @@ class Catalog:
     ttl: float = 3600.0
     offline: bool = False
     now: Callable[[], float] = field(default=time.time, compare=False)
+    listed: bool = True
     measured: tuple[Measured, ...] = field(default=(), compare=False)
     _index: Mapping[str, ModelInfo] = field(init=False, compare=False)
 
@@ -106,12 +108,15 @@ class Catalog:
         It may be stale (see :attr:`is_stale`); an old list beats none. What was measured of the models is beside the
         cache, and holds for either.
 
+        For another gateway than the service's, it has only what is true of the models there too: see
+        :meth:`elsewhere`.
+
         Args:
             cache_dir: The cache folder; by default the platform's.
             ttl: Seconds for which a fetched list is fresh.
             offline: Never treat the list as stale, however old.
             now: The clock, in seconds since 1970.
-            base_url: The gateway whose measurements count.
+            base_url: The gateway that it is for.
         """
         from chutes_core.catalog import cache, prefill
 
@@ -119,12 +124,12 @@ class Catalog:
         measured = prefill.read(cache_dir, base_url=base_url)
         cached = cache.read(cache_dir)
         if cached is None or cached.fetched_at <= base.fetched_at:
-            return base._with(base.models, measured=measured)
+            return base._with(base.models, measured=measured)._for(base_url)
         names = {info.id for info in cached.models}
         # A newer library may know models of other kinds that were unknown when the cache was written.
         added = (info for info in base.models if info.kind != "chat" and info.id not in names)
         fresh = replace(base, source="cache", fetched_at=cached.fetched_at)
-        return fresh._with((*cached.models, *added), measured=measured)
+        return fresh._with((*cached.models, *added), measured=measured)._for(base_url)
 
     def save(self, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
         """Write the catalogue to the cache atomically; return the file, or None on failure.
@@ -146,7 +151,7 @@ class Catalog:
         models = merge_rows(self.models, rows)
         if models is self.models:
             return self
-        return replace(self, source="live", fetched_at=fetched_at)._with(models)
+        return replace(self, source="live", fetched_at=fetched_at, listed=True)._with(models)
 
     def with_stats(self, rows: Iterable[Mapping[str, object]]) -> Catalog:
         """Return the catalogue with speeds from the daily statistics (``/invocations/stats/llm``)."""
@@ -169,11 +174,18 @@ class Catalog:
         """
         return sorted({info.owner for info in self.models if info.owner is not None}, key=str.lower)
 
-    def unpriced(self) -> Catalog:
-        """Return the catalogue without prices: those of a gateway of one's own are in its own list of models."""
-        return self._with(
-            tuple(replace(info, price_in=None, price_out=None, price_cached=None) for info in self.models)
-        )
+    def elsewhere(self) -> Catalog:
+        """Return what is true of the models at a gateway of one's own: what they can do, and how they are to be asked.
+
+        Prices, chutes, their versions and speeds are the service's; those of another gateway are in its own list.
+
+        >>> Catalog.bundled().elsewhere().model("Qwen/Qwen3-32B-TEE")
+        <ModelInfo Qwen/Qwen3-32B-TEE: chat, 40,960 tokens, json_mode+reasoning+structured_outputs+tools, confidential>
+        """
+        return replace(self, listed=False)._with(tuple(map(_elsewhere, self.models)))
+
+    def _for(self, base_url: str) -> Catalog:
+        return self if base_url == BASE_URL else self.elsewhere()
 
     def _with(self, models: tuple[ModelInfo, ...], *, measured: tuple[Measured, ...] | None = None) -> Catalog:
         """Return the catalogue with other models, and with what was measured of these."""
@@ -314,6 +326,13 @@ class Catalog:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _elsewhere(info: ModelInfo) -> ModelInfo:
+    return replace(
+        info, chute_id=None, version=None, price_in=None, price_out=None, price_cached=None, hot=None, ttft=None,
+        tps=None,
+    )  # fmt: skip
 
 
 def _exact_name(info: ModelInfo) -> str:

@@ -116,6 +116,7 @@ def merge_chutes(known: Models, rows: Iterable[object], *, whole: bool = False) 
     that is ``whole``, what it no longer has of the other kinds is removed.
     """
     chutes = dict(read_all(rows, "list of chutes", _by_id))
+    known = _with_ids(known, chutes)
     gone = {info.chute_id for info in known if info.kind != "chat"} - chutes.keys() if whole and chutes else set()
 
     def refreshed(info: ModelInfo) -> ModelInfo:
@@ -137,6 +138,14 @@ def merge_chutes(known: Models, rows: Iterable[object], *, whole: bool = False) 
     for info in (*kept, *found):
         names.setdefault(info.id, info)
     return tuple(names.values())
+
+
+def _with_ids(known: Models, chutes: Mapping[str, Mapping[str, object]]) -> Models:
+    """Add the ids of the service's own chutes to models that have none, as at a gateway of one's own."""
+    ids = {chute.get("name"): chute_id for chute_id, chute in chutes.items() if _publisher(chute) == OFFICIAL}
+    return tuple(
+        replace(info, chute_id=ids[info.id]) if info.chute_id is None and info.id in ids else info for info in known
+    )
 
 
 def _by_id(row: Mapping[str, object]) -> tuple[str, Mapping[str, object]] | None:

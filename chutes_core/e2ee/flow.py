@@ -24,7 +24,7 @@ from chutes_core.e2ee.instances import Seat
 from chutes_core.e2ee.machines import Machines, registry_for
 from chutes_core.e2ee.privacy import readable, without_words
 from chutes_core.e2ee.seal import SealBrokenError, SealedRequest, require_crypto, seal
-from chutes_core.e2ee.settings import E2EE, fit_body, target
+from chutes_core.e2ee.settings import E2EE, check_known, fit_body, target
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure, kind_of, message_of, reported_error
 from chutes_core.response import Reply
@@ -79,6 +79,10 @@ class SealedPath:
     def target(self, model: str, catalog: Catalog) -> ModelInfo:
         """Find the one model that a request can be sealed for; see :func:`chutes_core.e2ee.settings.target`."""
         return target(model, catalog, verify=self.settings.verify)
+
+    def check(self, model: str, catalog: Catalog) -> None:
+        """Refuse a name for which nothing could ever be sealed."""
+        check_known(model, catalog, verify=self.settings.verify)
 
     def machines(self, secret: Secret | None) -> Machines:
         """Return the machines known for a key, with their proofs."""

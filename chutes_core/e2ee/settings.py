@@ -146,7 +146,7 @@ def check_known(model: str, catalog: Catalog, *, verify: Verify) -> None:
     """
     name = check_name(model).names[0]
     info = catalog.get(name)
-    if "/" not in name or (info is not None and info.chute_id is not None):
+    if ("/" not in name) if info is None else info.chute_id is not None:
         target(model, catalog, verify=verify)
 
 

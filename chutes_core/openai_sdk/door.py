@@ -59,6 +59,7 @@ _FOREIGN = (
     "authorization",
     "user-agent",
     "accept-encoding",
+    "x-chutes-trace",  # the answer would come in events, which the SDK could not read
 )
 
 

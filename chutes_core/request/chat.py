@@ -31,9 +31,11 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 class ChatParams(TypedDict, total=False):
     """The parameters of a chat call; each is sent only if given.
 
-    Two are this library's own: ``reasoning`` (True, False or an effort, for every model that can think), and
+    Three are this library's own: ``reasoning`` (True, False or an effort, for every model that can think);
     ``on_length``: with ``"raise"`` an answer that reaches ``max_tokens`` is an error, which has what there is in
-    ``.partial``; with ``"keep"``, the default, that is returned. Parameters not in this list go into ``extra_body``.
+    ``.partial``; with ``"keep"``, the default, that is returned; and ``trace``: with True the gateway tells which
+    machines it asks, in ``reply.meta.trace`` and to ``hooks.on_trace``. Parameters not in this list go into
+    ``extra_body``.
     """
 
     max_tokens: int | None
@@ -78,6 +80,7 @@ class ChatParams(TypedDict, total=False):
     metadata: Mapping[str, str] | None
     extra_body: Mapping[str, object] | None
     on_length: OnLength | None
+    trace: bool | None
 
 
 _KNOWN = frozenset(ChatParams.__annotations__)
@@ -95,6 +98,7 @@ class ChatRequest:
         choices: How many answers were requested.
         allow_empty: Whether an empty answer is valid.
         refuse_cut: Whether an answer that reached ``max_tokens`` is none.
+        trace: Whether the gateway is asked to tell what it does.
         starts_thinking: Whether the answer begins inside the reasoning, without an opening tag.
         infos: The catalogue entries of the models that may answer.
     """
@@ -105,6 +109,7 @@ class ChatRequest:
     choices: int = 1
     allow_empty: bool = False
     refuse_cut: bool = False
+    trace: bool = False
     starts_thinking: bool = False
     infos: Sequence[ModelInfo] = ()
 
@@ -152,6 +157,9 @@ def build_chat_request(
     cut = given.pop("on_length", "keep")
     if cut not in ("keep", "raise"):
         raise RequestRefusedError(f"on_length must be 'keep' or 'raise', not {cut!r}.")
+    trace = given.pop("trace", False)
+    if not isinstance(trace, bool):
+        raise RequestRefusedError(f"trace must be True or False, not {trace!r}.")
     _thinking(given, ref)
     _max_tokens(given, fitted, infos, notes)
     _schemas(given, notes)
@@ -177,6 +185,7 @@ def build_chat_request(
         choices=_count(body.get("n", 1)),
         allow_empty=bool(body.get("stop") or body.get("stop_token_ids")),
         refuse_cut=cut == "raise",
+        trace=trace,
         starts_thinking=starts_thinking(body, infos),
         infos=infos if body["model"] == ref.wire else (),  # extra_body may name another
     )

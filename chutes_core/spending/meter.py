@@ -24,6 +24,7 @@ from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
 from chutes_core.locks import Gate
+from chutes_core.settings import Settings
 from chutes_core.spending.budget import Budget, Estimate, Hold, most
 from chutes_core.usage import Ledger, Totals, Usage, cost
 
@@ -94,6 +95,7 @@ class OpenCall:
         parts: Nested calls have been opened: they count, and this one does not.
         told: A client has reported usage.
         counted: The framework has reported usage.
+        base_url: The gateway that is asked; None for the service's, or another provider's.
         over: It has ended.
         before: The previous watcher.
         meter: The meter that opened it.
@@ -107,6 +109,7 @@ class OpenCall:
         run: Run,
         hold: Hold | None,
         *,
+        base_url: str | None = None,
         deaf: bool = False,
         mute: bool = False,
     ) -> None:
@@ -114,6 +117,7 @@ class OpenCall:
         self.model = model
         self.run = run
         self.hold = hold
+        self.base_url = base_url
         self.deaf = deaf
         self.mute = mute
         self.parts = self.told = self.counted = self.over = False
@@ -193,6 +197,7 @@ class Meter:
         self.ledger = Ledger()
         self._prices = {model: _priced(model, price) for model, price in (prices or {}).items()}
         self._catalog = catalog
+        self._catalogs: dict[str, Catalog] = {}
         self._keep = keep_runs
         self._gate = Gate()
         self._roots: dict[Hashable, Run] = {}
@@ -223,6 +228,7 @@ class Meter:
         run: Hashable | None = None,
         name: str = "",
         wanted: Estimate | None = None,
+        base_url: str | None = None,
         deaf: bool = False,
         mute: bool = False,
     ) -> OpenCall:
@@ -234,6 +240,7 @@ class Meter:
             run: The step it is part of.
             name: The name of its run, if it is one by itself.
             wanted: The most it may use.
+            base_url: The gateway that is asked, as the model was told.
             deaf: Count what the framework reports, not what clients report.
             mute: Count what clients report, not what the framework reports.
 
@@ -251,7 +258,7 @@ class Meter:
             if above.hold is not None:
                 above.hold.release()  # nested calls make their own reservations
         hold = self.budget.reserve(model, wanted) if self.budget is not None and wanted is not None else None
-        opened = OpenCall(self, call, model, root, hold, deaf=deaf, mute=mute)
+        opened = OpenCall(self, call, model, root, hold, base_url=base_url, deaf=deaf, mute=mute)
         self._open[call] = opened
         watch(opened)
         return opened
@@ -303,34 +310,56 @@ class Meter:
 
     # --- what is known -----------------------------------------------------------------------------
 
-    def _infos(self, model: str, *, ours: bool) -> list[ModelInfo]:
+    def _infos(self, model: str, *, ours: bool, base_url: str | None) -> list[ModelInfo]:
         """Return limits and prices of the models that may answer: those given, or the catalogue's for Chutes models."""
         if model in self._prices or not ours:
             return [self._prices.get(model) or ModelInfo(id=model)]
-        if self._catalog is None:
+        return model_infos(self._catalog or self._catalog_of(Settings.resolve(base_url=base_url)), model)
+
+    def _catalog_of(self, settings: Settings) -> Catalog:
+        if settings.base_url not in self._catalogs:
             from chutes_core.catalog.catalog import Catalog
 
-            self._catalog = Catalog.load()
-        return model_infos(self._catalog, model)
+            self._catalogs[settings.base_url] = Catalog.load(base_url=settings.base_url)
+        return self._catalogs[settings.base_url]
 
     def known(self, model: str, infos: Sequence[ModelInfo]) -> Sequence[ModelInfo]:
         """Return a model's limits and prices: those given here, or else a client's."""
+        if model not in self._prices and self._catalog is not None:
+            return model_infos(self._catalog, model)
         return [self._prices[model]] if model in self._prices else infos
 
+    def leaves(self, model: str, base_url: str | None) -> bool:
+        """Return whether the client reserves for a call of one of our models, which knows the list of its own gateway.
+
+        What such a gateway charges is in no catalogue here. Where prices or a catalogue were given, those hold.
+        """
+        given = model in self._prices or self._catalog is not None
+        return not given and Settings.resolve(base_url=base_url).foreign
+
     def estimate(
-        self, model: str, prompt: int, *, ours: bool, max_tokens: int | None = None, answers: int = 1
+        self,
+        model: str,
+        prompt: int,
+        *,
+        ours: bool,
+        max_tokens: int | None = None,
+        answers: int = 1,
+        base_url: str | None = None,
     ) -> Estimate | None:
         """Return the most a call may use, whichever model of a list answers. None without a budget."""
         if self.budget is None:
             return None
         estimate = partial(self.budget.estimate, prompt, max_tokens=max_tokens, answers=answers)
-        return most([estimate(info) for info in self._infos(model, ours=ours)])
+        return most([estimate(info) for info in self._infos(model, ours=ours, base_url=base_url)])
 
-    def price(self, model: str, usage: Usage | None, *, ours: bool) -> float | None:
-        """Return the cost of a call; None if unknown."""
+    def price(self, model: str, usage: Usage | None, *, ours: bool, call: Hashable = None) -> float | None:
+        """Return the cost of a call, by the prices of the gateway that it was opened for; None if unknown."""
         if usage is None or not model:
             return None
-        infos = self._infos(model, ours=ours)
+        opened = self._open.get(call)
+        base_url = opened.base_url if opened is not None else None
+        infos = self._infos(model, ours=ours, base_url=base_url)
         return cost(usage, infos[0]) if len(infos) == 1 else None
 
     @property

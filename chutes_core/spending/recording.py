@@ -34,15 +34,16 @@ class Account:
         infos: What was looked up of the models that may answer, when the request was built.
 
     Attributes:
+        infos: What is known of the models that may answer.
         spent: What was recorded last cost, in US dollars, if that is known.
     """
 
-    __slots__ = ("_catalog", "_infos", "_ledger", "_watcher", "spent")
+    __slots__ = ("_catalog", "_ledger", "_watcher", "infos", "spent")
 
     def __init__(self, ledger: Ledger, catalog: Callable[[], Catalog], infos: Sequence[ModelInfo] = ()) -> None:
         self._ledger = ledger
         self._catalog = catalog
-        self._infos = infos
+        self.infos = infos
         self._watcher = watching()
         self.spent: float | None = None
 
@@ -56,7 +57,7 @@ class Account:
         return price
 
     def _info(self, model: str) -> ModelInfo | None:
-        return next((each for each in self._infos if each.id == model), None) or self._catalog().get(model)
+        return next((each for each in self.infos if each.id == model), None) or self._catalog().get(model)
 
     def left(self) -> None:
         """Note that the call was abandoned (for example, cancelled), which frameworks do not report."""
@@ -79,7 +80,7 @@ class Account:
         prompt = prompt_tokens([body.get(name) for name in ("messages", "tools", "response_format", "input")])
         longest = 0 if "input" in body else max(given, default=None)
         count = answers if isinstance(answers, int) else 1
-        infos = self._infos = self._infos or model_infos(self._catalog(), model)
+        infos = self.infos = self.infos or model_infos(self._catalog(), model)
         held = Holds()
         try:
             for budget, meter in limits:
@@ -91,6 +92,13 @@ class Account:
             held.release()  # it fits one budget but not the next
             raise
         return held
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit in dollars holds for the call."""
+        if self._watcher is None and not isinstance(self._ledger, Budget):
+            return False
+        return any(budget.usd is not None for budget, _ in self._limits(embeds=False))
 
     def _limits(self, *, embeds: bool) -> Iterable[tuple[Budget, Meter | None]]:
         """Return each budget that applies to a request, except where a handler has reserved for the whole call."""

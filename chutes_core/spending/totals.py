@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
 from chutes_core.errors import APIError
@@ -41,6 +41,8 @@ class Tally(Tabular):
     Attributes:
         meter: The meter that counts.
         quota: The account's daily quota, as of the latest answer.
+        rate_limit_user: The account's limit of requests, as of the latest answer: a number, or "inf"; None if no answer
+            said.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Tally(Tabular):
     ) -> None:
         self.meter = Meter(budget, prices=prices, catalog=catalog, keep_runs=keep_runs)
         self.quota: dict[str, int] = {}
+        self.rate_limit_user: str | None = None
         self._set_up()
 
     def _set_up(self) -> None:
@@ -129,6 +132,7 @@ class Tally(Tabular):
         *,
         meta: Mapping[str, object],
         ours: bool,
+        call: Hashable,
         price: object = None,
     ) -> Iterator[Used]:
         """Yield what a framework reports of an answer: one entry, or one per fallback member that was called.
@@ -139,18 +143,25 @@ class Tally(Tabular):
             usage: What it used.
             meta: The service's own headers.
             ours: Whether it is a Chutes model.
+            call: The framework's id of the call.
             price: What it cost, if that is told too.
         """
         self.quota = {name: count for name in _QUOTA if isinstance(count := meta.get(name), int)} or self.quota
+        limit = meta.get("rate_limit_user")
+        self.rate_limit_user = limit if isinstance(limit, str) else self.rate_limit_user
         for each in cast("Sequence[Mapping[str, object]]", told.get("chutes_attempts") or ()):
             if each["outcome"] == "answered":
-                ours = ours or each["cost"] is not None
+                ours, price = False, each["cost"]  # the member knows its gateway's prices
             elif each["usage"]:
                 used = Usage(**cast("Mapping[str, int]", each["usage"]))
                 yield str(each["model"]), used, cast("float | None", each["cost"])
-        yield model, usage, price if isinstance(price, int | float) else self.meter.price(model, usage, ours=ours)
+        yield (
+            model,
+            usage,
+            price if isinstance(price, int | float) else self.meter.price(model, usage, ours=ours, call=call),
+        )
 
-    def _failed(self, error: BaseException) -> list[Used]:
+    def _failed(self, error: BaseException, call: Hashable) -> list[Used]:
         """Return what a failed call used, as far as its error tells."""
         attempts: Sequence[Attempt] = getattr(error, "attempts", ())
         if attempts:
@@ -159,7 +170,7 @@ class Tally(Tabular):
         if partial is None or partial.usage is None:
             return []
         model = partial.model or ""
-        return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True))]
+        return [(model, partial.usage, self.meter.price(model, partial.usage, ours=True, call=call))]
 
     def __repr__(self) -> str:
         return repr(self.meter.ledger).replace("Ledger", type(self).__name__, 1)

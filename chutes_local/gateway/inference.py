@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from chutes_local.faults.kinds import KINDS, Fault, Phase, Target
 from chutes_local.gateway.request import parse_json
 from chutes_local.gateway.routing import FAILOVER, rename, resolve, split_thinking
 from chutes_local.gateway.send import ClientLeft, Nothing, ServerStopped, attached, pause, reset
+from chutes_local.gateway.traced import asks_for_it, traced
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused, plain
 from chutes_local.world import access
@@ -71,7 +73,10 @@ async def infer(request: Request, world: World, handler: Handler, template: str,
         if refusal:
             raise Refused(refusal)
         call.quota = call.account.headers()  # they say what was left before it
-        return await _first_good(call, members, handler)
+        answer = partial(_first_good, call, members, handler)
+        if not asks_for_it(request):
+            return await answer()
+        return await traced(world, call.entry, call.reply_headers(), answer, streamed=call.body.get("stream") is True)
     except Refused as refused:
         entry: Entry = request.scope["state"]["entry"]
         entry.fault = entry.fault or refused.fault

@@ -33,7 +33,8 @@ M = TypeVar("M", bound=BaseModel)
 # What LangChain itself keeps there is not for a server to set.
 _PRIVATE = frozenset({"prompt_sha256", "output_version"})
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model")
+_META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model",
+         "invoice_billing")  # fmt: skip
 
 
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
@@ -85,6 +86,8 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
         "cost": cost,
     }
     told.update((name, getattr(reply.meta, name)) for name in _META)
+    if reply.meta.trace:
+        told["trace"] = [event.to_dict() for event in reply.meta.trace]
     return {name: value for name, value in told.items() if value is not None and name not in _PRIVATE}
 
 

@@ -204,11 +204,13 @@ def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
 
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_META = tuple(field.name for field in fields(ReplyMeta))
+_META = tuple(field.name for field in fields(ReplyMeta) if field.name != "trace")
 
 
 def _meta(reply: Reply) -> dict[str, Any]:
-    meta = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
+    meta: dict[str, Any] = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
+    if reply.meta.trace:
+        meta["trace"] = [event.to_dict() for event in reply.meta.trace]
     return {"chutes": meta} if meta else {}
 
 

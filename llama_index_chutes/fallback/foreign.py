@@ -106,7 +106,7 @@ class _Way(NamedTuple):
 
 def _way(question: Question) -> _Way:
     llm, wanted, messages = question.llm, question.wanted, list(question.messages)
-    params = {name: value for name, value in question.params.items() if name != "on_length"}
+    params = {name: value for name, value in question.params.items() if name not in ("on_length", "trace")}
     if wanted is not None:
         # Each text is the value of a template variable, so that nothing in it is read as a variable.
         texts: dict[str, str] = {}

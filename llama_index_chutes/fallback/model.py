@@ -72,7 +72,7 @@ class ChutesFallback(FaceFallback, ChatModel):
 
     _seated: Any = PrivateAttr(default=None)
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
-    _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
+    _metadata: tuple[object, LLMMetadata, str | None] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
 
     @unseen
@@ -109,7 +109,7 @@ class ChutesFallback(FaceFallback, ChatModel):
         seats = self._sit()
         held = kept(self, "_metadata")
         if held is None or held[0] is not seats:
-            held = self._metadata = (seats, self._joint_metadata())
+            held = self._metadata = (seats, self._joint_metadata(), self._joint_address())
         return held[1]  # type: ignore[no-any-return]
 
     def _joint_metadata(self) -> LLMMetadata:
@@ -162,6 +162,15 @@ class ChutesFallback(FaceFallback, ChatModel):
 
     def _inquiry(self, output_cls: type[Model], messages: Messages, params: Params) -> Wanted:
         return Wanted(output_cls, messages, params)
+
+    def _address(self) -> str | None:
+        private = self.__pydantic_private__  # read directly: every event asks
+        return private["_metadata"][2] if private and private["_metadata"] else None
+
+    def _joint_address(self) -> str | None:
+        own = [member for member in self.members if isinstance(member, Chutes)]
+        addresses = (member.api_base for member in own) if len(own) == len(self.members) else ()
+        return next((address for address in addresses if address), None)
 
     def _is_sealed(self) -> bool:
         return any(seat.member.sealed for seat in self._sit())

@@ -701,6 +701,11 @@ async def test_warming_up_follows_the_events() -> None:
         async with AsyncChutesClient(KEY, management_url=server.base_url) as waiting:
             assert [each.log async for each in waiting.warm_up("acme/unlisted")] == ["waiting", "", "ready"]
         assert server.requests[1].line.startswith("GET /v1/chutes/warmup/acme/unlisted ")
+        with ChutesClient(KEY, base_url=server.base_url, management_url=server.base_url) as elsewhere:
+            await asyncio.to_thread(lambda: list(elsewhere.warm_up("Qwen/Qwen3-32B-TEE")))
+        assert server.requests[2].line.startswith(
+            "GET /v1/chutes/warmup/Qwen/Qwen3-32B-TEE "
+        )  # not the service's chute
 
 
 def test_a_model_that_stays_cold_is_an_error() -> None:

@@ -49,11 +49,6 @@ DIFFERENCES = (
         ["auth_unknown_key", "cmp_unkkey"],
     ),
     Difference(
-        "`X-Chutes-Trace` has no effect.",
-        "It is for the service's own debugging, and no client should depend on it.",
-        ["cmp_trace"],
-    ),
-    Difference(
         "What an engine says of a request that it refuses is worded otherwise, with other numbers and without blanks.",
         "The words are the engine's, and the recordings were made with one that answers by rule.",
         ["err_400_*"],

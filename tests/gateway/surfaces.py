@@ -37,7 +37,7 @@ from llama_index_chutes import Chutes, ChutesEmbedding
 from .framings import Wire
 from .recordings import Case
 
-__all__ = ["CHAT", "EMBED", "PAGES", "SEALED", "Reader"]
+__all__ = ["CHAT", "EMBED", "PAGES", "SEALED", "TRACED", "Reader"]
 
 KEY = "cpk_test"
 HELLO: Any = [{"role": "user", "content": "Hi"}]
@@ -232,6 +232,60 @@ def _model(case: Case) -> str:
     return case.asked or MODEL
 
 
+def _steps(told: Iterable[Any]) -> list[list[Any]]:
+    return [[event["step"], event.get("instance")] for event in told]
+
+
+def traced(case: Case, wire: Wire) -> Found:
+    with _client(wire, trace=True) as client:
+        try:
+            if case.streamed and case.reader == "stream":
+                with client.stream(HELLO, model=_model(case)) as stream:
+                    text = ""
+                    for delta in stream:
+                        text += delta.content
+                    reply = stream.reply
+                assert text == reply.content
+            else:
+                reply, text = client.chat(HELLO, model=_model(case)), ""
+        except APIError as error:
+            return failed(error)
+        return {**_of_reply(reply), "trace": _steps(event.to_dict() for event in reply.meta.trace)}
+
+
+def traced_async(case: Case, wire: Wire) -> Found:
+    async def ask() -> Found:
+        async with _async_client(wire) as client:
+            reply = await client.chat(HELLO, model=_model(case), trace=True)
+        return {**_of_reply(reply), "trace": _steps(event.to_dict() for event in reply.meta.trace)}
+
+    return asyncio.run(ask())
+
+
+def traced_langchain(case: Case, wire: Wire) -> Found:
+    message = ChatChutes(model=_model(case), api_key=KEY, trace=True, **_options(wire)).invoke("Hi")
+    usage, told = message.usage_metadata, message.response_metadata
+    assert usage is not None
+    counts = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+    found = answered(message.text, "", [], told["finish_reason"], counts, told["model_name"])
+    return {**found, "quota": _quota(told), "trace": _steps(told["trace"])}
+
+
+def traced_llama_index(case: Case, wire: Wire) -> Found:
+    raw: Any = Chutes(model=_model(case), api_key=KEY, trace=True, **_options(wire)).chat([ChatMessage("Hi")]).raw
+    (choice,), usage = raw["choices"], raw["usage"]
+    counts = (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"])
+    found = answered(choice["message"]["content"], "", [], choice["finish_reason"], counts, raw["model"])
+    return {**found, "quota": _quota(raw["chutes"]), "trace": _steps(raw["chutes"]["trace"])}
+
+
+def _quota(told: Mapping[str, Any]) -> list[int]:
+    return [told["quota_total"], told["quota_used"], told["quota_remaining"]]
+
+
+TRACED: dict[str, Reader] = {
+    each.__name__: each for each in (traced, traced_async, traced_langchain, traced_llama_index)
+}
 CHAT: dict[str, Reader] = {each.__name__: each for each in (core, core_async, sdk, langchain, llama_index)}
 
 # --- embeddings ---------------------------------------------------------------------------------------

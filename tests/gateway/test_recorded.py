@@ -32,13 +32,15 @@ def readers(case: Case) -> dict[str, surfaces.Reader]:
         return surfaces.CHAT
     if case.reader == "embed":
         return surfaces.EMBED
+    if case.reader == "traced":
+        return surfaces.TRACED
     return {each.__name__: each for each in surfaces.PAGES[str(case.reader)]}
 
 
 def expected(case: Case, reader: surfaces.Reader) -> dict[str, Any]:
     """What one of the readers can show of what is to come out: the frameworks have no place for every count."""
     ours = case.ours
-    if reader not in (surfaces.core, surfaces.core_async):
+    if reader not in (surfaces.core, surfaces.core_async, *surfaces.TRACED.values()):
         ours.pop("quota", None)
     if case.reader == "embed" and reader is not surfaces.embed_core:
         ours.pop("usage", None)
@@ -73,6 +75,33 @@ def test_a_recorded_reply(case: Case) -> None:
                 if reader in surfaces.OWN_POOL and wire.sync is not None:
                     continue
                 assert (framing, name, reader(case, wire)) == (framing, name, expected(case, reader))
+
+
+STREAMED = [case for case in OPEN if case.reader == "stream" and case.streamed and "events_of" not in case.facts]
+
+
+def in_events(case: Case) -> Sent:
+    """A recorded stream as the gateway sends it when it is traced: each piece in an event."""
+    found, asked, _, answered = BY_NAME["cmp_trace"].pieces
+    pieces = [found, asked]
+    for piece in case.pieces:
+        told = json.loads(piece) if piece.startswith(b'{"error"') else {"result": piece.decode()}
+        pieces.append(b"data: " + json.dumps(told).encode() + b"\n\n")
+    return Sent(200, case.headers, [*pieces, answered], True, case.whole)
+
+
+@pytest.mark.parametrize("case", STREAMED, ids=lambda case: case.name)
+def test_a_recorded_stream_in_events(case: Case) -> None:
+    """Traced, it comes to the same: the answer, or the same failure with the same text."""
+    sent = in_events(case)
+    for name, serving in framings(case):
+        if name == "byte by byte":
+            continue
+        with serving(lambda method, path, body: sent) as wire:
+            found = surfaces.traced(case, wire)
+        steps = found.pop("trace", None)
+        assert (name, found) == (name, expected(case, surfaces.core))
+        assert steps is None or [step for step, _ in steps] in (["found", "asked", "answered"], ["found", "asked"])
 
 
 # --- the sealed path ----------------------------------------------------------------------------------

@@ -187,10 +187,18 @@ def test_a_catalogue_is_a_value(duplicate: object) -> None:
         twin.models = ()
 
 
-def test_without_prices_everything_else_stays() -> None:
-    """What another gateway asks for its models is not known from the service's list."""
-    known, bare = Catalog.bundled(), Catalog.bundled().unpriced()
-    assert all(info.price_in is info.price_out is info.price_cached is None for info in bare)
-    assert [(info.id, info.context_length, info.chute_id) for info in bare] == [
-        (info.id, info.context_length, info.chute_id) for info in known
-    ]
+def test_elsewhere_what_models_can_do_stays_and_what_the_service_does_with_them_does_not() -> None:
+    """Another gateway has its own prices, chutes and machines; its list says which, and it is then listed."""
+    name, known, there = "Qwen/Qwen3-32B-TEE", Catalog.bundled(), Catalog.load(base_url="http://127.0.0.1:9/v1")
+    assert not there.listed
+    for info, same in zip(there, known, strict=True):
+        assert (info.id, info.context_length, info.features, info.traits) == (
+            (same.id, same.context_length, same.features, same.traits)
+        )
+        its_own = (info.price_in, info.price_out, info.price_cached, info.chute_id, info.version, info.hot)
+        assert (*its_own, info.ttft, info.tps) == (None,) * 8
+    assert known.listed
+    rows = [{"id": name, "chute_id": "b" * 8, "pricing": {"prompt": 7, "completion": 9}}]
+    asked = there.updated(rows, fetched_at=1.0)
+    assert asked.listed
+    assert (asked.model(name).price_in, asked.model(name).context_length) == (7.0, None)

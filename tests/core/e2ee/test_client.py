@@ -326,6 +326,39 @@ def test_both_clients_have_the_argument() -> None:
         assert inspect.signature(kind).parameters["e2ee"].default is False
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_chute_is_the_one_that_this_gateway_says(listed: bool) -> None:
+    """From its list of models, else from its page of the model; never the service's chute of that name."""
+    own, paths = "0a0a0a0a-0000-4000-8000-000000000001", list[str]()
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": MODEL, **({"chute_id": own} if listed else {})}]})
+        if request.url.path == f"/chutes/{MODEL}":
+            return httpx.Response(200, json={"chute_id": own, "name": MODEL, "user": {"username": "chutes"}})
+        return httpx.Response(404, json={"detail": "not here"})
+
+    there = {"base_url": "https://gateway.test/v1", "management_url": "https://gateway.test", "clock": OwnClock()}
+    http = httpx.Client(transport=httpx.MockTransport(reply))
+    with ChutesClient("cpk_test", e2ee=True, max_retries=0, http_client=http, **there) as client:  # type: ignore[arg-type]
+        for _ in range(2):
+            with pytest.raises(APIError):
+                client.chat(HELLO, model=MODEL)
+    asked = ["/v1/models"] if listed else ["/v1/models", f"/chutes/{MODEL}"]
+    assert paths[: len(asked)] == asked
+    assert set(paths[len(asked) :]) == {f"/e2e/instances/{own}"}
+
+
+def test_there_is_no_trace_of_an_encrypted_call(server: LocalChutes) -> None:
+    """The gateway knows nothing of it, so asking is refused."""
+    with ChutesClient(server.api_key, **options(server)) as client:
+        with pytest.raises(RequestRefusedError, match="trace=True"):
+            client.chat(HELLO, model=MODEL, trace=True)
+        with pytest.raises(RequestRefusedError, match="trace=True"):
+            client.stream(HELLO, model=MODEL, trace=True)
+
+
 def test_a_transport_of_ones_own_sees_no_word(server: LocalChutes) -> None:
     """Whatever records the traffic, such as a cassette, records what is sealed."""
     seen: list[bytes] = []
@@ -347,5 +380,5 @@ def test_a_transport_of_ones_own_sees_no_word(server: LocalChutes) -> None:
         assert "few words" in client.chat(HELLO, model=MODEL).content
         with client.stream(HELLO, model=MODEL) as steps:
             assert "few words" in "".join(delta.content for delta in steps)
-    assert len(seen) == 10
+    assert len(seen) == 12  # this gateway is asked for its list first
     assert not any(word in each for word in (b"few words", b"something") for each in seen)
