@@ -70,7 +70,7 @@ def _begin(options: argparse.Namespace, way: str, key: str, asks: bool, out: Out
     from chutes_cli.defaults import in_words
     from chutes_cli.options import client
 
-    with client(options, max_retries=0, prices=True) as service:
+    with client(options, max_retries=0, listed=True) as service:
         names, kept = _model(service, options, way, asks, out)
         found = None if options.no_call else call_one(service, names[0])[0]
     lines = code(several=len(names) > 1)
