@@ -110,7 +110,9 @@ def read_exchanges(path: str | Path) -> list[Exchange]:
 def _is_one(exchange: Exchange) -> bool:
     try:
         _ = exchange.blocks
-        return isinstance(exchange.send, dict) and {"method", "path"} <= set(exchange.send)
+        texts = (*exchange.headers.keys(), *exchange.headers.values(), exchange.reader or "")
+        plain = all(isinstance(each, str) for each in texts) and isinstance(exchange.status, int | None)
+        return plain and isinstance(exchange.send, dict) and {"method", "path"} <= set(exchange.send)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
 

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import numpy  # noqa: F401  # else the memory that it takes would be that of the first tensor
 
-from chutes_core import APIError, ModelInfo, Usage, account, json_text
+from chutes_core import APIError, ConfigurationError, ModelInfo, Usage, account, json_text
 from chutes_core.calls.bodies import BodyError, Gauge, Most, Unpacker
 from chutes_core.catalog import cache as catalog_cache
 from chutes_core.catalog import updates
@@ -29,6 +29,8 @@ from chutes_core.e2ee import attest
 from chutes_core.e2ee.frames import FrameReader, MachineError
 from chutes_core.e2ee.instances import read_instances
 from chutes_core.e2ee.seal import SealBrokenError
+from chutes_core.exchanges.redaction import Wanted, redacted
+from chutes_core.exchanges.replaying import made_of, read_exchanges
 from chutes_core.failures.reading import error_from_response
 from chutes_core.failures.redirects import destination, next_place
 from chutes_core.login import loopback, pkce, store, tokens
@@ -40,6 +42,7 @@ from chutes_core.reply.think import split_whole
 from chutes_core.reply.vectors import decode_vectors
 from chutes_core.request.schema import is_refused, without_patterns
 from chutes_core.response import ReplyMeta
+from chutes_core.secrets.echoes import Echoes
 from chutes_core.wire.fetch import Fetched
 from chutes_core.wire.framing import Inbox
 from chutes_core.wire.public_address import is_public
@@ -270,6 +273,14 @@ def _login(path: Path) -> object:
     return found.good_for(0.0) if isinstance(found, store.StoredLogin) else found
 
 
+def _recorded(data: bytes) -> object:
+    for content in (True, False):
+        kept = redacted(data + b'"cpk_fake_0123"', Wanted(Echoes(["cpk_fake_0123"]), content))
+        assert len(kept) == len(data) + 15, "what is recorded has another length"
+        assert b"cpk_fake_0123" not in kept, "a secret is recorded"
+    return kept
+
+
 def _safetensors() -> bytes:
     header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     return len(header).to_bytes(8, "little") + header + bytes(8)
@@ -321,6 +332,12 @@ _QUOTA = {
     "used": 5.5,
     "effective_date": "2026-08-22T00:00:00Z",
     "payment_refresh_date": None,
+}
+_EXCHANGE = {
+    "send": {"method": "POST", "path": "/v1/chat/completions", "body": {"model": "acme/one"}},
+    "status": 200,
+    "headers": {"content-type": "application/json"},
+    "blocks": [json.dumps(_REPLY), {"base64": "e30="}],
 }
 _CASSETTE = (ROOT / "cassettes/outcomes.json").read_bytes()[:1500]
 
@@ -448,6 +465,15 @@ TARGETS = {
         _in_file("catalog.json", _catalogue),
         (json.dumps({"schema": catalog_cache.SCHEMA, "fetched_at": 1.0, "models": [{"id": "acme/one"}]}).encode(),),
         as_json=True,
+    ),
+    "recorded file": Target(
+        _in_file("exchanges.jsonl", lambda path: [made_of(each) for each in read_exchanges(path)]),
+        tuple(json.dumps({**_EXCHANGE, "reader": reader}).encode() for reader in ("chat", "stream", "embed", None)),
+        (ConfigurationError,),
+        as_json=True,
+    ),
+    "redaction": Target(
+        _recorded, (_STREAM, json.dumps(_REPLY).encode(), b'{"id": "chatcmpl-77ab01cd", "user": "a@b.c"}')
     ),
     "login file": Target(
         _in_file("login.json", _login),
