@@ -76,6 +76,8 @@ class Memory:
         try:
             told = json.loads(path.read_bytes())
             found = Conversation(list(map(str, told["models"])), told["system"], list(map(dict, told["turns"])))
+            if not all({"role", "content"} <= turn.keys() for turn in found.turns):
+                raise ValueError
         except FileNotFoundError:
             raise Stop("There is no conversation to continue: begin one with `chutes-connect chat`.") from None
         except (ValueError, TypeError, KeyError, RecursionError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chutes_cli.exits import Exit, Stop
-from chutes_cli.out import Out
+from chutes_cli.out import Out, visible
 from chutes_core.shown.table import Cell
 
 __all__ = ["Menu", "choose"]
@@ -112,7 +113,8 @@ def _by_arrows(menu: Menu) -> int:
             while True:
                 lines = menu.lines()
                 up = f"\x1b[{shown}A" if shown else ""
-                sys.stderr.write("\r" + up + "\x1b[J" + "".join(f"{line}\n" for line in lines))
+                room = shutil.get_terminal_size().columns - 1  # a line that is broken would be counted as one
+                sys.stderr.write("\r" + up + "\x1b[J" + "".join(f"{visible(line)[:room]}\n" for line in lines))
                 sys.stderr.flush()
                 shown = len(lines)
                 if menu.press(next(keys)):

@@ -164,7 +164,7 @@ def talk(state: Talk, others: Sequence[str], memory: Memory, options: argparse.N
 def _obeyed(state: Talk, line: str) -> str | None:
     try:
         return state.obey(line)
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:  # also of a name that cannot be a path
         return described(error)
 
 

@@ -42,7 +42,13 @@ def test_the_last_conversation_is_found_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"models": [], "system": null, "turns": []}', "[" * 100_000], ids=range(5)
+    "text",
+    [
+        *("{", "[]", "{}", "[" * 100_000),
+        '{"models": [], "system": null, "turns": []}',
+        '{"models": ["a"], "system": null, "turns": [{}]}',
+    ],
+    ids=range(6),
 )
 def test_a_damaged_conversation_is_said(tmp_path: Path, text: str) -> None:
     """In a sentence with the way out, as is that there is none."""

@@ -67,6 +67,16 @@ def test_numbers_choose_where_there_is_no_terminal(typed: str, status: int, said
     assert ("say --model." in done.stderr) is (status == 1)
 
 
+def test_a_name_moves_no_cursor_and_breaks_no_line() -> None:
+    """What a gateway calls a model is shown without its escapes, and cut where the terminal ends."""
+    asks = ASKS.replace("acme/one", "acme/\\x1b[9A" + "x" * 200)
+    with Terminal([sys.executable, "-c", asks], ENV) as terminal:
+        shown = terminal.until("3 of 3\n")
+        assert f"\n  acme/[9A{'x' * 69}\n" in shown or f"[J  acme/[9A{'x' * 69}\n" in shown
+        terminal.type("\r")
+        assert terminal.end() == 0
+
+
 def test_a_long_menu_shows_the_part_around_the_mark() -> None:
     """Never more lines than fit, and always the marked one."""
     menu = Menu([str(number) for number in range(100)], 50)

@@ -467,8 +467,10 @@ def test_a_conversation_is_written_down(typed: Run, service: LocalChutes, tmp_pa
     page, data = tmp_path / "talk.md", tmp_path / "talk.json"
     page.write_text("mine")
     ran = typed(
-        f"/save {page}", "Hello", f"/save {page}", f"/save {data}", "/save", f"/save {tmp_path}/none/x", "/saev x"
-    )
+        f"/save {page}", "Hello", f"/save {page}", f"/save {data}", "/save", f"/save {tmp_path}/none/x", "/saev x",
+        "/save ~nobody-of-this-name/x", "/save a\x00b", "Again",
+    )  # fmt: skip
+    assert f"{SAID}Again" in ran.out
     assert page.read_text() == "mine"
     assert '"content": "Hello"' in data.read_text()
     for said in ("nothing to save", "exists already", f"Saved in {data}.", "/save FILE", "No such file", "mean /save?"):
