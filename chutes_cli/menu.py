@@ -85,6 +85,7 @@ def choose(title: str, rows: Sequence[str], at: int, out: Out, *, header: str = 
         except ImportError:
             pass  # not on this system
         else:
+            out.note(Cell("Arrows move, letters search, Enter takes.", "dim"))
             if header:
                 out.note(Cell(f"  {header}", "dim"))
             return _by_arrows(Menu(rows, at))
