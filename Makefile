@@ -90,6 +90,7 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/local_differences.py --check
 	@$(PY) tools/engine_table.py --check
 	@$(PY) tools/money_table.py --check
+	@$(PY) tools/sealed_edits.py --check
 	@$(PY) tools/check_tests.py
 	@$(PY) tools/check_claims.py
 	@$(PY) tools/hashes.py --check
@@ -125,6 +126,7 @@ docs: venv ## build the site into build/site, and see that links resolve, tables
 	@$(PY) tools/local_differences.py --check
 	@$(PY) tools/engine_table.py --check
 	@$(PY) tools/money_table.py --check
+	@$(PY) tools/sealed_edits.py --check
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 	@$(PY) -m pytest -q tests/docs
 

@@ -57,9 +57,12 @@ class Stream(Iterator[Delta]):
         """The whole reply once the stream has ended; until then, what has arrived."""
         return self._outcome[0] if self._outcome else self._call.guard.reply
 
-    def quiet(self) -> Self:
-        """Tell no hook of this call, and log nothing: a fallback does, of which it is an attempt."""
-        self._call.record.quiet = True
+    def quiet(self, *, unseen: bool = False) -> Self:
+        """Tell no hook of this call, and log nothing: a fallback does, of which it is an attempt.
+
+        Where it is ``unseen`` before it is whole, and sealed, it is asked for in one piece.
+        """
+        self._call.record.quiet, self._call.unseen = True, unseen
         return self
 
     def __iter__(self) -> Self:
@@ -94,9 +97,12 @@ class AsyncStream(AsyncIterator[Delta]):
         """The whole reply once the stream has ended; until then, what has arrived."""
         return self._outcome[0] if self._outcome else self._call.guard.reply
 
-    def quiet(self) -> Self:
-        """Tell no hook of this call, and log nothing: a fallback does, of which it is an attempt."""
-        self._call.record.quiet = True
+    def quiet(self, *, unseen: bool = False) -> Self:
+        """Tell no hook of this call, and log nothing: a fallback does, of which it is an attempt.
+
+        Where it is ``unseen`` before it is whole, and sealed, it is asked for in one piece.
+        """
+        self._call.record.quiet, self._call.unseen = True, unseen
         return self
 
     def __aiter__(self) -> Self:

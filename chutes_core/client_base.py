@@ -144,7 +144,10 @@ class ClientBase:
         def arrived() -> Reply | None:
             return call.guard.reply if isinstance(call, StreamCall) and call.guard.delivered else None
 
-        return self._sealed.wrap(call.run(), self._sealed.target(model, self.catalog), arrived, call.record.waits)
+        info = self._sealed.target(model, self.catalog)
+        if isinstance(call, StreamCall):
+            call.in_one_piece = partial(self._sealed.comes_whole, call, info)
+        return self._sealed.wrap(call.run(), info, arrived, call.record.waits)
 
     def _embed_flow(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
         """Run an embedding call, encrypted if set."""

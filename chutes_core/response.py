@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from chutes_core.usage import Usage
 
-__all__ = ["Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta", "TraceEvent"]
+__all__ = ["Attested", "Choice", "Delta", "Reply", "ReplyMeta", "ToolCall", "ToolCallDelta", "TraceEvent"]
 
 Step = Literal["found", "asked", "answered", "failed"]
 _TARGET = re.compile(r"\btarget=([0-9A-Za-z-]+)")
@@ -100,6 +100,31 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Attested:
+    """What the machine proved that a sealed answer came from (docs/privacy.md).
+
+    Attributes:
+        machine: Its id.
+        measured_as: The system that it booted, by its name in the list of measurements.
+        verify: How far its proof was checked.
+        at: When.
+    """
+
+    machine: str
+    measured_as: str
+    verify: str
+    at: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain data.
+
+        >>> Attested("machine-1", "8xh200 1.4.1", "full", "2026-10-05T12:00:00+00:00").to_dict()["measured_as"]
+        '8xh200 1.4.1'
+        """
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class TraceEvent:
     """What the gateway told of a request that was asked with ``trace=True``.
 
@@ -152,7 +177,7 @@ class TraceEvent:
 
 @dataclass(frozen=True, slots=True)
 class ReplyMeta:
-    """The service's own headers of a reply, and the trace if one was asked for.
+    """The service's own headers of a reply, the trace if one was asked for, and what its machine proved.
 
     >>> ReplyMeta.parse({"x-chutes-invocationid": "abc", "X-Chutes-Quota-Remaining": "7"}).quota_remaining
     7
@@ -166,6 +191,7 @@ class ReplyMeta:
     rate_limit_model: str | None = None
     invoice_billing: bool | None = None
     trace: Sequence[TraceEvent] = ()
+    attested: Attested | None = None
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> ReplyMeta:

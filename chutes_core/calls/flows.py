@@ -55,6 +55,7 @@ from chutes_core.failures.hints import Wanted
 from chutes_core.failures.reading import FACTS, error_from_response, failure, reported_error
 from chutes_core.reply.assemble import flaw_of, parse_reply
 from chutes_core.reply.guard import StreamGuard
+from chutes_core.reply.pieces import as_events
 from chutes_core.reply.sse import EventDecoder
 from chutes_core.request.chat import ChatRequest
 from chutes_core.request.image_policy import ImagePolicy
@@ -188,9 +189,10 @@ class _Call:
         """Return which limit has passed: the whole call's if that came first."""
         return Kind.TOTAL_TIMEOUT if self._total_is_next else kind
 
-    def _open(self, secret: Secret | None, within: float | None) -> Flow[ReplyMeta]:
+    def _open(self, secret: Secret | None, within: float | None, late: Kind | None = None) -> Flow[ReplyMeta]:
+        late = late or self.late
         if within == 0.0:
-            raise failure(self._late(self.late), model=self._model)
+            raise failure(self._late(late), model=self._model)
         request = replace(self._request, secret=secret)
         most = self._most or most_of(self._request.body)
         try:
@@ -201,13 +203,26 @@ class _Call:
             error = error_from_response(answer.status, answer.content, answer.headers, model=self._model)
             error = self._policy.explain(error, self.wanted)
         except WireFailure as problem:
-            kind = UNOPENED.get(problem.reason) or self._late(self.late)
+            kind = UNOPENED.get(problem.reason) or self._late(late)
             error = failure(kind, problem.said, model=self._model)
         else:
             self._media_type = headers.get("content-type", "")
             meta = ReplyMeta.parse(headers)
             return meta if self.trace is None else replace(meta, trace=self.trace.events)
         raise error  # raised out here, it has no context and so nothing of the raw reply
+
+    def _whole(self, secret: Secret | None) -> Flow[tuple[bytes, ReplyMeta]]:
+        """Send the request and read the reply to its end."""
+        started = self._policy.clock.now()
+        meta = yield from self._open(secret, self._left(self._policy.limits.whole, started), Kind.TOTAL_TIMEOUT)
+        blocks: list[bytes] = []
+        try:
+            while (block := (yield Read(self._left(self._policy.limits.whole, started)))) is not None:
+                blocks.append(cast("bytes", block))
+        except WireFailure as problem:
+            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
+            raise failure(kind, problem.said, model=self._model) from None
+        return b"".join(blocks), meta
 
     def _inline(self, policy: ImagePolicy | None) -> Flow[None]:
         """Inline the remote images in the request, if enabled."""
@@ -353,19 +368,6 @@ class JsonCall(_Call):
         except ValueError:
             raise failure(Kind.MALFORMED, "the body is not JSON", model=self._model) from None
 
-    def _whole(self, secret: Secret | None) -> Flow[tuple[bytes, ReplyMeta]]:
-        """Send the request and read the reply to its end."""
-        started = self._policy.clock.now()
-        meta = yield from self._open(secret, self._left(self._policy.limits.whole, started))
-        blocks: list[bytes] = []
-        try:
-            while (block := (yield Read(self._left(self._policy.limits.whole, started)))) is not None:
-                blocks.append(cast("bytes", block))
-        except WireFailure as problem:
-            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
-            raise failure(kind, problem.said, model=self._model) from None
-        return b"".join(blocks), meta
-
 
 class WholeCall(JsonCall):
     """A chat call without streaming."""
@@ -410,9 +412,16 @@ class WholeCall(JsonCall):
 
 
 class StreamCall(_Call):
-    """A chat call with streaming. It is retried only until the first delta is delivered."""
+    """A chat call with streaming. It is retried only until the first delta is delivered.
+
+    Attributes:
+        guard: The guard of the current attempt.
+        unseen: Whether nobody sees the answer as it comes.
+        in_one_piece: Returns whether the answer is to be asked for in one piece, which is then given out as a stream.
+    """
 
     late, wanted = Kind.FIRST_TOKEN_TIMEOUT, "chat"
+    unseen = False
 
     def __init__(
         self,
@@ -427,10 +436,16 @@ class StreamCall(_Call):
         self.trace = Trace(self.record.traced, policy.clock.now) if chat.trace else None
         self._images = images
         self.guard = self._new_guard()
+        self.in_one_piece: Callable[[], bool] | None = None
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and return the whole reply."""
         return self._retrying(self._reply, self._images)
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        """What is asked."""
+        return self._chat.body
 
     def _new_guard(self, meta: ReplyMeta | None = None) -> StreamGuard:
         chat = self._chat
@@ -452,6 +467,8 @@ class StreamCall(_Call):
         return reply.model, reply.usage
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
+        if self.in_one_piece is not None and self.in_one_piece():
+            return (yield from self._one_piece(secret))
         limits, clock = self._policy.limits, self._policy.clock
         last = clock.now()
         self.guard = guard = self._new_guard()
@@ -481,6 +498,22 @@ class StreamCall(_Call):
                 last = clock.now()  # only additions to the answer reset it; the reader's own time does not count
         yield from guard.close()
         yield from self._drain()
+        return guard.reply
+
+    def _one_piece(self, secret: Secret | None) -> Flow[Reply]:
+        self.guard = self._new_guard()
+        asked, body = self._request, self._request.body or {}
+        kept = {name: value for name, value in body.items() if name != "stream_options"}
+        self._request = replace(asked, body={**kept, "stream": False})
+        try:
+            content, meta = yield from self._whole(secret)
+        finally:
+            self._request = asked
+        self.guard = guard = self._new_guard(meta)
+        if self.record.timed:
+            self.record.first = self._policy.clock.now() - self._started
+        yield from guard.feed(as_events(content))
+        yield from guard.close()
         return guard.reply
 
     def _broken(self, problem: WireFailure) -> Kind:

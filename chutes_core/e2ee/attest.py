@@ -5,11 +5,12 @@ report data field in which the machine put ``sha256(nonce + its public key)``. F
 
 * the key belongs to that quote and the quote is fresh (*binding*);
 * the machine was started without a debugger, which could read its memory;
-* what was started is on the service's published list of measurements;
+* what was started is on a list that is not the service's own (:mod:`chutes_core.e2ee.measurements`);
+* the certificate in the evidence is the one that the quote names;
 * the processor vendor's signature covers all of it (*DCAP*).
 
-``verify="binding"`` checks the first three, which finds mistakes and wrong keys, but all its data comes from the
-service. Only ``verify="full"`` adds the vendor's signature, with the package ``dcap-qvl``. Neither checks the GPUs' own
+``verify="binding"`` checks all but the last, which finds mistakes and wrong keys, but not a quote that was made up.
+Only ``verify="full"`` adds the vendor's signature, with the package ``dcap-qvl``. Neither checks the GPUs' own
 evidence, nor which model and program the measured system loads after startup.
 """
 
@@ -19,19 +20,29 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import cast
 
+from chutes_core.e2ee.measurements import REGISTERS, Row, row_name
 from chutes_core.errors import ConfigurationError
 
-__all__ = ["ProofError", "Quote", "check_binding", "check_measurements", "check_signature", "quotes_of", "require_dcap"]
+__all__ = [
+    "ProofError",
+    "Quote",
+    "check_binding",
+    "check_certificate",
+    "check_measurements",
+    "check_signature",
+    "quotes_of",
+    "require_dcap",
+]
 
 _TDX = 0x81
 _INTEL = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-_REGISTERS = ("RTMR0", "RTMR1", "RTMR2", "RTMR3")
 _NO_DCAP = (
     "verify='full' needs the package 'dcap-qvl', which checks the processor vendor's signature: pip install dcap-qvl. "
     "Without it, verify='binding' checks everything but that signature."
@@ -53,6 +64,7 @@ class Quote:
         mrtd: The measurement of the initial image, in hexadecimal.
         registers: The runtime measurements (RTMRs), by name.
         report_data: The field filled by the machine itself.
+        certificate: The machine's certificate, from beside the quote, in base64.
     """
 
     raw: bytes = field(repr=False)
@@ -61,9 +73,10 @@ class Quote:
     mrtd: str
     registers: Mapping[str, str]
     report_data: bytes
+    certificate: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, raw: bytes) -> Quote:
+    def parse(cls, raw: bytes, certificate: str = "") -> Quote:
         """Parse a quote.
 
         Raises:
@@ -75,8 +88,8 @@ class Quote:
         if version != 4 or tee != _TDX:
             raise ProofError(f"its quote is not a TDX quote of version 4 (version {version}, kind {tee:#x})")
         body = raw[48:632]
-        registers = {name: body[328 + 48 * place : 376 + 48 * place].hex() for place, name in enumerate(_REGISTERS)}
-        return cls(raw, raw[12:28], bool(body[120] & 1), body[136:184].hex(), registers, body[520:584])
+        registers = {name: body[328 + 48 * place : 376 + 48 * place].hex() for place, name in enumerate(REGISTERS)}
+        return cls(raw, raw[12:28], bool(body[120] & 1), body[136:184].hex(), registers, body[520:584], certificate)
 
 
 def quotes_of(evidence: object) -> dict[str, Quote | ProofError]:
@@ -91,11 +104,12 @@ def quotes_of(evidence: object) -> dict[str, Quote | ProofError]:
     found: dict[str, Quote | ProofError] = {}
     for row in rows:
         fields = row if isinstance(row, Mapping) else {}
-        name, quote = fields.get("instance_id"), fields.get("quote")
+        name, quote, certificate = fields.get("instance_id"), fields.get("quote"), fields.get("certificate")
         if not isinstance(name, str) or not isinstance(quote, str):
             continue
         try:
-            found[name] = Quote.parse(base64.b64decode(quote, validate=True))
+            raw = base64.b64decode(quote, validate=True)
+            found[name] = Quote.parse(raw, certificate if isinstance(certificate, str) else "")
         except (binascii.Error, ValueError):
             found[name] = ProofError("its quote is not base64")
         except ProofError as problem:
@@ -103,7 +117,7 @@ def quotes_of(evidence: object) -> dict[str, Quote | ProofError]:
     return found
 
 
-def check_binding(quote: Quote, number: str, public_key: str) -> None:
+def check_binding(quote: Quote, number: str, public_key: str, *, debug: bool = False) -> None:
     """Check that a quote is for this nonce and key, and that the machine allows no debugger.
 
     Raises:
@@ -112,25 +126,44 @@ def check_binding(quote: Quote, number: str, public_key: str) -> None:
     wanted = hashlib.sha256((number + public_key).encode()).digest()
     if not hmac.compare_digest(quote.report_data[:32], wanted):
         raise ProofError("its key is not the one in its quote, or the quote is not fresh")
-    if quote.debug:
+    if quote.debug and not debug:
         raise ProofError("it was started with a debugger")
 
 
-def check_measurements(quote: Quote, published: object) -> str:
-    """Return the name of the entry in the published list that matches the quote's measurements.
+def check_certificate(quote: Quote) -> None:
+    """Check that the machine's certificate is the one whose key the quote names, if it names one.
+
+    Raises:
+        ProofError: It is another one, or none.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from cryptography.x509 import load_der_x509_certificate
+
+    wanted = quote.report_data[32:]
+    if not any(wanted):
+        return
+    try:
+        found = load_der_x509_certificate(base64.b64decode(quote.certificate, validate=True)).public_key()
+        key = found.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except Exception:  # the package raises its own exceptions for what is inside
+        raise ProofError("its certificate cannot be read") from None
+    if not hmac.compare_digest(hashlib.sha256(key).digest(), wanted):
+        raise ProofError("its certificate is not the one in its quote")
+
+
+def check_measurements(quote: Quote, rows: object) -> str:
+    """Return the name of the row of a list that has all of the quote's measurements.
 
     Raises:
         ProofError: There is none.
     """
-    if not isinstance(published, list):
-        raise ProofError("the list of measurements is not valid")
-    for row in published:
+    for row in rows if isinstance(rows, Sequence) else ():
         if isinstance(row, Mapping) and _is_entry(quote, row):
-            return " ".join(str(row[part]) for part in ("name", "version") if row.get(part))
-    raise ProofError("its measurements are not in the published list")
+            return row_name(row)
+    raise ProofError("its measurements are not in the list")
 
 
-def _is_entry(quote: Quote, row: Mapping[str, object]) -> bool:
+def _is_entry(quote: Quote, row: Row) -> bool:
     listed = row.get("runtime_rtmrs")
     if not isinstance(listed, Mapping) or str(row.get("mrtd", "")).lower() != quote.mrtd:
         return False
@@ -150,13 +183,17 @@ def require_dcap() -> ModuleType:
         raise ConfigurationError(_NO_DCAP) from None
 
 
-def check_signature(quote: Quote, collateral: str, now: int) -> None:
-    """Check the vendor's signature on a quote, and that the machine's firmware is up to date.
+def check_signature(
+    quote: Quote, collateral: str, now: int, *, tcb: Sequence[str] = ("UpToDate",), evaluation: int = 0
+) -> None:
+    """Check the vendor's signature on a quote, and what the vendor says of the machine's firmware.
 
     Args:
         quote: The quote.
         collateral: The vendor's certificates and revocation lists, as JSON.
         now: Seconds since 1970.
+        tcb: What the vendor may say of the firmware.
+        evaluation: The least number of the evaluation by which the vendor says it.
 
     Raises:
         ProofError: The signature is invalid, or the firmware is outdated.
@@ -168,6 +205,18 @@ def check_signature(quote: Quote, collateral: str, now: int) -> None:
         report = dcap.verify(quote.raw, dcap.QuoteCollateralV3.from_json(collateral), now)
     except Exception as problem:  # whatever the package raises, the quote did not pass
         raise ProofError(f"the signature of its quote is not valid: {problem}") from None
-    if report.status != "UpToDate":
+    if report.status not in tcb:
         known: Iterable[str] = cast("Iterable[str]", report.advisory_ids)
         raise ProofError(f"its firmware is {report.status}: {', '.join(known) or 'no advisory named'}")
+    number = _evaluation(collateral)
+    if number is not None and number < evaluation:
+        raise ProofError(f"its firmware was judged by the vendor's evaluation {number}, which is before {evaluation}")
+
+
+def _evaluation(collateral: str) -> int | None:
+    """Read the number of the vendor's evaluation, which is in what the vendor has signed."""
+    try:
+        number = json.loads(json.loads(collateral)["tcb_info"])["tcbEvaluationDataNumber"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return number if isinstance(number, int) else None

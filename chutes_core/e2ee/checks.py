@@ -39,7 +39,7 @@ def checked(
     if settings.verify == "full":
         require_dcap()
     check_headers(headers or {})
-    check_known(model, catalog(), verify=settings.verify)
+    check_known(model, catalog(), verify=settings.verify, chutes=settings.chutes)
     return True if wish is True else settings
 
 

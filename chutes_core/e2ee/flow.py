@@ -9,25 +9,27 @@ retries, timeouts, the guard and the ledger are those of the plain path, and fai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from chutes_core.calls.bodies import JSON, Gauge, TooLargeError
 from chutes_core.calls.clock import Clock
 from chutes_core.calls.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened
+from chutes_core.calls.flows import StreamCall
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.e2ee.asking import Asking, parsed
 from chutes_core.e2ee.attest import require_dcap
-from chutes_core.e2ee.frames import FrameReader, MachineError
+from chutes_core.e2ee.frames import AnotherAnswerError, FrameReader, Habits, MachineError, other_model
 from chutes_core.e2ee.instances import Seat
 from chutes_core.e2ee.machines import Machines, registry_for
 from chutes_core.e2ee.privacy import readable, without_words
 from chutes_core.e2ee.seal import SealBrokenError, SealedRequest, require_crypto, seal
-from chutes_core.e2ee.settings import E2EE, check_known, fit_body, target
+from chutes_core.e2ee.settings import E2EE, check_known, comes_whole, fit_body, names_it, target
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure, kind_of, message_of, reported_error
-from chutes_core.response import Reply
+from chutes_core.response import Attested, Reply
 from chutes_core.secrets.secret import Secret
 from chutes_core.wire.sending import encoded
 
@@ -78,11 +80,21 @@ class SealedPath:
 
     def target(self, model: str, catalog: Catalog) -> ModelInfo:
         """Find the one model that a request can be sealed for; see :func:`chutes_core.e2ee.settings.target`."""
-        return target(model, catalog, verify=self.settings.verify)
+        return target(model, catalog, verify=self.settings.verify, chutes=self.settings.chutes)
+
+    def comes_whole(self, call: StreamCall, info: ModelInfo) -> bool:
+        """Return whether a streamed answer is asked for in one piece, which is one seal."""
+        streams = self.settings.streams
+        packs = streams == "counted" and self.habits(cast("str", info.chute_id)).packs
+        return call.unseen or packs or comes_whole(call.body, streams)
+
+    def habits(self, chute: str) -> Habits:
+        """Return what was seen of a model's streams."""
+        return self.registry.habits(self.url, chute)
 
     def check(self, model: str, catalog: Catalog) -> None:
         """Refuse a name for which nothing could ever be sealed."""
-        check_known(model, catalog, verify=self.settings.verify)
+        check_known(model, catalog, verify=self.settings.verify, chutes=self.settings.chutes)
 
     def machines(self, secret: Secret | None) -> Machines:
         """Return the machines known for a key, with their proofs."""
@@ -115,7 +127,7 @@ class SealedPath:
                     failed = problem
                 step = call.send(value) if failed is None else call.throw(failed)
         except StopIteration as end:
-            return cast("T", end.value)
+            return cast("T", attempt.signed(end.value))
         except APIError as problem:
             error = without_words(problem, opened=attempt.opened)
         finally:
@@ -142,10 +154,17 @@ class _Attempts:
         self._seat: Seat | None = None
         self._sealed: SealedRequest | None = None
         self._frames: FrameReader | None = None
+        self._attested: Attested | None = None
         self._ended = False
         self._most = JSON
         self.opened = False
         """Whether any part of the sealed answer has been decrypted and passed on."""
+
+    def signed(self, result: object) -> object:
+        """Return the result of the call, a reply with what its machine has proved."""
+        if not isinstance(result, Reply) or self._attested is None:
+            return result
+        return replace(result, meta=replace(result.meta, attested=self._attested))
 
     def answer(self, step: Open | Read) -> Flow[object]:
         """Perform an effect of the call, sealed."""
@@ -159,6 +178,7 @@ class _Attempts:
         body = encoded(fit_body(cast("Mapping[str, object]", step.request.body), self._model))
         self._machines = machines = self._path.machines(step.request.secret)
         self._seat = seat = yield from machines.seat(self._chute, asking, self._avoid, self._waits)
+        self._attested = machines.attested(seat)
         try:
             self._sealed = seal(seat.public_key, body)
         except SealBrokenError as problem:
@@ -170,7 +190,7 @@ class _Attempts:
 
     def _send(self, step: Open, asking: Asking, seat: Seat, sealed: SealedRequest) -> Flow[object]:
         stream = cast("Mapping[str, object]", step.request.body).get("stream") is True
-        self._frames = FrameReader(sealed.key) if stream else None
+        self._frames = self._frame_reader(sealed) if stream else None
         headers = {
             **step.request.headers,
             "Content-Type": "application/octet-stream",
@@ -195,6 +215,13 @@ class _Attempts:
         self._learn(seat, refused)
         raise refused
 
+    def _frame_reader(self, sealed: SealedRequest) -> FrameReader:
+        counted = self._path.settings.streams == "counted"
+        return FrameReader(sealed.key, self._answers, counted=counted, habits=self._path.habits(self._chute))
+
+    def _answers(self, model: object) -> bool:
+        return names_it(model, self._model)
+
     def _learn(self, seat: Seat, answer: StatusFailure) -> None:
         """Record from an error what the next attempt needs to know."""
         pool = cast("Machines", self._machines).pool
@@ -208,7 +235,7 @@ class _Attempts:
     def _read_frames(self, step: Read) -> Flow[object]:
         frames = cast("FrameReader", self._frames)
         block = (yield step) if frames.reported is None else b""
-        said, reported = "", None
+        said, reported, kind = "", None, Kind.SEALED_REPLY
         try:
             if block is None:
                 frames.close()
@@ -216,6 +243,7 @@ class _Attempts:
             plain = frames.feed(cast("bytes", block))
         except SealBrokenError as problem:
             said = str(problem)
+            kind = Kind.RESTARTED if isinstance(problem, AnotherAnswerError) else kind
         except MachineError as problem:
             reported = problem.body
         else:
@@ -224,7 +252,7 @@ class _Attempts:
         self._avoid.add(cast("Seat", self._seat).instance)
         partial = self._arrived()
         if said:
-            raise failure(Kind.SEALED_REPLY, said, model=self._model, partial_reply=partial)
+            raise failure(kind, said, model=self._model, partial_reply=partial)
         raise reported_error({"error": reported}, model=self._model, partial_reply=partial, delivered=self.opened)
 
     def _read_whole(self, step: Read) -> Flow[object]:
@@ -241,6 +269,7 @@ class _Attempts:
         try:
             plain = cast("SealedRequest", self._sealed).key.whole(b"".join(blocks), self._most.sent)
             Gauge(self._most).take(plain)
+            self._check_model(plain)
         except (SealBrokenError, TooLargeError) as problem:
             said = str(problem)
         else:
@@ -248,6 +277,16 @@ class _Attempts:
             return plain
         self._avoid.add(cast("Seat", self._seat).instance)
         raise failure(Kind.SEALED_REPLY, said, model=self._model)
+
+    def _check_model(self, plain: bytes) -> None:
+        """Check that a reply is of the model that was asked; what is no reply is for the call to read."""
+        reply = parsed(plain)
+        if (
+            isinstance(reply, dict)
+            and ("choices" in reply or "data" in reply)
+            and not self._answers(reply.get("model"))
+        ):
+            raise SealBrokenError(other_model(reply.get("model")))
 
 
 def _path_of(url: str) -> str:

@@ -1,30 +1,36 @@
-"""Decrypt the events of an encrypted stream, one by one.
+"""Decrypt the events of an encrypted stream, one by one, and see that none is missing, moved or foreign.
 
 On the wire there is one ``{"e2e_init": …}``, then an ``{"e2e": …}`` for every line, and ``{"e2e_error": …}`` if the
 machine fails; ``[DONE]`` is sealed. A machine also tells the usage of each piece in the clear, for billing; the service
 keeps that to itself, so it need not come. The outer format is enforced strictly, because only the inside of a frame is
 protected by its seal: a line that may have been altered is refused, not skipped.
 
-A limit of the protocol: frames are not numbered. A repeated frame is detected here, and so is one whose sealed usage
-counts fewer tokens than that of the one before; a frame removed from the middle may go unnoticed.
+Frames are not numbered. What is inside tells their order: each piece of an answer says which answer and which choice it
+is of, and how many tokens there are with it. So a piece that shows something has to count one token more than the one
+before. Where it counts several, it may hold several, or a frame was taken out: nobody here can tell. That is an error,
+:class:`UncountedError`, after which the model's answers are asked for in one piece.
+
+What is allowed besides, docs/privacy.md names: engines leave out the tokens that mark where reasoning passes into text,
+the one that ends an answer, and all but the last of those that make up a character. How many is learned from what
+comes (:class:`Habits`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
 
 from chutes_core.e2ee.seal import NONCE, FrameKey, ReplyKey, SealBrokenError, from_base64
 
-__all__ = ["FrameReader", "MachineError"]
+__all__ = ["AnotherAnswerError", "FrameReader", "Habits", "MachineError", "UncountedError", "other_model"]
 
 MAX_LINE = 2 * 1024 * 1024
 _PREFIX = b"data: "
 _SEALED = b'data: {"e2e":"'
 _DONE = b"[DONE]"
-_USAGE = b'"usage":'
 _SENTINEL = object()
-_read_value = json.JSONDecoder().raw_decode
 
 
 class MachineError(Exception):
@@ -35,24 +41,61 @@ class MachineError(Exception):
         self.body = body
 
 
+class AnotherAnswerError(SealBrokenError):
+    """The machine began another answer in the same stream, or somebody put a piece of one there."""
+
+
+class UncountedError(SealBrokenError):
+    """The tokens that a piece counts are not those of the pieces that came."""
+
+
+@dataclass(slots=True)
+class Habits:
+    """What was seen of a model's streams. No relay can make it up: each follows from sealed pieces that did come.
+
+    Attributes:
+        packs: Pieces came that did not add up, or count: it is not streamed again.
+        marks: The most tokens between reasoning and text that are not shown: the end of the one, and a blank line.
+        ends: The most tokens that end an answer: one, unless an answer ended without.
+    """
+
+    packs: bool = False
+    marks: int = 2
+    ends: int = 1
+
+
 class FrameReader:
     """Turns the bytes of an encrypted stream into those of the plain one.
 
     Args:
         key: The key of this reply.
+        answers: Returns whether a name is that of the model that was asked.
+        counted: Whether the tokens of every piece have to add up, rather than only to grow.
+        habits: What was seen of the model's streams, which is kept up.
 
     Raises:
         SealBrokenError: From :meth:`feed` and :meth:`close`, for anything a machine would not send.
         MachineError: From :meth:`feed`, for an error that the machine reports in the clear.
     """
 
-    def __init__(self, key: ReplyKey) -> None:
+    def __init__(
+        self,
+        key: ReplyKey,
+        answers: Callable[[object], bool] = lambda model: True,
+        *,
+        counted: bool = True,
+        habits: Habits | None = None,
+    ) -> None:
         self._key = key
+        self._habits = habits or Habits()
+        self._answers = answers
+        self._counted = counted
         self._frames: FrameKey | None = None
         self._rest = bytearray()
         self._seen: set[bytes] = set()
         self._billed: object = _SENTINEL
-        self._count, self._before = 0, b""
+        self._id = self._model = ""
+        self._places: dict[int, tuple[int, str]] = {}  # of each choice: the tokens so far, and what was shown last
         self.reported: MachineError | None = None
         """The error that a machine has reported after what :meth:`feed` has returned, which raises it next."""
         self.done = False
@@ -133,41 +176,120 @@ class FrameReader:
             raise SealBrokenError("a sealed part came a second time")
         self._seen.add(nonce)
         plain = self._frames.open(frame)
-        self._check_usage(plain)
+        self._check(plain)
         self.done = plain.removeprefix(_PREFIX).strip() == _DONE
         # Each frame holds complete lines, with or without the blank line that ends an event.
         return plain if plain.endswith(b"\n\n") else plain + b"\n\n"
 
-    def _check_usage(self, plain: bytes) -> None:
-        """Check that the sealed usage only grows, and equals the one stated in the clear, if one was."""
+    def _check(self, plain: bytes) -> None:
+        """Check what a frame says of itself, and that its usage equals the one stated in the clear, if one was."""
         stated, self._billed = self._billed, _SENTINEL
-        usage = _usage_in(plain)
+        usage: object = _SENTINEL
+        for line in plain.splitlines():
+            chunk = _chunk_in(line)
+            if chunk is not None:
+                usage = chunk.get("usage", _SENTINEL)
+                self._follows(chunk, usage)
         if stated is not _SENTINEL and usage != stated:
             raise SealBrokenError("the usage stated in the clear differs from the sealed one")
-        count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-        if not isinstance(count, int):
-            return
-        # Engines count per choice, and another machine starts from zero: the guard handles both.
-        if count < self._count and _place(plain) == (_place(self._before) or _SENTINEL):
+
+    def _follows(self, chunk: Mapping[str, object], usage: object) -> None:
+        """Check that a piece is of this answer, and comes after those before it."""
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            return  # an engine's error, which the guard reads
+        name, model = chunk.get("id"), chunk.get("model")
+        if not isinstance(name, str) or not name:
+            raise SealBrokenError("a sealed part does not say which answer it is of")
+        if not self._id:
+            if not self._answers(model):
+                raise SealBrokenError(other_model(model))
+            self._id, self._model = name, cast("str", model)
+        if name != self._id:
+            raise AnotherAnswerError("a sealed part is of another answer")
+        if model != self._model:
+            raise SealBrokenError(other_model(model))
+        counted = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+        count = counted if isinstance(counted, int) and not isinstance(counted, bool) else None
+        for choice in choices:
+            index = choice.get("index") if isinstance(choice, Mapping) else None
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise SealBrokenError("a sealed part does not say which choice it is of")
+            self._places[index] = self._step(choice, count, *self._places.get(index, (0, "")))
+        before = sum(tokens for tokens, _ in self._places.values())
+        if not choices and count is not None and before:  # else no piece has counted
+            self._step({}, count, before, "")
+
+    def _step(self, choice: Mapping[str, object], count: int | None, before: int, was: str) -> tuple[int, str]:
+        """Check the tokens that a choice has after a piece; return them, and what was shown last."""
+        shown, text = _shown(choice.get("delta"))
+        if count is None:
+            if shown and self._counted:
+                self._habits.packs = True  # nor can it be seen of this answer whether it is all there
+                if before:
+                    raise UncountedError("a sealed part does not say how many tokens there are so far")
+            return before, shown or was
+        if count < before:
             raise SealBrokenError("sealed parts arrived out of order")
-        self._count, self._before = count, plain
+        if self._counted:
+            self._count(before, count - before, shown, text, was, choice.get("finish_reason"))
+        return count, shown or was
+
+    def _count(self, before: int, more: int, shown: str, text: str, was: str, end: object) -> None:
+        """Check how many tokens a piece counts more than the one before."""
+        habits = self._habits
+        turns = was == "reasoning" and shown == "text"
+        if turns:
+            fits = more <= 1 + habits.marks + _split(text)
+            habits.marks = max(min(habits.marks, more - 1), 0)
+        elif not was and shown:  # the opening may count the first token, before it is shown
+            fits = before + more <= 1 + _split(text)
+        elif shown:
+            fits = (1 if end is None else 0) <= more <= 1 + _split(text)
+        elif end is None:
+            fits = more <= 1
+        elif not was:
+            fits = True  # nothing was shown, which is no answer
+        else:
+            if end == "stop":
+                habits.ends = min(habits.ends, more)
+            fits = more <= (habits.ends if end != "length" else 0)
+        if not fits:
+            habits.packs = True
+            raise UncountedError("sealed parts are missing or arrived out of order: their tokens do not add up")
 
 
-def _usage_in(plain: bytes) -> object:
-    """Read only the usage of an event: the guard parses the rest."""
-    start = plain.rfind(_USAGE)
-    if start < 0:
-        return _SENTINEL
-    try:
-        return _read_value(plain[start + len(_USAGE) :].decode().lstrip())[0]
-    except (ValueError, RecursionError):
-        return _SENTINEL
+def other_model(model: object) -> str:
+    """Say that the answer is not of the model that was asked."""
+    return f"the answer is of {repr(model)[:100]}, which was not asked" if model else "the answer names no model"
 
 
-def _place(plain: bytes) -> object:
-    """Return which choice of which answer an event belongs to."""
-    try:
-        chunk = json.loads(plain.removeprefix(_PREFIX))
-        return chunk["id"], chunk["choices"][0]["index"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+def _chunk_in(line: bytes) -> Mapping[str, object] | None:
+    """Read the piece of an answer in a line; None if there is none."""
+    if not line.startswith(b"data:"):
         return None
+    try:
+        chunk = json.loads(line[5:])
+    except (ValueError, RecursionError):
+        return None
+    return chunk if isinstance(chunk, Mapping) else None
+
+
+def _shown(delta: object) -> tuple[str, str]:
+    """Return what a piece shows, and its text: reasoning, text, or nothing."""
+    if not isinstance(delta, Mapping):
+        return "", ""
+    for name, kind in (("content", "text"), ("reasoning_content", "reasoning"), ("reasoning", "reasoning")):
+        text = delta.get(name)
+        if text:
+            return kind, text if isinstance(text, str) else ""
+    return ("text" if delta.get("tool_calls") or delta.get("refusal") else ""), ""
+
+
+def _split(text: str) -> int:
+    """Return of how many tokens more than one the first character of a text may be made.
+
+    Only for characters of four bytes, such as emoji, of which a tokenizer usually has none as a whole.
+    """
+    first = text.lstrip()[:1]
+    return 3 if first > "\uffff" else 0

@@ -7,6 +7,7 @@ sealed for any other.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import logging
@@ -17,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 
 from chutes_core.calls.clock import Clock, SystemClock
@@ -25,11 +27,15 @@ from chutes_core.e2ee import attest
 from chutes_core.e2ee.asking import Asking, parsed
 from chutes_core.e2ee.attest import ProofError, Quote
 from chutes_core.e2ee.collateral import collateral, platform_of
+from chutes_core.e2ee.frames import Habits
 from chutes_core.e2ee.instances import Ask, Instance, InstancePool, RequestRate, Seat, read_instances
+from chutes_core.e2ee.measurements import Row, as_of, bundled, listed, named, rehearsed
 from chutes_core.e2ee.settings import E2EE, Verify
 from chutes_core.errors import APIError, Kind
 from chutes_core.failures.reading import failure, kind_of, message_of
+from chutes_core.response import Attested
 from chutes_core.secrets.secret import Secret
+from chutes_core.settings import is_loopback
 
 __all__ = ["Machines", "Proof", "Registry", "registry_for"]
 
@@ -46,13 +52,15 @@ class Proof:
 
     Attributes:
         verify: How far the proof was checked.
-        measured_as: The matching entry in the published list of measurements.
+        measured_as: The system that it booted, by its name in the list of measurements.
         at: The time by the clock.
+        when: The time in seconds since 1970.
     """
 
     verify: Verify
     measured_as: str
     at: float
+    when: float = 0.0
 
 
 class Machines:
@@ -72,6 +80,15 @@ class Machines:
         """The machines' proofs, by instance."""
         with self._lock:
             return {instance: proof for (instance, _), proof in self._proofs.items()}
+
+    def attested(self, seat: Seat) -> Attested | None:
+        """Return what the machine of a seat has proved, for the metadata of its replies."""
+        with self._lock:
+            proof = self._proofs.get((seat.instance, seat.public_key))
+        if proof is None:
+            return None
+        when = datetime.fromtimestamp(proof.when, UTC).isoformat(timespec="seconds")
+        return Attested(seat.instance, proof.measured_as, proof.verify, when)
 
     def seat(self, chute: str, asking: Asking, avoid: set[str], waits: Callable[[float], object]) -> Flow[Seat]:
         """Find an attested machine, and a nonce that admits one request to it.
@@ -138,7 +155,7 @@ class Machines:
         now = self._clock.now()
         with self._lock:
             self._proofs = {key: proof for key, proof in self._proofs.items() if now - proof.at < _PROOF_LASTS}
-            self._proofs[instance.id, instance.public_key] = Proof(self._settings.verify, entry, now)
+            self._proofs[instance.id, instance.public_key] = Proof(self._settings.verify, entry, now, time.time())
 
     def _revoke(self, chute: str, instance: Instance) -> None:
         with self._lock:
@@ -150,7 +167,7 @@ class Machines:
         number = secrets.token_hex(32)
         refusal: StatusFailure | None = None
         try:
-            published = yield from self._listed(f"{self._url}/servers/tee/measurements", asking)
+            published = yield from self._published(asking)
             evidence = yield from asking.json(f"{self._url}/chutes/{chute}/evidence", {"nonce": number})
         except StatusFailure as answer:
             refusal = answer
@@ -177,18 +194,61 @@ class Machines:
         return reasons
 
     def _check(
-        self, quote: Quote | ProofError | None, number: str, instance: Instance, published: object, asking: Asking
+        self,
+        quote: Quote | ProofError | None,
+        number: str,
+        instance: Instance,
+        published: Sequence[object],
+        asking: Asking,
     ) -> Flow[str]:
         if quote is None:
             raise ProofError("the service has no evidence of it")
         if isinstance(quote, ProofError):
             raise quote
-        attest.check_binding(quote, number, instance.public_key)
-        entry = attest.check_measurements(quote, published)
-        if self._settings.verify == "full":
+        settings = self._settings
+        attest.check_binding(quote, number, instance.public_key, debug=settings.debug)
+        attest.check_certificate(quote)
+        entry = self._measured(quote, published)
+        if settings.verify == "full":
             lists = yield from self._collateral(quote, asking)
-            attest.check_signature(quote, lists, int(time.time()))
+            attest.check_signature(quote, lists, int(time.time()), tcb=settings.tcb, evaluation=settings.evaluation)
         return entry
+
+    def _measured(self, quote: Quote, published: Sequence[object]) -> str:
+        """Return which of the accepted systems a machine has booted."""
+        accepted = (*self._accepted(), *named(published, self._settings.allow))
+        with contextlib.suppress(ProofError):
+            return attest.check_measurements(quote, accepted)
+        source = (
+            f"the list of {as_of()} in this release" if self._settings.measurements is None else "your measurements"
+        )
+        try:
+            theirs = attest.check_measurements(quote, published)
+        except ProofError:
+            raise ProofError(f"its measurements are neither in {source} nor allowed by name") from None
+        raise ProofError(
+            f"its measurements are not in {source}. The service calls them {theirs!r}: a later release may have them; "
+            f"to accept them, E2EE(allow=[{theirs!r}])"
+        )
+
+    def _accepted(self) -> Sequence[Row]:
+        """Return the rows of the systems that are accepted, whatever the service publishes."""
+        given = self._settings.measurements
+        if given is None:
+            return (*bundled(), rehearsed()) if is_loopback(self._url) else bundled()
+        if not callable(given):
+            return listed(given)
+        try:
+            return listed(given)
+        except Exception as problem:  # the user's function may raise anything
+            raise ProofError(f"the measurements could not be had: {type(problem).__name__}: {problem}") from None
+
+    def _published(self, asking: Asking) -> Flow[Sequence[object]]:
+        """Return the service's own list, unless nothing of it could be accepted."""
+        if self._settings.measurements is not None and not self._settings.allow:
+            return []
+        found = yield from self._listed(f"{self._url}/servers/tee/measurements", asking)
+        return found if isinstance(found, list) else []
 
     def _collateral(self, quote: Quote, asking: Asking) -> Flow[str]:
         if self._settings.collateral is not None:
@@ -252,12 +312,13 @@ class Registry:
         """Discard everything."""
         self._lock = threading.Lock()
         self._rates: dict[str, RequestRate] = {}
+        self._habits: dict[tuple[str, str], Habits] = {}
         self._known: OrderedDict[tuple[object, ...], Machines] = OrderedDict()
 
     def of(self, url: str, settings: E2EE, secret: Secret | None) -> Machines:
         """Return the machines of a service for a key."""
         key = hashlib.sha256(secret.get_secret_value().encode()).digest() if secret is not None else b""
-        name = (url, settings.verify, id(settings.collateral), key)
+        name = (url, settings, key)
         with self._lock:
             found = self._known.get(name)
             if found is None:
@@ -267,6 +328,11 @@ class Registry:
             while len(self._known) > _MOST_KEYS:
                 self._known.popitem(last=False)
         return found
+
+    def habits(self, url: str, chute: str) -> Habits:
+        """Return what was seen of the streams of a model."""
+        with self._lock:
+            return self._habits.setdefault((url, chute), Habits())
 
     def warmed(self, chute: str) -> None:
         """Note that a model may be cold no longer: the next call asks."""

@@ -7,24 +7,32 @@ the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Literal, get_args
+from uuid import NAMESPACE_OID, uuid5
 
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef
+from chutes_core.e2ee.measurements import listed
 from chutes_core.errors import ConfigurationError, RequestRefusedError, UnknownModelError
 
 __all__ = [
     "E2EE",
     "Collateral",
+    "Streams",
     "Verify",
     "check_headers",
     "check_known",
     "check_name",
     "check_verify",
+    "chute_named",
+    "comes_whole",
     "fit_body",
+    "names_it",
     "target",
 ]
 
@@ -33,6 +41,28 @@ Verify = Literal["binding", "full", "off"]
 
 Collateral = Callable[[bytes], str]
 """Returns the collateral for the vendor's signature on a quote, as JSON."""
+
+Measurements = Sequence[Mapping[str, object]] | str | os.PathLike[str] | Callable[[], object] | None
+"""The systems that are accepted: rows, a file of them, or a function that returns them."""
+
+Streams = Literal["counted", "whole", "ordered"]
+"""How a streamed answer is asked for; see :mod:`chutes_core.e2ee.frames`."""
+
+_NO_PINS: Mapping[str, str] = MappingProxyType({})
+_STATUSES = ("UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded", "OutOfDate",
+             "OutOfDateConfigurationNeeded")  # fmt: skip
+_FUNCTIONS = ("collateral", "measurements")
+# Whoever gets a tool call or an object acts on it, and what may be told apart by its end alone is not counted out.
+_ACTED_ON = (
+    "tools",
+    "functions",
+    "response_format",
+    "guided_json",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+)
+_UNCOUNTABLE = ("stop", "stop_token_ids", "best_of")
 
 
 def check_verify(verify: object) -> Verify:
@@ -61,27 +91,68 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class E2EE:
-    """Settings of the encrypted path; ``e2ee=True`` means ``E2EE()``.
+    """Settings of the encrypted path; ``e2ee=True`` means ``E2EE()``. See docs/privacy.md.
 
     Attributes:
         verify: How far the machines' proofs are checked: ``"binding"``, ``"full"`` or ``"off"``.
         collateral: For ``"full"``: a function from a quote's bytes to the collateral for the vendor's signature, in
             the JSON format of ``dcap-qvl``. None fetches it from the vendor.
+        measurements: The systems that a machine may have booted: rows of the form in which the service publishes them,
+            a JSON file of such rows, or a function that returns them. None takes the list of this release.
+        allow: Names of systems (``"8xh200 1.3.0"``) that are accepted besides, as the service publishes them.
+        chutes: Chute ids by model name, where they are not those that the names give.
+        streams: How streamed answers are asked for: ``"counted"`` as they come, while their tokens add up;
+            ``"whole"`` in one piece; ``"ordered"`` as they come, though a piece might be missing.
+        tcb: For ``"full"``: what the vendor may say of the processor's firmware.
+        evaluation: For ``"full"``: the least number of the vendor's evaluation of firmware.
+        debug: Accept machines whose memory a debugger can read.
 
     >>> E2EE(verify="some")
     Traceback (most recent call last):
     chutes_core.errors.ConfigurationError: verify must be one of 'binding', 'full', 'off', not 'some'.
+    >>> E2EE(streams="whole", allow=["8xh200 1.5.0"])
+    E2EE(verify='binding', collateral=None, allow=['8xh200 1.5.0'], streams='whole')
     """
 
     verify: Verify = "binding"
     collateral: Collateral | None = None
+    measurements: Measurements = field(default=None, hash=False)
+    allow: Sequence[str] = ()
+    chutes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    streams: Streams = "counted"
+    tcb: Sequence[str] = ("UpToDate",)
+    evaluation: int = 17
+    debug: bool = False
 
     def __repr__(self) -> str:
         how = None if self.collateral is None else "<a function>"  # whose own repr may show its arguments
-        return f"{type(self).__name__}(verify={self.verify!r}, collateral={how})"
+        more = self.to_dict()
+        if callable(self.measurements):
+            more["measurements"] = "<a function>"
+        elif isinstance(self.measurements, tuple):
+            more["measurements"] = f"<{len(self.measurements)} rows>"
+        told = [f", {name}={value!r}" for name, value in more.items() if name != "verify"]
+        return f"{type(self).__name__}(verify={self.verify!r}, collateral={how}{''.join(told)})"
 
     def __post_init__(self) -> None:
         check_verify(self.verify)
+        _check_choice("streams", self.streams, get_args(Streams))
+        for name in ("allow", "tcb"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for status in self.tcb:
+            _check_choice("tcb", status, _STATUSES)
+        if isinstance(self.evaluation, bool) or not isinstance(self.evaluation, int) or self.evaluation < 0:
+            raise ConfigurationError(f"evaluation must be 0 or a positive whole number, not {self.evaluation!r}.")
+        if not isinstance(self.debug, bool):
+            raise ConfigurationError(f"debug must be True or False, not {self.debug!r}.")
+        if self.collateral is not None and not callable(self.collateral):
+            raise ConfigurationError("collateral must be a function that takes the bytes of a quote.")
+        object.__setattr__(self, "chutes", _pins(self.chutes))
+        given = self.measurements
+        if given is not None and not callable(given):
+            rows = listed(given)
+            if not isinstance(given, str | os.PathLike):
+                object.__setattr__(self, "measurements", rows)
 
     @classmethod
     def of(cls, wish: object) -> E2EE | None:
@@ -93,28 +164,95 @@ class E2EE:
         if isinstance(wish, cls):
             return wish
         if isinstance(wish, Mapping):
-            return cls._of_table(wish)
+            known = [each.name for each in fields(cls)]
+            for name in wish:
+                if name not in known:
+                    raise ConfigurationError(f"E2EE has no {name!r}; its settings are {', '.join(known)}.")
+            return cls(**wish)
         if not isinstance(wish, bool):
             raise ConfigurationError(f"e2ee must be True, False or an E2EE object, not {wish!r}.")
         return cls() if wish else None
 
-    @classmethod
-    def _of_table(cls, table: Mapping[str, object]) -> E2EE:
-        for name in table:
-            if name not in ("verify", "collateral"):
-                raise ConfigurationError(f"E2EE has no {name!r}; its settings are verify and collateral.")
-        collateral = table.get("collateral")
-        if collateral is not None and not callable(collateral):
-            raise ConfigurationError("collateral must be a function that takes the bytes of a quote.")
-        return cls(check_verify(table.get("verify", "binding")), collateral)
-
     def to_dict(self) -> dict[str, object]:
-        """Return the settings as plain data, without the function: the collateral is then fetched from the vendor.
+        """Return the settings that differ from the defaults, as plain data.
 
-        >>> E2EE(verify="off").to_dict()
-        {'verify': 'off'}
+        Functions cannot be. Without the one for the collateral, it is fetched from the vendor; without the one for
+        measurements no machine is accepted, until it is set again.
+
+        >>> E2EE(verify="off").to_dict(), E2EE(measurements=lambda: []).to_dict()
+        ({'verify': 'off'}, {'verify': 'binding', 'measurements': []})
         """
-        return {"verify": self.verify}
+        plain: dict[str, object] = {"verify": self.verify}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value not in (each.default, {}) and each.name not in (*_FUNCTIONS, "verify"):
+                plain[each.name] = _plain(value)
+        if self.measurements is not None:
+            given = self.measurements
+            plain["measurements"] = [] if callable(given) else _plain(given)
+        return plain
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made, ({each.name: _plain(getattr(self, each.name)) for each in fields(self)},)
+
+
+def _made(settings: Mapping[str, object]) -> E2EE:
+    return E2EE(**settings)  # type: ignore[arg-type]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}.")
+
+
+def _names(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
+        raise ConfigurationError(f"{name} must be a list of names, not {value!r}.")
+    return tuple(value)
+
+
+def _pins(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+        raise ConfigurationError(f"chutes must be a table of chute ids by model name, not {value!r}.")
+    return dict(value)
+
+
+def chute_named(name: str) -> str:
+    """Return the chute id that the name of one of the service's own models gives.
+
+    >>> chute_named("Qwen/Qwen3-32B-TEE")
+    'ac059e33-eb27-541c-b9a9-24b214036475'
+    """
+    return str(uuid5(NAMESPACE_OID, f"chutes::chute::{name}"))
+
+
+def names_it(given: object, model: str) -> bool:
+    """Return whether an answer's model is the one that was asked; the service itself renames models to ``-TEE``.
+
+    >>> names_it("qwen/qwen3-32b", "Qwen/Qwen3-32B-TEE"), names_it("acme/other", "Qwen/Qwen3-32B-TEE")
+    (True, False)
+    """
+    return isinstance(given, str) and given.lower().removesuffix("-tee") == model.lower().removesuffix("-tee")
+
+
+def comes_whole(body: Mapping[str, object], streams: Streams) -> bool:
+    """Return whether the answer to a request is asked for in one piece, streamed or not.
+
+    >>> comes_whole({"tools": [{}]}, "counted"), comes_whole({"stop": ["."]}, "ordered")
+    (True, False)
+    """
+    if streams == "whole" or any(body.get(name) for name in _ACTED_ON):
+        return True
+    several = body.get("n")
+    return streams == "counted" and (any(body.get(name) for name in _UNCOUNTABLE) or several not in (None, 1))
 
 
 def check_name(model: str) -> ModelRef:
@@ -133,7 +271,7 @@ def check_name(model: str) -> ModelRef:
     return ref
 
 
-def check_known(model: str, catalog: Catalog, *, verify: Verify) -> None:
+def check_known(model: str, catalog: Catalog, *, verify: Verify, chutes: Mapping[str, str] = _NO_PINS) -> None:
     """Raise for a model that is certain to fail, before the first call.
 
     A name missing from the catalogue may be a new one, which ``client.models()`` fetches; one that does not have the
@@ -147,14 +285,18 @@ def check_known(model: str, catalog: Catalog, *, verify: Verify) -> None:
     name = check_name(model).names[0]
     info = catalog.get(name)
     if ("/" not in name) if info is None else info.chute_id is not None:
-        target(model, catalog, verify=verify)
+        target(model, catalog, verify=verify, chutes=chutes)
 
 
-def target(model: str, catalog: Catalog, *, verify: Verify) -> ModelInfo:
+def target(model: str, catalog: Catalog, *, verify: Verify, chutes: Mapping[str, str] = _NO_PINS) -> ModelInfo:
     """Find the one model that a request can be sealed for.
 
+    Whose machines are listed for it is decided by its chute id: the one that is pinned in ``chutes``, the one that the
+    caller asks for, or the one that its name gives; never one that the service alone names.
+
     Raises:
-        RequestRefusedError: It names several models, or one without confidential compute.
+        RequestRefusedError: It names several models, one without confidential compute, or one whose chute id in the
+            catalogue is another than its name gives.
         UnknownModelError: The catalogue does not have it (nor any alias).
 
     >>> target("qwen/qwen3-32b:THINKING", Catalog.bundled(), verify="binding").id
@@ -165,12 +307,21 @@ def target(model: str, catalog: Catalog, *, verify: Verify) -> ModelInfo:
     """
     info = catalog.get(model) if isinstance(model, str) else None
     if info is None:
-        name = check_name(model).names[0]
-        info = catalog.get(name)
+        model = check_name(model).names[0]
+        info = catalog.get(model)
+        if info is None and model in chutes:
+            info = ModelInfo(id=model)
         if info is None:
-            raise _unknown(name, catalog)
-    if info.chute_id is None:
+            raise _unknown(model, catalog)
+    if info.id in chutes:
+        info = replace(info, chute_id=chutes[info.id])
+    elif info.chute_id is None:
         raise _unknown(info.id, catalog)
+    elif info.chute_id not in (model, chute_named(info.id)):
+        raise RequestRefusedError(
+            f"Nothing was sent: the catalogue has another chute for {info.id} than its name gives, so its machines may "
+            f"run another model. If it is yours, or you trust it: E2EE(chutes={{{info.id!r}: {info.chute_id!r}}})."
+        )
     if verify != "off" and info.confidential is False:
         raise RequestRefusedError(
             f"{info.id} does not run in confidential compute, so its machines can prove nothing. Choose a model with "

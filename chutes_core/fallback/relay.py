@@ -418,6 +418,11 @@ class Relay:
         return replace(reply, id=first.id, created=first.created, choices=(choice,), usage=usage, extra=extra)
 
     @property
+    def holds(self) -> bool:
+        """Whether nothing of an answer is given out before it is whole."""
+        return self._holds
+
+    @property
     def latest(self) -> Reply:
         """The reply, or what has arrived of it."""
         if self.reply is None and self._past:

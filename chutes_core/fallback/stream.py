@@ -76,7 +76,7 @@ class FallbackStream(Iterator[Delta]):
 
     def __init__(self, relay: Relay, ask: Callable[[Try], Answer], clock: Clock) -> None:
         self._relay = relay
-        self._deltas = fallback(relay, _quietly(ask), clock=clock)
+        self._deltas = fallback(relay, _quietly(ask, relay), clock=clock)
 
     @property
     def reply(self) -> FallbackReply:
@@ -113,7 +113,7 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
 
     def __init__(self, relay: Relay, ask: Callable[[Try], AsyncAnswer], clock: Clock) -> None:
         self._relay = relay
-        self._deltas = afallback(relay, _quietly(ask), clock=clock)
+        self._deltas = afallback(relay, _quietly(ask, relay), clock=clock)
 
     @property
     def reply(self) -> FallbackReply:
@@ -145,13 +145,13 @@ class AsyncFallbackStream(AsyncIterator[Delta]):
         await self.aclose()
 
 
-def _quietly(ask: Callable[[Try], A]) -> Callable[[Try], A]:
+def _quietly(ask: Callable[[Try], A], relay: Relay) -> Callable[[Try], A]:
     """Have the answers of clients tell no hook: the fallback does, whose attempts they are."""
 
     def asked(step: Try) -> A:
         answer = ask(step)
         if (quiet := getattr(answer, "quiet", None)) is not None:  # other providers' have none
-            quiet()
+            quiet(unseen=relay.holds)
         return answer
 
     return asked

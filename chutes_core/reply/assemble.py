@@ -267,7 +267,7 @@ def parse_reply(
     Reply(id='1', model=None, choices=(Choice(index=0, content='Yes', reasoning='hm', tool_calls=(), \
 invalid_tool_calls=(), finish_reason='stop', logprobs=None, extra={}, refusal=''),), usage=None, \
 meta=ReplyMeta(invocation_id=None, quota_total=None, quota_used=None, quota_remaining=None, rate_limit_user=None, \
-rate_limit_model=None, invoice_billing=None), created=None, extra={})
+rate_limit_model=None, invoice_billing=None, trace=(), attested=None), created=None, extra={})
     """
     builder = ReplyBuilder(meta, starts_thinking=starts_thinking)
     builder.id = door.text(body.get("id"), "id")

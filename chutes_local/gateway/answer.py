@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from chutes_local.backends.backend import Backend, BackendError, EngineDelta
 from chutes_local.gateway.forced_call import SchemaError, choose_tool, parse_tool_choice, tool_messages, tool_schema
 from chutes_local.gateway.reasoning import reasoning_frames
-from chutes_local.gateway.request import Job, estimate_tokens
+from chutes_local.gateway.request import Job
 from chutes_local.gateway.tools import call_frames, name_of
 from chutes_local.wire.encode import Frame, FrameKind, Usage
 
@@ -67,13 +67,14 @@ async def _spoken(job: Job, backend: Backend, meter: _Meter, index: int) -> Asyn
     meter.thinking = way == "in_think"
     async with aclosing(backend.chat(job.request)) as deltas:
         async for delta in deltas:
-            meter.read(delta)
             if not opened:
                 opened = True
+                meter.prompt = delta.prompt_tokens if delta.prompt_tokens is not None else meter.prompt
                 for frame in _opening(job, meter, index):
                     yield frame
                 if way == "crash":
                     raise CrashError("the model cannot continue a message, and ended when it was asked to")
+            meter.read(delta)
             if delta.content:
                 kind: FrameKind = "reasoning" if way == "in_think" else "content"
                 yield Frame(kind, index, delta.content, usage=meter.usage)
@@ -123,10 +124,10 @@ def _opening(job: Job, meter: _Meter, index: int) -> Iterable[Frame]:
     """Yield the frames that precede the answer: role, reasoning, the note about images, a beginning that comes back."""
     yield Frame("role", index, usage=meter.usage)
     for frame in reasoning_frames(job.reasoning, index):
-        meter.reasoning += estimate_tokens(frame.text)
+        meter.reasoning += 1  # a part is a token, as a word is one of the echo
         yield replace(frame, usage=meter.usage)
     if job.preface:
-        meter.own += estimate_tokens(job.preface)
+        meter.own += 1
         yield Frame("content", index, job.preface, usage=meter.usage)
     if job.begun and job.begun.way == "echo":
         yield Frame("content", index, job.begun.text, usage=meter.usage)

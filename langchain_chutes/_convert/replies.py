@@ -88,6 +88,7 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
     told.update((name, getattr(reply.meta, name)) for name in _META)
     if reply.meta.trace:
         told["trace"] = [event.to_dict() for event in reply.meta.trace]
+    told["attested"] = reply.meta.attested.to_dict() if reply.meta.attested is not None else None
     return {name: value for name, value in told.items() if value is not None and name not in _PRIVATE}
 
 

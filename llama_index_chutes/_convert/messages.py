@@ -211,6 +211,8 @@ def _meta(reply: Reply) -> dict[str, Any]:
     meta: dict[str, Any] = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
     if reply.meta.trace:
         meta["trace"] = [event.to_dict() for event in reply.meta.trace]
+    if reply.meta.attested is not None:
+        meta["attested"] = reply.meta.attested.to_dict()
     return {"chutes": meta} if meta else {}
 
 

@@ -162,7 +162,7 @@ def _sealed(server: LocalChutes, case: Case, http: httpx.Client) -> Got:
     reply = http.post(f"{server.url}/api/e2e/invoke", headers=headers, content=request.blob)
     inside = None
     if reply.headers["content-type"].startswith("text/event-stream"):
-        reader = FrameReader(request.key)
+        reader = FrameReader(request.key, counted=False)
         inside = reader.feed(reply.content)
     return Got(reply.status_code, reply.headers, reply.content, inside)
 

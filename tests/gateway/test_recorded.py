@@ -144,9 +144,14 @@ def _line_and_blank(event: bytes) -> list[bytes]:
 
 
 @pytest.mark.skipif(not possible(), reason="needs cryptography 48")
-@pytest.mark.parametrize("case", SEALED, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [each for each in SEALED if each.name != "e2ee_tools_stream"], ids=lambda case: case.name
+)
 def test_a_recorded_reply_of_the_sealed_path(case: Case) -> None:
-    """The same, of the sealed path: its refusals as they were, its answers sealed anew."""
+    """The same, of the sealed path: its refusals as they were, its answers sealed anew.
+
+    Tool calls are not streamed there any more.
+    """
     machine = MachineKey()
     for framing, serving in framings(case):
         with serving(sealed_answers(case, machine)) as wire:

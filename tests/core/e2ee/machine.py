@@ -28,7 +28,7 @@ def asked(body: bytes = b'{"model":"m"}') -> tuple[ReplyKey, ReplySeal]:
 def chunk(text: str, count: int, finish: str | None = None) -> dict[str, Any]:
     return {
         "id": "c1",
-        "model": "m",
+        "model": "acme/sea-TEE",
         "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}],
         "usage": {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count},
     }
@@ -61,9 +61,9 @@ def text_of(plain: bytes) -> str:
     return found
 
 
-def read(key: ReplyKey, blocks: list[bytes]) -> bytes:
+def read(key: ReplyKey, blocks: list[bytes], **how: Any) -> bytes:
     """Read a whole stream."""
-    reader = FrameReader(key)
+    reader = FrameReader(key, **how)
     plain = b"".join(reader.feed(block) for block in blocks)
     reader.close()
     return plain

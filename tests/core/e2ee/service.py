@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from chutes_core.calls.effects import Authorize, Effect, Open, Read, Sleep, StatusFailure, WireFailure, WireRequest
@@ -24,12 +25,13 @@ from chutes_core.testing import VirtualClock
 from chutes_local.e2ee.proof import evidence, measurements
 from chutes_local.wire.seal import MachineKey
 
-from .machine import plain_events, sealed_lines
+from .machine import sealed_lines
 
 URL = "https://api.example"
 INFO = ModelInfo(id="acme/sea-TEE", chute_id="chute-1", confidential=True)
 PROMPT = [{"role": "user", "content": "Where do walruses sleep?"}]
 KEY = Secret("cpk_test")
+EMBEDDED = "embedded server (no hardware) 0"
 ANSWER = {
     "id": "c1",
     "model": INFO.id,
@@ -120,7 +122,7 @@ class Service:
         if not isinstance(step, str):
             return step(self, reply, body)
         if body["stream"]:
-            return sealed_lines(reply, [event.replace(b'"m"', f'"{INFO.id}"'.encode()) for event in plain_events()])
+            return sealed_lines(reply)
         return [reply.whole(json.dumps(ANSWER).encode())]
 
 
@@ -170,7 +172,7 @@ class AsyncHand(Hand):
 
 
 def sealed_path(service: Service, **settings: Any) -> SealedPath:
-    return SealedPath(E2EE(**settings), management_url=URL, clock=service.clock)
+    return SealedPath(E2EE(**{"allow": [EMBEDDED], **settings}), management_url=URL, clock=service.clock)
 
 
 def known(path: SealedPath) -> Machines:
@@ -179,14 +181,16 @@ def known(path: SealedPath) -> Machines:
 
 
 def planned(
-    service: Service, path: SealedPath, *, stream: bool = False, limits: TimeLimits | None = None, retries: int = 2
-) -> tuple[Any, Any]:
+    service: Service, path: SealedPath, *, stream: bool = False, limits: TimeLimits | None = None, retries: int = 2,
+    params: Any = None,
+) -> tuple[Any, Any]:  # fmt: skip
     """One call, sealed: the flow, and the call in it."""
     policy = CallPolicy(limits or TimeLimits(), retries, service.clock, chance=lambda: 1.0)
-    chat = build_chat_request(PROMPT, INFO.id, {}, stream=stream, infos=[INFO])
+    chat = build_chat_request(PROMPT, INFO.id, params or {}, stream=stream, infos=[INFO])
     request = WireRequest("https://llm.example/v1/chat/completions", chat.body)
     if stream:
         call = StreamCall(request, policy, chat)
+        call.in_one_piece = partial(path.comes_whole, call, INFO)
         return path.wrap(call.run(), INFO, lambda: call.guard.reply if call.guard.delivered else None), call
     whole = WholeCall(request, policy, chat)
     return path.wrap(whole.run(), INFO), whole

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chutes_core.e2ee.attest import ProofError, Quote, check_binding, check_measurements, check_signature, quotes_of
+from chutes_core.e2ee.attest import (
+    ProofError,
+    Quote,
+    check_binding,
+    check_certificate,
+    check_measurements,
+    check_signature,
+    quotes_of,
+)
 from chutes_local.e2ee.proof import evidence, measurements, quote
 
 NUMBER, KEY = "ab" * 32, "the key in base64"
@@ -130,3 +138,24 @@ def test_the_embedded_servers_quotes_are_marked() -> None:
 def test_a_quote_does_not_show_its_bytes() -> None:
     """Its repr stays short enough to read."""
     assert len(repr(Quote.parse(RAW))) < 900
+
+
+def test_the_certificate_is_the_one_in_the_quote() -> None:
+    """Its key's hash is in the second half of the machine's own field; an older quote has none there."""
+    row = evidence("good", NUMBER, KEY)
+    found = quotes_of({"evidence": [row]})["good"]
+    assert isinstance(found, Quote)
+    check_certificate(found)
+    check_certificate(Quote.parse(RAW))
+    for wrong in ("", "no base64!", base64.b64encode(b"no certificate").decode()):
+        with pytest.raises(ProofError, match="cannot be read"):
+            check_certificate(Quote.parse(found.raw, wrong))
+    another = quotes_of({"evidence": [evidence("bad", NUMBER, KEY, frozenset({"other_certificate"}))]})["bad"]
+    assert isinstance(another, Quote)
+    with pytest.raises(ProofError, match="not the one in its quote"):
+        check_certificate(another)
+
+
+def test_a_debugger_can_be_allowed() -> None:
+    """For machines of one's own."""
+    check_binding(Quote.parse(base64.b64decode(quote(NUMBER, KEY, frozenset({"debug"})))), NUMBER, KEY, debug=True)

@@ -27,6 +27,7 @@ from .dcap import CHAINS, FakeDcap
 from .machine import WORDS, plain_events, sealed_lines
 from .service import (
     ANSWER,
+    EMBEDDED,
     INFO,
     PROMPT,
     URL,
@@ -289,7 +290,8 @@ def test_a_stream_that_ends_in_any_other_way_is_an_error(step: Step, kind: Kind,
     assert not any(word in str(error) for word in SECRET_WORDS)
 
 
-REFUSED = b'{"id": "1", "choices": [{"message": {"refusal": "No walrus."}, "finish_reason": "stop"}]}'
+NO: Any = {"message": {"refusal": "No walrus."}, "finish_reason": "stop"}
+REFUSED = json.dumps({"id": "1", "model": INFO.id, "choices": [NO]}).encode()
 
 
 @pytest.mark.parametrize(
@@ -368,7 +370,7 @@ def test_a_path_travels_without_its_numbers() -> None:
     assert "walrus" not in repr(path)
     there = pickle.loads(pickle.dumps(path))
     assert known(there).proofs == {}
-    assert repr(there) == "SealedPath(E2EE(verify='binding', collateral=None))"
+    assert repr(there) == f"SealedPath(E2EE(verify='binding', collateral=None, allow={[EMBEDDED]!r}))"
 
 
 def test_a_call_waits_within_its_limits_only() -> None:

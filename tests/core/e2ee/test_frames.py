@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chutes_core.e2ee import frames
-from chutes_core.e2ee.frames import FrameReader, MachineError
+from chutes_core.e2ee.frames import AnotherAnswerError, FrameReader, Habits, MachineError, UncountedError
 from chutes_core.e2ee.seal import SealBrokenError
 from chutes_local.wire.seal import event
 
 from .machine import WORDS, asked, chunk, plain_events, read, sealed_lines, text_of
 
 ANSWER = "".join(WORDS)
+MODEL = "acme/sea-TEE"
 
 
 @given(st.data())
@@ -106,19 +107,86 @@ def test_frames_in_another_order_are_an_error_without_a_usage_in_the_clear_too()
 def test_counts_of_several_choices_do_not_mix() -> None:
     """An engine counts for each choice by itself, and for all at the end."""
     key, reply = asked()
-    first, second, total = chunk("a", 5), chunk("b", 1), chunk("", 6)
+    first, second, total = chunk("a", 1), chunk("b", 1), chunk("", 2)
     second["choices"][0]["index"] = 1
     total["choices"] = []
     events = [b"data: " + json.dumps(each).encode() + b"\n\n" for each in (first, second, total)]
     assert read(key, sealed_lines(reply, [*events, b"data: [DONE]\n\n"])).count(b"data: {") == 3
 
 
-@pytest.mark.parametrize("usage", [None, {"completion_tokens": "many"}, {}])
-def test_a_usage_without_numbers_is_no_reason_to_fail(usage: object) -> None:
-    """Where both sides say the same of it."""
-    key, reply = asked()
+@pytest.mark.parametrize("usage", [None, {"completion_tokens": "many"}, {}, {"completion_tokens": True}])
+def test_a_usage_without_numbers_ends_the_streaming(usage: object) -> None:
+    """Without any number it is read, and the model is not streamed again; after others that had one, it is an error."""
     inside = b"data: " + json.dumps({**chunk("a", 1), "usage": usage}).encode() + b"\n\n"
-    assert text_of(read(key, [reply.begin(), event({"usage": usage}), reply.frame(inside)])) == "a"
+    key, reply = asked()
+    habits = Habits()
+    assert text_of(read(key, [reply.begin(), event({"usage": usage}), reply.frame(inside)], habits=habits)) == "a"
+    assert habits.packs
+    key, reply = asked()
+    with pytest.raises(UncountedError, match="does not say how many tokens"):
+        read(key, [reply.begin(), reply.frame(plain_events()[0]), reply.frame(inside)])
+
+
+def is_asked(model: object) -> bool:
+    return model == MODEL
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"id": None}, "does not say which answer"),
+        ({"id": ""}, "does not say which answer"),
+        ({"model": "acme/other"}, "is of 'acme/other', which was not asked"),
+        ({"model": None}, "names no model"),
+        ({"choices": [{"delta": {"content": "a"}}]}, "does not say which choice"),
+        ({"choices": [{"index": "0", "delta": {"content": "a"}}]}, "does not say which choice"),
+    ],
+)
+def test_a_part_has_to_say_what_it_is_of(change: dict[str, object], said: str) -> None:
+    """Its answer, its choice, and the model that was asked: before anything is passed on, and in the middle."""
+    odd = b"data: " + json.dumps({**chunk(" b", 2), **change}).encode() + b"\n\n"
+    key, reply = asked()
+    with pytest.raises(SealBrokenError, match=said):
+        read(key, [reply.begin(), reply.frame(odd)], answers=is_asked)
+    key, reply = asked()
+    reader = FrameReader(key, is_asked)
+    assert reader.feed(reply.begin() + reply.frame(plain_events()[0]))
+    with pytest.raises(SealBrokenError, match=said):
+        reader.feed(reply.frame(odd))
+
+
+def test_a_part_of_another_answer_is_an_error() -> None:
+    """Of the same machine, under the same key."""
+    key, reply = asked()
+    other = plain_events()[1].replace(b"c1", b"c2")
+    with pytest.raises(AnotherAnswerError):
+        read(key, [reply.begin(), reply.frame(plain_events()[0]), reply.frame(other)])
+
+
+@pytest.mark.parametrize(
+    ("counts", "fits"),
+    [
+        ([(0, ""), (1, "a"), (2, "b")], True),
+        ([(1, ""), (1, "a"), (2, "b")], True),  # the opening counts the first token
+        ([(1, ""), (2, "b")], False),
+        ([(2, "b")], False),
+        ([(1, "a"), (3, "c")], False),
+        ([(1, "a"), (1, "b")], False),
+        ([(1, "a"), (5, " \U0001f6ab")], True),  # four bytes, of which some engines show the last alone
+        ([(1, "a"), (6, " \U0001f6ab")], False),
+        ([(1, "a"), (3, "\u4e2d")], False),
+    ],
+)
+def test_every_part_counts_one_token_more(counts: list[tuple[int, str]], fits: bool) -> None:
+    """What opens an answer shows nothing; no two parts count the same."""
+    key, reply = asked()
+    begin = reply.begin()
+    frames = [reply.frame(b"data: " + json.dumps(chunk(text, count)).encode()) for count, text in counts]
+    if fits:
+        assert text_of(read(key, [begin, *frames])) == "".join(text for _, text in counts)
+    else:
+        with pytest.raises(UncountedError, match="missing or arrived out of order"):
+            read(key, [begin, *frames])
 
 
 @pytest.mark.parametrize("stated", [{"completion_tokens": 9}, None])

@@ -9,7 +9,7 @@ import pytest
 
 from chutes_core import Catalog, ConfigurationError, RequestRefusedError, UnknownModelError
 from chutes_core.e2ee import E2EE
-from chutes_core.e2ee.settings import check_headers, check_known, check_name, fit_body, target
+from chutes_core.e2ee.settings import check_headers, check_known, check_name, chute_named, fit_body, target
 from chutes_core.openai_sdk.door import async_openai_client, openai_client
 
 CATALOG = Catalog.bundled()
@@ -52,11 +52,34 @@ def test_a_model_without_an_id_is_refused() -> None:
 
 def test_a_model_without_confidential_compute_has_nothing_to_prove() -> None:
     """Unless no proof is wanted."""
-    row = {"id": "acme/one", "chute_id": "c", "confidential_compute": False}
+    row = {"id": "acme/one", "chute_id": chute_named("acme/one"), "confidential_compute": False}
     catalog = CATALOG.updated([row], fetched_at=0.0)
     with pytest.raises(RequestRefusedError, match="can prove nothing"):
         target("acme/one", catalog, verify="binding")
-    assert target("acme/one", catalog, verify="off").chute_id == "c"
+    assert target("acme/one", catalog, verify="off").chute_id == chute_named("acme/one")
+
+
+def test_a_chute_that_only_the_service_names_is_refused() -> None:
+    """A row could send the prompt to another model's machines; by its id, or pinned, it is the caller's choice."""
+    other = CATALOG.model("zai-org/GLM-5.2-TEE").chute_id
+    catalog = CATALOG.updated([{"id": MODEL, "chute_id": other, "confidential_compute": True}], fetched_at=0.0)
+    assert other is not None
+    with pytest.raises(RequestRefusedError, match="another chute for Qwen/Qwen3-32B-TEE than its name gives"):
+        target(MODEL, catalog, verify="binding")
+    assert target(other, catalog, verify="binding").chute_id == other
+    assert target(MODEL, catalog, verify="binding", chutes={MODEL: "mine"}).chute_id == "mine"
+
+
+def test_a_pinned_chute_needs_no_catalogue() -> None:
+    """Nor what the catalogue says of it."""
+    assert target("me/private", CATALOG, verify="binding", chutes={"me/private": "mine"}).chute_id == "mine"
+
+
+def test_the_ids_of_all_shipped_models_are_those_that_their_names_give() -> None:
+    """So none of them needs a pin."""
+    infos = [info for info in CATALOG.models if info.chute_id is not None]
+    assert infos
+    assert all(info.chute_id == chute_named(info.id) for info in infos)
 
 
 @pytest.mark.parametrize("name", ["X-Enable-Thinking", "x-enable-thinking"])
