@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeAlias, cast
 
-from chutes_core.errors import ChutesWarning, ConfigurationError, MissingKeyError
+from chutes_core.errors import ConfigurationError, MissingKeyError
 from chutes_core.secrets.secret import ENVIRONMENT, Secret, SupportsSecret
 from chutes_core.settings import check_address, origin_of
+from chutes_core.warned import warn
 
 __all__ = ["ApiKey", "Credential", "KeyFunction", "LeftBehind", "wrapped_key"]
 
@@ -287,8 +287,4 @@ def _usable(found: Secret | ConfigurationError) -> Secret:
 
 def _warn_of_shape(secret: Secret) -> None:
     if not secret.get_secret_value().startswith(("cpk_", "cak_")):
-        warnings.warn(
-            "The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as is.",
-            ChutesWarning,
-            stacklevel=4,
-        )
+        warn("The key does not begin with 'cpk_' or 'cak_' as Chutes keys and tokens do; it is used as is.")

@@ -136,6 +136,7 @@ class ChutesClient(ClientBase):
         timeout: Time limits, or seconds for the whole call.
         max_retries: Maximum number of retries, where a retry may help.
         default_headers: Headers for every request.
+        default_query: Added to the address of every chat and embedding request; as secret as headers are.
         http_client: Your own ``httpx.Client`` or ``httpx2.Client``.
         catalog: Model catalogue; by default the newest available.
         ledger: Records tokens and cost; a ``Budget`` also limits them.

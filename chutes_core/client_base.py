@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +23,7 @@ from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef, check_model, model_infos
-from chutes_core.errors import APIError, ChutesWarning, ConfigurationError, Kind, RequestRefusedError, Retry
+from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry
 from chutes_core.exchanges.asked import recorder_asked_for
 from chutes_core.failures.hints import Wanted, with_hint
 from chutes_core.failures.reading import failure
@@ -34,21 +32,16 @@ from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
 from chutes_core.response import Reply
 from chutes_core.secrets.frames import unseen
-from chutes_core.secrets.headers import Headers
+from chutes_core.secrets.headers import Headers, Query
 from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
 from chutes_core.spending.recording import Account
 from chutes_core.usage import Ledger
+from chutes_core.warned import warn
 
 if TYPE_CHECKING:
     from chutes_core.e2ee import E2EE, SealedPath
 
 __all__ = ["ClientBase"]
-
-_BETWEEN = frozenset(
-    ("chutes_core", "langchain_chutes", "llama_index_chutes", "langchain_core", "langchain", "langgraph", "llama_index",
-     "llama_index_instrumentation", "asyncio", "concurrent", "contextlib", "threading")
-)  # fmt: skip
-"""Packages whose code may stand between a program and a client."""
 
 T = TypeVar("T")
 _OWN_HOST = re.compile(r"https://[a-z0-9-]+\.chutes\.ai(/v1)?")
@@ -73,6 +66,7 @@ class ClientBase:
         timeout: TimeLimits | float | None = None,
         max_retries: int = 2,
         default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, str] | None = None,
         http_client: object = None,
         catalog: Catalog | None = None,
         ledger: Ledger | None = None,
@@ -95,6 +89,7 @@ class ClientBase:
         self._foreign = self.settings.foreign
         self._credential = Credential(api_key, service=self.settings.management_url, named=self.settings.named)
         self._headers = Headers.kept(default_headers) or Headers()
+        self._query = Query.kept(default_query) or None
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
         self._catalog = catalog
         self._images = ImagePolicy() if inline_images is True else inline_images or None
@@ -121,12 +116,13 @@ class ClientBase:
         if e2ee is False:
             return None
         from chutes_core.e2ee import E2EE, SealedPath
-        from chutes_core.e2ee.settings import check_headers
+        from chutes_core.e2ee.settings import check_headers, check_query
 
         settings = E2EE.of(e2ee)
         if settings is None:
             return None
         check_headers(self._headers)
+        check_query(self._query or ())
         self._images = self._images or ImagePolicy()  # the gateway cannot fetch images from a request it cannot read
         return SealedPath(settings, management_url=self.settings.management_url, clock=self._clock)
 
@@ -240,11 +236,22 @@ class ClientBase:
                 "Nothing was sent: trace=True asks the gateway what it does, which an encrypted request keeps from it."
             )
         for note in request.notes:
-            warnings.warn(note, ChutesWarning, stacklevel=_callers_level())
+            warn(note)
         return request
 
     def _chat_wire(self, request: ChatRequest) -> WireRequest:
-        return WireRequest(f"{self.settings.base_url}/chat/completions", request.body, self._headers.ready())
+        headers, query = self._headers.ready(), {} if self._query is None else self._query.ready()
+        if request.headers or request.query:  # of this call
+            more = (Headers.kept(request.headers) or Headers()).ready()
+            anew = {name.lower() for name in more}
+            headers = {**{name: value for name, value in headers.items() if name.lower() not in anew}, **more}
+            query |= (Query.kept(request.query) or Query()).ready()
+            if self._sealed is not None:
+                from chutes_core.e2ee.settings import check_headers, check_query
+
+                check_headers(headers)
+                check_query(query)
+        return WireRequest(f"{self.settings.base_url}/chat/completions", request.body, headers, params=query)
 
     def _embed_calls(
         self,
@@ -268,7 +275,8 @@ class ClientBase:
                 f"Name one embedding model, not a list as in {model!r}: vectors of different models cannot be compared."
             )
         name = info.id if info is not None else model
-        request = WireRequest(f"{self._embedding_host(info)}/embeddings", None, self._headers.ready())
+        address, headers = f"{self._embedding_host(info)}/embeddings", self._headers.ready()
+        request = WireRequest(address, None, headers, params={} if self._query is None else self._query.ready())
         payer, agreed = self._account(() if info is None else (info,)), dict[str, int | str]()
         return [
             EmbedCall(
@@ -365,16 +373,6 @@ class ClientBase:
     @staticmethod
     def _stats_since() -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86400))
-
-
-def _callers_level() -> int:
-    """Return the ``stacklevel``, seen from who calls this, of the first frame that is of no library in between."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
-        if frame.f_back is None:  # a thread or task of a framework
-            return 3
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _check_kind(name: str, value: object, *kinds: type) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Semaphore
-from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from chutes_core.auth import LeftBehind, wrapped_key
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.secrets.guarded import Guarded
-from chutes_core.secrets.headers import Headers
-from chutes_core.settings import Settings, TimeLimits, check_address
+from chutes_core.secrets.headers import Headers, Query
+from chutes_core.settings import Settings, check_address, usable_limits
 
 if TYPE_CHECKING:
     from chutes_core.client import AsyncChutesClient, AsyncStream, ChutesClient, Stream
@@ -56,14 +56,10 @@ def wraps(secret: Callable[[str], object], *addresses: str) -> dict[str, Callabl
     return {
         "api_key": partial(wrapped_key, wrap=secret),
         "default_headers": Headers.kept,  # type: ignore[dict-item]  # refuses what are none
-        "timeout": _usable,
+        "default_query": Query.kept,  # type: ignore[dict-item]
+        "timeout": usable_limits,
         **{name: partial(check_address, name) for name in addresses},
     }
-
-
-def _usable(limits: object) -> object:
-    TimeLimits.of(limits)  # type: ignore[arg-type]
-    return limits
 
 
 class Connected(Guarded):
@@ -78,7 +74,7 @@ class Connected(Guarded):
         default_headers: Mapping[str, str] | None
 
     _passed_on: ClassVar[Mapping[str, str]] = {
-        name: name for name in ("timeout", "max_retries", "management_url", "e2ee", "ledger", "clock")
+        name: name for name in ("timeout", "max_retries", "management_url", "e2ee", "ledger", "clock", "default_query")
     }
     """The options of a client, and the fields that they come from."""
     _transports: ClassVar[tuple[str, str]] = ("http_client", "async_http_client")
@@ -94,6 +90,17 @@ class Connected(Guarded):
         fields = ("api_key", "catalog", "default_headers", *self._transports, *self._passed_on.values())
         if not set(fields).isdisjoint(names):
             self._clients = Clients()
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Return what a repr shows: the model, and what else was set of what this package's classes have."""
+        values = self.__dict__
+        first = "model_name" if "model_name" in type(self).model_fields else "model"
+        yield first, values.get(first)
+        for name, field in type(self).model_fields.items():
+            value = values.get(name)
+            shown = name in self.model_fields_set and field.repr and name not in (first, "api_key")
+            if shown and _is_ours(type(self), name) and value is not None and value != field.default and value != {}:
+                yield name, value
 
     def _client(self, headers: Mapping[str, str] | None = None) -> ChutesClient:
         """Return the sync client; ``headers`` replace its own."""
@@ -158,6 +165,13 @@ class Connected(Guarded):
 
         model = str(getattr(self, "model", "") or getattr(self, "model_name", ""))
         return checked(wish, model=model, headers=self.default_headers, catalog=self._known_models)
+
+
+@lru_cache(maxsize=256)
+def _is_ours(cls: type, name: str) -> bool:
+    """Return whether a field is of a class of this package, and not of the framework's."""
+    owners = (each.__module__ for each in cls.__mro__ if name in vars(each).get("__annotations__", ()))
+    return "_chutes" in next(owners, "").partition(".")[0]
 
 
 class ModelCall:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from chutes_core.errors import ConfigurationError
+from chutes_core.warned import warn
 
-__all__ = ["Settings", "TimeLimits", "check_address", "is_loopback", "known_arguments", "origin_of"]
+__all__ = ["Settings", "TimeLimits", "check_address", "is_loopback", "origin_of", "usable_limits"]
 
 T = TypeVar("T")
 BASE_URL = "https://llm.chutes.ai/v1"
@@ -32,18 +33,20 @@ class TimeLimits:
         gap: Between two parts of a streamed answer, once it has begun.
         total: For the whole call, retries and waits included; for embeddings, per batch. A reply that is not streamed
             arrives all at once; without a total the timeout is that of the service's edge, 600 s.
+        reply: For such a reply, where that is to be less.
 
     >>> TimeLimits(first_token=8, total=60)
-    TimeLimits(connect=10.0, first_token=8, gap=120.0, total=60)
+    TimeLimits(connect=10.0, first_token=8, gap=120.0, total=60, reply=None)
     """
 
     connect: float | None = 10.0
     first_token: float | None = 300.0
     gap: float | None = 120.0
     total: float | None = None
+    reply: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("connect", "first_token", "gap", "total"):
+        for name in ("connect", "first_token", "gap", "total", "reply"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -55,20 +58,46 @@ class TimeLimits:
                 )
 
     @classmethod
-    def of(cls, value: TimeLimits | float | None) -> TimeLimits:
+    def of(cls, value: object) -> TimeLimits:
         """Read a caller's value: a number is the limit for the whole call.
+
+        A tuple ``(connect, read)`` and a ``Timeout`` of httpx say how long a connection may take, and how long nothing
+        may arrive: before the first part of an answer, between two, or of a reply that is not streamed. Their other two
+        have nothing to limit: no call waits for a connection of the pool, and a request is small.
 
         >>> TimeLimits.of(30).total
         30
+        >>> TimeLimits.of((3, 20))
+        TimeLimits(connect=3, first_token=20, gap=20, total=None, reply=20)
         """
         if isinstance(value, TimeLimits):
             return value
-        return cls() if value is None else cls(total=value)
+        if value is None:
+            return cls()
+        if isinstance(value, tuple | list):
+            if len(value) not in (2, 4):
+                raise ConfigurationError("A tuple of time limits is (connect, read), or httpx's four: use TimeLimits.")
+            connect, read = value[:2]
+        elif all(hasattr(value, name) for name in ("connect", "read", "write", "pool")):
+            connect, read = value.connect, value.read  # type: ignore[attr-defined]
+        else:
+            return cls(total=value)  # type: ignore[arg-type]
+        return cls(connect=connect, first_token=read, gap=read, reply=read)
 
     @property
     def whole(self) -> float | None:
         """How long a reply that is not streamed may take."""
-        return 600.0 if self.total is None else self.total
+        return min(filter(None, (self.total, self.reply)), default=600.0)
+
+
+def usable_limits(value: object) -> object:
+    """Return a caller's time limits as they were given, if they are usable; those of other packages as ours.
+
+    >>> usable_limits(30), usable_limits((3, 20)).gap
+    (30, 20)
+    """
+    limits = TimeLimits.of(value)
+    return value if value is None or isinstance(value, int | float) else limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +177,16 @@ def is_loopback(url: str) -> bool:
 def check_address(name: str, value: T) -> T:
     """Return an address as it was given, or None; refuse one that could not be used, or that has a secret in it.
 
+    One that ends too early or too late to be asked is mended, with a warning.
+
     >>> check_address("base_url", "https://me:secret@h.test")
     Traceback (most recent call last):
     chutes_core.errors.ConfigurationError: base_url must not contain a user or password; pass the key as api_key.
     """
-    if value:
-        _url(name, value)
-    return value
+    if not value:
+        return value
+    found = _url(name, value)
+    return value if found == str(value).strip().rstrip("/") else found  # type: ignore[return-value]
 
 
 def _url(name: str, value: object) -> str:
@@ -175,43 +207,20 @@ def _url(name: str, value: object) -> str:
         raise ConfigurationError(f"{name} must not contain a user or password; pass the key as api_key.")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{name} must end at its path: {parts.scheme}://{parts.netloc}{parts.path}")
-    return value.strip().rstrip("/")
+    given = value.strip().rstrip("/")
+    return _mended(name, given, parts.path.rstrip("/")) if name in _VERSIONED else given
 
 
-def known_arguments(
-    owner: str,
-    given: Mapping[str, T],
-    fields: Collection[str],
-    other_names: Mapping[str, str],
-    hints: Mapping[str, str] | None = None,
-    advice: str = "",
-) -> dict[str, T]:
-    """Return what was given under the names of the fields; refuse an unknown argument, and suggest the closest.
+_VERSIONED = ("base_url", "api_base", "embedding_base_url")
+_ENDS = ("/chat/completions", "/completions", "/embeddings", "/models")
 
-    Args:
-        owner: What takes the arguments.
-        given: The arguments.
-        fields: The names that it has for them.
-        other_names: What other packages call some of them.
-        hints: What to say of a name that is neither.
-        advice: What to say of any such name.
 
-    >>> known_arguments("Chutes", {"model_name": "acme/one"}, ["model"], {"model_name": "model"})
-    {'model': 'acme/one'}
-    >>> known_arguments("Chutes", {"modle": "acme/one"}, ["model"], {})
-    Traceback (most recent call last):
-    chutes_core.errors.ConfigurationError: Chutes has no argument 'modle'. Did you mean 'model'?
-    """
-    taken: dict[str, T] = {}
-    for name, value in given.items():
-        known = name if name in fields else other_names.get(name)
-        if known is None:
-            from difflib import get_close_matches  # for a message that is seldom needed
-
-            close = get_close_matches(name, [*fields, *other_names], n=1, cutoff=0.7)
-            hint = (hints or {}).get(name) or (f"Did you mean {close[0]!r}?" if close else "")
-            raise ConfigurationError(" ".join(filter(None, (f"{owner} has no argument {name!r}.", hint, advice))))
-        if known in taken:
-            raise ConfigurationError(f"{owner} was given {known!r} twice, once by another name for {known!r}.")
-        taken[known] = value
-    return taken
+def _mended(name: str, given: str, path: str) -> str:
+    """Return an address without what a call adds to it, and with the version that its path begins with."""
+    end = next((each for each in _ENDS if path.endswith(each)), "")
+    mended = given.removesuffix(end)
+    if path == end:
+        mended += "/v1"
+    if mended != given:
+        warn(f"{name} is taken for {mended}, not {given}.")
+    return mended

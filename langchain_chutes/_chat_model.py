@@ -16,7 +16,9 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 
 from chutes_core.catalog.joint import Method
+from chutes_core.request.schema import check_form
 from chutes_core.request.tools import tool_choice_param, tool_names
+from chutes_core.secrets.headers import Headers, Query
 from langchain_chutes._convert.replies import PROVIDER
 from langchain_chutes._convert.tools import Tool, tool_params
 from langchain_chutes._settings import translated_errors
@@ -148,12 +150,20 @@ class ChatModel(BaseChatModel):
         from langchain_chutes._structured.forms import Form
         from langchain_chutes._structured.parsers import answer_parser
 
+        with translated_errors:
+            check_form(schema)
         form = Form(schema, method, strict, include_raw, tuple(tools or ()))
         with translated_errors:
             chosen, source, options = self._formed(form)
         if schema is not None:
             kwargs["ls_structured_output_format"] = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
         return form.parsed(self.bind(**{**kwargs, **options}), answer_parser(schema, source))
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return super()._get_llm_string(stop, **_shown(kwargs, apart=True))
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        return super()._get_invocation_params(stop, **_shown(kwargs))
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -167,6 +177,18 @@ class ChatModel(BaseChatModel):
     def is_lc_serializable(cls) -> bool:
         """Return True: secrets are serialized as references to the environment."""
         return True
+
+
+_HIDDEN: Mapping[str, type[Headers]] = {"extra_headers": Headers, "extra_query": Query}
+
+
+def _shown(options: dict[str, Any], *, apart: bool = False) -> dict[str, Any]:
+    """Return the options of a call as caches and tracers are told of them: without what may be secret."""
+    if _HIDDEN.keys().isdisjoint(options):
+        return options
+    hidden = {name: kind(options[name]) for name, kind in _HIDDEN.items() if options.get(name)}
+    told = {name: each.told_apart(None) if apart else each.dumped() for name, each in hidden.items()}
+    return {**options, **told}
 
 
 for _method in (ChatModel._generate, ChatModel._agenerate):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,14 +14,16 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.connected import Clients, Connected, wraps
 from chutes_core.errors import ChutesError, ConfigurationError
-from chutes_core.secrets.headers import Headers
-from chutes_core.settings import TimeLimits, known_arguments
+from chutes_core.peers import FIELDS, Word, known_arguments
+from chutes_core.secrets.headers import Headers, Query
+from chutes_core.settings import TimeLimits, check_address, usable_limits
 from chutes_core.usage import Ledger
 from langchain_chutes._errors import as_langchain
 
@@ -55,7 +57,8 @@ class ChutesSettings(Connected, BaseModel):
     public one."""
 
     timeout: TimeLimits | float | None = None
-    """Timeout for the whole call in seconds, or `TimeLimits` for the connection, first token and gaps."""
+    """Timeout for the whole call in seconds, or `TimeLimits` for the connection, first token and gaps. A tuple
+    `(connect, read)` and an `httpx.Timeout` are understood."""
 
     max_retries: int = 2
     """Maximum number of retries, where a retry may help; nothing else retries."""
@@ -63,6 +66,9 @@ class ChutesSettings(Connected, BaseModel):
     default_headers: Mapping[str, str] | None = None
     """Sent with every request. A value may be secret and is not shown, dumped or pickled, unless its header is known
     to be harmless, like `X-Title`."""
+
+    default_query: Mapping[str, str] | None = None
+    """Added to the address of every request; shown and dumped as headers are."""
 
     e2ee: Any = False
     """Encrypt every request end to end to the machine that answers it: True, or an `E2EE` that sets how strictly
@@ -102,11 +108,28 @@ class ChutesSettings(Connected, BaseModel):
         """Accept the names other integrations use; refuse unknown arguments and suggest the closest."""
         if not isinstance(given, dict):
             return given
-        return known_arguments(cls.__name__, given, cls.model_fields, cls._other_names(), advice=ADVICE)
+        return cls._read(cls.__name__, given)
 
     @classmethod
-    def _other_names(cls) -> Mapping[str, str]:
-        return {"chutes_api_key": "api_key", "chutes_api_base": "base_url", "request_timeout": "timeout"}
+    def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
+        """Return arguments under the names of the fields; ``more`` are others that the owner has."""
+        fields = cls.model_fields
+        unset = [name for name, field in fields.items() if type(None) not in get_args(field.annotation)]
+        return known_arguments(owner, given, [*fields, *more], cls._words(), unset=unset, advice=ADVICE)
+
+    @classmethod
+    def _words(cls) -> Mapping[str, Word]:
+        return FIELDS["langchain"]
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, given: str | None) -> str | None:
+        return check_address("base_url", given)  # before anything is asked of it
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _limits(cls, given: Any) -> Any:
+        return usable_limits(given) if hasattr(given, "connect") or isinstance(given, tuple | list) else given
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
@@ -121,14 +144,14 @@ class ChutesSettings(Connected, BaseModel):
             self.__dict__["api_key"] = SecretStr(os.environ[_KEY_VARIABLE])  # it was not given
         return self
 
-    @field_serializer("default_headers")
+    @field_serializer("default_headers", "default_query")
     def _dumped_headers(self, headers: Mapping[str, str] | None) -> dict[str, str] | None:
         return None if headers is None else Headers(headers).dumped()
 
     def _cache_part(self) -> str:
         """Return what a cache key needs beside the dump: without showing them, it tells secret headers apart."""
-        headers = Headers.kept(self.default_headers)
-        return str(headers.told_apart(self.api_key)) if headers and headers.secret else ""
+        kept = (Headers.kept(self.default_headers), Query.kept(self.default_query))
+        return "".join(str(each.told_apart(self.api_key)) for each in kept if each and each.secret)
 
     @property
     def lc_secrets(self) -> dict[str, str]:
@@ -142,6 +165,7 @@ class ChutesSettings(Connected, BaseModel):
             "timeout": dataclasses.asdict(self.timeout) if isinstance(self.timeout, TimeLimits) else None,
             "e2ee": plain_e2ee(self.e2ee) or None,
             "default_headers": self._dumped_headers(self.default_headers),
+            "default_query": self._dumped_headers(self.default_query),
         }
         return {name: value for name, value in told.items() if value is not None}
 

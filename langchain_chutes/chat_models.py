@@ -13,15 +13,16 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput, Mo
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from chutes_core.catalog.joint import Method, echoes_reasoning, price, structured_method
 from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
 from chutes_core.default_model import default_model
 from chutes_core.errors import ConfigurationError
+from chutes_core.peers import CALLS, FIELDS, renames, with_parameters
 from chutes_core.request.arguments import call_arguments
-from chutes_core.request.chat import ChatParams, Effort, OnLength
+from chutes_core.request.chat import ChatParams, Effort, OnLength, effort_of
 from chutes_core.tokens import estimate_tokens, request_tokens
 from langchain_chutes._chat_model import ChatModel
 from langchain_chutes._convert.messages import request_messages
@@ -108,13 +109,13 @@ class ChatChutes(ChutesSettings, ChatModel):
     # ------------------------------------------------------------------------------------------ arguments
 
     @classmethod
-    def _other_names(cls) -> Mapping[str, str]:
-        return {
-            **super()._other_names(),
-            "model_name": "model",
-            "max_completion_tokens": "max_tokens",
-            "stop_sequences": "stop",
-        }
+    def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
+        return super()._read(owner, with_parameters(given, _LOOSE, "model_kwargs"), *more)
+
+    @field_validator("reasoning", mode="before")
+    @classmethod
+    def _effort(cls, given: Any) -> Any:
+        return effort_of(given)
 
     @model_validator(mode="before")
     @classmethod
@@ -265,8 +266,10 @@ _READ: Mapping[str, Any] = {
     "tools": tool_params,
     "response_format": lambda form: response_format(form) if isinstance(form, type) else form,
 }
-_OTHER_NAMES = ChatChutes._other_names()
+_OTHER_NAMES = renames(CALLS)
 _PARAMETERS = tuple(
     name for name in ChatChutes.__annotations__ if name in ChatParams.__annotations__.keys() - {"extra_body"}
 )
 """The arguments of its own that are parameters of the request, by the service's names."""
+_LOOSE = ChatParams.__annotations__.keys() - ChatChutes.model_fields.keys() - FIELDS["langchain"].keys()
+"""The other parameters."""

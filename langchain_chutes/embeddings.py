@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY
 from chutes_core.connected import wraps
 from chutes_core.errors import ConfigurationError
+from chutes_core.peers import Word
 from chutes_core.request.queries import TASK, query_text
 from langchain_chutes._settings import ChutesSettings, translated_errors
 
@@ -69,8 +70,8 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     """Show a progress bar in `embed_documents`; needs tqdm."""
 
     @classmethod
-    def _other_names(cls) -> Mapping[str, str]:
-        return {**super()._other_names(), "model_name": "model", "chunk_size": "batch_size"}
+    def _words(cls) -> Mapping[str, Word]:
+        return {**super()._words(), "chunk_size": Word("batch_size")}
 
     def query_text(self, text: str) -> str:
         """Return the text that is embedded for a query."""

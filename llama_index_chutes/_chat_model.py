@@ -32,6 +32,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 
 from chutes_core.reply.reader import told_of
+from chutes_core.request.schema import check_form
 from chutes_core.request.tools import tool_choice_param, tool_names
 from llama_index_chutes._convert.messages import chat_response
 from llama_index_chutes._convert.stream import achunks, chunks, completion, unbegun
@@ -199,6 +200,7 @@ class ChatModel(FunctionCallingLLM):
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: Mapping[str, Any],
     ) -> Plan[Model] | Wanted:
+        check_form(output_cls)
         dispatcher.event(
             LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from llama_index.core.bridge.pydantic import (
     BaseModel,
@@ -12,15 +12,17 @@ from llama_index.core.bridge.pydantic import (
     PrivateAttr,
     SecretStr,
     field_serializer,
+    field_validator,
 )
 from llama_index.core.schema import BaseComponent
 
 from chutes_core import Ledger, TimeLimits
 from chutes_core.auth import LeftBehind
 from chutes_core.connected import Clients, Connected, wraps
+from chutes_core.peers import FIELDS, Word, known_arguments
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
-from chutes_core.settings import known_arguments
+from chutes_core.settings import usable_limits
 
 if TYPE_CHECKING:
     from chutes_core.client import AsyncChutesClient, ChutesClient
@@ -66,11 +68,15 @@ class ChutesComponent(Connected, BaseComponent):
         "checked.",
     )
     timeout: TimeLimits | float | None = Field(
-        default=None, description="Time limits, or seconds for the whole call including retries."
+        default=None,
+        description="Time limits, or seconds for the whole call including retries; also (connect, read), or httpx's.",
     )
     max_retries: int = Field(default=2, ge=0, description="Maximum number of retries, where a retry may help.")
     default_headers: MutableMapping[str, str] | None = Field(
         default=None, description="Headers for every request; what may be secret is masked in serialized data."
+    )
+    default_query: MutableMapping[str, str] | None = Field(
+        default=None, description="Added to the address of every request; what may be secret is masked as in headers."
     )
     http_client: Any = Field(default=None, exclude=True, repr=False, description="Your own httpx or httpx2 Client.")
     async_http_client: Any = Field(
@@ -89,15 +95,14 @@ class ChutesComponent(Connected, BaseComponent):
     _unpickled: bool = PrivateAttr(default=False)
     _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = wraps(SecretStr, "api_base", "management_url")
     _face: ClassVar[str | None] = "llama_index"
-    _hints: ClassVar[Mapping[str, str]] = {}
-    _other_names: ClassVar[Mapping[str, str]] = {"model_name": "model", "base_url": "api_base"}
+    _words: ClassVar[Mapping[str, Word]] = FIELDS["llama_index"]
 
     if not TYPE_CHECKING:  # type checkers see the fields instead of this signature
 
         @unseen
         def __init__(self, **data: Any) -> None:
             cls = type(self)
-            data = known_arguments(cls.__name__, data, cls.model_fields, cls._other_names, cls._hints)
+            data = cls._read(cls.__name__, data)
             unpickled = isinstance(data.get("api_key"), LeftBehind)
             super().__init__(**{**data, "api_key": None} if unpickled else data)
             self._unpickled = unpickled
@@ -114,11 +119,23 @@ class ChutesComponent(Connected, BaseComponent):
         """The core's async client; it works with any number of event loops."""
         return self._async_client()
 
+    @classmethod
+    def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
+        """Return arguments under the names of the fields; ``more`` are others that the owner has."""
+        fields = cls.model_fields
+        unset = [name for name, field in fields.items() if type(None) not in get_args(field.annotation)]
+        return known_arguments(owner, given, [*fields, *more], cls._words, unset=unset)
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _limits(cls, given: Any) -> Any:
+        return usable_limits(given) if hasattr(given, "connect") or isinstance(given, tuple | list) else given
+
     @field_serializer("e2ee")
     def _plain_e2ee(self, wish: Any) -> Any:
         return wish if isinstance(wish, bool) else wish.to_dict()
 
-    @field_serializer("default_headers")
+    @field_serializer("default_headers", "default_query")
     def _dumped_headers(self, headers: Mapping[str, str] | None) -> dict[str, str] | None:
         # The framework's caches know a component by this, and the answers may differ with a header.
         return None if headers is None else Headers(headers).told_apart(self.api_key)

@@ -11,6 +11,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, field_validator
 
 from chutes_core.calls.embeddings import one_width
+from chutes_core.peers import Word
 from chutes_core.request.queries import TASK, query_text
 from llama_index_chutes._settings import ChutesComponent
 
@@ -57,8 +58,9 @@ class ChutesEmbedding(ChutesComponent, BaseEmbedding):
     task: str = Field(default=DEFAULT_TASK, description="What the queries are for.")
 
     _passed_on: ClassVar[Mapping[str, str]] = {**ChutesComponent._passed_on, "embedding_base_url": "api_base"}
-    _hints: ClassVar[Mapping[str, str]] = {"batch_size": "Did you mean 'embed_batch_size'?"}
-    _other_names: ClassVar[Mapping[str, str]] = {"model": "model_name", "base_url": "api_base"}
+    _words: ClassVar[Mapping[str, Word]] = {
+        **ChutesComponent._words, "model": Word("model_name"), "batch_size": Word("embed_batch_size"),
+    }  # fmt: skip
 
     @field_validator("query_instruction")
     @classmethod

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from llama_index.core.base.llms.types import LLMMetadata
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
 from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
 from chutes_core.default_model import default_model
-from chutes_core.request.chat import build_chat_request
+from chutes_core.peers import CALLS, FIELDS, renames, with_parameters
+from chutes_core.request.chat import build_chat_request, effort_of
 from chutes_core.request.objects import Mode
 from chutes_core.request.schema import is_taken
 from chutes_core.secrets.frames import unseen
@@ -27,12 +28,7 @@ from llama_index_chutes._structured.plans import Plan
 __all__ = ["Chutes"]
 
 _ALIASES = {"max_completion_tokens": "max_tokens", "reasoning_effort": "reasoning"}
-_HINTS = {
-    "is_chat_model": "Every model here is a chat model: leave it out.",
-    **dict.fromkeys(ChatParams.__annotations__, "Parameters of the request go into additional_kwargs={...}."),
-    "max_completion_tokens": "Did you mean 'max_tokens'?",
-    "reasoning_effort": "Did you mean 'reasoning'?",
-}
+_RENAMED = renames(CALLS)
 
 
 class Chutes(ChutesComponent, ChatModel):
@@ -55,6 +51,8 @@ class Chutes(ChutesComponent, ChatModel):
         additional_kwargs: Other request parameters, as named in ``chutes_core.ChatParams``.
         context_window: Overrides the catalogue's value, if it is missing or to use less.
         is_function_calling_model: Whether the model supports tool calls; None looks it up in the catalogue.
+        should_use_structured_outputs: Whether it is asked for objects by their schema; None looks it up.
+        strict: Whether calls of tools must follow their schemas; sent only if set.
         inline_images: Download remote images and send them inline.
         e2ee: Encrypt every request end to end to the machine that answers it: True, or an ``E2EE`` that sets how
             strictly its attestation is checked. See docs/privacy.md.
@@ -86,21 +84,30 @@ class Chutes(ChutesComponent, ChatModel):
     is_function_calling_model: bool | None = Field(
         default=None, description="Whether the model supports tool calls; None looks it up in the catalogue."
     )
+    should_use_structured_outputs: bool | None = Field(
+        default=None,
+        description="Whether the model is asked for objects by their schema; None looks it up in the catalogue.",
+    )
+    strict: bool | None = Field(default=None, description="Whether calls of tools must follow their schemas.")
     inline_images: bool | ImagePolicy = Field(default=False, description="Download remote images and send them inline.")
 
     _metadata: tuple[object, LLMMetadata] | None = PrivateAttr(default=None)
     _passed_on: ClassVar[Mapping[str, str]] = {
         **ChutesComponent._passed_on, "base_url": "api_base", "inline_images": "inline_images",
     }  # fmt: skip
-    _hints: ClassVar[Mapping[str, str]] = _HINTS
 
     if not TYPE_CHECKING:
 
         @unseen
         def __init__(self, **data: Any) -> None:
-            super().__init__(**data)
+            super().__init__(**with_parameters(data, _LOOSE, "additional_kwargs"))
             # Refuse invalid parameters here, not at the first call.
             build_chat_request([{"role": "user", "content": "-"}], self.model, self._params({}))
+
+    @field_validator("reasoning", mode="before")
+    @classmethod
+    def _effort(cls, given: Any) -> Any:
+        return effort_of(given)
 
     @classmethod
     def class_name(cls) -> str:
@@ -138,6 +145,7 @@ class Chutes(ChutesComponent, ChatModel):
         params: dict[str, Any] = {**own, "reasoning": self.reasoning, "on_length": self.on_length, "trace": self.trace}
         for layer in (self.additional_kwargs, given):
             for name, value in layer.items():
+                name = _RENAMED.get(name, name) if name not in _ALIASES else name
                 params.pop(_ALIASES.get(name, ""), None)
                 inner = params.get(name) if name in ("extra_body", "chat_template_kwargs") else None
                 params[name] = {**inner, **value} if isinstance(inner, Mapping) and value else value
@@ -147,7 +155,7 @@ class Chutes(ChutesComponent, ChatModel):
         """Build the arguments of a client call; ``model`` overrides the configured one."""
         params = self._params(given)
         if tools := params.get("tools"):
-            params["tools"] = tool_specs(tools)
+            params["tools"] = tool_specs(tools, strict=self.strict)
         elif "tools" in params:
             del params["tools"]
         echo = any(info.traits.echo_reasoning is True for info in self._infos(model))
@@ -179,7 +187,13 @@ class Chutes(ChutesComponent, ChatModel):
         wish = self.pydantic_program_mode
         if wish == PydanticProgramMode.LLM:
             return Mode.WORDS
-        able = wish != PydanticProgramMode.FUNCTION and all(info.supports("structured_outputs") for info in infos)
-        if able and is_taken(output_cls.model_json_schema()):
+        able = self.should_use_structured_outputs
+        if able is None:
+            able = all(info.supports("structured_outputs") for info in infos)
+        if able and wish != PydanticProgramMode.FUNCTION and is_taken(output_cls.model_json_schema()):
             return Mode.SCHEMA
         return Mode.TOOL if self.metadata.is_function_calling_model else Mode.WORDS
+
+
+_LOOSE = ChatParams.__annotations__.keys() - Chutes.model_fields.keys() - FIELDS["llama_index"].keys()
+"""The parameters of requests that have no field."""

@@ -6,15 +6,14 @@ import contextlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chutes_core.catalog.model_info import ModelInfo, traits_for
 from chutes_core.catalog.updates import read_all
-from chutes_core.errors import ChutesWarning
 from chutes_core.folders import make_folder
+from chutes_core.warned import warn
 
 __all__ = ["Cached", "cache_file", "read", "replace_file", "write"]
 
@@ -72,11 +71,9 @@ def write(
     try:
         replace_file(path, json.dumps({"schema": SCHEMA, "fetched_at": float(fetched_at), "models": rows}))
     except OSError as error:
-        warnings.warn(
+        warn(
             f"The catalogue cannot be cached at {path} ({error.strerror or error}), so each program "
-            "fetches it again. Choose another cache_dir to avoid that.",
-            ChutesWarning,
-            stacklevel=3,
+            "fetches it again. Choose another cache_dir to avoid that."
         )
         return None
     return path
@@ -117,8 +114,4 @@ def _model(row: Mapping[str, object]) -> ModelInfo | None:
 
 
 def _warn_unusable(path: Path, why: str) -> None:
-    warnings.warn(
-        f"The cached catalogue {path} is ignored: {why}. It is replaced when the list is next fetched.",
-        ChutesWarning,
-        stacklevel=4,
-    )
+    warn(f"The cached catalogue {path} is ignored: {why}. It is replaced when the list is next fetched.")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING
 from chutes_core.catalog import checked
 from chutes_core.catalog.model_info import ModelInfo, traits_for
 from chutes_core.catalog.traits import Prefill, Traits
-from chutes_core.errors import ChutesWarning
 from chutes_core.settings import BASE_URL
+from chutes_core.warned import warn
 
 if TYPE_CHECKING:
     import os
@@ -115,9 +114,7 @@ def record(
     try:
         replace_file(path, json.dumps({"schema": SCHEMA, "gateways": {**_gateways(path), base_url.rstrip("/"): rows}}))
     except OSError as error:
-        warnings.warn(
-            f"What was measured cannot be kept at {path} ({error.strerror or error}).", ChutesWarning, stacklevel=2
-        )
+        warn(f"What was measured cannot be kept at {path} ({error.strerror or error}).")
         return None
     return path
 
@@ -133,10 +130,6 @@ def _gateways(path: Path) -> Mapping[str, object]:
         return {}  # another version of this library wrote it
     gateways = loaded.get("gateways") if isinstance(loaded, dict) else None
     if not isinstance(gateways, dict):
-        warnings.warn(
-            f"{path} is ignored: it cannot be read. `chutes-connect models check --prefill` replaces it.",
-            ChutesWarning,
-            stacklevel=4,
-        )
+        warn(f"{path} is ignored: it cannot be read. `chutes-connect models check --prefill` replaces it.")
         return {}
     return gateways

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Literal
 
 from chutes_core.catalog.model_info import ModelInfo
-from chutes_core.errors import ChutesWarning, ConfigurationError
+from chutes_core.errors import ConfigurationError
+from chutes_core.warned import warn
 
 __all__ = ["OrderBy", "as_words", "at_least", "at_most", "nearest", "one_of", "ordered"]
 
@@ -26,11 +26,7 @@ def as_words(
     if what and wanted:
         met = frozenset[str]().union(*(group for group in known if group is not None))
         for word in sorted(wanted - met):
-            warnings.warn(
-                f"No model in this catalogue has the {what} {word!r}; known are {', '.join(sorted(met))}.",
-                ChutesWarning,
-                stacklevel=3,
-            )
+            warn(f"No model in this catalogue has the {what} {word!r}; known are {', '.join(sorted(met))}.")
     return wanted
 
 

@@ -6,7 +6,6 @@ Pure functions from models and rows to models. Unreadable rows are skipped, with
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
@@ -15,7 +14,7 @@ from chutes_core.catalog import checked
 from chutes_core.catalog.kinds import kind_of, published
 from chutes_core.catalog.model_info import ModelInfo, parse_row
 from chutes_core.catalog.traits import family_tags
-from chutes_core.errors import ChutesWarning
+from chutes_core.warned import warn
 
 __all__ = ["OFFICIAL", "merge_chutes", "merge_rows", "merge_stats", "read_all"]
 
@@ -38,7 +37,7 @@ def read_all(rows: Iterable[object], what: str, read: Callable[[Mapping[str, obj
         else:
             found.append(value)
     if skipped:
-        _warn(f"{skipped} of {skipped + len(found)} rows of the {what} could not be read and are ignored.")
+        warn(f"{skipped} of {skipped + len(found)} rows of the {what} could not be read and are ignored.")
     return found
 
 
@@ -53,7 +52,7 @@ def merge_rows(known: Models, rows: Iterable[object]) -> Models:
     for info in read_all(rows, "list of models", parse_row):
         listed.setdefault(info.id, _carried_over(info, before.get(info.id)))
     if not listed:
-        _warn("The list of models has no usable row, so the previous models are kept.")
+        warn("The list of models has no usable row, so the previous models are kept.")
         return known
     return (*listed.values(), *(info for info in known if info.kind != "chat" and info.id not in listed))
 
@@ -177,7 +176,3 @@ def _other_model(chute: Mapping[str, object]) -> ModelInfo | None:
         "tags": sorted(family_tags(name) | ({template} if template else set())),
     }
     return ModelInfo.from_dict({**told, **{each: chute.get(each) for each in ("chute_id", "version", "hot")}})
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, ChutesWarning, stacklevel=4)

@@ -8,7 +8,7 @@ the reason.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -28,6 +28,7 @@ __all__ = [
     "check_headers",
     "check_known",
     "check_name",
+    "check_query",
     "check_verify",
     "chute_named",
     "comes_whole",
@@ -87,6 +88,19 @@ def check_headers(headers: Mapping[str, str]) -> None:
                 f"Under e2ee the header {name!r} has no effect: the gateway cannot read the request. "
                 "Pass reasoning=True to the call, which is sent inside the request."
             )
+
+
+def check_query(query: Collection[str]) -> None:
+    """Refuse what is added to an address: a sealed request has another one.
+
+    >>> check_query({"tenant": "a"})
+    Traceback (most recent call last):
+    chutes_core.errors.ConfigurationError: Under e2ee the address of a request is another: ...
+    """
+    if query:
+        raise ConfigurationError(
+            "Under e2ee the address of a request is another: pass no default_query or extra_query."
+        )
 
 
 @dataclass(frozen=True, slots=True)

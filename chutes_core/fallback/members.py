@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chutes_core.fallback.policy import FallbackPolicy
 
 __all__ = [
+    "OTHER_NAMES",
     "Member",
     "Needs",
     "eligible",
@@ -27,7 +28,18 @@ __all__ = [
 
 _MODALITIES = ("image", "video", "audio")
 _NONE: frozenset[str] = frozenset()
-_OTHER_NAMES = ("models", "model", "model_names", "model_name", "chat_models", "llms", "llm", "fallbacks")
+OTHER_NAMES = (
+    "models",
+    "model",
+    "model_names",
+    "model_name",
+    "chat_models",
+    "llms",
+    "llm",
+    "fallbacks",
+    "fallback",
+    "model_list",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +264,10 @@ def refuse_other_names(arguments: Collection[str]) -> None:
     Traceback (most recent call last):
     chutes_core.errors.ConfigurationError: A fallback has no 'models' beside its members: list the model among them, ...
     """
-    if name := next((name for name in _OTHER_NAMES if name in arguments), None):
+    if name := next((name for name in OTHER_NAMES if name in arguments), None):
         raise ConfigurationError(
             f"A fallback has no {name!r} beside its members: list the model among them, as in "
-            "members=['a/one', 'b/two']."
+            "members=['a/one', 'b/two']. from_models() takes a string of names, route() a table of routes."
         )
 
 

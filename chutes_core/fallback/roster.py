@@ -6,7 +6,6 @@ so that a list that one framework takes, the other takes too.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -18,12 +17,13 @@ from chutes_core.calls.clock import Clock
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.default_model import default_models
-from chutes_core.errors import ChutesError, ChutesWarning, ConfigurationError, RequestRefusedError
+from chutes_core.errors import ChutesError, ConfigurationError, RequestRefusedError
 from chutes_core.fallback.health import Health
 from chutes_core.fallback.hop import joint_info
 from chutes_core.fallback.members import Member, refuse_other_names, verify_of
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.settings import BASE_URL, Settings, TimeLimits
+from chutes_core.warned import warn
 
 if TYPE_CHECKING:
     from chutes_core.connected import Connected
@@ -38,7 +38,7 @@ L = TypeVar("L")
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
 O_co = TypeVar("O_co", bound="Connected", covariant=True)
-_LIMITS = ("connect", "first_token", "gap", "total")
+_LIMITS = ("connect", "first_token", "gap", "total", "reply")
 _NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
 _ADDRESSES = (
     "api_base", "base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint", "openrouter_api_base",
@@ -76,13 +76,12 @@ class Roster(Generic[M]):
     quiet: Callable[[M], M | None]
     seal: Callable[[M, object], M | None]
 
-    def members(self, listed: object, shared: Mapping[str, object], *, depth: int = 0) -> list[M]:
+    def members(self, listed: object, shared: Mapping[str, object]) -> list[M]:
         """Make the members from what was listed, with their own retries turned off.
 
         Args:
             listed: Names, tables of a route, and models; a fallback among them is replaced by its members.
             shared: The arguments for members listed by name; ``e2ee`` is for all.
-            depth: How many calls are between this one and the caller's own.
         """
         refuse_other_names(shared)
         if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
@@ -104,17 +103,15 @@ class Roster(Generic[M]):
         made = [model for entry in listed for model in _seated(self._made(entry, shared))]
         quiet = [self.quiet(model) for model in made]
         if restless := dict.fromkeys(type(made[place]).__name__ for place, each in enumerate(quiet) if each is None):
-            warnings.warn(
+            warn(
                 f"{', '.join(restless)}: its own retries cannot be turned off from here, so any that it makes delay "
-                "the next member.",
-                ChutesWarning,
-                stacklevel=2 + depth,
+                "the next member."
             )
         members = [model if each is None else each for model, each in zip(made, quiet, strict=True)]
         wish = shared.get("e2ee", False)
         return members if wish is False else [self._sealed(model, wish) for model in members]
 
-    def exchanged(self, models: object, *, depth: int = 0) -> list[M]:
+    def exchanged(self, models: object) -> list[M]:
         """Check models that take the place of an existing fallback's members."""
         several = isinstance(models, Sequence) and not isinstance(models, str) and bool(models)
         if not several or not all(isinstance(each, self.base) for each in cast("Sequence[object]", models)):
@@ -122,7 +119,7 @@ class Roster(Generic[M]):
                 "The members of a fallback are a list of models, such as [model, other_model]; names are for the "
                 "constructor, which knows the arguments that they share."
             )
-        return self.members(models, {}, depth=depth + 1)
+        return self.members(models, {})
 
     def _made(self, entry: object, shared: Mapping[str, object]) -> M:
         if isinstance(entry, str):
@@ -252,7 +249,7 @@ def shortest(step: TimeLimits, *others: TimeLimits | None) -> TimeLimits:
     """Return the shortest of several limits, each by itself.
 
     >>> shortest(TimeLimits(gap=5, total=60), TimeLimits(first_token=3, gap=50), None)
-    TimeLimits(connect=10.0, first_token=3, gap=5, total=60)
+    TimeLimits(connect=10.0, first_token=3, gap=5, total=60, reply=None)
     """
     given = [step, *(each for each in others if each is not None)]
     if len(given) == 1:

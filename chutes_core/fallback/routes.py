@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from chutes_core.errors import ConfigurationError
+from chutes_core.fallback.members import OTHER_NAMES
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.secrets.frames import unseen
 
@@ -70,11 +71,18 @@ class Routed:
 
     @classmethod
     @unseen
-    def from_models(cls, models: str, **arguments: object) -> Self:
+    def from_models(cls, models: str = "", **arguments: object) -> Self:
         """Create a fallback from a comma-separated string of names.
 
         ``ChutesFallback.from_models("acme/one, acme/two", api_key=...)`` has two members.
         """
+        if not isinstance(models, str) or not models:
+            other = next((name for name in ("members", *OTHER_NAMES) if name in arguments), None)
+            raise ConfigurationError(
+                "from_models() takes one string, models='a/one, b/two'"
+                + (f", and no {other!r}" if other else "")
+                + ". A list goes to the constructor, as members=['a/one', 'b/two']."
+            )
         return cls(split_models(models), **arguments)
 
     @classmethod
@@ -85,6 +93,8 @@ class Routed:
         ``ChutesFallback.route("summarization", {"summarization": {"models": ["acme/small", "acme/other"], "policy":
         {"deadline": 30}}})`` has two members and 30 seconds. Arguments given here go before the route's.
         """
+        if isinstance(name, Mapping | os.PathLike):
+            raise ConfigurationError("route() takes the name of the route first, and then the routes or their file.")
         found = route(source, name)
         return cls(found.models, **{"policy": found.policy, **found.options, **arguments})
 
@@ -107,6 +117,8 @@ def _route(name: str, value: object) -> Route:
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"The route {name!r} must be a list of models or a table with models = [...].")
     table = dict(value)
+    if other := next((each for each in ("members", *OTHER_NAMES) if each in table and each != "models"), None):
+        raise ConfigurationError(f"The route {name!r} has {other!r}: in a table they are called models = [...].")
     models = _models(name, table.pop("models", None))
     policy = table.pop("policy", {})
     if not isinstance(policy, Mapping):

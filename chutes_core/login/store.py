@@ -10,19 +10,18 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from glob import escape, glob
 from pathlib import Path
 
-from chutes_core.errors import ChutesWarning
 from chutes_core.folders import make_folder
 from chutes_core.login.errors import LoginError
 from chutes_core.login.keyring import forget, from_keyring, to_keyring
 from chutes_core.login.lock import locked
 from chutes_core.login.value import Keeper, StoredLogin, from_json, to_json
 from chutes_core.settings import MANAGEMENT_URL
+from chutes_core.warned import warn
 
 __all__ = ["FOLDER_VARIABLE", "Keeper", "LoginStore", "StoredLogin", "default_folder"]
 
@@ -176,11 +175,9 @@ def _read(path: Path) -> StoredLogin | LoginError | None:
 def _make_private(path: Path) -> None:
     with suppress(OSError):
         path.chmod(0o600)
-    warnings.warn(
+    warn(
         f"Other users of this machine could read the login at {path}; this is now fixed. If one of them may have read "
-        "it, run `chutes-connect logout` and sign in again.",
-        ChutesWarning,
-        stacklevel=4,
+        "it, run `chutes-connect logout` and sign in again."
     )
 
 

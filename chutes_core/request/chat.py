@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypedDict
 
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import RequestRefusedError
+from chutes_core.peers import CALLS, Word, closest
 from chutes_core.request.messages import Message, fit_messages, prompt_bytes
 from chutes_core.request.schema import is_refused, without_patterns
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["ChatParams", "ChatRequest", "build_chat_request"]
+__all__ = ["ChatParams", "ChatRequest", "build_chat_request", "effort_of"]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 OnLength = Literal["keep", "raise"]
@@ -31,11 +28,11 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 class ChatParams(TypedDict, total=False):
     """The parameters of a chat call; each is sent only if given.
 
-    Three are this library's own: ``reasoning`` (True, False or an effort, for every model that can think);
-    ``on_length``: with ``"raise"`` an answer that reaches ``max_tokens`` is an error, which has what there is in
-    ``.partial``; with ``"keep"``, the default, that is returned; and ``trace``: with True the gateway tells which
-    machines it asks, in ``reply.meta.trace`` and to ``hooks.on_trace``. Parameters not in this list go into
-    ``extra_body``.
+    Three are this library's own: ``reasoning`` (True, False or an effort, for every model that can think; OpenAI's
+    ``{"effort": ...}`` is one too); ``on_length``: with ``"raise"`` an answer that reaches ``max_tokens`` is an error,
+    which has what there is in ``.partial``; with ``"keep"``, the default, that is returned; and ``trace``: with True
+    the gateway tells which machines it asks, in ``reply.meta.trace`` and to ``hooks.on_trace``. ``extra_headers`` and
+    ``extra_query`` are not sent in the body. Parameters not in this list go into ``extra_body``.
     """
 
     max_tokens: int | None
@@ -73,18 +70,20 @@ class ChatParams(TypedDict, total=False):
     chat_template_kwargs: Mapping[str, object] | None
     continue_final_message: bool | None
     add_generation_prompt: bool | None
-    reasoning: bool | Effort | None
+    reasoning: bool | Effort | Mapping[str, object] | None
     reasoning_effort: Effort | None
     stream_options: Mapping[str, object] | None
     store: bool | None
     metadata: Mapping[str, str] | None
     extra_body: Mapping[str, object] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, str] | None
     on_length: OnLength | None
     trace: bool | None
 
 
 _KNOWN = frozenset(ChatParams.__annotations__)
-_REGEX = "The gateway has disabled regular expressions for answers: describe the format with a JSON schema instead."
+_REGEX = CALLS["guided_regex"].say
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,8 @@ class ChatRequest:
         trace: Whether the gateway is asked to tell what it does.
         starts_thinking: Whether the answer begins inside the reasoning, without an opening tag.
         infos: The catalogue entries of the models that may answer.
+        headers: Headers of this request.
+        query: What is added to its address.
     """
 
     model: str
@@ -112,6 +113,8 @@ class ChatRequest:
     trace: bool = False
     starts_thinking: bool = False
     infos: Sequence[ModelInfo] = ()
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    query: Mapping[str, str] | None = field(default=None, repr=False)
 
     @property
     def stream(self) -> bool:
@@ -142,8 +145,11 @@ def build_chat_request(
     >>> request.body
     {'model': 'acme/one', 'messages': [{'role': 'user', 'content': 'Hi'}], 'max_tokens': 9, 'stream': False}
     """
-    _refuse_unknown(params)
-    given = {name: value for name, value in params.items() if value is not None}
+    given = {
+        name: value
+        for name, value in params.items()
+        if (name in _KNOWN or _is_known(name, value)) and value is not None
+    }
     ref = ModelRef((model,)) if any(info.id == model for info in infos) else ModelRef.parse(model)
     ref = replace(ref, names=tuple(_canonical(name, infos) for name in ref.names))
     notes: list[str] = []
@@ -153,6 +159,7 @@ def build_chat_request(
     extra = given.pop("extra_body", {})
     if not isinstance(extra, Mapping):
         raise RequestRefusedError("extra_body must be a mapping of the fields to add to the request.")
+    headers, query = given.pop("extra_headers", None), given.pop("extra_query", None)
     given.pop("store", None)
     cut = given.pop("on_length", "keep")
     if cut not in ("keep", "raise"):
@@ -188,6 +195,8 @@ def build_chat_request(
         trace=trace,
         starts_thinking=starts_thinking(body, infos),
         infos=infos if body["model"] == ref.wire else (),  # extra_body may name another
+        headers=headers,  # type: ignore[arg-type]  # who sends them checks them
+        query=query,  # type: ignore[arg-type]
     )
 
 
@@ -209,24 +218,50 @@ def _canonical(name: str, infos: Sequence[ModelInfo]) -> str:
     return next((info.id for info in infos if info.id.lower() in (lowered, f"{lowered}-tee")), name)
 
 
-def _refuse_unknown(params: Mapping[str, object]) -> None:
-    for name in params:
-        if name in _KNOWN:
-            continue
-        if name in ("stream", "model", "messages"):
-            raise RequestRefusedError(f"{name!r} is not a parameter here: the method you call decides it.")
-        if name == "guided_regex":
-            raise RequestRefusedError(_REGEX)
-        close = get_close_matches(name, _KNOWN, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise RequestRefusedError(
-            f"Unknown parameter {name!r}. {hint}To send it all the same: extra_body={{{name!r}: ...}}."
-        )
+def _is_known(name: str, value: object) -> bool:
+    """Return False for a foreign parameter with which nothing changes; refuse any other."""
+    word = CALLS.get(name, _OTHER)
+    if word is not _OTHER and word.is_free(value):
+        return False
+    if word is _OTHER:
+        hint = f"{closest(name, _KNOWN)} To send it all the same: extra_body={{{name!r}: ...}}.".lstrip()
+    else:
+        hint = word.say or f"It is called {word.to!r} here."
+    raise RequestRefusedError(f"Unknown parameter {name!r}. {hint}")
+
+
+_OTHER = Word()
+
+
+def effort_of(wish: object) -> object:
+    """Return what other packages' way to ask for reasoning asks for; any other value as it is.
+
+    >>> effort_of({"effort": "low"}), effort_of({"enabled": False}), effort_of(True)
+    ('low', False, True)
+    """
+    if not isinstance(wish, Mapping):
+        return wish
+    given = {name: value for name, value in wish.items() if value is not None and (name, value) != ("exclude", False)}
+    for name in given:
+        if name not in ("effort", "enabled"):
+            raise RequestRefusedError(_NOT_IN_REASONING.get(str(name), f"reasoning has no {name!r}: pass its effort."))
+    effort, on = given.get("effort"), given.get("enabled")
+    return effort if effort is not None and on is not False else on
+
+
+_NOT_IN_REASONING = {
+    **dict.fromkeys(
+        ("summary", "generate_summary"),
+        "reasoning has no summary here: what the model thinks is returned as it is. Pass its effort alone.",
+    ),
+    "max_tokens": "Thoughts have no limit of their own: limit the answer with max_tokens, or pass reasoning's effort.",
+    "exclude": "What the model thinks is returned beside the answer: do not show it, or pass reasoning=False.",
+}
 
 
 def _thinking(given: dict[str, object], ref: ModelRef) -> None:
     """Convert every way of requesting reasoning to the one that all hosts of the service read."""
-    wish, effort = given.pop("reasoning", None), given.pop("reasoning_effort", None)
+    wish, effort = effort_of(given.pop("reasoning", None)), given.pop("reasoning_effort", None)
     if wish is not None and not isinstance(wish, bool) and wish not in _EFFORTS:
         raise RequestRefusedError(f"reasoning must be True, False or one of {', '.join(_EFFORTS)}, not {wish!r}.")
     if effort is not None and effort not in _EFFORTS:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import get_origin
 
-__all__ = ["is_refused", "is_taken", "without_patterns"]
+from chutes_core.errors import RequestRefusedError
+
+__all__ = ["check_form", "is_refused", "is_taken", "without_patterns"]
 
 _LOG = logging.getLogger("chutes_core")
 _FOLLOWED = ("properties", "items", "additionalProperties", "allOf", "anyOf", "oneOf", "not", "if", "then", "else")
@@ -80,3 +83,19 @@ def without_patterns(schema: object) -> tuple[object, int]:
         kept[key], count = without_patterns(value)
         removed += count
     return kept, removed
+
+
+def check_form(form: object) -> None:
+    """Refuse a form of an answer that is no class with fields of its own, such as a list.
+
+    >>> check_form(list[int])
+    Traceback (most recent call last):
+    chutes_core.errors.RequestRefusedError: An answer is one object, and list[int] is none: ...
+    """
+    if get_origin(form) is None and not (isinstance(form, type) and form.__module__ == "builtins"):
+        return
+    told = form.__name__ if isinstance(form, type) and get_origin(form) is None else str(form)
+    raise RequestRefusedError(
+        f"An answer is one object, and {told} is none: put it into a class, as in "
+        f"`class Answer(BaseModel): items: {told}`."
+    )

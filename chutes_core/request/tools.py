@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 from chutes_core.errors import RequestRefusedError
 
@@ -50,6 +49,8 @@ def tool_choice_param(choice: object, names: Sequence[str]) -> object:
 
 def _named(name: str, names: Sequence[str]) -> dict[str, object]:
     if name not in names:
+        from difflib import get_close_matches  # for a message that is seldom needed
+
         close = get_close_matches(name, names, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"The tools are {', '.join(map(repr, names)) or 'none'}."
         raise RequestRefusedError(f"tool_choice names the tool {name!r}, which is not among those given. {hint}")

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from hashlib import blake2b, sha256
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from chutes_core.errors import ConfigurationError, redact
 from chutes_core.secrets.secret import ENVIRONMENT, SupportsSecret
 
-__all__ = ["MASK", "Headers", "HiddenText", "is_secret"]
+__all__ = ["MASK", "Headers", "HiddenText", "Query", "is_secret"]
 
 T = TypeVar("T")
 MASK = "****"
@@ -86,6 +86,8 @@ class Headers(MutableMapping[str, str]):
     """
 
     __slots__ = ("_values",)
+    _what: ClassVar[str] = "header"
+    _place: ClassVar[str] = "default_headers"
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self._values: dict[str, str] = {}
@@ -93,18 +95,18 @@ class Headers(MutableMapping[str, str]):
             listed = dict(given or {})
         except (TypeError, ValueError):
             raise ConfigurationError(
-                f"Headers must be a mapping from names to texts, not a {type(given).__name__}."
+                f"{self._place} must be a mapping from names to texts, not a {type(given).__name__}."
             ) from None
         for name, value in listed.items():
             self[name] = value
 
     @classmethod
-    def kept(cls, given: Mapping[str, str] | None) -> Headers | None:
+    def kept(cls, given: Mapping[str, str] | None) -> Self | None:
         """Return what was given as headers; the object itself if it is one."""
         return given if given is None or isinstance(given, cls) else cls(given)
 
     def __setitem__(self, name: str, value: str) -> None:
-        _check(name, value)
+        _check(self._what, name, value)
         self._values[name] = HiddenText(value) if is_secret(name, value) and not value.startswith(MASK) else str(value)
 
     def __getitem__(self, name: str) -> str:
@@ -122,14 +124,14 @@ class Headers(MutableMapping[str, str]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dumped()!r})"
 
-    def __copy__(self) -> Headers:
-        return Headers(self._values)
+    def __copy__(self) -> Self:
+        return type(self)(self._values)
 
-    def __deepcopy__(self, memo: object) -> Headers:
-        return Headers(self._values)
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)(self._values)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Headers, (self.dumped(),)
+        return type(self), (self.dumped(),)
 
     @property
     def secret(self) -> tuple[str, ...]:
@@ -150,10 +152,10 @@ class Headers(MutableMapping[str, str]):
         sent = dict(self._values)
         if missing := [name for name, value in sent.items() if value.startswith(MASK)]:
             raise ConfigurationError(
-                f"No value here for {', '.join(missing)} in default_headers, so nothing was sent. The value of a "
-                "header may be secret, and is left out when a client or a model is pickled or dumped. Set it before "
-                f"the first call: model.default_headers[{missing[0]!r}] = ... (of each member of a fallback, or of a "
-                "client), or make the model or client in this process."
+                f"No value here for {', '.join(missing)} in {self._place}, so nothing was sent. The value of a "
+                f"{self._what} may be secret, and is left out when a client or a model is pickled or dumped. Set it "
+                f"before the first call: model.{self._place}[{missing[0]!r}] = ... (of each member of a fallback, or "
+                "of a client), or make the model or client in this process."
             )
         return sent
 
@@ -185,23 +187,35 @@ class Headers(MutableMapping[str, str]):
         }
 
 
+class Query(Headers):
+    """What is added to the address of every request; as secret as headers are.
+
+    >>> Query({"tenant": "s3cr3t"})
+    Query({'tenant': '****'})
+    """
+
+    __slots__ = ()
+    _what = "query parameter"
+    _place = "default_query"
+
+
 def _fingerprint(key: bytes, name: str, value: str) -> str:
     said = f"{name.lower()}\0{value}".encode()
     return blake2b(said, digest_size=8, key=key, person=b"chutes-header").hexdigest()
 
 
-def _check(name: object, value: object) -> None:
-    """Refuse an invalid header without showing its value, which may be secret."""
+def _check(what: str, name: object, value: object) -> None:
+    """Refuse an invalid one without showing its value, which may be secret."""
     if not isinstance(name, str) or not isinstance(value, str):
-        raise ConfigurationError(f"The header {_shown(name)} must be text.")
+        raise ConfigurationError(f"The {what} {_shown(name)} must be text.")
     if not _NAME.fullmatch(name):
-        raise ConfigurationError(f"The header {_shown(name)} has characters that are not allowed in a header's name.")
+        raise ConfigurationError(f"The {what} {_shown(name)} has characters that are not allowed in the name of one.")
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise ConfigurationError(
-            f"The header {_shown(name)} has characters that are not allowed in headers, or blanks around its value."
+            f"The {what} {_shown(name)} has characters that are not allowed in one, or blanks around its value."
         )
     if name.lower() == "authorization":
-        raise ConfigurationError("Pass the key as api_key, not as a header, which would be sent beside it.")
+        raise ConfigurationError(f"Pass the key as api_key, not as a {what}, which would be sent beside it.")
 
 
 def _shown(name: object) -> str:

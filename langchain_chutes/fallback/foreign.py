@@ -36,7 +36,7 @@ __all__ = ["Question"]
 # Options that only the gateway understands.
 _OURS = frozenset(
     {"min_p", "repetition_penalty", "length_penalty", "chat_template_kwargs", "structured_outputs"}
-    | {"on_length", "trace"}
+    | {"on_length", "trace", "extra_headers", "extra_query"}
     | {"guided_json", "guided_choice", "guided_grammar"}
 )
 # Where these providers report that an answer is complete; others may not.

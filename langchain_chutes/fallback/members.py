@@ -11,8 +11,6 @@ from langchain_core.language_models import BaseChatModel
 from chutes_core.catalog.names import model_infos
 from chutes_core.errors import ConfigurationError
 from chutes_core.fallback import FallbackPolicy, roster
-from chutes_core.settings import known_arguments
-from langchain_chutes._settings import ADVICE
 from langchain_chutes.chat_models import ChatChutes
 
 __all__ = ["Listed", "Seat", "again", "member_roster", "seats", "template_maker"]
@@ -31,7 +29,6 @@ _PROVIDERS = {
     "ollama": "langchain_ollama:ChatOllama",
     "fireworks": "langchain_fireworks:ChatFireworks",
 }
-_FIELDS = (*ChatChutes.model_fields, "members", "policy", "health")
 _RETRIES = ("max_retries", "num_retries")
 _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
 # What may differ between models that share one request; their account is compared beside it.
@@ -74,7 +71,7 @@ def template_maker(template: ChatChutes | None) -> Callable[..., ChatChutes]:
 
 
 def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    return known_arguments("ChutesFallback", shared, _FIELDS, ChatChutes._other_names(), advice=ADVICE)
+    return ChatChutes._read("ChutesFallback", shared, "members", "policy", "health")
 
 
 def _sealed(model: BaseChatModel, wish: object) -> BaseChatModel | None:

@@ -107,7 +107,7 @@ class ChutesFallback(FaceFallback, ChatModel):
         rebuilt = "template" in own  # by LangChain, which makes a configured fallback of another one's fields
         named: list[ChatChutes] = []
         maker = template_maker(own["template"]) if rebuilt else _maker(own, named)
-        made = member_roster(maker).members(members, arguments, depth=2)
+        made = member_roster(maker).members(members, arguments)
         if not rebuilt:
             own["template"] = next((each for each in named if each.model in members), None)
         health = health_of(health, clock or SystemClock())
@@ -234,7 +234,7 @@ class ChutesFallback(FaceFallback, ChatModel):
         return {} if callable(self.policy.order) else {"policy": self.policy.to_dict()}
 
     def _exchanged(self, members: object) -> list[BaseChatModel]:
-        return member_roster(template_maker(self.template)).members(members, {}, depth=3)
+        return member_roster(template_maker(self.template)).members(members, {})
 
     def _changed(self, names: Collection[str]) -> None:
         self.__dict__.pop("_serialized", None)  # cached by LangChain as part of its cache keys

@@ -30,6 +30,7 @@ from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core import Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
 from chutes_core.reply.body import call_body, reply_body
+from llama_index_chutes._convert.raw import Raw
 
 if TYPE_CHECKING:
     from chutes_core.fallback.stream import FallbackReply
@@ -193,14 +194,18 @@ def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
         told = beside(answer)
         if answer.origin is not None:
             return _carried(answer.origin, delta, reply.usage, told)  # type: ignore[arg-type]
-    counts = {} if reply.usage is None else {name: getattr(reply.usage, name) for name in _COUNTS}
     return ChatResponse(
         message=reply_message(reply),
-        raw={**reply_body(reply), **_meta(reply), **told},
+        raw=Raw({**reply_body(reply), **_meta(reply), **told}),
         delta=delta,
         logprobs=_logprobs(reply),
-        additional_kwargs=counts,  # where handlers of other providers' models look for them
+        additional_kwargs=_counts(reply.usage),
     )
+
+
+def _counts(usage: Usage | None) -> dict[str, Any]:
+    """Return the tokens as handlers of other providers' models look for them."""
+    return {} if usage is None else {name: getattr(usage, name) for name in _COUNTS}
 
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -217,7 +222,7 @@ def _meta(reply: Reply) -> dict[str, Any]:
 
 
 def _carried(whole: ChatResponse, delta: str | None, usage: Usage | None, told: Mapping[str, Any]) -> ChatResponse:
-    """Return another provider's answer with ``raw`` as a dict, and the usage where token counters look for it."""
+    """Return another provider's answer with ``raw`` as ours is, and the usage where token counters look for it."""
     raw = whole.raw
     if isinstance(raw, BaseModel):
         raw = raw.model_dump()
@@ -225,7 +230,8 @@ def _carried(whole: ChatResponse, delta: str | None, usage: Usage | None, told: 
         raw = {} if raw is None else {"raw": raw}
     if usage is not None and not raw.get("usage"):
         raw = {**raw, "usage": asdict(usage)}
-    return whole.model_copy(update={"raw": {**raw, **told}, "delta": delta})
+    extra = {**_counts(usage), **whole.additional_kwargs}
+    return whole.model_copy(update={"raw": Raw({**raw, **told}), "delta": delta, "additional_kwargs": extra})
 
 
 def _call_of(call: ToolCall) -> dict[str, Any]:

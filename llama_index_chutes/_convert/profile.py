@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict
 
-from chutes_core import ChutesWarning, ModelInfo
+from chutes_core import ModelInfo
+from chutes_core.warned import warn
 
 __all__ = ["DEFAULT_CONTEXT_WINDOW", "DEFAULT_NUM_OUTPUT", "Described", "described"]
 
@@ -54,11 +54,9 @@ def described(
     window = context_window or min((info.context_length for info in infos if info.context_length), default=0)
     if not window:
         window = DEFAULT_CONTEXT_WINDOW
-        warnings.warn(
+        warn(
             f"The catalogue does not know the context window of {model!r}; {window:,} tokens are assumed. "
-            "Pass context_window=... if you know it.",
-            ChutesWarning,
-            stacklevel=4,
+            "Pass context_window=... if you know it."
         )
     output = min((info.max_output for info in infos if info.max_output), default=DEFAULT_NUM_OUTPUT)
     tools = all(info.supports("tools") is not False for info in infos)

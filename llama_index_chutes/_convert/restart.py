@@ -16,6 +16,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 
 from chutes_core import ConfigurationError
 from chutes_core.fallback.report import RESTART, two_answers
+from llama_index_chutes._convert.raw import RawChunk
 
 __all__ = ["acollect", "arender", "collect", "is_restart", "render"]
 
@@ -49,7 +50,8 @@ def void(marker: C) -> C:
 def marker(model: str, *, text: bool) -> ChatResponse:
     """Return the marker of a restart, which voids text, or reasoning alone."""
     mark = {RESTART: model}
-    made = ChatResponse(message=ChatMessage(role="assistant", content=""), delta="", raw=mark, additional_kwargs=mark)
+    empty = ChatMessage(role="assistant", content="")
+    made = ChatResponse(message=empty, delta="", raw=RawChunk(mark), additional_kwargs=mark)
     return void(made) if text else made
 
 

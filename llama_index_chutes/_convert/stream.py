@@ -23,6 +23,7 @@ from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core.response import Delta
 from llama_index_chutes._convert.messages import chat_response
+from llama_index_chutes._convert.raw import RawChunk
 
 if TYPE_CHECKING:
     from chutes_core import AsyncStream, Stream, ToolCallDelta
@@ -76,7 +77,7 @@ async def achunks(
 def completion(chunk: ChatResponse) -> CompletionResponse:
     """Return a chunk or a whole answer as a completion's, with what is not text alongside."""
     message, values, extra = chunk.message, chunk.__dict__, chunk.additional_kwargs
-    if chunk.raw is not None:
+    if chunk.raw is not None and type(chunk.raw) is not RawChunk:
         thoughts = [block.content for block in message.blocks if isinstance(block, ThinkingBlock) and block.content]
         extra = {**({"thinking": "".join(thoughts)} if thoughts else {}), **message.additional_kwargs, **extra}
     kept = {name: values[name] for name in ("delta", "raw", "logprobs")}
@@ -122,7 +123,15 @@ class ChatDraft:
         if self._calls:
             blocks += self._calls.values()
         message = _made(ChatMessage, {**_MESSAGE, "role": _ROLE, "additional_kwargs": {}, "blocks": blocks})
-        return _made(ChatResponse, {**_CHUNK, "message": message, "delta": content, "additional_kwargs": extra})
+        said: dict[str, Any] = {"role": "assistant", "content": content or None}
+        if reasoning:
+            said["reasoning_content"] = reasoning
+        if calls:
+            said["tool_calls"] = [_piece(piece) for piece in calls]
+        raw = RawChunk(object="chat.completion.chunk", choices=[{"index": 0, "delta": said, "finish_reason": None}])
+        return _made(
+            ChatResponse, {**_CHUNK, "message": message, "raw": raw, "delta": content, "additional_kwargs": extra}
+        )
 
     def _of_fallback(self, delta: Delta) -> ChatResponse:
         """Return the chunk of a delta that only fallbacks have: another provider's, or the mark of a restart."""
@@ -134,6 +143,11 @@ class ChatDraft:
             return marker(delta.model, text=delta.text)
         carried: Carried = delta  # type: ignore[assignment]
         return carried.origin  # type: ignore[return-value]
+
+
+def _piece(piece: ToolCallDelta) -> dict[str, Any]:
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
 
 
 def _longer(block: ToolCallBlock | None, piece: ToolCallDelta) -> ToolCallBlock:

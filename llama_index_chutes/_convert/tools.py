@@ -25,11 +25,20 @@ class Toolbox(list[Mapping[str, Any]]):
         self.options = dict(options)
 
 
-def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Convert tools to specifications, leaving existing specifications unchanged."""
-    return [
+def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]], *, strict: bool | None = None) -> list[Mapping[str, Any]]:
+    """Convert tools to specifications, leaving existing ones unchanged but for ``strict``, which is sent if set."""
+    specs = [
         tool if isinstance(tool, Mapping) else tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools
     ]
+    return specs if strict is None else [_strictly(spec, strict) for spec in specs]
+
+
+def _strictly(spec: Mapping[str, Any], strict: bool) -> Mapping[str, Any]:
+    function = spec.get("function")
+    if not isinstance(function, Mapping):
+        return spec
+    parameters = {**(function.get("parameters") or {}), **({"additionalProperties": False} if strict else {})}
+    return {**spec, "function": {**function, "parameters": parameters, "strict": strict}}
 
 
 def selections_in(message: ChatMessage) -> list[ToolSelection]:

@@ -17,6 +17,7 @@ from chutes_core import Kind, Reply
 from chutes_core.reply.reader import Reader
 from chutes_core.reply.structured import FormError
 from chutes_core.request.objects import OWN, Mode, asked_for
+from llama_index_chutes._convert.raw import RawChunk
 from llama_index_chutes._convert.unusable import arrived, unusable
 
 __all__ = ["Plan", "partial_in", "reader_of"]
@@ -69,7 +70,7 @@ class Plan(Generic[M]):
 
     def ends(self, chunk: ChatResponse) -> bool:
         """Return whether a chunk is the last of a stream."""
-        return chunk.raw is not None
+        return type(chunk.raw) is not RawChunk
 
     def partial(self, chunk: ChatResponse) -> M | FlexibleModel | None:
         """Return the partial object in a chunk, or None."""

@@ -96,6 +96,10 @@ def _sensing(question: Question) -> Generator[None, None, None]:
         raise failure(Kind.MALFORMED, said, model=question.name) from error
 
 
+_OURS = ("on_length", "trace", "extra_headers", "extra_query")
+"""What is for Chutes alone."""
+
+
 class _Way(NamedTuple):
     """How a model is asked: a method without its prefixes, its arguments, and whether to try its stream first."""
 
@@ -106,7 +110,7 @@ class _Way(NamedTuple):
 
 def _way(question: Question) -> _Way:
     llm, wanted, messages = question.llm, question.wanted, list(question.messages)
-    params = {name: value for name, value in question.params.items() if name not in ("on_length", "trace")}
+    params = {name: value for name, value in question.params.items() if name not in _OURS}
     if wanted is not None:
         # Each text is the value of a template variable, so that nothing in it is read as a variable.
         texts: dict[str, str] = {}

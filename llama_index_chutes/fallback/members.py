@@ -12,7 +12,6 @@ from llama_index.core.llms.llm import LLM
 
 from chutes_core import ConfigurationError
 from chutes_core.fallback import roster
-from chutes_core.settings import known_arguments
 from llama_index_chutes.llms import Chutes
 
 __all__ = ["Seat", "again", "member_roster", "public_copy", "seats_of", "unheard"]
@@ -36,7 +35,6 @@ _NOT_SENT = {"model", "api_key", "catalog", "ledger", "context_window"}
 _ALIKE = sorted(
     (({*Chutes.model_fields} - {*LLM.model_fields}) | {"pydantic_program_mode", "system_prompt"}) - _NOT_SENT
 )
-_FIELDS = (*Chutes.model_fields, *Chutes._other_names, "members", "policy", "health")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +52,7 @@ def member_roster(**common: Any) -> roster.Roster[LLM]:
 
 
 def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    return known_arguments("ChutesFallback", shared, _FIELDS, {}, Chutes._hints)
+    return Chutes._read("ChutesFallback", shared, "members", "policy", "health")
 
 
 def _make(**arguments: Any) -> Chutes:

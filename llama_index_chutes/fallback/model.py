@@ -89,7 +89,7 @@ class ChutesFallback(FaceFallback, ChatModel):
         clock = shared.pop("clock", None)
         own = {name: shared.pop(name) for name in list(shared) if name in LLM.model_fields}
         common = {"clock": clock} | {name: own[name] for name in ("pydantic_program_mode",) if name in own}
-        made = member_roster(**common).members(members, shared, depth=2)
+        made = member_roster(**common).members(members, shared)
         if clock is None:
             clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
         health = health_of(health, clock or SystemClock())
@@ -155,7 +155,7 @@ class ChutesFallback(FaceFallback, ChatModel):
         return seats_of(self.members, pools=self.policy.first_hop == "server")
 
     def _exchanged(self, members: object) -> list[LLM]:
-        return member_roster().exchanged(members, depth=3)
+        return member_roster().exchanged(members)
 
     def _call(self, messages: Messages, params: Params, *, whole: bool) -> Run:
         return Run(self, self._extend_messages(list(messages)), dict(params), whole=whole)

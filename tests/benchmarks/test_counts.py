@@ -156,9 +156,9 @@ RECORDED = {
 LANGCHAIN = "from langchain_core.language_models import BaseChatModel; from langchain_core.runnables import RunnableMap"
 IMPORTS = {
     "chutes_core": ("pass", "from chutes_core import ChutesClient", 239),
-    "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 50),
+    "LangChain": (LANGCHAIN, "from langchain_chutes import ChatChutes", 52),
     "LangChain, fallback": (LANGCHAIN, "from langchain_chutes import ChutesFallback", 128),
-    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 48),
+    "LlamaIndex": ("import llama_index.core", "from llama_index_chutes import Chutes", 50),
 }
 """The framework alone, what is imported after it, and how many modules that loads."""
 

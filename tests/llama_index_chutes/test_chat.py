@@ -29,7 +29,7 @@ def test_text(style: str) -> None:
     made = rig([ANSWER])
     outcome = ask(made.llm, style)
     assert text_of(outcome.last) == ANSWER.text
-    assert [chunk.raw["usage"] for chunk in outcome.chunks if chunk.raw] == [
+    assert [chunk.raw["usage"] for chunk in outcome.chunks if chunk.raw.usage] == [
         {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
     ]
     counts = {name: outcome.last.additional_kwargs[name] for name in ("prompt_tokens", "total_tokens")}

@@ -290,8 +290,8 @@ def test_unusable_settings_are_refused() -> None:
             Machine().embedding(**options)
     with pytest.raises(ValueError, match="where the query goes"):
         Machine().embedding(query_instruction="Find:")
-    with pytest.raises(ConfigurationError, match="embed_batch_size"):
-        Machine().embedding(batch_size=3)
+    with pytest.raises(ConfigurationError, match="given 'embed_batch_size' twice"):
+        Machine().embedding(batch_size=3, embed_batch_size=4)
 
 
 # ---------------------------------------------------------------------------------------- what observers see

@@ -37,7 +37,7 @@ def test_a_fault_is_a_whole_answer_or_the_right_error(fault: str, style: str) ->
     assert outcome.error.kind is kind
     assert outcome.error.partial == outcome.streamed or not stream
     assert bool(outcome.streamed) == (stream and expected.partial)
-    assert all(chunk.raw is None for chunk in outcome.chunks), "a broken stream has no last chunk"
+    assert all(chunk.raw.usage is None for chunk in outcome.chunks), "a broken stream has no last chunk"
 
 
 def _check_whole(outcome: Outcome, fault: str, style: str) -> None:

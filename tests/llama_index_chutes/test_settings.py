@@ -97,10 +97,8 @@ def test_metadata_follows_a_change() -> None:
     ("name", "hint"),
     [
         ("temprature", "Did you mean 'temperature'"),
-        ("max_completion_tokens", "Did you mean 'max_tokens'"),
-        ("frequency_penalty", "additional_kwargs"),
-        ("is_chat_model", "leave it out"),
-        ("strict", ""),
+        ("is_chat_model", "Leave it out"),
+        ("tokenizer", "set llama_index.core.Settings.tokenizer"),
     ],
 )
 def test_unknown_keywords(name: str, hint: str) -> None:
@@ -112,7 +110,8 @@ def test_unknown_keywords(name: str, hint: str) -> None:
 def test_unknown_keywords_of_the_embedding() -> None:
     """The same for embeddings."""
     with pytest.raises(ConfigurationError, match="Did you mean 'embed_batch_size'"):
-        ChutesEmbedding(**{"batch_size": 5})
+        ChutesEmbedding(**{"embed_bach_size": 5})
+    assert ChutesEmbedding(**{"batch_size": 5}).embed_batch_size == 5
 
 
 def test_other_integrations_names_are_taken() -> None:

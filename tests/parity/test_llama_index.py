@@ -79,4 +79,4 @@ def _check_answer(outcome: Outcome, scenario: Scenario, mode: str) -> None:
         assert outcome.streamed == expected.text
         thinking = [chunk.additional_kwargs.get("thinking_delta", "") for chunk in outcome.chunks]
         assert "".join(thinking) == expected.reasoning
-        assert [chunk for chunk in outcome.chunks if chunk.raw is not None] == [last]
+        assert [chunk for chunk in outcome.chunks if "usage" in chunk.raw] == [last]

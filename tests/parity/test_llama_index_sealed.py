@@ -50,7 +50,7 @@ def test_sealed_is_as_plain(server: LocalChutes, case: Case, mode: str) -> None:
         llm = Chutes(model=case.model, **connection(server, e2ee=e2ee))
         outcome = ask(llm, STYLES[mode], [message(turn) for turn in case.ask], **given)
         assert outcome.error is None
-        assert [chunk for chunk in outcome.chunks if chunk.raw is not None] == [outcome.last]
+        assert [chunk for chunk in outcome.chunks if "usage" in chunk.raw] == [outcome.last]
         found.append(told(outcome.last))
     plain, sealed = found
     assert plain.get(case.shows) or plain["finish_reason"] == case.shows

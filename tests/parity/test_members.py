@@ -173,7 +173,11 @@ STRANGER = object()
         ([QWEN], {"max_retries": 2}, r"limit them with FallbackPolicy\(max_attempts=...\)"),
         ([QWEN], {"temprature": 0}, "ChutesFallback has no argument 'temprature'. Did you mean 'temperature'"),
         ([QWEN], {"polcy": {}}, "ChutesFallback has no argument 'polcy'. Did you mean 'policy'"),
-        ([QWEN], {"is_chat_model": True}, "ChutesFallback has no argument 'is_chat_model'"),
+        (
+            [QWEN],
+            {"is_chat_model": False},
+            "ChutesFallback has no argument 'is_chat_model'. Every model here is a chat model",
+        ),
         ([STRANGER], {"temperature": 1}, "temperature: these arguments are for members listed by name, and there are"),
         ([STRANGER], {"e2ee": True}, "cannot be asked sealed"),
         ([{"model": "x", "provider": "nobody"}], {}, "There is no provider 'nobody' here. Use anthropic, azure_openai"),

@@ -134,10 +134,54 @@ def test_stream_options_belong_to_a_stream() -> None:
     ],
 )
 def test_an_unknown_parameter_is_refused(name: str, words: str) -> None:
-    """A misspelt or foreign parameter is an error that knows the way, also with None."""
-    for value in ("x", None):
-        with pytest.raises(RequestRefusedError, match=words):
-            build_chat_request(HELLO, "acme/one", {name: value})
+    """A misspelt or foreign parameter is an error that knows the way."""
+    with pytest.raises(RequestRefusedError, match=words):
+        build_chat_request(HELLO, "acme/one", {name: "x"})
+
+
+def test_none_is_no_wish() -> None:
+    """What others call something that is not here is not asked for with None; a misspelt name stays an error."""
+    assert sent(service_tier=None, guided_regex=None) == {}
+    with pytest.raises(RequestRefusedError, match="Did you mean 'temperature'"):
+        sent(temprature=None)
+
+
+def test_what_happens_anyway_may_be_asked_for() -> None:
+    """A foreign parameter whose value changes nothing is not sent, and no error."""
+    assert sent(stream_usage=True, service_tier="auto", modalities=["text"]) == {}
+    with pytest.raises(
+        RequestRefusedError, match=r"^Unknown parameter 'stream_usage'\. Every stream ends with its usage"
+    ):
+        sent(stream_usage=False)
+
+
+@pytest.mark.parametrize(
+    ("wish", "thinks"),
+    [
+        ({"effort": "low"}, {"thinking": True, "enable_thinking": True, "reasoning_effort": "low"}),
+        ({"effort": "none"}, {"thinking": False, "enable_thinking": False}),
+        ({"enabled": True, "exclude": False}, {"thinking": True, "enable_thinking": True}),
+        ({"enabled": False, "effort": "high"}, {"thinking": False, "enable_thinking": False}),
+    ],
+)
+def test_reasoning_as_others_ask_for_it(wish: dict[str, object], thinks: dict[str, object]) -> None:
+    """An effort within a mapping is one."""
+    assert sent(reasoning=wish) == {"chat_template_kwargs": thinks}
+
+
+@pytest.mark.parametrize("name", ["summary", "max_tokens", "exclude", "verbosity"])
+def test_reasoning_that_is_not_to_be_had(name: str) -> None:
+    """Whatever else is in such a mapping is refused with what to do."""
+    with pytest.raises(RequestRefusedError, match=r"effort|reasoning=False"):
+        sent(reasoning={"effort": "low", name: 1})
+
+
+def test_headers_and_query_of_a_call_are_not_in_the_body() -> None:
+    """They are kept beside it, and not shown."""
+    request = build(extra_headers={"X-Tenant": "s3cr3t"}, extra_query={"tenant": "s3cr3t"})
+    assert not {"extra_headers", "extra_query"} & request.body.keys()
+    assert (request.headers, request.query) == ({"X-Tenant": "s3cr3t"}, {"tenant": "s3cr3t"})
+    assert "s3cr3t" not in repr(request)
 
 
 def test_unknown_fields_travel_in_extra_body() -> None:
