@@ -42,6 +42,7 @@ _COMMANDS = (
     "record",
     "replay",
     "local",
+    "migrate",
     "completion",
 )
 
