@@ -192,7 +192,6 @@ _CONSTRUCTORS: Mapping[str, Word] = {
     **_rows(f"A key belongs to one account, and there are no organizations. {_LEAVE}", "organization"),
     **_rows(f"A key belongs to one account, and there are no organizations. {_LEAVE}", "openai_organization"),
     **_rows(_KEY, *_OTHERS_KEYS),
-    **_rows(_TRACE, "trace"),
 }
 
 _CALLS: Mapping[str, Word] = {

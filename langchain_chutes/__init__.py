@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_chutes.cost import CostCallback
     from langchain_chutes.embeddings import ChutesEmbeddings
     from langchain_chutes.fallback import ChutesFallback, FallbackError, FallbackPolicy, Health
+    from langchain_chutes.strings import register, unregister
 
     __version__: str
 
@@ -37,6 +38,8 @@ __all__ = [
     "FallbackPolicy",
     "Health",
     "__version__",
+    "register",
+    "unregister",
 ]
 
 __getattr__, __dir__ = _lazily(
@@ -45,6 +48,8 @@ __getattr__, __dir__ = _lazily(
         "ChatChutes": "chat_models",
         "ChutesEmbeddings": "embeddings",
         "CostCallback": "cost",
+        "register": "strings",
+        "unregister": "strings",
         **dict.fromkeys(("ChutesFallback", "FallbackError", "FallbackPolicy", "Health"), "fallback"),
     },
 )
