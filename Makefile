@@ -94,6 +94,8 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/arguments_table.py --check
 	@$(PY) tools/peer_arguments.py --check
 	@$(PY) tools/langchain_profiles.py --check
+	@$(PY) tools/models_table.py --check
+	@$(PY) tools/code_width.py --check
 	@$(PY) tools/check_tests.py
 	@$(PY) tools/check_claims.py
 	@$(PY) tools/hashes.py --check
@@ -131,6 +133,7 @@ docs: venv ## build the site into build/site, and see that links resolve, tables
 	@$(PY) tools/money_table.py --check
 	@$(PY) tools/sealed_edits.py --check
 	@$(PY) tools/arguments_table.py --check
+	@$(PY) tools/models_table.py --check
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 	@$(PY) -m pytest -q tests/docs
 

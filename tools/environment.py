@@ -21,6 +21,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HASHES = ROOT / "constraints-hashes.txt"
 HEADER = "# The versions the suite was tested with. Rewritten by `make constraints`."
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==\S+$")
+FOUND = re.compile(r"(?:Collecting|Processing) (?P<name>[^\s=<>!~;(]+)")
+SIZED = re.compile(r"\s*(?:Downloading|Using cached) \S+ \((?P<size>[0-9.]+) (?P<unit>[kMG]?B|bytes)\)")
+UNITS = {"bytes": 1e-6, "B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 FLOOR = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?>=([A-Za-z0-9.!+]+)(?=[,;\s]|$)")
 
 
@@ -107,11 +111,49 @@ def locked(venv: Path) -> Iterator[None]:
         yield
 
 
+class Progress:
+    """What pip has fetched so far: one line that is written anew on a terminal, and once at the end elsewhere."""
+
+    def __init__(self) -> None:
+        self.packages, self.megabytes = 0, 0.0
+        self._began = time.monotonic()
+
+    def take(self, line: str) -> None:
+        """Read a line of pip's."""
+        if match := SIZED.match(line):
+            self.megabytes += float(match["size"]) * UNITS[match["unit"]]
+        elif match := FOUND.match(line):
+            self.packages += 1
+            if sys.stdout.isatty():
+                name = match["name"].rpartition("/")[2]
+                print(f"\r  {self}: {name[:40]:40}", end="", flush=True)
+
+    def end(self) -> None:
+        """Say what it came to."""
+        if self.packages:
+            end = f"  {self}, {time.monotonic() - self._began:.0f} s"
+            print(f"\r{end:70}" if sys.stdout.isatty() else end, flush=True)
+
+    def __str__(self) -> str:
+        size = f", {self.megabytes:.0f} MB" if self.megabytes >= 1 else ""
+        return f"{self.packages} package{'' if self.packages == 1 else 's'}{size}"
+
+
 def pip(venv: Path, *arguments: str) -> None:
-    """Run the environment's pip, silent unless it fails."""
-    options = ("-qq", "--no-input", "--disable-pip-version-check")
+    """Run the environment's pip; show how far it is, and what it says only if it fails."""
+    options = ("--no-input", "--disable-pip-version-check", "--progress-bar=off")
     command = [str(venv / "bin/python"), "-m", "pip", *options, *arguments]
-    subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+    progress, said = Progress(), []
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout or ():
+            progress.take(line)
+            said.append(line)
+    progress.end()
+    if process.returncode:
+        print("".join(said[-20:]), end="", file=sys.stderr)
+        raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def strangers(report: dict[str, Any], table: str) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Named in mkdocs.yml as a hook. On a code host `../examples/rag.py` is a file beside docs/; a site has no such place. So
 the examples, the changelog and the page for contributors become pages of the site, and a link to anything else of the
-repository becomes its words.
+repository becomes its words. Beside the pages go llms.txt, which lists them for language models, and llms-full.txt,
+which has them whole.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -63,6 +65,46 @@ def relinked(markdown: str, place: str, homes: Mapping[str, str]) -> str:
     return LINK.sub(led, markdown)
 
 
+def first_sentence(markdown: str) -> str:
+    r"""Return what a page begins with: the first sentence of its first paragraph, without links.
+
+    >>> first_sentence("# Title\n\n> Quoted.\n\nA [page](x.md) about `it`. More.\n")
+    'A page about `it`.'
+    """
+    paragraphs = (" ".join(each.split()) for each in re.split(r"\n\s*\n", markdown))
+    text = next((each for each in paragraphs if re.match(r"[A-Za-z`*\[]", each)), "")
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
+
+
+def for_models(pages: Mapping[str, tuple[str, str]], name: str, about: str) -> tuple[str, str]:
+    r"""Return llms.txt and llms-full.txt of pages: by address, the title and the Markdown of each.
+
+    >>> brief, whole = for_models({"https://a.test/": ("Home", "# Home\n\nIt works. Well.")}, "a", "About a.")
+    >>> print(brief)
+    # a
+    <BLANKLINE>
+    > About a.
+    <BLANKLINE>
+    - [Home](https://a.test/): It works.
+    <BLANKLINE>
+    """
+    lines = [f"- [{title}]({url}): {first_sentence(text)}" for url, (title, text) in pages.items()]
+    head = f"# {name}\n\n> {about}\n\n"
+    whole = "\n\n".join(f"<!-- {url} -->\n\n{text.strip()}" for url, (_, text) in pages.items())
+    return head + "\n".join(lines) + "\n", f"{head}{whole}\n"
+
+
+_TOLD: dict[str, tuple[str, str]] = {}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Say in the footer which version the site is of."""
+    _TOLD.clear()
+    config.copyright = f"chutes-connect {version('chutes-connect')}, under the Apache License 2.0"
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made of files beside docs/."""
     for place, text in extra_pages().items():
@@ -72,4 +114,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead the links of a page; a link of the generated pages leads from where their file stands."""
-    return relinked(markdown, page.file.src_uri, homes())
+    led = relinked(markdown, page.file.src_uri, homes())
+    if page.file.src_uri.partition("/")[0] not in ("decisions", "reference"):
+        _TOLD[page.canonical_url or page.url] = (str(page.title), led)
+    return led
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write the pages for language models."""
+    brief, whole = for_models(_TOLD, config.site_name, config.site_description or "")
+    Path(config.site_dir, "llms.txt").write_text(brief, "utf-8")
+    Path(config.site_dir, "llms-full.txt").write_text(whole, "utf-8")

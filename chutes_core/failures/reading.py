@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-_PREFIXES = re.compile(r"(?:Invalid request:\s+)*")
+_PREFIX = re.compile(r"Invalid request:\s+")
 _DEEPEST = 32  # levels of an error body
 
 
@@ -92,7 +92,10 @@ def _is_page(body: object) -> bool:
 
 def _unwrap_text(text: str) -> str:
     """Strip the gateway's "Invalid request:" prefixes and parse any JSON behind them."""
-    text = _PREFIXES.sub("", text.strip(), count=1)
+    text, begin = text.strip(), 0
+    while (prefix := _PREFIX.match(text, begin)) is not None:
+        begin = prefix.end()
+    text = text[begin:]
     if text.startswith("{"):
         try:
             return message_of(_clean(loads(text))) or text

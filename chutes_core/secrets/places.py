@@ -18,7 +18,7 @@ __all__ = ["Reason", "check_place", "is_service", "reason"]
 
 Reason = Literal["service", "this machine", "named with the key"]
 
-_SERVICE = re.compile(r"https://([a-z0-9-]+\.)*chutes\.ai(:\d+)?")
+_ENCRYPTED = re.compile(r"https://([a-z0-9.-]+)(?::\d+)?")
 
 
 def is_service(origin: str) -> bool:
@@ -27,7 +27,8 @@ def is_service(origin: str) -> bool:
     >>> is_service("https://llm.chutes.ai"), is_service("http://llm.chutes.ai"), is_service("https://chutes.ai.test")
     (True, False, False)
     """
-    return _SERVICE.fullmatch(origin) is not None
+    found = _ENCRYPTED.fullmatch(origin)
+    return found is not None and f".{found[1]}".endswith(".chutes.ai")
 
 
 @lru_cache(maxsize=256)

@@ -20,11 +20,24 @@ CONSOLE = "\n".join(re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE |
 FACT = "1931"  # what the README's own document says
 
 
+PRINTED = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
 @pytest.fixture(scope="module")
 def exported() -> Iterator[dict[str, str]]:
-    """Start the embedded Chutes as the README says, and set what it prints; any port, and no model to fetch."""
-    assert "`chutes-connect local`" in README or "chutes-connect local" in CONSOLE
-    command = [sys.executable, "-u", "-m", "chutes_cli", "local", "--port", "0", "--backend", "echo"]
+    """Start the embedded Chutes, and set what it prints; any port, and no model to fetch."""
+    assert "chutes-connect local" in CONSOLE
+    yield from embedded("--backend", "echo")
+
+
+@pytest.fixture(scope="module")
+def with_its_model() -> Iterator[dict[str, str]]:
+    """Start the embedded Chutes as it is, with its small model."""
+    yield from embedded()
+
+
+def embedded(*options: str) -> Iterator[dict[str, str]]:
+    command = [sys.executable, "-u", "-m", "chutes_cli", "local", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -72,9 +85,17 @@ def test_answer_from_a_document_in_either_framework(package: str, printed: Calla
     assert FACT in printed(block)
 
 
+@pytest.mark.local
+def test_it_prints_what_the_readme_says(with_its_model: dict[str, str], tmp_path: Path) -> None:
+    """The output below a block is what the embedded model really answers."""
+    assert len(PRINTED) == 2
+    for block, said in PRINTED:
+        assert output(block, with_its_model, tmp_path).strip() == said.strip()
+
+
 def test_extras_exist() -> None:
     """Every extra that the README tells to install is one of the distribution's."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    named = {extra for group in re.findall(r"chutes-connect\[([a-z0-9,-]+)\]", README) for extra in group.split(",")}
+    named = {extra for group in re.findall(r"\.\[([a-z0-9,-]+)\]", README) for extra in group.split(",")}
     assert named
     assert named <= set(extras)

@@ -105,7 +105,7 @@ class Case:
     @property
     def whole(self) -> bool:
         """Whether the reply was read to its end; a client of ours left where it had seen enough."""
-        return self.facts.get("end", "whole") == "whole"
+        return bool(self.facts.get("end", "whole") == "whole")
 
     @property
     def pieces(self) -> list[bytes]:

@@ -32,12 +32,15 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage"
 )
-DESKTOP, PHONE = (1280, 900), (390, 844)
+DESKTOP, PHONE = (1440, 900), (390, 844)
+CONTRAST = Path(__file__).with_name("contrast.js").read_text("utf-8")
 PAGES = [
     "",
     "rag/",
     "migrating/",
     "errors/",
+    "fallback/",
+    "models/",
     "cli/",
     "benchmarks/",
     "reference/langchain_chutes/",
@@ -172,6 +175,58 @@ def test_page_fits_and_stays_at_home(reader: Reader, page: str, size: tuple[int,
     assert reader.find("article h1").text
     assert reader.complaints() == []
     assert reader.asked_elsewhere() == set()
+
+
+@in_a_browser
+@pytest.mark.parametrize("page", PAGES)
+def test_code_fits(reader: Reader, page: str) -> None:
+    """On a desktop no code has to be moved sideways to be read."""
+    reader.look(DESKTOP, page)
+    wide = "return [...document.querySelectorAll('pre, pre code')].filter(c => c.scrollWidth > c.clientWidth + 1)"
+    assert reader.driver.execute_script(f"{wide}.map(c => c.innerText)") == []
+
+
+@in_a_browser
+@pytest.mark.parametrize("scheme", ["default", "slate"])
+@pytest.mark.parametrize("page", PAGES)
+def test_every_text_stands_out(reader: Reader, page: str, scheme: str) -> None:
+    """In light and in dark each text has the contrast that WCAG AA asks for, computed from what is shown."""
+    reader.look(DESKTOP, page)
+    reader.driver.execute_script(
+        "const still = document.createElement('style');"
+        "still.textContent = '* { transition: none !important; animation: none !important }';"
+        "document.head.append(still);"
+        "document.body.setAttribute('data-md-color-scheme', arguments[0]);",
+        scheme,
+    )
+    assert reader.driver.execute_script(CONTRAST) == []
+
+
+@in_a_browser
+def test_commands_are_copied_without_their_prompt(reader: Reader) -> None:
+    """What the copy button takes of a command is what is typed: no prompt, and nothing that the command says."""
+    reader.look(DESKTOP, "login/")
+    taken = reader.driver.execute_script(
+        "const code = document.querySelector('.language-console pre code'); code.setAttribute('data-md-copying', '');"
+        "const text = code.innerText; code.removeAttribute('data-md-copying'); return text"
+    )
+    assert "chutes-connect login --api-key" in taken.splitlines()
+    assert "$" not in taken
+
+
+@in_a_browser
+def test_search_finds_a_model_by_a_part_of_its_name(reader: Reader) -> None:
+    """The name of a model is searched for as people remember it."""
+    reader.look(DESKTOP, "?q=kimi")
+    assert "Kimi" in reader.find(".md-search-result__item").text
+
+
+def test_the_pages_for_language_models(site: Path) -> None:
+    """One file lists the pages, the other has them whole."""
+    brief, whole = (site / "llms.txt").read_text("utf-8"), (site / "llms-full.txt").read_text("utf-8")
+    assert "](https://chutes-connect.github.io/chutes-connect/fallback/): " in brief
+    assert "zai-org/GLM-5.2-TEE" in whole
+    assert whole.count("\n# ") > 25
 
 
 @in_a_browser

@@ -159,3 +159,37 @@ def test_a_file_with_another_hash_ends_the_build(
             environment.install(tmp_path, tmp_path / "pins.txt", verified, "a-b")
     else:
         environment.install(tmp_path, tmp_path / "pins.txt", verified, "a-b")
+
+
+SAID = """\
+Looking in links: somewhere
+Collecting anyio (from httpx)
+  Downloading anyio-4.16.0-py3-none-any.whl (134 kB)
+Collecting numpy==2.3
+  Using cached numpy-2.3-cp311.whl (16.6 MB)
+Processing ./files/idna-3.20-py3-none-any.whl (from httpx)
+Requirement already satisfied: pip
+"""
+
+
+def test_what_pip_says_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """How many packages, and how much was fetched; away from a terminal in one line at the end."""
+    progress = environment.Progress()
+    for line in SAID.splitlines(keepends=True):
+        progress.take(line)
+    progress.end()
+    assert capsys.readouterr().out.startswith("  3 packages, 17 MB, ")
+
+
+def test_what_pip_says_is_shown_when_it_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The reason stands above the message, and nothing of what went well is lost on the reader."""
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho Collecting anyio\necho ERROR: no such version >&2\nexit 1\n")
+    fake.chmod(0o755)
+    with pytest.raises(environment.subprocess.CalledProcessError):
+        environment.pip(tmp_path, "install", "anyio")
+    out, err = capfd.readouterr()
+    assert "1 package, " in out
+    assert "no such version" in err
+    assert "Collecting anyio" in err
