@@ -141,7 +141,7 @@ class Progress:
 
 def pip(venv: Path, *arguments: str) -> None:
     """Run the environment's pip; show how far it is, and what it says only if it fails."""
-    options = ("--no-input", "--disable-pip-version-check", "--progress-bar=off")
+    options = ("--no-input", "--disable-pip-version-check")
     command = [str(venv / "bin/python"), "-m", "pip", *options, *arguments]
     progress, said = Progress(), []
     with subprocess.Popen(

@@ -163,7 +163,7 @@ class Hand:
 class AsyncHand(Hand):
     """The same on the event loop, which gives others a turn at every step."""
 
-    async def perform(self, effect: Effect) -> object:  # type: ignore[override]
+    async def perform(self, effect: Effect) -> object:
         await asyncio.sleep(0)
         return super().perform(effect)
 
