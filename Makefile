@@ -96,6 +96,7 @@ check: venv ## lint, format, types, direction of imports, secrets, links, genera
 	@$(PY) tools/langchain_profiles.py --check
 	@$(PY) tools/models_table.py --check
 	@$(PY) tools/code_width.py --check
+	@$(PY) tools/notebooks.py --check
 	@$(PY) tools/check_tests.py
 	@$(PY) tools/check_claims.py
 	@$(PY) tools/hashes.py --check

@@ -2,14 +2,16 @@
 
 Named in mkdocs.yml as a hook. On a code host `../examples/rag.py` is a file beside docs/; a site has no such place. So
 the examples, the changelog and the page for contributors become pages of the site, and a link to anything else of the
-repository becomes its words. Beside the pages go llms.txt, which lists them for language models, and llms-full.txt,
-which has them whole.
+repository becomes its words. Notebooks become pages too, with what they show. Beside the pages go llms.txt, which lists
+them for language models, and llms-full.txt, which has them whole.
 """
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import notebooks  # noqa: E402
+
 LINK = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<target>\.\./[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -33,14 +39,42 @@ def extra_pages(root: Path = ROOT) -> dict[str, str]:
     for example in sorted((root / "examples").glob("*.py")):
         code = example.read_text("utf-8")
         pages[f"examples/{example.stem}.md"] = f"# {example.name}\n\n````python\n{code}````\n"
+    for file in sorted((root / "docs/notebooks").glob("*.ipynb")):
+        pages[f"notebooks/{file.stem}.md"] = notebook_page(json.loads(file.read_text("utf-8")), file.name)
     return pages
+
+
+def notebook_page(notebook: notebooks.Notebook, name: str) -> str:
+    r"""Return a notebook as a page: its texts, its code, and what each cell shows.
+
+    >>> cell = {"cell_type": "code", "source": "1 + 1", "outputs": [{"data": {"text/plain": "2"}}]}
+    >>> print(notebook_page({"cells": [cell]}, "sums.ipynb"))
+    ```python
+    1 + 1
+    ```
+    <BLANKLINE>
+    ```text
+    2
+    ```
+    <BLANKLINE>
+    This page is [a notebook](sums.ipynb): download it, and run it.
+    <BLANKLINE>
+    """
+    parts = []
+    for cell in notebooks.cells(notebook):
+        text = notebooks.source(cell)
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+        shown = notebooks.shown(cell)
+        parts += [out if kind == "text/html" else f"```text\n{out.rstrip()}\n```" for kind, out in shown]
+    return "\n\n".join([*parts, f"This page is [a notebook]({name}): download it, and run it.\n"])
 
 
 def homes(root: Path = ROOT) -> dict[str, str]:
     """Return where files of the repository are found on the site."""
     named = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
     examples = {f"examples/{example.name}": f"examples/{example.stem}.md" for example in root.glob("examples/*.py")}
-    return named | examples
+    books = {f"docs/notebooks/{file.name}": f"notebooks/{file.stem}.md" for file in root.glob("docs/notebooks/*.ipynb")}
+    return named | examples | books
 
 
 def relinked(markdown: str, place: str, homes: Mapping[str, str]) -> str:
@@ -55,10 +89,8 @@ def relinked(markdown: str, place: str, homes: Mapping[str, str]) -> str:
 
     def led(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(folder, match["target"]))
-        if target.startswith("docs/"):
-            return match[0]
         if target not in homes:
-            return match["words"]
+            return match[0] if target.startswith("docs/") else match["words"]
         there = posixpath.relpath(posixpath.join("docs", homes[target]), folder)
         return f"[{match['words']}]({there}{match['anchor'] or ''})"
 

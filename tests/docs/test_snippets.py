@@ -30,7 +30,8 @@ class Snippet:
 
     def compiled(self) -> CodeType:
         """Compile the block; `await` at the top level is allowed, as in a notebook."""
-        return compile(self.code, self.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        return compile(self.code, self.place, "exec", flags, dont_inherit=True)  # nothing from the __future__ of ours
 
     def execute(self) -> None:
         """Run the block in a namespace of its own."""
