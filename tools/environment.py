@@ -145,7 +145,13 @@ def pip(venv: Path, *arguments: str) -> None:
     command = [str(venv / "bin/python"), "-m", "pip", *options, *arguments]
     progress, said = Progress(), []
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         for line in process.stdout or ():
             progress.take(line)
