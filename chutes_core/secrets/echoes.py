@@ -36,8 +36,6 @@ _NOT_HEX = bytes(set(range(256)) - set(b"0123456789abcdef"))
 _UNSEEN = re.compile(r"[\u200b-\u200d\u2060\ufeff]")
 _CODE = re.compile(r"[A-Za-z0-9+/_-]{16,}")
 _MOST = 100_000  # escapes: a text that has more is masked as a whole, which keeps the time in bounds
-_URLSAFE = {ord("-"): "+", ord("_"): "/"}
-_SMALL = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
 Span = tuple[int, int]
 
@@ -111,7 +109,7 @@ class Echoes:
         """Find codes that have a secret in them, in any form."""
         parts, starts, places, length = list[str](), list[int](), list[Span](), 0
         for match in _CODE.finditer(text):
-            code = match[0].translate(_URLSAFE)
+            code = match[0].replace("-", "+").replace("_", "/")
             code = code[:-1] if len(code) % 4 == 1 else code + "=" * (-len(code) % 4)
             parts.append(binascii.a2b_base64(code).decode("latin-1"))
             starts.append(length)
@@ -289,5 +287,10 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _small(text: str) -> str:
-    """Return a text of the same length in small letters."""
-    return text.lower() if text.isascii() else text.translate(_SMALL)
+    """Return a text of the same length in small letters: those of ASCII alone, of which no other one becomes two."""
+    if text.isascii():
+        return text.lower()
+    try:
+        return text.encode("latin-1").lower().decode("latin-1")  # what is in a code, a byte for each character
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")

@@ -14,14 +14,13 @@ class Tabular:
     """Mixin of what shows itself as a table: in a notebook, where rich prints it, and as text.
 
     >>> from chutes_core.shown.table import Column, Table
-    >>> class Notes(Tabular):
-    ...     def _table(self): return Table.of([Column("note")], [["Mind the <gap>."]])
-    ...
-    >>> print(Notes().as_text())
-
-    Note:
+    >>> class Rules(Tabular):
+    ...     def _table(self):
+    ...         return Table.of([Column("rule")], [["Mind the <gap>."]])
+    >>> print(Rules().as_text())
+    rule
     Mind the <gap>.
-    >>> "&lt;gap&gt;" in Notes()._repr_html_()
+    >>> "&lt;gap&gt;" in Rules()._repr_html_()
     True
     """
 

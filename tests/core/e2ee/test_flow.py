@@ -696,7 +696,8 @@ def test_without_collateral_it_is_fetched_from_the_maker_without_the_key(monkeyp
     assert json.loads(dcap.read[0])["tcb_info"] == '{"a":1}'
 
 
-def test_full_verification_without_its_package_is_refused_at_construction() -> None:
+def test_full_verification_without_its_package_is_refused_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the first call, and with the name of the package."""
+    monkeypatch.setitem(sys.modules, "dcap_qvl", None)
     with pytest.raises(errors.ConfigurationError, match="pip install dcap-qvl"):
         sealed_path(Service(), verify="full")
