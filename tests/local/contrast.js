@@ -53,8 +53,10 @@ for (let node = texts.nextNode(); node; node = texts.nextNode()) {
   const [light, dark] = [luminance(over(colour(style.color), under, opacity)), luminance(under)].sort((a, b) => b - a);
   const ratio = (light + 0.05) / (dark + 0.05);
   const size = parseFloat(style.fontSize);
+  // A mark that says nothing beside its words is a graphic, and is asked what large text is.
+  const mark = element.getAttribute("aria-hidden") === "true";
   const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-  if (ratio < (large ? 3 : 4.5)) {
+  if (ratio < (mark || large ? 3 : 4.5)) {
     found.set(`${element.tagName}.${element.className} ${style.color} on ${under.map(Math.round)}`, [
       ratio.toFixed(2),
       node.textContent.trim().slice(0, 40),

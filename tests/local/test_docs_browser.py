@@ -46,6 +46,7 @@ PAGES = [
     "reference/langchain_chutes/",
     "reference/chutes_core/",
     "examples/langchain_rag/",
+    "notebooks/rag_with_sources/",
 ]
 REFERENCE = {
     "langchain_chutes": "langchain_chutes",
