@@ -32,6 +32,7 @@ class Terminal:
 
         def take() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # which who runs the tests may ignore
 
         self.process = subprocess.Popen(
             list(words),

@@ -162,7 +162,7 @@ STRANGER = object()
     ("members", "options", "said"),
     [
         ([], {}, r"a list of at least one model, members=\['a/one'"),
-        (None, {}, "a list of at least one model"),
+        (None, {}, r"No model was named, and there is no default one: pass members=\[\"a/one\""),
         ("acme/one", {}, "for a comma-separated string use from_models"),
         ({"model": "acme/one"}, {}, "a list of at least one model"),
         ([3], {}, "A member is the name of a model or a (LangChain chat model|LlamaIndex LLM), not int"),

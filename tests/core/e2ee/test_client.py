@@ -121,7 +121,7 @@ def test_a_sealed_call_is_like_any_other(server: LocalChutes, mode: str) -> None
     assert (sealed.content, sealed.usage, sealed.model) == (plain.content, plain.usage, plain.model)
     assert (plain.meta.invocation_id is None, sealed.meta.invocation_id is None) == (False, True)
     assert sealed.meta.quota_used == 1
-    paths = [entry.path for entry in server.journal.wait(5) if entry.method == "POST"]
+    paths = [entry.path for entry in server.journal.wait(6) if entry.method == "POST"]
     assert paths == ["/v1/chat/completions", "/api/e2e/invoke"]
 
 
@@ -328,7 +328,7 @@ def test_both_clients_have_the_argument() -> None:
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_the_chute_is_the_one_that_this_gateway_says(listed: bool) -> None:
-    """From its list of models, else from its page of the model; never the service's chute of that name."""
+    """From its list of models, else from its page of the model; never the service's, and only if it was named here."""
     own, paths = "0a0a0a0a-0000-4000-8000-000000000001", list[str]()
 
     def reply(request: httpx.Request) -> httpx.Response:
@@ -341,7 +341,12 @@ def test_the_chute_is_the_one_that_this_gateway_says(listed: bool) -> None:
 
     there = {"base_url": "https://gateway.test/v1", "management_url": "https://gateway.test", "clock": OwnClock()}
     http = httpx.Client(transport=httpx.MockTransport(reply))
-    with ChutesClient("cpk_test", e2ee=True, max_retries=0, http_client=http, **there) as client:  # type: ignore[arg-type]
+    client = ChutesClient("cpk_test", e2ee=True, http_client=http, **there)  # type: ignore[arg-type]
+    with client, pytest.raises(RequestRefusedError, match="another chute"):
+        client.chat(HELLO, model=MODEL)
+    paths.clear()
+    sealed = E2EE(chutes={MODEL: own})
+    with ChutesClient("cpk_test", e2ee=sealed, max_retries=0, http_client=http, **there) as client:  # type: ignore[arg-type]
         for _ in range(2):
             with pytest.raises(APIError):
                 client.chat(HELLO, model=MODEL)
