@@ -211,8 +211,6 @@ def _exposed(member: Member, policy: FallbackPolicy) -> str | None:
 def _unsealable(member: Member) -> str | None:
     """Return why requests cannot be sealed for a member that requires it."""
     info = member.info
-    if not member.sealed:
-        return None
     if info is None or (info.chute_id is None and not member.host):  # another gateway is asked for it at the call
         return "not in the catalogue, so no request can be sealed for it"
     if info.confidential is False and member.sealed != "off":
@@ -237,7 +235,7 @@ def reason_to_skip(member: Member, needs: Needs, policy: FallbackPolicy, *, lack
         return f"it has refused {min(refused)} before"
     if policy.confidential and (exposed := _exposed(member, policy)):
         return exposed
-    if unsealable := _unsealable(member):
+    if member.sealed and (unsealable := _unsealable(member)):
         return unsealable
     info = member.info
     if info is None:

@@ -65,11 +65,8 @@ def pip_download(requirement: str, folder: Path, received: Callable[[int], None]
 def failure(code: int, said: str) -> PipError:
     r"""Return the error of a pip that exited with ``code`` and ``said`` so much: the lines that tell why.
 
-        >>> failure(2, "ERROR: Exception:
-    Traceback (most recent call last):
-      File …
-    OSError: [Errno 28] No space left")
-        NoRoomError('pip exited with 2: OSError: [Errno 28] No space left')
+    >>> failure(2, "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 28] No space left")
+    NoRoomError('pip exited with 2: OSError: [Errno 28] No space left')
     """
     # pip may have logged every retry before its errors, and a traceback after them, whose last line is the reason.
     lines = said.splitlines()

@@ -40,7 +40,7 @@ class Restarts:
 
     >>> restarts = Restarts(most=3)
     >>> [restarts.take(now) for now in (0, 1, 2, 3, 601)]
-    [0.0, 1.0, 2.0, None, 2.0]
+    [0.0, 1.0, 2.0, None, 1.0]
     """
 
     def __init__(self, most: int = RESTARTS, within: float = WITHIN_SECONDS) -> None:

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / "cassettes"
 MODEL = "Qwen/Qwen3-32B-TEE"
 STREAM_TIME = "TestChatIntegration.test_stream_time"
 SEEING = "google/gemma-4-31B-turbo-TEE"
-PLACE = "http://chutes.invalid"
+PLACE = "https://chutes.invalid"
 """Stands in the cassettes for the server, whose port is another one each time."""
 
 _KEPT = ("content-type", "x-chutes-")

@@ -13,6 +13,8 @@ from types import CodeType
 
 import pytest
 
+import langchain_chutes
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
     r"(?P<runs>^<!-- runs -->[ \t]*\n\s*)?^```python[^\n]*\n(?P<code>.*?)^```[ \t]*$",
@@ -70,7 +72,10 @@ def test_snippet_compiles(snippet: Snippet) -> None:
 def test_snippet_runs(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that says it runs does, without a key, a network or files lying about."""
     monkeypatch.chdir(tmp_path)
-    snippet.execute()
+    try:
+        snippet.execute()
+    finally:
+        langchain_chutes.unregister()  # what a block may have registered is the reader's, and not that of other tests
 
 
 SAMPLE = """\

@@ -168,18 +168,18 @@ def test_defect_a_restarted_answer_is_doubled(chat: Any, server: LocalChutes) ->
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_defect_the_usage_of_a_stream_is_the_sum_of_sums(server: LocalChutes, wanted: bool) -> None:
-    """Usage so far comes on every chunk, and is added up as if each were a share: 48 and 118 for 3 and 13.
+    """Usage so far comes on every chunk, and is added up as if each were a share: 48 and 117 for 3 and 13.
 
     This is why the last usage has to be taken, not their sum. Declining usage does not help: it comes anyway.
     """
     counted = merged(chat_at(server, stream_usage=wanted).stream(SAID)).usage_metadata
     billed = server.journal.wait(1)[0].billed
     assert (billed.prompt, billed.completion) == (3, 13)
-    # The role counts the first word already; each word counts itself; the finish and the usage count all again.
+    # The role counts no word yet; each word counts itself and those before; the finish and the usage count all again.
     chunks = 1 + billed.completion + 2
     assert counted["input_tokens"] == chunks * billed.prompt == 48
-    assert counted["output_tokens"] == 1 + sum(range(billed.completion + 1)) + 2 * billed.completion == 118
-    assert counted["total_tokens"] == 48 + 118
+    assert counted["output_tokens"] == sum(range(billed.completion + 1)) + 2 * billed.completion == 117
+    assert counted["total_tokens"] == 48 + 117
 
 
 def test_usage_on_the_last_event_alone_is_right(chat: Any, server: LocalChutes) -> None:

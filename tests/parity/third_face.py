@@ -69,7 +69,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def answer_of(reply: Reply) -> Answer:
-    """Return the whole answer. A call that is not whole is told of, and is no call."""
+    """Return the whole answer. A call that is not whole is no call."""
     parts: list[Part] = [Thought(reply.reasoning)] if reply.reasoning else []
     parts += [Text(reply.content)] if reply.content else []
     parts += [Call(call.id, call.name, call.args) for call in reply.tool_calls]
@@ -79,7 +79,7 @@ def answer_of(reply: Reply) -> Answer:
 
 
 def pieces_of(delta: Delta) -> Iterator[Piece]:
-    """Return what a delta adds; calls come with the answer, when they are whole."""
+    """Return what a delta adds; calls come when they are whole."""
     if isinstance(delta, Restart):
         yield Void()
     if delta.reasoning:
@@ -90,12 +90,12 @@ def pieces_of(delta: Delta) -> Iterator[Piece]:
 
 @contextmanager
 def failing_as_the_framework_does() -> Iterator[None]:
-    """Raise the framework's error; the core's is its cause, with kind, scope and attempts."""
+    """Raise the framework's error; its cause has kind, scope and attempts."""
     try:
         yield
     except APIError as error:
         raise ModelFailed(str(error), error.partial, again=error.retry is Retry.HERE) from error
-    except ChutesError as error:  # refused here, a budget, or a fallback whose members all failed
+    except ChutesError as error:  # refused here, or all members failed
         raise ModelFailed(str(error), "", again=False) from error
 
 
