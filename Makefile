@@ -26,7 +26,8 @@ THOROUGH := tests/cli tests/core/login tests/core/test_client.py tests/core/wire
 QUICK := $(THOROUGH:%=--ignore %) tests/core chutes_core chutes_cli
 # What is in the core because both frameworks share it is tested with them.
 SHARED := tests/langchain_chutes/fallback/test_model.py tests/langchain_chutes/test_changes.py tests/langchain_chutes/test_cost.py \
-	tests/llama_index_chutes/test_cost.py tests/llama_index_chutes/structured tests/parity/test_members.py
+	tests/llama_index_chutes/test_cost.py tests/llama_index_chutes/structured tests/parity/test_members.py \
+	tests/secrets tests/gateway
 # What covers the core; the rest runs without the price of counting lines.
 CORE := $(THOROUGH) tests/integration/test_core.py $(SHARED)
 REST := --ignore tests/core --ignore tests/cli --ignore tests/integration/test_core.py $(SHARED:%=--ignore %) tests chutes_local langchain_chutes llama_index_chutes tools

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from chutes_cli.menu import Menu
+from chutes_cli.exits import Stop
+from chutes_cli.menu import Menu, choose
+from chutes_cli.out import Out
 from tests.terminal import Terminal
+
+from .conftest import Stream
 
 ROOT = Path(__file__).parent.parent.parent
 ASKS = "from chutes_cli.menu import choose\nfrom chutes_cli.out import Out\n" + (
@@ -85,3 +90,50 @@ def test_a_long_menu_shows_the_part_around_the_mark() -> None:
         assert len(menu.lines()) == 13
         menu.press(DOWN)
     assert menu.chosen == 99
+
+
+class Person(Stream):
+    """A terminal whose reader presses the next key whenever something was shown."""
+
+    def __init__(self, keyboard: int, keys: list[bytes]) -> None:
+        super().__init__(terminal=True)
+        self._keyboard, self._keys = keyboard, keys
+
+    def flush(self) -> None:
+        if self._keys and "of 3" in self.getvalue():
+            os.write(self._keyboard, self._keys.pop(0))
+
+
+def test_a_program_may_ask_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a program around it: the same menu, below a line that says what the columns are."""
+    keyboard, terminal = os.openpty()
+    person = Person(keyboard, [b"\x1b[B", b"\r"])
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", person)
+    try:
+        with os.fdopen(terminal) as typed:
+            monkeypatch.setattr(sys, "stdin", typed)
+            rows = ["acme/one", "acme/two", "other/three"]
+            assert choose("Which?", rows, 0, Out(interactive=True, width=80), header="model", flag="--model") == 1
+    finally:
+        os.close(keyboard)
+    assert "  model" in person.getvalue()
+    assert person.getvalue().endswith("\x1b[J")
+
+
+@pytest.mark.parametrize(("typed", "chosen"), [("2\n", 1), ("\n", 2), ("7\n1\n", 0), ("", None)])
+def test_a_number_is_asked_for_elsewhere(typed: str, chosen: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal; the end of what is typed chooses nothing."""
+    said = Stream()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    monkeypatch.setattr(sys, "stderr", said)
+
+    def ask() -> int:
+        return choose("Which?", ["one", "two", "three"], 2, Out(interactive=False), header="name", flag="--model")
+
+    if chosen is None:
+        with pytest.raises(Stop, match="say --model"):
+            ask()
+    else:
+        assert ask() == chosen
+    assert "     name\n" in said.getvalue()
