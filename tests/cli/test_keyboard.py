@@ -133,6 +133,7 @@ def test_the_last_conversation_goes_on(talk: Talk, service: LocalChutes) -> None
     terminal.until("talk.md.\n> ")
     terminal.type("/model\r")
     terminal.until(f"Asking {OTHER}.")
+    terminal.until("\n> ")
     terminal.type(CTRL_D)
     assert terminal.end() == 0
     last = [entry.body for entry in service.journal.entries if entry.method == "POST"][-1]

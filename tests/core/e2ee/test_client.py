@@ -292,7 +292,8 @@ def test_names_thinking_and_images_are_done_on_this_side(server: LocalChutes) ->
     """The machine gets the exact name, the switch in the body, and no address to fetch."""
     with ChutesClient(server.api_key, **options(server)) as client:
         assert client.chat(HELLO, model="qwen/qwen3-32b:THINKING").reasoning
-        seen = server.journal.wait(4)[-1].body
+        server.journal.wait(5)
+        seen = server.journal.to("/e2e/invoke")[-1].body
         assert seen is not None
         assert seen["model"] == MODEL
         assert seen["chat_template_kwargs"] == {"thinking": True, "enable_thinking": True}
