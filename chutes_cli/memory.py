@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chutes_cli.exits import Stop
+from chutes_core.folders import make_folder
 
 __all__ = ["Conversation", "History", "Memory"]
 
@@ -61,7 +62,6 @@ class Memory:
         told = {"version": 1, "models": conversation.models, "system": conversation.system, "turns": conversation.turns}
         text = json.dumps(told, ensure_ascii=False)
         with suppress(OSError):
-            _private(self._folder)
             replace_file(self._folder / "conversation.json", text)
 
     def last(self) -> Conversation:
@@ -112,7 +112,7 @@ class History:
             return
         self._newest = line
         with suppress(OSError):
-            _private(self._path.parent)
+            make_folder(self._path.parent)
             # Appended: another conversation may do the same.
             with open(self._path, "a", encoding="utf-8", errors="replace", opener=_private_file) as file:
                 file.write(f"{line}\n")
@@ -123,10 +123,6 @@ class History:
         assert self._path is not None
         with suppress(OSError):
             replace_file(self._path, "".join(f"{line}\n" for line in list(lines)[-_MOST_LINES:]))
-
-
-def _private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _private_file(path: str, flags: int) -> int:
