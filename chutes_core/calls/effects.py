@@ -41,6 +41,7 @@ __all__ = [
     "adrive",
     "arun",
     "drive",
+    "layered",
     "opened",
     "run",
 ]
@@ -182,6 +183,27 @@ class Authorize(Effect):
 
 
 Flow = Generator[object, object, T]
+
+
+def layered(call: Flow[T], answer: Callable[[Open | Read], Flow[object]]) -> Flow[T]:
+    """Run a call with a layer between it and the service: another flow, which does what it asks of the wire.
+
+    What the layer fails with, the call gets as the failure of its own effect.
+    """
+    try:
+        step = next(call)
+        while True:
+            failed: Exception | None = None
+            value: object = None
+            try:
+                value = (yield from answer(step)) if isinstance(step, Open | Read) else (yield step)
+            except (WireFailure, StatusFailure, APIError) as problem:
+                failed = problem
+            step = call.send(value) if failed is None else call.throw(failed)
+    except StopIteration as end:
+        return cast("T", end.value)
+    finally:
+        call.close()
 
 
 def opened(effect: Open, now: Callable[[], float]) -> Flow[Mapping[str, str]]:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, cast
 
-from chutes_core.calls.effects import Arrived, Flow, Open, Read, StatusFailure, WireFailure
+from chutes_core.calls.effects import Arrived, Flow, Open, Read, StatusFailure, WireFailure, layered
 from chutes_core.door import loads
-from chutes_core.errors import APIError, redact
+from chutes_core.errors import redact
 from chutes_core.reply.sse import EventDecoder
 from chutes_core.response import TraceEvent
 
@@ -44,28 +44,17 @@ class Trace:
 
 def traced(call: Flow[T], trace: Trace) -> Flow[T]:
     """Run a call with a trace of what becomes of its requests."""
-    reply: _Unwrapped | None = None
-    try:
-        step = next(call)
-        while True:
-            failed: Exception | None = None
-            value: object = None
-            try:
-                if isinstance(step, Open):
-                    trace.events = []
-                    reply = _Unwrapped(trace)
-                    value = yield from reply.open(step)
-                elif isinstance(step, Read) and reply is not None:
-                    value = yield from reply.read(step)
-                else:
-                    value = yield step
-            except (WireFailure, StatusFailure, APIError) as problem:
-                failed = problem
-            step = call.send(value) if failed is None else call.throw(failed)
-    except StopIteration as end:
-        return cast("T", end.value)
-    finally:
-        call.close()
+    reply = _Unwrapped(trace)
+
+    def answer(step: Open | Read) -> Flow[object]:
+        nonlocal reply
+        if isinstance(step, Read):
+            return reply.read(step)
+        trace.events = []
+        reply = _Unwrapped(trace)
+        return reply.open(step)
+
+    return layered(call, answer)
 
 
 class _Unwrapped:

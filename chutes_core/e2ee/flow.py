@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from chutes_core.calls.bodies import JSON, Gauge, TooLargeError
 from chutes_core.calls.clock import Clock
-from chutes_core.calls.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, opened
+from chutes_core.calls.effects import Flow, Open, Read, StatusFailure, WireFailure, WireRequest, layered, opened
 from chutes_core.calls.flows import StreamCall
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.model_info import ModelInfo
@@ -117,21 +117,9 @@ class SealedPath:
         """
         attempt = _Attempts(self, info, arrived, waits)
         try:
-            step = next(call)
-            while True:
-                failed: Exception | None = None
-                value: object = None
-                try:
-                    value = (yield from attempt.answer(step)) if isinstance(step, Open | Read) else (yield step)
-                except (WireFailure, StatusFailure, APIError) as problem:
-                    failed = problem
-                step = call.send(value) if failed is None else call.throw(failed)
-        except StopIteration as end:
-            return cast("T", attempt.signed(end.value))
+            return attempt.signed((yield from layered(call, attempt.answer)))
         except APIError as problem:
             error = without_words(problem, opened=attempt.opened)
-        finally:
-            call.close()
         raise error  # outside the handler it has no context, and so nothing of the decrypted answer
 
 
@@ -160,11 +148,11 @@ class _Attempts:
         self.opened = False
         """Whether any part of the sealed answer has been decrypted and passed on."""
 
-    def signed(self, result: object) -> object:
+    def signed(self, result: T) -> T:
         """Return the result of the call, a reply with what its machine has proved."""
         if not isinstance(result, Reply) or self._attested is None:
             return result
-        return replace(result, meta=replace(result.meta, attested=self._attested))
+        return cast("T", replace(result, meta=replace(result.meta, attested=self._attested)))
 
     def answer(self, step: Open | Read) -> Flow[object]:
         """Perform an effect of the call, sealed."""
