@@ -5,11 +5,12 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Semaphore
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 from chutes_core.auth import LeftBehind, wrapped_key
 from chutes_core.catalog.catalog import Catalog
+from chutes_core.peers import Word, known_arguments
 from chutes_core.secrets.guarded import Guarded
 from chutes_core.secrets.headers import Headers, Query
 from chutes_core.settings import Settings, check_address, usable_limits
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from chutes_core.response import Reply
 
 __all__ = ["Clients", "Connected", "ModelCall", "wraps"]
+
+T = TypeVar("T")
 
 
 class Clients:
@@ -82,6 +85,10 @@ class Connected(Guarded):
 
     _face: ClassVar[str | None] = None
     """The framework, for whoever watches the calls."""
+    _words: ClassVar[Mapping[str, Word]] = {}
+    """What other packages' arguments are here."""
+    _advice: ClassVar[str] = ""
+    """What to do about an argument that nobody knows."""
 
     _clients: Clients
     _unpickled: bool
@@ -101,6 +108,23 @@ class Connected(Guarded):
             shown = name in self.model_fields_set and field.repr and name not in (first, "api_key")
             if shown and _is_ours(type(self), name) and value is not None and value != field.default and value != {}:
                 yield name, value
+
+    @classmethod
+    def _read(cls, owner: str, given: Mapping[str, T], *more: str) -> dict[str, T]:
+        """Return arguments under the names of the fields; ``more`` are others that the owner has."""
+        fields = cls.model_fields
+        unset = [name for name, field in fields.items() if type(None) not in get_args(field.annotation)]
+        return known_arguments(owner, given, [*fields, *more], cls._words, unset=unset, advice=cls._advice)
+
+    @property
+    def client(self) -> ChutesClient:
+        """The core's sync client, for what the framework has no method for: ``llm.client.models()``."""
+        return self._client()
+
+    @property
+    def async_client(self) -> AsyncChutesClient:
+        """The core's async client; it works with any number of event loops."""
+        return self._async_client()
 
     def _client(self, headers: Mapping[str, str] | None = None) -> ChutesClient:
         """Return the sync client; ``headers`` replace its own."""

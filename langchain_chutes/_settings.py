@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,7 @@ from pydantic import (
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.connected import Clients, Connected, wraps
 from chutes_core.errors import ChutesError, ConfigurationError
-from chutes_core.peers import FIELDS, Word, known_arguments
+from chutes_core.peers import FIELDS, Word
 from chutes_core.secrets.headers import Headers, Query
 from chutes_core.settings import TimeLimits, check_address, usable_limits
 from chutes_core.usage import Ledger
@@ -30,12 +30,10 @@ from langchain_chutes._errors import as_langchain
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from chutes_core.client import AsyncChutesClient, ChutesClient
 
 __all__ = ["ChutesSettings", "plain_e2ee", "translated_errors"]
 
 _KEY_VARIABLE = "CHUTES_API_KEY"
-ADVICE = "Pass request fields that have no argument in extra_body={...}."
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True)
 """For each model of its own: LangChain's classes say otherwise."""
 
@@ -92,6 +90,8 @@ class ChutesSettings(Connected, BaseModel):
     _passed_on: ClassVar[Mapping[str, str]] = {**Connected._passed_on, "base_url": "base_url"}
     _transports: ClassVar[tuple[str, str]] = ("http_client", "http_async_client")
     _face: ClassVar[str | None] = "langchain"
+    _words: ClassVar[Mapping[str, Word]] = FIELDS["langchain"]
+    _advice: ClassVar[str] = "Pass request fields that have no argument in extra_body={...}."
     _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = wraps(SecretStr, "base_url", "management_url")
 
     _key_is_given: bool = PrivateAttr(default=False)
@@ -109,17 +109,6 @@ class ChutesSettings(Connected, BaseModel):
         if not isinstance(given, dict):
             return given
         return cls._read(cls.__name__, given)
-
-    @classmethod
-    def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
-        """Return arguments under the names of the fields; ``more`` are others that the owner has."""
-        fields = cls.model_fields
-        unset = [name for name, field in fields.items() if type(None) not in get_args(field.annotation)]
-        return known_arguments(owner, given, [*fields, *more], cls._words(), unset=unset, advice=ADVICE)
-
-    @classmethod
-    def _words(cls) -> Mapping[str, Word]:
-        return FIELDS["langchain"]
 
     @field_validator("base_url")
     @classmethod
@@ -168,16 +157,6 @@ class ChutesSettings(Connected, BaseModel):
             "default_query": self._dumped_headers(self.default_query),
         }
         return {name: value for name, value in told.items() if value is not None}
-
-    @property
-    def client(self) -> ChutesClient:
-        """The core's sync client."""
-        return self._client()
-
-    @property
-    def async_client(self) -> AsyncChutesClient:
-        """The core's async client; it works with any number of event loops."""
-        return self._async_client()
 
     def _own_key(self) -> object:
         return self.api_key if self._key_is_given else None

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr
 from chutes_core.calls.embeddings import BATCH_SIZE, CONCURRENCY
 from chutes_core.connected import wraps
 from chutes_core.errors import ConfigurationError
-from chutes_core.peers import Word
+from chutes_core.peers import FIELDS, Word
 from chutes_core.request.queries import TASK, query_text
 from langchain_chutes._settings import ChutesSettings, translated_errors
 
@@ -53,6 +53,7 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
     _wraps: ClassVar[Mapping[str, Callable[[Any], Any]]] = wraps(
         SecretStr, "base_url", "management_url", "embedding_base_url"
     )
+    _words: ClassVar[Mapping[str, Word]] = {**FIELDS["langchain"], "chunk_size": Word("batch_size")}
 
     query_instruction: str | Literal[False] | None = None
     """Query template with `{task}` and `{query}`; by default the model's own, False for none."""
@@ -68,10 +69,6 @@ class ChutesEmbeddings(ChutesSettings, Embeddings):
 
     show_progress_bar: bool = False
     """Show a progress bar in `embed_documents`; needs tqdm."""
-
-    @classmethod
-    def _words(cls) -> Mapping[str, Word]:
-        return {**super()._words(), "chunk_size": Word("batch_size")}
 
     def query_text(self, text: str) -> str:
         """Return the text that is embedded for a query."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import (
     BaseModel,
@@ -19,13 +19,13 @@ from llama_index.core.schema import BaseComponent
 from chutes_core import Ledger, TimeLimits
 from chutes_core.auth import LeftBehind
 from chutes_core.connected import Clients, Connected, wraps
-from chutes_core.peers import FIELDS, Word, known_arguments
+from chutes_core.peers import FIELDS, Word
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
 from chutes_core.settings import usable_limits
 
 if TYPE_CHECKING:
-    from chutes_core.client import AsyncChutesClient, ChutesClient
+    pass
 
 __all__ = ["ChutesComponent", "kept"]
 
@@ -108,23 +108,6 @@ class ChutesComponent(Connected, BaseComponent):
             self._unpickled = unpickled
             if self.e2ee is not False:
                 self.e2ee = self._sealing(self.e2ee)
-
-    @property
-    def client(self) -> ChutesClient:
-        """The core's sync client, for what the framework has no method for: ``llm.client.models()``."""
-        return self._client()
-
-    @property
-    def async_client(self) -> AsyncChutesClient:
-        """The core's async client; it works with any number of event loops."""
-        return self._async_client()
-
-    @classmethod
-    def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
-        """Return arguments under the names of the fields; ``more`` are others that the owner has."""
-        fields = cls.model_fields
-        unset = [name for name, field in fields.items() if type(None) not in get_args(field.annotation)]
-        return known_arguments(owner, given, [*fields, *more], cls._words, unset=unset)
 
     @field_validator("timeout", mode="before")
     @classmethod
