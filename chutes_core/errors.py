@@ -52,7 +52,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chutes_core.attempt import Attempt, Attempts
@@ -200,7 +200,7 @@ class ChutesError(Exception):
         """The attempts that were made, this one included: of a call with its retries, or of a fallback."""
         from chutes_core.attempt import Attempts
 
-        return cast("Attempts | None", self.__dict__.get("attempts")) or Attempts()
+        return Attempts(self.__dict__.get("attempts", ()))
 
     @attempts.setter
     def attempts(self, attempts: Iterable[Attempt]) -> None:

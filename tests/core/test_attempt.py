@@ -7,6 +7,8 @@ import pytest
 
 from chutes_core import Attempt, Attempts, ConfigurationError, FallbackReply, Kind, Reply, Usage
 from chutes_core.fallback.report import ATTEMPTS, report
+from chutes_core.secrets.masking import Known
+from chutes_core.secrets.secret import Secret
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,13 @@ def test_a_timeline() -> None:
     ]
     assert "2 attempts, 3.0 s" in MADE._repr_html_()
     assert Attempts().as_text()
+
+
+def test_attempts_stay_attempts_when_a_secret_is_masked_in_them() -> None:
+    """A service may name the key as the model that answered; the timeline is still there, without it."""
+    known, error = Known(), ConfigurationError("wrong")
+    known.learn({}, Secret("cpk_0123456789"))
+    error.attempts = [Attempt("a/one", "failed", Kind.COLD, served="cpk_0123456789")]
+    attempts = known.mask(error).attempts
+    assert isinstance(attempts, Attempts)
+    assert "cpk_" not in attempts.as_text()
