@@ -86,10 +86,9 @@ class ClientBase:
         _check_kind("catalog", catalog, Catalog)
         _check_kind("inline_images", inline_images, bool, ImagePolicy)
         self.ledger = ledger if ledger is not None else Ledger()
-        self._foreign = self.settings.foreign
         self._credential = Credential(api_key, service=self.settings.management_url, named=self.settings.named)
         self._headers = Headers.kept(default_headers) or Headers()
-        self._query = Query.kept(default_query) or None
+        self._query = Query.kept(default_query) or Query()
         self._http_client = _checked_http_client(http_client, wants_async=self._is_async)
         self._catalog = catalog
         self._images = ImagePolicy() if inline_images is True else inline_images or None
@@ -122,13 +121,13 @@ class ClientBase:
         if settings is None:
             return None
         check_headers(self._headers)
-        check_query(self._query or ())
+        check_query(self._query)
         self._images = self._images or ImagePolicy()  # the gateway cannot fetch images from a request it cannot read
         return SealedPath(settings, management_url=self.settings.management_url, clock=self._clock)
 
     def _flow(self, call: WholeCall | StreamCall, model: str) -> Flow[Reply]:
         """Run a chat call, encrypted if set."""
-        if self._foreign and self._lacks(model, call.payer):
+        if self.settings.foreign and self._lacks(model, call.payer):
             return self._informed(model, partial(self._chat_way, call, model), call.payer)
         return call.run() if self._sealed is None and call.trace is None else self._chat_way(call, model)
 
@@ -147,7 +146,7 @@ class ClientBase:
 
     def _embed_flow(self, call: EmbedCall, model: str) -> Flow[Embeddings]:
         """Run an embedding call, encrypted if set."""
-        if self._foreign and self._lacks(model):
+        if self.settings.foreign and self._lacks(model):
             return self._informed(model, partial(self._embed_way, call, model))
         return self._embed_way(call, model)
 
@@ -240,7 +239,7 @@ class ClientBase:
         return request
 
     def _chat_wire(self, request: ChatRequest) -> WireRequest:
-        headers, query = self._headers.ready(), {} if self._query is None else self._query.ready()
+        headers, query = self._headers.ready(), self._query.ready()
         if request.headers or request.query:  # of this call
             more = (Headers.kept(request.headers) or Headers()).ready()
             anew = {name.lower() for name in more}
@@ -276,7 +275,7 @@ class ClientBase:
             )
         name = info.id if info is not None else model
         address, headers = f"{self._embedding_host(info)}/embeddings", self._headers.ready()
-        request = WireRequest(address, None, headers, params={} if self._query is None else self._query.ready())
+        request = WireRequest(address, None, headers, params=self._query.ready())
         payer, agreed = self._account(() if info is None else (info,)), dict[str, int | str]()
         return [
             EmbedCall(

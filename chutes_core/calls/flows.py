@@ -269,7 +269,7 @@ class _Call:
                 record.cancelled(clock.now() - began, model, usage, price)
                 raise
             except APIError as error:
-                self._sent(secret).mask(error)  # before anybody is told of it
+                self._sent(secret).name(error)  # before anybody is told of it
                 price = None
                 if error.partial_reply is not None and error.partial_reply.usage is not None:
                     price = self._account(error.partial_reply.model, error.partial_reply.usage)

@@ -90,18 +90,18 @@ class Record:
     ) -> None:
         """Tell of an attempt that answered."""
         if (hooks.on_attempt.active or hooks.on_end.active) and not self.quiet:
-            self._ended("answered", elapsed, served, usage, cost, request_id)
+            self._ended(self._attempt("answered", elapsed, served, usage, cost), request_id)
 
     def cancelled(self, elapsed: float, served: str | None, usage: Usage | None, cost: float | None) -> None:
         """Tell of an attempt that the caller has ended."""
-        self._ended("cancelled", elapsed, served, usage, cost, None)
+        self._ended(self._attempt("cancelled", elapsed, served, usage, cost), None)
 
     def failed(self, error: APIError, elapsed: float, cost: float | None) -> None:
         """Tell of an attempt that failed, in no words of the service's, and list it and those before in its error."""
         partial = error.partial_reply
         usage = partial.usage if partial is not None else None
         served = partial.model if partial is not None else None
-        self._ended("failed", elapsed, served, usage, cost, error.request_id, error)
+        self._ended(self._attempt("failed", elapsed, served, usage, cost, error), error.request_id)
         error.attempts = self.attempts
 
     def retried(self, error: APIError, wait: float) -> None:
@@ -137,27 +137,19 @@ class Record:
     ) -> None:
         self.ends(error)
 
-    def _ended(
+    def _attempt(
         self,
         outcome: Outcome,
         elapsed: float,
         served: str | None,
         usage: Usage | None,
         cost: float | None,
-        request_id: str | None,
         error: APIError | None = None,
-    ) -> None:
-        attempt = Attempt(
-            self._model,
-            outcome,
-            error.kind if error is not None else None,
-            error.status_code if error is not None else None,
-            elapsed,
-            usage=usage,
-            cost=cost,
-            served=served,
-            began=self.sent,
-        )
+    ) -> Attempt:
+        kind, status = (None, None) if error is None else (error.kind, error.status_code)
+        return Attempt(self._model, outcome, kind, status, elapsed, "", usage, cost, served, began=self.sent)
+
+    def _ended(self, attempt: Attempt, request_id: str | None) -> None:
         self.attempts.append(attempt)
         if hooks.on_attempt.active and not self.quiet:
             hooks.on_attempt.tell(self._event(request_id=request_id))

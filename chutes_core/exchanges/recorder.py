@@ -12,14 +12,13 @@ import logging
 import os
 import stat
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from urllib.parse import urlencode, urlsplit
 
 from chutes_core.calls.effects import Arrived, AsyncHand, Effect, Hand, Open, Read, StatusFailure, WireFailure
-from chutes_core.errors import ChutesWarning, ConfigurationError
+from chutes_core.errors import ConfigurationError
 from chutes_core.exchanges.asked import FILE, recorder_asked_for
 from chutes_core.exchanges.redaction import Wanted, account_names, filled, redacted
 from chutes_core.locks import Gate
@@ -27,6 +26,8 @@ from chutes_core.secrets.echoes import Echoes
 from chutes_core.secrets.headers import is_secret
 from chutes_core.secrets.masking import secrets_in
 from chutes_core.secrets.secret import Secret
+from chutes_core.settings import is_loopback
+from chutes_core.warned import warn
 
 try:
     import fcntl
@@ -127,7 +128,7 @@ class Recorder:
         query = f"?{urlencode(request.params)}" if request.params else url.query and f"?{url.query}"
         path = redacted(f"{url.path}{query}".encode("ascii", "replace"), wanted).decode("latin-1")
         line: dict[str, object] = {
-            "from": {"host": _host(url.hostname or ""), "date": time.strftime("%Y-%m-%d", time.gmtime())},
+            "from": {"host": _host(request.url), "date": time.strftime("%Y-%m-%d", time.gmtime())},
             "send": {"method": request.method, "path": path, **_headers(request.headers, _SENT, wanted)},
         }
         send = line["send"]
@@ -181,9 +182,9 @@ def _headers(headers: Mapping[str, str], names: Sequence[str], wanted: Wanted) -
     return {"headers": kept} if kept else {}
 
 
-def _host(name: str) -> str:
-    known = name in ("localhost", "127.0.0.1", "::1") or name == "chutes.ai" or name.endswith(".chutes.ai")
-    return name if known else "another gateway"
+def _host(url: str) -> str:
+    name = urlsplit(url).hostname or ""
+    return name if is_loopback(url) or f".{name}".endswith(".chutes.ai") else "another gateway"
 
 
 def _parts_of(secret: Secret | None) -> Iterator[str]:
@@ -257,7 +258,7 @@ def recorder(path: str, content: bool) -> Recorder:
     found = _known.get((path, content))
     if found is None:
         found = _known.setdefault((path, content), Recorder(path, content))
-        warnings.warn(f"{FILE}: {told(path, content)}", ChutesWarning, stacklevel=5)
+        warn(f"{FILE}: {told(path, content)}")
     return found
 
 

@@ -97,7 +97,7 @@ class Exchange:
         if hooks.on_attempt.active or hooks.on_end.active:
             reply = self._known.identity(reply)
         if failed is not None:
-            record.failed(self._known.mask(failed), elapsed, price)
+            record.failed(self._known.name(failed), elapsed, price)
             record.gives_up(failed)
         elif ended is None or self._done:
             record.answered(elapsed, reply.model, reply.usage, price, reply.meta.invocation_id)

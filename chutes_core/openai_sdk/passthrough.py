@@ -144,7 +144,7 @@ class PassThrough:
         return made
 
     def _is_new(self, what: str, choice: Mapping[str, object], place: int) -> bool:
-        told = (self.guard.reply.id, choice.get("index"), place, what)
+        told = (self.guard.id, choice.get("index"), place, what)
         new = told not in self._told
         self._told.add(told)
         return new
@@ -152,7 +152,7 @@ class PassThrough:
     def _begin(self) -> Iterator[bytes]:
         """Pass on what came before the first token of the answer, if it is from the machine that answered."""
         opening, self._opening = self._opening, []
-        answer = self.guard.reply.id
+        answer = self.guard.id
         for event, chunk in opening:
             if not isinstance(chunk, Mapping) or chunk.get("id") in (None, "", answer):
                 yield from self._chunk(event, chunk)

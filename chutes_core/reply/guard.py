@@ -127,6 +127,11 @@ class StreamGuard:
         return len(drafts) >= self._expected and all(draft.finish_reason for draft in drafts.values())
 
     @property
+    def id(self) -> str | None:
+        """The id of the answer, as far as it has come."""
+        return (self._first or self._builder).id
+
+    @property
     def reply(self) -> Reply:
         """What has arrived so far: the complete reply after :meth:`close`, a partial one before."""
         self._settle()

@@ -78,6 +78,12 @@ class Known:
             return reply
         return replace(reply, **dict(zip(names, cast("tuple[object, ...]", made), strict=True)))  # type: ignore[type-var]
 
+    def name(self, error: E) -> E:
+        """Mask the same in a failure. Whoever raises it masks the rest (:meth:`mask`)."""
+        for field, masked in (("request_id", self.value), ("partial_reply", self.identity)):
+            setattr(error, field, masked(getattr(error, field)))
+        return error
+
     @property
     def _echoes(self) -> Echoes:
         if self._found is None:

@@ -278,7 +278,9 @@ def test_every_command_has_a_summary_and_a_usage() -> None:
     """The list of commands says of each what it does, and each page begins with its usage."""
     page = parser().format_help()
     for name in [
+        "init",
         "doctor",
+        "login",
         "models",
         "chat",
         "embed",
@@ -289,6 +291,7 @@ def test_every_command_has_a_summary_and_a_usage() -> None:
         "record",
         "replay",
         "local",
+        "migrate",
         "completion",
     ]:
         assert f"\n    {name} " in page
