@@ -435,8 +435,8 @@ class StreamCall(_Call):
         self._chat = chat
         self.trace = Trace(self.record.traced, policy.clock.now) if chat.trace else None
         self._images = images
-        self.guard = self._new_guard()
         self.in_one_piece: Callable[[], bool] | None = None
+        self.guard = self._new_guard()
 
     def run(self) -> Flow[Reply]:
         """Yield the deltas and return the whole reply."""
@@ -456,7 +456,7 @@ class StreamCall(_Call):
             refuse_cut=chat.refuse_cut,
             starts_thinking=chat.starts_thinking,
             meta=meta,
-            heals=True,
+            heals=self.in_one_piece is None,  # a sealed stream has one answer, and a piece that was moved is none
         )
 
     def _worth_retrying(self, error: APIError) -> bool:
@@ -467,8 +467,18 @@ class StreamCall(_Call):
         return reply.model, reply.usage
 
     def _reply(self, secret: Secret | None) -> Flow[Reply]:
-        if self.in_one_piece is not None and self.in_one_piece():
-            return (yield from self._one_piece(secret))
+        whole = self.in_one_piece
+        if whole is None:
+            return (yield from self._streamed(secret))
+        if not whole():
+            try:
+                return (yield from self._streamed(secret))
+            except APIError as error:
+                if error.kind is not Kind.SEALED_REPLY or self.guard.delivered or not whole():
+                    raise
+        return (yield from self._one_piece(secret))  # at once, where a stream has just shown that it cannot be one
+
+    def _streamed(self, secret: Secret | None) -> Flow[Reply]:
         limits, clock = self._policy.limits, self._policy.clock
         last = clock.now()
         self.guard = guard = self._new_guard()

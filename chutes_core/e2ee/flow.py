@@ -84,9 +84,9 @@ class SealedPath:
 
     def comes_whole(self, call: StreamCall, info: ModelInfo) -> bool:
         """Return whether a streamed answer is asked for in one piece, which is one seal."""
-        streams = self.settings.streams
-        packs = streams == "counted" and self.habits(cast("str", info.chute_id)).packs
-        return call.unseen or packs or comes_whole(call.body, streams)
+        streams, habits = self.settings.streams, self.habits(cast("str", info.chute_id))
+        uncounted = habits.silent or (habits.packs and streams == "counted")
+        return call.unseen or uncounted or comes_whole(call.body, streams)
 
     def habits(self, chute: str) -> Habits:
         """Return what was seen of a model's streams."""

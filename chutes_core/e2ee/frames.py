@@ -10,6 +10,9 @@ is of, and how many tokens there are with it. So a piece that shows something ha
 before. Where it counts several, it may hold several, or a frame was taken out: nobody here can tell. That is an error,
 :class:`UncountedError`, after which the model's answers are asked for in one piece.
 
+Some engines end an answer with a piece that counts nothing, and say the total after it. Such an end is held back until
+the total has come, or the last pieces and the total could be left out together.
+
 What is allowed besides, docs/privacy.md names: engines leave out the tokens that mark where reasoning passes into text,
 the one that ends an answer, and all but the last of those that make up a character. How many is learned from what
 comes (:class:`Habits`).
@@ -54,12 +57,14 @@ class Habits:
     """What was seen of a model's streams. No relay can make it up: each follows from sealed pieces that did come.
 
     Attributes:
-        packs: Pieces came that did not add up, or count: it is not streamed again.
+        packs: Pieces came that did not add up: it is not streamed again, unless in order is enough.
+        silent: Pieces came that did not count, or not on: it is not streamed again.
         marks: The most tokens between reasoning and text that are not shown: the end of the one, and a blank line.
         ends: The most tokens that end an answer: one, unless an answer ended without.
     """
 
     packs: bool = False
+    silent: bool = False
     marks: int = 2
     ends: int = 1
 
@@ -96,6 +101,8 @@ class FrameReader:
         self._billed: object = _SENTINEL
         self._id = self._model = ""
         self._places: dict[int, tuple[int, str]] = {}  # of each choice: the tokens so far, and what was shown last
+        self._uncounted: object = None  # how the answer ended, until its total has come
+        self._held = b""  # from that end on
         self.reported: MachineError | None = None
         """The error that a machine has reported after what :meth:`feed` has returned, which raises it next."""
         self.done = False
@@ -179,7 +186,15 @@ class FrameReader:
         self._check(plain)
         self.done = plain.removeprefix(_PREFIX).strip() == _DONE
         # Each frame holds complete lines, with or without the blank line that ends an event.
-        return plain if plain.endswith(b"\n\n") else plain + b"\n\n"
+        plain = plain if plain.endswith(b"\n\n") else plain + b"\n\n"
+        if self._uncounted is None:
+            given, self._held = self._held + plain, b""
+            return given
+        if self.done:
+            self._habits.packs = True
+            raise UncountedError("the answer ended without saying how many tokens there are")
+        self._held += plain
+        return b""
 
     def _check(self, plain: bytes) -> None:
         """Check what a frame says of itself, and that its usage equals the one stated in the clear, if one was."""
@@ -218,21 +233,27 @@ class FrameReader:
             self._places[index] = self._step(choice, count, *self._places.get(index, (0, "")))
         before = sum(tokens for tokens, _ in self._places.values())
         if not choices and count is not None and before:  # else no piece has counted
-            self._step({}, count, before, "")
+            end, self._uncounted = self._uncounted, None
+            self._step({"finish_reason": end}, count, before, "all")
 
     def _step(self, choice: Mapping[str, object], count: int | None, before: int, was: str) -> tuple[int, str]:
         """Check the tokens that a choice has after a piece; return them, and what was shown last."""
         shown, text = _shown(choice.get("delta"))
+        end = choice.get("finish_reason")
         if count is None:
-            if shown and self._counted:
-                self._habits.packs = True  # nor can it be seen of this answer whether it is all there
-                if before:
-                    raise UncountedError("a sealed part does not say how many tokens there are so far")
+            if shown:
+                self._habits.silent = True
+                raise UncountedError("a sealed part does not say how many tokens there are so far")
+            if self._counted and was and end is not None:
+                self._uncounted = end
             return before, shown or was
         if count < before:
             raise SealBrokenError("sealed parts arrived out of order")
         if self._counted:
-            self._count(before, count - before, shown, text, was, choice.get("finish_reason"))
+            self._count(before, count - before, shown, text, was, end)
+        elif shown and shown == was and count == before and end is None:
+            self._habits.silent = True
+            raise UncountedError("sealed parts may have been exchanged: they count as many tokens")
         return count, shown or was
 
     def _count(self, before: int, more: int, shown: str, text: str, was: str, end: object) -> None:
@@ -243,7 +264,7 @@ class FrameReader:
             fits = more <= 1 + habits.marks + _split(text)
             habits.marks = max(min(habits.marks, more - 1), 0)
         elif not was and shown:  # the opening may count the first token, before it is shown
-            fits = before + more <= 1 + _split(text)
+            fits = 1 <= before + more <= 1 + _split(text)
         elif shown:
             fits = (1 if end is None else 0) <= more <= 1 + _split(text)
         elif end is None:

@@ -54,16 +54,9 @@ _STATUSES = ("UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "Configurat
              "OutOfDateConfigurationNeeded")  # fmt: skip
 _FUNCTIONS = ("collateral", "measurements")
 # Whoever gets a tool call or an object acts on it, and what may be told apart by its end alone is not counted out.
-_ACTED_ON = (
-    "tools",
-    "functions",
-    "response_format",
-    "guided_json",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-)
-_UNCOUNTABLE = ("stop", "stop_token_ids", "best_of")
+_ACTED_ON = ("tools", "functions", "response_format", "structured_outputs", "json_schema", "regex", "ebnf")
+_GUIDED = ("guided_", "structural_")
+_UNCOUNTABLE = ("stop", "stop_token_ids", "stop_regex", "best_of")
 
 
 def check_verify(verify: object) -> Verify:
@@ -263,7 +256,8 @@ def comes_whole(body: Mapping[str, object], streams: Streams) -> bool:
     >>> comes_whole({"tools": [{}]}, "counted"), comes_whole({"stop": ["."]}, "ordered")
     (True, False)
     """
-    if streams == "whole" or any(body.get(name) for name in _ACTED_ON):
+    formed = (name for name in body if name in _ACTED_ON or name.startswith(_GUIDED))
+    if streams == "whole" or any(body[name] for name in formed):
         return True
     several = body.get("n")
     return streams == "counted" and (any(body.get(name) for name in _UNCOUNTABLE) or several not in (None, 1))

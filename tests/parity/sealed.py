@@ -70,8 +70,8 @@ FAULTS: dict[str, tuple[Kind | None, Kind | None]] = {
     for name in (
         "capacity", "account_limit", "cold", "auth", "overflow", "bad_gateway", "garbage", "half_close", "no_finish",
         "error_line", "restart", "malformed", "empty", "role_only", "done_only", "no_usage", "sealed_nonce",
-        "sealed_gone", "sealed_busy", "sealed_exchange", "sealed_flip", "sealed_replay", "sealed_swap", "sealed_clear",
-        "sealed_cut", "sealed_error", "sealed_no_init",
+        "sealed_gone", "sealed_busy", "sealed_exchange", "sealed_flip", "sealed_replay",
+        "sealed_swap(after=0)", "sealed_clear", "sealed_cut", "sealed_error", "sealed_no_init",
     )
 }  # fmt: skip
 """What each fault comes to, streamed and in one piece; None is a whole answer."""

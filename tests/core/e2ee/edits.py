@@ -19,11 +19,15 @@ from .service import INFO, Hand, Service, planned, sealed_path
 Parts = list[bytes]
 SPOKEN = [("text", word) for word in ("amount:", " 1", "2", "5", "0")]
 THOUGHT = [("reasoning", "1250"), ("reasoning", "?"), ("text", "Yes"), ("text", ", it"), ("text", " is")]
+REPEATED = [("text", word) for word in ("1", "1", "0", "0")]
+LATE = {"role": 1, "ends": 1, "total": 1}  # the opening counts the first token, the end none; then comes the total
 SAME, ERROR, OTHER = "the same answer", "an error", "another answer"
 
 
-def chunks_of(words: Sequence[tuple[str, str]], *, role: int = 0, ends: int = 0) -> list[dict[str, Any]]:
-    """The chunks of an answer: its opening, a token each, its end, its usage."""
+def chunks_of(
+    words: Sequence[tuple[str, str]], *, role: int = 0, ends: int = 0, total: int = 0
+) -> list[dict[str, Any]]:
+    """The chunks of an answer: its opening, a token each, its end, its usage; with ``total`` the end has none."""
     deltas: list[tuple[dict[str, str], int, str | None]] = [({"role": "assistant", "content": ""}, role, None)]
     names = {"text": "content", "reasoning": "reasoning_content"}
     deltas += [({names[kind]: word}, count, None) for count, (kind, word) in enumerate(words, 1)]
@@ -33,10 +37,12 @@ def chunks_of(words: Sequence[tuple[str, str]], *, role: int = 0, ends: int = 0)
     def usage(count: int) -> dict[str, int]:
         return {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count}
 
-    made = [
+    made: list[dict[str, Any]] = [
         {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": end}], "usage": usage(count)}
         for delta, count, end in deltas
     ]
+    if total:
+        made[-1]["usage"] = None
     return [*made, {**head, "choices": [], "usage": usage(len(words) + ends)}]
 
 
@@ -106,7 +112,7 @@ class Relay:
 
     def outcome(self, edit: Edit) -> str:
         """Make one call, and compare what comes with the original."""
-        self.habits.packs = False
+        self.habits.packs = self.habits.silent = False
 
         def answer(service: Service, reply: ReplySeal, body: dict[str, Any]) -> list[bytes]:
             begin = reply.begin()
@@ -118,6 +124,8 @@ class Relay:
             reply: Reply = run(flow, Hand(self.service))
         except APIError:
             return ERROR
+        if not self.service.bodies[-1]["stream"]:
+            return ERROR  # it was seen before anything was given out, and another answer was asked for in one piece
         return SAME if reply.reasoning + reply.content == self.original else OTHER
 
 
@@ -135,8 +143,10 @@ def foreign_part() -> bytes:
 def tried() -> dict[str, Counter[str]]:
     """Return how often each kind of edit came to what."""
     found: dict[str, Counter[str]] = {}
-    for words, clear in ((SPOKEN, False), (THOUGHT, True)):
-        relay = Relay(words, clear=clear)
+    engines: list[tuple[Sequence[tuple[str, str]], bool, dict[str, Any]]]
+    engines = [(SPOKEN, False, {}), (THOUGHT, True, {}), (REPEATED, False, LATE), (THOUGHT, False, LATE)]
+    for words, clear, how in engines:
+        relay = Relay(words, clear=clear, **how)
         for kind, edit in edits(relay.count):
             found.setdefault(kind, Counter())[relay.outcome(edit)] += 1
     return found

@@ -180,7 +180,7 @@ FAULTS: dict[str, tuple[Kind | None, Kind | None]] = {
     "sealed_exchange": (Kind.SEALED_INSTANCE, Kind.SEALED_INSTANCE),
     "sealed_flip": (Kind.SEALED_REPLY, Kind.SEALED_REPLY),
     "sealed_replay": (Kind.SEALED_REPLY, None),
-    "sealed_swap": (Kind.SEALED_REPLY, None),
+    "sealed_swap(after=0)": (Kind.SEALED_REPLY, None),
     "sealed_clear": (Kind.SEALED_REPLY, Kind.SEALED_REPLY),
     "sealed_cut": (Kind.SEALED_REPLY, Kind.SEALED_REPLY),
     "sealed_error": (Kind.STREAM_ERROR, Kind.SEALED_REPLY),

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chutes_core.calls.effects import run
+from chutes_core.e2ee.frames import FrameReader
+from chutes_core.e2ee.seal import SealBrokenError
 from chutes_core.errors import APIError
 from chutes_local.wire.seal import ReplySeal
 
-from .edits import ERROR, FOREIGN, OTHER, SAME, SPOKEN, THOUGHT, Relay, tried
-from .service import ANSWER, INFO, Hand, Service, planned, sealed_path
+from .edits import ERROR, FOREIGN, LATE, OTHER, REPEATED, SAME, SPOKEN, THOUGHT, Relay, parts_of, tried
+from .machine import asked
+from .service import ANSWER, INFO, Hand, Service, WireFailure, planned, sealed_path
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "pay", "arguments": '{"amount": 1250}'}}
 CALLS = {
@@ -26,7 +29,7 @@ TOOLS = [{"type": "function", "function": {"name": "pay", "parameters": {"type":
 
 
 def test_no_edit_comes_to_another_answer() -> None:
-    """Each kind of edit at each place: of answers with reasoning and without, with usage in the clear and without."""
+    """Each kind of edit at each place: of answers with reasoning and without, of engines that count in two ways."""
     found = tried()
     assert {kind: outcomes[OTHER] for kind, outcomes in found.items()} == dict.fromkeys(found, 0)
     assert all(outcomes[ERROR] for outcomes in found.values())
@@ -36,8 +39,8 @@ def test_no_edit_comes_to_another_answer() -> None:
 @given(st.data())
 def test_nor_do_several(data: st.DataObject) -> None:
     """Any sequence of parts, some twice, some foreign, some not at all."""
-    words = data.draw(st.sampled_from([SPOKEN, THOUGHT]))
-    relay = Relay(words, clear=data.draw(st.booleans()))
+    words = data.draw(st.sampled_from([SPOKEN, THOUGHT, REPEATED]))
+    relay = Relay(words, clear=data.draw(st.booleans()), **data.draw(st.sampled_from([{}, LATE])))
     sent = data.draw(st.lists(st.integers(FOREIGN, relay.count - 1), max_size=relay.count + 2))
     assert relay.outcome(sent) in (SAME, ERROR)
 
@@ -72,6 +75,69 @@ def test_a_model_whose_parts_do_not_add_up_is_asked_for_its_answer_in_one_piece(
     assert [body["stream"] for body in service.bodies] == [True, False, False]
 
 
+@pytest.mark.parametrize("how", ["counted", "ordered"])
+def test_a_machine_that_does_not_count_is_not_streamed(how: str) -> None:
+    """Nothing of its first stream is given out either: at once, in the same attempt, it is asked in one piece."""
+
+    def silent(service: Service, reply: ReplySeal, body: dict[str, Any]) -> list[bytes]:
+        chunk = {"id": "1", "model": INFO.id, "choices": [{"index": 0, "delta": {"content": "On"}}]}
+        return [reply.begin(), reply.frame(b"data: " + json.dumps(chunk).encode())]
+
+    service = Service(script=[silent])
+    path = sealed_path(service, streams=how)
+    for _ in range(2):
+        flow, _call = planned(service, path, stream=True, retries=0)
+        assert run(flow, Hand(service)).content == "On the floes."
+    assert [body["stream"] for body in service.bodies] == [True, False, False]
+
+
+def test_another_failure_of_a_stream_is_no_reason_to_ask_at_once() -> None:
+    """Not even where other calls have shown that the model is not to be streamed: a retry waits."""
+    service = Service()
+    path = sealed_path(service)
+
+    def busy(service: Service, reply: ReplySeal, body: dict[str, Any]) -> list[bytes]:
+        path.habits(str(INFO.chute_id)).packs = True
+        raise WireFailure("connect", "no route")
+
+    service.script = [busy]
+    flow, _ = planned(service, path, stream=True, retries=0)
+    with pytest.raises(APIError, match="no route"):
+        run(flow, Hand(service))
+
+
+@pytest.mark.parametrize("end", ["closed", "reset", "late", "marked"])
+def test_an_end_that_counts_nothing_is_none_before_the_total_has_come(end: str) -> None:
+    """Else the last parts could be left out together with it, however the relay then ends the stream."""
+
+    def cut(service: Service, reply: ReplySeal, body: dict[str, Any]) -> list[Any]:
+        begin, parts = reply.begin(), parts_of(reply, SPOKEN, clear=False, **LATE)
+        tails = {"reset": WireFailure("broken", "reset"), "late": WireFailure("timeout", "late"), "marked": parts[-1]}
+        return [begin, *parts[:3], parts[-3], *([tails[end]] if end in tails else [])]
+
+    service = Service(script=[cut])
+    flow, _ = planned(service, sealed_path(service), stream=True, retries=0)
+    with pytest.raises(APIError) as caught:
+        run(flow, Hand(service))
+    assert caught.value.partial == "amount: 1"
+
+
+@pytest.mark.parametrize(("counts", "fits"), [((1, 1, 2), False), ((2, 4, 4), False), ((2, 4, 7), True)])
+def test_parts_that_only_have_to_be_in_order_count_on(counts: tuple[int, ...], fits: bool) -> None:
+    """Of two that count as many tokens nobody could tell which was the first."""
+    key, reply = asked()
+    reader = FrameReader(key, counted=False)
+    begin, parts = reply.begin(), []
+    for word, count in zip("abc", counts, strict=True):
+        chunk = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {"content": word}}]}
+        parts.append(reply.frame(b"data: " + json.dumps({**chunk, "usage": {"completion_tokens": count}}).encode()))
+    if fits:
+        assert reader.feed(b"".join([begin, *parts])).count(b"data: {") == 3
+    else:
+        with pytest.raises(SealBrokenError, match="may have been exchanged"):
+            reader.feed(b"".join([begin, *parts]))
+
+
 @pytest.mark.parametrize(("how", "streamed"), [("counted", False), ("whole", False), ("ordered", True)])
 def test_the_caller_decides_how_it_is_streamed(how: str, streamed: bool) -> None:
     """In parts that need not add up, or never in parts."""
@@ -84,7 +150,15 @@ def test_the_caller_decides_how_it_is_streamed(how: str, streamed: bool) -> None
 
 
 @pytest.mark.parametrize(
-    "params", [{"tools": TOOLS}, {"response_format": {"type": "json_object"}}, {"stop": ["."]}, {"n": 2}], ids=str
+    "params",
+    [
+        {"tools": TOOLS},
+        {"response_format": {"type": "json_object"}},
+        {"stop": ["."]},
+        {"n": 2},
+        *({"extra_body": {name: "x"}} for name in ("guided_regex", "regex", "ebnf", "structural_tag", "stop_regex")),
+    ],
+    ids=str,
 )
 def test_what_is_acted_on_comes_in_one_piece(params: dict[str, Any]) -> None:
     """Tool calls and objects; and what cannot be counted."""

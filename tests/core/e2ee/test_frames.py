@@ -116,12 +116,13 @@ def test_counts_of_several_choices_do_not_mix() -> None:
 
 @pytest.mark.parametrize("usage", [None, {"completion_tokens": "many"}, {}, {"completion_tokens": True}])
 def test_a_usage_without_numbers_ends_the_streaming(usage: object) -> None:
-    """Without any number it is read, and the model is not streamed again; after others that had one, it is an error."""
+    """Before anything is passed on, and after others that had a number; and the model is not streamed again."""
     inside = b"data: " + json.dumps({**chunk("a", 1), "usage": usage}).encode() + b"\n\n"
     key, reply = asked()
     habits = Habits()
-    assert text_of(read(key, [reply.begin(), event({"usage": usage}), reply.frame(inside)], habits=habits)) == "a"
-    assert habits.packs
+    with pytest.raises(UncountedError, match="does not say how many tokens"):
+        read(key, [reply.begin(), event({"usage": usage}), reply.frame(inside)], habits=habits)
+    assert habits.silent
     key, reply = asked()
     with pytest.raises(UncountedError, match="does not say how many tokens"):
         read(key, [reply.begin(), reply.frame(plain_events()[0]), reply.frame(inside)])
@@ -170,6 +171,7 @@ def test_a_part_of_another_answer_is_an_error() -> None:
         ([(1, ""), (1, "a"), (2, "b")], True),  # the opening counts the first token
         ([(1, ""), (2, "b")], False),
         ([(2, "b")], False),
+        ([(0, "a"), (1, "b")], False),  # or the first could be gone
         ([(1, "a"), (3, "c")], False),
         ([(1, "a"), (1, "b")], False),
         ([(1, "a"), (5, " \U0001f6ab")], True),  # four bytes, of which some engines show the last alone
