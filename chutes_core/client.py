@@ -260,7 +260,7 @@ class ChutesClient(ClientBase):
     def refresh_catalog(self) -> None:
         """Fetch the list of models, the public chutes of every other kind, which are hot, and their recent speed."""
         self.models()
-        run(self._refresh(self._page_policy()), self._wire(public=True))
+        run(self._refresh(self._page_policy()), self._wire(public=self._keyless(account.chutes_page(0))))
 
     def utilization(self) -> list[Utilization]:
         """Return the current load of each model."""
@@ -307,7 +307,7 @@ class ChutesClient(ClientBase):
 
     def _get(self, endpoint: Endpoint[T]) -> T:
         flow = self._page(endpoint, self._page_policy())
-        return run(flow, self._wire(public=endpoint.public))
+        return run(flow, self._wire(public=self._keyless(endpoint)))
 
 
 class AsyncChutesClient(ClientBase):
@@ -404,7 +404,7 @@ class AsyncChutesClient(ClientBase):
     async def refresh_catalog(self) -> None:
         """Fetch the list of models, the public chutes of every other kind, which are hot, and their recent speed."""
         await self.models()
-        await arun(self._refresh(self._page_policy()), self._wire(public=True))
+        await arun(self._refresh(self._page_policy()), self._wire(public=self._keyless(account.chutes_page(0))))
 
     async def utilization(self) -> list[Utilization]:
         """Return the current load of each model."""
@@ -451,4 +451,4 @@ class AsyncChutesClient(ClientBase):
 
     async def _get(self, endpoint: Endpoint[T]) -> T:
         flow = self._page(endpoint, self._page_policy())
-        return await arun(flow, self._wire(public=endpoint.public))
+        return await arun(flow, self._wire(public=self._keyless(endpoint)))

@@ -33,7 +33,8 @@ from chutes_core.request.messages import Message
 from chutes_core.response import Reply
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers, Query
-from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits
+from chutes_core.secrets.places import is_stranger
+from chutes_core.settings import EMBEDDING_BASE_URL, Settings, TimeLimits, origin_of
 from chutes_core.spending.recording import Account
 from chutes_core.usage import Ledger
 from chutes_core.warned import warn
@@ -324,9 +325,26 @@ class ClientBase:
         """Return where a call that begins now records its usage."""
         return Account(self.ledger, lambda: self.catalog, infos)
 
+    def _host_of(self, endpoint: Endpoint[T]) -> str:
+        return self.settings.base_url if endpoint.gateway else self.settings.management_url
+
+    def _keyless(self, *endpoints: Endpoint[T]) -> bool:
+        """Return whether pages are asked for without the key.
+
+        Secret headers go where the key may go: to another address that is not named with them, the key has to agree.
+        """
+        return all(each.public for each in endpoints) and not (
+            self._headers.secret and any(map(self._apart, endpoints))
+        )
+
+    def _apart(self, endpoint: Endpoint[T]) -> bool:
+        host = self._host_of(endpoint)
+        return is_stranger(host) and origin_of(host) not in self.settings.named
+
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy, *, quiet: bool = False) -> Flow[T]:
-        base = self.settings.base_url if endpoint.gateway else self.settings.management_url
-        request = WireRequest(f"{base}{endpoint.path}", None, self._headers.ready(), "GET", None, endpoint.params)
+        request = WireRequest(
+            f"{self._host_of(endpoint)}{endpoint.path}", None, self._headers.ready(), "GET", None, endpoint.params
+        )
         call = JsonCall(request, policy)
         call.record.quiet = quiet
         value = yield from call.run()

@@ -7,7 +7,7 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,27 @@ def _store(options: argparse.Namespace) -> LoginStore:
     return LoginStore(Settings.resolve(management_url=options.management_url).management_url)
 
 
+def _check_named(service: str, options: argparse.Namespace, places: Collection[str] = ()) -> None:
+    """Refuse to sign in where only a variable says: whoever wrote it would get the login.
+
+    Args:
+        service: The management URL.
+        options: The command's; ``--management-url`` is the explicit word.
+        places: The addresses behind the key, which are another.
+    """
+    from chutes_core.secrets.places import is_stranger
+    from chutes_core.settings import origin_of
+
+    if options.management_url or not is_stranger(service) or origin_of(service) in places:
+        return
+    raise Stop(
+        f"Nothing was sent or stored: CHUTES_MANAGEMENT_URL names {origin_of(service)}, which is neither Chutes nor "
+        f"this machine, and would get your login. If that is meant, say so: --management-url {service}. If it is not, "
+        "look for it in a .env file.",
+        Exit.USAGE,
+    )
+
+
 @contextmanager
 def _as_stop() -> Iterator[None]:
     """Let a login that failed end the command with the status of a missing key, and in its own words."""
@@ -96,7 +117,7 @@ def _login(options: argparse.Namespace, out: Out) -> int:
             return _status(store, out)
         keeper: Keeper = "keyring" if options.keyring else "file"
         if options.api_key is not None:
-            login = _of_key(store.service, options.api_key, keeper, out)
+            login = _of_key(store.service, options.api_key, options, keeper, out)
         else:
             login = _of_browser(store.service, options, keeper, out)
         with store.exclusive():
@@ -120,15 +141,17 @@ def signed_in(options: argparse.Namespace, way: str, key: Secret | None, out: Ou
         login = None if key is not None else store.load()
         if login is None:
             if key is not None:
-                login = StoredLogin.of_key(store.service, Credential(key, env={}).secret(), "file")
+                key = Credential(key, env={}).secret()
+                _check_named(store.service, options, key.places)
+                login = StoredLogin.of_key(store.service, key, "file")
             elif not asks:
                 raise Stop(
                     "No login is stored: pipe a key in with --api-key-stdin, or run this in a terminal.", Exit.KEY
                 )
             elif way == "apikey":
-                login = _of_key(store.service, "", "file", out)
+                login = _of_key(store.service, "", options, "file", out)
             else:
-                browser = argparse.Namespace(no_browser=False, wait=300.0)
+                browser = argparse.Namespace(no_browser=False, wait=300.0, management_url=options.management_url)
                 login = _of_browser(store.service, browser, "file", out)
             with store.exclusive():
                 store.save(login)
@@ -136,7 +159,7 @@ def signed_in(options: argparse.Namespace, way: str, key: Secret | None, out: Ou
     return f"{what}, stored in {_place(store, login)}"
 
 
-def _of_key(service: str, source: str, keeper: Keeper, out: Out) -> StoredLogin:
+def _of_key(service: str, source: str, options: argparse.Namespace, keeper: Keeper, out: Out) -> StoredLogin:
     from chutes_core.auth import Credential
     from chutes_core.login.value import StoredLogin
 
@@ -148,7 +171,9 @@ def _of_key(service: str, source: str, keeper: Keeper, out: Out) -> StoredLogin:
             Exit.USAGE,
         )
     # Credential checks a key's form here as everywhere, and takes it from a function so that no frame holds it.
-    return StoredLogin.of_key(service, Credential(lambda: _given_key(source, out), env={}).secret(), keeper)
+    key = Credential(lambda: _given_key(source, out), env={}).secret()
+    _check_named(service, options, key.places)
+    return StoredLogin.of_key(service, key, keeper)
 
 
 def _given_key(source: str, out: Out) -> str:
@@ -162,6 +187,7 @@ def _of_browser(service: str, options: argparse.Namespace, keeper: Keeper, out: 
     from chutes_core.login.browser import await_code
     from chutes_core.login.pkce import OAuthApp, SignIn
 
+    _check_named(service, options)
     sign_in = SignIn(service, OAuthApp.from_environment())
     by_hand = options.no_browser or out.interactive
     code = await_code(

@@ -112,6 +112,14 @@ class WireRequest:
     params: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = field(default=None, repr=False)
 
+    @property
+    def telling(self) -> Mapping[str, str]:
+        """What a server may write back beside the key: the headers, and the parameters whose values do not show."""
+        if not self.params:
+            return self.headers
+        hidden = {f"?{name}": value for name, value in self.params.items() if isinstance(value, HiddenText)}
+        return {**self.headers, **hidden}
+
     def plain_headers(self) -> dict[str, str]:
         """Return the headers to send, key included.
 
@@ -258,7 +266,7 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
                 step = next(flow)
                 continue
             if type(step) is Open:
-                known.learn(step.request.headers, step.request.secret)
+                known.learn(step.request.telling, step.request.secret)
             failed: WireFailure | StatusFailure | None = None
             try:
                 value = wire.perform(step)
@@ -269,7 +277,7 @@ def drive(flow: Flow[T], wire: Hand, outcome: list[T]) -> Generator[object, None
         outcome.append(end.value)
     except (APIError, WireFailure) as error:
         problem = known.mask(error)
-        step = value = None  # what has arrived is not shown by this frame
+        step = value = failed = None  # what has arrived is not shown by this frame
     except Exception as error:
         with suppress(Abandoned):
             flow.throw(Abandoned(error))
@@ -292,7 +300,7 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
                 step = next(flow)
                 continue
             if type(step) is Open:
-                known.learn(step.request.headers, step.request.secret)
+                known.learn(step.request.telling, step.request.secret)
             failed: WireFailure | StatusFailure | None = None
             try:
                 value = await wire.perform(step)
@@ -303,7 +311,7 @@ async def adrive(flow: Flow[T], wire: AsyncHand, outcome: list[T]) -> AsyncGener
         outcome.append(end.value)
     except (APIError, WireFailure) as error:
         problem = known.mask(error)
-        step = value = None  # what has arrived is not shown by this frame
+        step = value = failed = None  # what has arrived is not shown by this frame
     except Exception as error:
         with suppress(Abandoned):
             flow.throw(Abandoned(error))

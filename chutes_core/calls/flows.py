@@ -304,7 +304,7 @@ class _Call:
     def _sent(self, secret: Secret | None) -> Known:
         """Return the secrets of the call, to mask what the service writes back of them."""
         known = Known()
-        known.learn(self._request.headers, secret)
+        known.learn(self._request.telling, secret)
         return known
 
     def _reserved_for(self) -> Mapping[str, object] | None:

@@ -10,6 +10,7 @@ import base64
 import json
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from urllib.parse import urlencode, urlsplit
 from chutes_core.calls.effects import Arrived, AsyncHand, Effect, Hand, Open, Read, StatusFailure, WireFailure
 from chutes_core.errors import ConfigurationError
 from chutes_core.exchanges.asked import FILE, recorder_asked_for
-from chutes_core.exchanges.redaction import Wanted, account_names, filled, redacted
+from chutes_core.exchanges.redaction import ASKED, Wanted, account_names, filled, redacted
 from chutes_core.locks import Gate
 from chutes_core.secrets.echoes import Echoes
 from chutes_core.secrets.headers import is_secret
@@ -39,6 +40,10 @@ __all__ = ["AsyncTap", "Recorder", "Tap", "recorder", "told"]
 _LOG = logging.getLogger("chutes_core")
 _SENT = ("x-chute-id", "x-e2e-path", "x-e2e-stream", "x-enable-thinking", "x-tee-only")
 _GOT = ("content-type", "retry-after", "x-chutes-", "x-ratelimit-")
+_KNOWN = re.compile(
+    r"/(chat/completions|embeddings|models|ping|chutes/?|chutes/(warmup/)?[^/]+|(users|invocations|idp)/.*)$"
+)
+"""Paths of the service itself; of what else a chute publishes nobody knows what is content."""
 _DONE = b"data: [DONE]"  # behind which most readers stop
 _MODE = 0o600
 _SHORTEST = 8  # of a part of a key that is looked for by itself
@@ -122,7 +127,8 @@ class Recorder:
         account, reply = "/users/" in url.path, b"".join(exchange.blocks)
         if account and not sealed:
             self._names |= frozenset(name for name in account_names(reply) if len(name) >= _SHORTEST // 2)
-        secrets = {*self._names, *secrets_in(request.headers, request.secret), *_parts_of(request.secret)}
+        secrets = {*self._names, *secrets_in(exchange.sent, request.secret), *_parts_of(request.secret)}
+        known = _KNOWN.search(url.path) is not None
         wanted = Wanted(Echoes(secrets), self.content, account)
         sent = request.content if request.body is None else json.dumps(request.body, ensure_ascii=False).encode()
         query = f"?{urlencode(request.params)}" if request.params else url.query and f"?{url.query}"
@@ -134,7 +140,8 @@ class Recorder:
         send = line["send"]
         assert isinstance(send, dict)
         if sent is not None:
-            send |= {"sealed": len(sent)} if sealed else _sent(sent, wanted)
+            asked = wanted._replace(plain=ASKED if known else frozenset())
+            send |= {"sealed": len(sent)} if sealed else _sent(sent, asked)
         if exchange.status is None:
             return {**line, "status": None, "end": exchange.end}
         line |= {"status": exchange.status, **({"headers": {}} | _headers(exchange.headers, _GOT, wanted))}
@@ -142,7 +149,8 @@ class Recorder:
             line["sealed"] = [len(block) for block in exchange.blocks]
         else:
             media = str(exchange.headers.get("content-type", ""))
-            line["blocks"] = _blocks(_kept(reply, media, exchange.status, wanted), exchange.blocks)
+            told = wanted if known or exchange.status >= 400 else wanted._replace(plain=frozenset())
+            line["blocks"] = _blocks(_kept(reply, media, exchange.status, told), exchange.blocks)
         if exchange.end != "whole" and not (exchange.end == "left" and reply.rstrip().endswith(_DONE)):
             line["end"] = exchange.end
         reader = _reader(url.path, send.get("body"))
@@ -266,10 +274,11 @@ def recorder(path: str, content: bool) -> Recorder:
 
 
 class _Exchange:
-    """A request, and what has come of its reply."""
+    """A request, and what has come of its reply; ``sent`` is what is secret in it, and in those before it."""
 
     def __init__(self, effect: Open) -> None:
         self.open = effect
+        self.sent = effect.request.telling
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.blocks: list[bytes] = []
@@ -282,11 +291,14 @@ class _Taps:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._exchange: _Exchange | None = None
+        self._sent: dict[str, str] = {}
 
     def _begins(self, effect: Effect) -> None:
         if isinstance(effect, Open):
             self._ends()
+            self._sent = {**self._sent, **effect.request.telling}  # a redirect may have them in its address
             self._exchange = _Exchange(effect)
+            self._exchange.sent = self._sent
 
     def _after(self, effect: Effect, value: object) -> None:
         """Note what an effect came to."""

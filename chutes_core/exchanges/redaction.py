@@ -7,14 +7,15 @@ as Latin-1, in which a byte is a character.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from chutes_core.errors import SECRETS
-from chutes_core.exchanges.strings import Value, values_of
+from chutes_core.exchanges.strings import Value, parts_of, values_of
 from chutes_core.secrets.echoes import Echoes
 
-__all__ = ["Wanted", "account_names", "filled", "redacted"]
+__all__ = ["ANSWERED", "ASKED", "Wanted", "account_names", "filled", "redacted"]
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -34,14 +35,18 @@ _TIMES = frozenset(
 )  # fmt: skip
 """What is readable on the pages of an account, of all texts."""
 _CREATED = "1767312000"
-_PLAIN = frozenset(
-    ("id", "object", "model", "role", "type", "finish_reason", "native_finish_reason", "detail", "message", "msg",
-     "code", "error", "param", "status", "service_tier", "system_fingerprint", "tool_choice", "encoding_format",
-     "reasoning_effort", "tool_call_id", "weight_version", "owned_by", "chutes_verification", "request_id")
+ASKED = frozenset(
+    ("id", "object", "model", "role", "type", "finish_reason", "native_finish_reason", "service_tier",
+     "system_fingerprint", "tool_choice", "encoding_format", "reasoning_effort", "tool_call_id", "weight_version",
+     "owned_by", "chutes_verification", "request_id")
 )  # fmt: skip
 """Names of fields whose texts are the service's own, or say how to answer."""
+ANSWERED = ASKED | {"detail", "message", "msg", "code", "error", "param", "status"}
+"""The same of a reply, with those that say why there is no answer."""
 _OURS = frozenset(("tools", "functions", "response_format", "metadata", "properties", "input"))
 """Below these all is the program's, its names too."""
+_LOOSE = re.compile(r"[^\W\d][^\W]*|[\x80-\xff]+")
+_CONSTANTS = frozenset(("true", "false", "null", "NaN", "Infinity", "DONE"))
 _TAG = re.compile(r"</?think>")
 _UNIT = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
 
@@ -55,11 +60,13 @@ class Wanted(NamedTuple):
         secrets: What was sent that is secret, and the names of the account that are known.
         content: Whether what was asked and answered may.
         account: Whether the body is a page about an account.
+        plain: The names of fields that are not what was asked or answered.
     """
 
     secrets: Echoes
     content: bool = True
     account: bool = False
+    plain: frozenset[str] = ANSWERED
 
 
 def redacted(body: bytes, wanted: Wanted) -> bytes:
@@ -74,7 +81,7 @@ def redacted(body: bytes, wanted: Wanted) -> bytes:
     text = _changed(text, _masked(text, hidden))
     text = _changed(text, _ids(text, values))
     if not wanted.content:
-        text = _changed(text, _filler(text, values))
+        text = _changed(text, [*_filler(text, values, wanted.plain), *_loose(text, values)])
     return text.encode("latin-1")
 
 
@@ -154,7 +161,9 @@ def _ids(text: str, values: list[Value]) -> Iterator[Change]:
         if value.is_name or not value.names:
             continue
         said = text[value.start : value.end]
-        if value.names[-1] == "created" and value.is_number and len(said) == len(_CREATED):
+        if value.is_number and value.names[-1] in _WHO:
+            yield value.start, value.end, _DIGIT.sub("1", said)
+        elif value.names[-1] == "created" and value.is_number and len(said) == len(_CREATED):
             yield value.start, value.end, _CREATED
         elif value.names[-1] in _IDS and not value.is_number and "/" not in said:
             yield value.start, value.end, (_UUID if _UUID.search(said) else _RANDOM).sub(numbered, said)
@@ -163,7 +172,24 @@ def _ids(text: str, values: list[Value]) -> Iterator[Change]:
 # --- what was asked and answered ----------------------------------------------------------------------
 
 
-def _filler(text: str, values: list[Value]) -> Iterator[Change]:
+def _loose(text: str, values: list[Value]) -> Iterator[Change]:
+    """Replace the words that stand between the values of what is no JSON."""
+    left = deque(values)
+    for at, end in parts_of(text):
+        while left and left[0].start < end:
+            value = left.popleft()
+            yield from _words(text, at, value.start)
+            at = value.end
+        yield from _words(text, at, end)
+
+
+def _words(text: str, start: int, end: int) -> Iterator[Change]:
+    for word in _LOOSE.finditer(text, start, end):
+        if word[0] not in _CONSTANTS:
+            yield *word.span(), filled(word[0].encode("latin-1")).decode()
+
+
+def _filler(text: str, values: list[Value], plain: frozenset[str]) -> Iterator[Change]:
     arguments = _Arguments()
     for value in values:
         said = text[value.start : value.end]
@@ -171,16 +197,16 @@ def _filler(text: str, values: list[Value]) -> Iterator[Change]:
             if value.listed or "logprobs" in value.names:
                 yield value.start, value.end, _DIGIT.sub("1", said)
         elif value.is_name:
-            if _OURS.intersection(value.names):
+            if _OURS.intersection(value.names) or (value.names and not plain):
                 yield value.start, value.end, _plain_filler(said)
         elif value.names[-1:] == ("arguments",):
             yield value.start, value.end, arguments.filled(said)
-        elif not _is_plain(value):
+        elif not _is_plain(value, plain):
             yield value.start, value.end, _plain_filler(said)
 
 
-def _is_plain(value: Value) -> bool:
-    return bool(value.names) and value.names[-1] in _PLAIN and not _OURS.intersection(value.names[:-1])
+def _is_plain(value: Value, plain: frozenset[str]) -> bool:
+    return bool(value.names) and value.names[-1] in plain and not _OURS.intersection(value.names[:-1])
 
 
 def _plain_filler(said: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Value", "values_of"]
+__all__ = ["Value", "parts_of", "values_of"]
 
 _TOKEN = re.compile(
     r'"(?P<said>(?:[^"\\]|\\.)*+)(?P<end>"(?P<name>\s*:)?|\\?\Z)|(?P<mark>[{}\[\],])|(?P<number>-?\d[\d.eE+-]*)',
@@ -42,11 +42,21 @@ def values_of(text: str) -> Iterator[Value]:
     >>> [(text[v.start : v.end], v.names) for text in ['data: {"a": [{"b": "c"}, 1]}\n\n'] for v in values_of(text)]
     [('a', ()), ('b', ('a',)), ('c', ('a', 'b')), ('1', ('a',))]
     """
+    for start, end in parts_of(text):
+        yield from _values(text[start:end], start)
+
+
+def parts_of(text: str) -> Iterator[tuple[int, int]]:
+    r"""Yield where a body has JSON: all of it, or the data of each event.
+
+    >>> list(parts_of('{"a": 1}')), list(parts_of("data: {}\n\nid: 1\ndata: []"))
+    ([(0, 8)], [(5, 8), (21, 24)])
+    """
     if text.lstrip()[:1] in ("{", "["):
-        yield from _values(text, 0)
+        yield 0, len(text)
         return
     for event in _EVENT.finditer(text):
-        yield from _values(event[1], event.start(1))
+        yield event.span(1)
 
 
 def _values(text: str, offset: int) -> Iterator[Value]:

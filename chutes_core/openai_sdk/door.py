@@ -38,8 +38,9 @@ from chutes_core.response import Reply, ReplyMeta
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import MASK, Headers, HiddenText
 from chutes_core.secrets.masking import Known
+from chutes_core.secrets.places import check_place
 from chutes_core.secrets.secret import Secret
-from chutes_core.settings import TimeLimits
+from chutes_core.settings import TimeLimits, origin_of
 from chutes_core.usage import Ledger
 
 if TYPE_CHECKING:
@@ -323,8 +324,15 @@ class Door(ClientBase):
         }
         given = request.headers.get("authorization", "")
         if MASK not in given:  # with_options(api_key=...) set another, or none
+            check_place(question.url, Secret("", places=self._named_in_code(question.url)))
             return WireRequest(question.url, None, {**sent, **_other(given)}, request.method, content=question.content)
         return WireRequest(question.url, None, sent, request.method, secret, content=question.content)
+
+    def _named_in_code(self, url: str) -> set[str]:
+        """Return the addresses that were named together with another key: where our settings did not lead it."""
+        mine, origin = self.settings, origin_of(url)
+        ours = {origin_of(each) for each in (mine.base_url, mine.embedding_base_url, mine.management_url) if each}
+        return {*mine.named, *([origin] if origin.startswith("https:") and origin not in ours else [])}
 
     def stream(self, question: Question, headers: Mapping[str, str]) -> PassThrough:
         """Return the guard for a streamed reply."""

@@ -145,7 +145,7 @@ class Exchange:
     def _sent(self, secret: Secret) -> Flow[Arrived]:
         most = _PASSED if self._question.body is None else most_of(self._question.body)
         request = self._door.outgoing(self._request, self._question, secret)
-        self._known.learn(request.headers, request.secret)
+        self._known.learn(request.telling, request.secret)
         effect = Open(request, self._connect, self._left(self._started), most)
         return cast("Arrived", (yield from opened(effect, self._door.clock.now)))
 

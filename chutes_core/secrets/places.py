@@ -14,7 +14,7 @@ from chutes_core.errors import ConfigurationError
 from chutes_core.secrets.secret import ENVIRONMENT, Secret
 from chutes_core.settings import is_loopback, origin_of
 
-__all__ = ["Reason", "check_place", "is_service", "reason"]
+__all__ = ["Reason", "check_place", "is_service", "is_stranger", "reason"]
 
 Reason = Literal["service", "this machine", "named with the key"]
 
@@ -36,6 +36,15 @@ def _stranger(url: str) -> str:
     """Return the origin of an address that not every key may go to; "" if every key may."""
     origin = origin_of(url)
     return "" if is_service(origin) or is_loopback(origin) else origin
+
+
+def is_stranger(url: str) -> bool:
+    """Return whether an address is neither the service's nor on this machine, so that not every key may go there.
+
+    >>> is_stranger("https://gateway.example/v1"), is_stranger("https://llm.chutes.ai/v1")
+    (True, False)
+    """
+    return bool(_stranger(url))
 
 
 def reason(url: str, secret: Secret) -> Reason | None:

@@ -59,7 +59,7 @@ def fetch(request: WireRequest, seconds: float, sent: Iterable[Secret] = ()) -> 
         except StatusFailure as answer:
             known = Known()
             for secret in (request.secret, *sent):
-                known.learn(request.headers, secret)
+                known.learn(request.telling, secret)
             named = zip(answer.headers, cast("list[str]", known.value([*answer.headers.values()])), strict=True)
             content = known.text(answer.content.decode("utf-8", "replace")).encode()
             return Fetched(answer.status, dict(named), content)

@@ -73,8 +73,8 @@ def _client(kind: str) -> object:
         max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=KEEP_ALIVE
     )
     # Every request has its own key; this keeps the client from looking for credentials in URLs or .netrc.
-    # To this machine requests go directly, whatever the environment says: a proxy elsewhere could read them.
-    direct = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))
+    # To this machine, and unencrypted, requests go directly, whatever the environment says: a proxy could read them.
+    direct = dict.fromkeys(("http://", "all://127.0.0.1", "all://localhost", "all://[::1]"))
     return getattr(package, kind)(verify=ssl_context(), auth=package.Auth(), limits=limits, mounts=direct)
 
 

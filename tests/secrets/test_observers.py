@@ -19,7 +19,7 @@ from chutes_core.otel import ChutesInstrumentor
 from chutes_core.wire.pools import http_package
 
 from .ways import CALLS
-from .world import Service, leaks, made
+from .world import Service, leaks, logged, made
 
 DOORS = [
     ("ChutesClient", "chat"), ("ChutesClient", "stream"), ("ChutesClient", "embed"), ("AsyncChutesClient", "chat"),
@@ -88,4 +88,4 @@ def test_observers_are_told_no_secret(
     with suppress(Exception) if way != "whole" else nullcontext():
         CALLS[kind][method](made(kind, service), [])
     assert service.seen
-    assert leaks(caplog.text) == []
+    assert logged(caplog.text) == []

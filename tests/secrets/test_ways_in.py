@@ -221,7 +221,7 @@ def test_in_another_process_a_call_says_which_header_is_missing(kind: str, monke
     """Nothing is sent until it is set there, where the message says so; harmless headers have come along."""
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_there")
     service = Service()
-    thing = made(kind)
+    thing = made(kind, default_query={})
     there = elsewhere(kind, thing, service)
     for call in CALLS[kind].values():
         with pytest.raises(ConfigurationError) as caught:

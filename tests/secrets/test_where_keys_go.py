@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import warnings
@@ -143,6 +144,43 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+PAGES: dict[str, Callable[[Any], Any]] = {
+    "models": lambda client: client.models(),
+    "refresh_catalog": lambda client: client.refresh_catalog(),
+    "utilization": lambda client: client.utilization(),
+    "stats": lambda client: client.stats("2026-08-01"),
+}
+
+
+def _opened_up(kind: str, page: str, service: Service, **given: Any) -> None:
+    asked = PAGES[page](made(kind, service, **given))
+    if kind == "AsyncChutesClient":
+        asyncio.run(asked)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("kind", ["ChutesClient", "AsyncChutesClient"])
+def test_a_page_that_needs_no_key_takes_no_secret_header_along(
+    kind: str, page: str, elsewhere: pytest.MonkeyPatch
+) -> None:
+    """Secret headers go where the key may go; without any, such a page is asked for anywhere, without the key."""
+    service = Service()
+    with pytest.raises(ConfigurationError, match=APART):
+        _opened_up(kind, page, service)
+    assert service.seen == []
+    with suppress(APIError):  # a page that is none
+        _opened_up(kind, page, service, headers={"X-Title": "me"})
+    assert all("authorization" not in sent for sent in service.seen)
+    anonymous = len(service.seen)
+    assert anonymous
+    with suppress(APIError):
+        _opened_up(kind, page, service, key=f"{KEY}@gateway.example")
+    with suppress(APIError):
+        _opened_up(kind, page, service, base_url=OTHER, management_url=OTHER)
+    assert len(service.seen) >= 3 * anonymous
+    assert all("x-tenant-token" in sent for sent in service.seen[anonymous:])
+
+
 @pytest.mark.parametrize(("kind", "method"), DOORS)
 def test_no_door_sends_a_key_where_only_a_variable_says(kind: str, method: str, elsewhere: pytest.MonkeyPatch) -> None:
     """Nothing is sent, and the failure says so; with the address behind the key it is."""
@@ -211,6 +249,28 @@ def test_the_sdk_s_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [sent["authorization"] for sent in service.seen] == ["Bearer own"]
 
 
+@pytest.mark.parametrize("address", [OTHER, PLAIN])
+def test_the_sdk_s_other_key_alone(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not go where only a variable says, nor unencrypted, whichever way the SDK is given it."""
+    monkeypatch.setenv("CHUTES_BASE_URL", address)
+    service = Service()
+    client = made("openai_client", service, api_key=KEY, default_headers={})
+    said = APART if address == OTHER else OPEN
+    with pytest.raises(Exception, match=said):
+        client.with_options(api_key="own").chat.completions.create(model="acme/one", messages=HELLO)
+    with pytest.raises(Exception, match=said):
+        client.with_options(api_key="own").embeddings.create(model="acme/one", input="a")
+    headers = {"Authorization": "Bearer own"}
+    with pytest.raises(Exception, match=said):
+        client.chat.completions.create(model="acme/one", messages=HELLO, extra_headers=headers)
+    with pytest.raises(Exception, match=OPEN):
+        client.with_options(api_key="own", base_url=PLAIN).models.list()
+    assert service.seen == []
+    monkeypatch.setenv("CHUTES_BASE_URL", OURS)
+    made("openai_client", service, api_key=KEY).with_options(api_key="own").models.list()
+    assert [sent["authorization"] for sent in service.seen] == ["Bearer own"]
+
+
 def test_members_of_a_fallback_have_their_own_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member whose address the key may not go to is skipped, and the report says why."""
     monkeypatch.setenv("CHUTES_API_KEY", KEY)
@@ -235,12 +295,13 @@ def test_what_is_behind_a_key_must_be_an_address(monkeypatch: pytest.MonkeyPatch
         assert KEY not in str(caught.value)
 
 
-def test_to_this_machine_no_proxy_is_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that the environment names could read the key: what is for this machine goes there directly."""
+def test_where_it_could_read_the_key_no_proxy_is_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the environment names could: what is for this machine, or unencrypted, goes there directly."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     client: Any = pools._client("Client")
     for url in ("http://127.0.0.1:8/v1", "http://localhost/v1", "http://[::1]:8/v1"):
         assert client._transport_for_url(pools.http_package().URL(url)) is client._transport
-    assert client._transport_for_url(pools.http_package().URL(PLAIN)) is not client._transport
+    assert client._transport_for_url(pools.http_package().URL(PLAIN)) is client._transport
+    assert client._transport_for_url(pools.http_package().URL(OTHER)) is not client._transport
     client.close()

@@ -75,6 +75,38 @@ def test_a_key_piped_in(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> No
     assert stored() == KEY
 
 
+ELSEWHERE = "https://gateway.example"
+
+
+@pytest.mark.parametrize(
+    "words", [["--api-key", "stdin"], ["--api-key", "env"], ["--no-browser", "--wait", "1"], ["--wait", "1"]]
+)
+def test_no_login_is_made_where_only_a_variable_says(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """Whoever wrote the variable would get it: a key, or the code, the verifier and the app's secret of a sign-in."""
+    monkeypatch.setenv("CHUTES_MANAGEMENT_URL", ELSEWHERE)
+    monkeypatch.setenv("CHUTES_API_KEY", KEY)
+    monkeypatch.setenv("CHUTES_CLIENT_ID", DEMO_CLIENT_ID)
+    monkeypatch.setattr("webbrowser.open", lambda url: pytest.fail("a browser is opened"))
+    typed(monkeypatch, f"{KEY}\n")
+    with pytest.raises(Stop, match=r"Nothing was sent or stored: CHUTES_MANAGEMENT_URL names .*gateway") as caught:
+        run("login", *words)
+    assert caught.value.status == Exit.USAGE
+    assert not LoginStore(ELSEWHERE).path.exists()
+
+
+@pytest.mark.parametrize(("key", "words"), [(KEY, ["--management-url", ELSEWHERE]), (f"{KEY}@gateway.example", [])])
+def test_a_login_is_made_where_the_command_or_the_key_says(
+    key: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is the explicit word; the key goes there then."""
+    monkeypatch.setenv("CHUTES_MANAGEMENT_URL", ELSEWHERE)
+    typed(monkeypatch, f"{key}\n")
+    assert run("login", "--api-key", *words) == 0
+    login = LoginStore(ELSEWHERE).load()
+    assert login is not None
+    assert login.access.places == {ELSEWHERE}
+
+
 def test_a_key_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The variable's key is stored, and that the variable still comes first is said."""
     monkeypatch.setenv("CHUTES_API_KEY", KEY)

@@ -10,14 +10,24 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from chutes_core import AsyncChutesClient, ChutesClient, ChutesWarning, ConfigurationError, openai_client
+from chutes_core import (
+    AsyncChutesClient,
+    ChutesClient,
+    ChutesWarning,
+    ConfigurationError,
+    InvalidRequestError,
+    openai_client,
+)
 from chutes_core.calls.effects import Open, WireRequest
+from chutes_core.catalog.catalog import Catalog
+from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.exchanges.recorder import Recorder
 from chutes_core.exchanges.replaying import made_of, read_exchanges
 from chutes_core.testing import Answer, FaultScript, FaultyTransport, VirtualClock
@@ -138,6 +148,31 @@ def test_without_content(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "two" not in text
     (exchange,) = read_exchanges(file)
     assert made_of(exchange)["text"] == "xxx xxx xxxxx."
+
+
+def test_a_chute_s_own_words_without_content(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a chute publishes nobody knows which fields are content: none of their texts stays."""
+    monkeypatch.setenv("CHUTES_RECORD_CONTENT", "0")
+    catalog = replace(
+        Catalog.bundled(), models=(ModelInfo(id="acme/own", kind="other", host="https://acme-own.chutes.ai"),)
+    )
+    said = {"message": "Rosebud", "status": "Rosebud"}
+    http = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=said)))
+    ChutesClient("cpk_fake", catalog=catalog, http_client=http).call("acme/own", "/speak", {"message": "Rosebud"})
+    (exchange,) = read_exchanges(file)
+    assert exchange.body == {"message": "xxxxxxx"}
+    assert "Rosebud" not in file.read_text()
+
+
+def test_a_secret_query_is_not_recorded(file: Path) -> None:
+    """Neither the one that was sent nor the one that a redirect repeats."""
+    answers = iter([httpx.Response(307, headers={"location": "/v2?tenant=s3cr3t-t0ken"}), httpx.Response(400, json={})])
+    http = httpx.Client(transport=httpx.MockTransport(lambda request: next(answers)))
+    asking = ChutesClient("cpk_fake", http_client=http, default_query={"tenant": "s3cr3t-t0ken"}, max_retries=0)
+    with pytest.raises(InvalidRequestError):
+        asking.chat(HELLO, model=MODEL)
+    assert len(read_exchanges(file)) == 2
+    assert "s3cr3t" not in file.read_text()
 
 
 def test_the_stock_clients_record(file: Path) -> None:

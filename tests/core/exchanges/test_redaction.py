@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chutes_core.exchanges.redaction import Wanted, filled, redacted
+from chutes_core.exchanges.redaction import ASKED, Wanted, filled, redacted
 from chutes_core.secrets.echoes import Echoes
 
 KEY = "cpk_fake0fake0.fakefake.fakefakefake"
@@ -80,6 +80,42 @@ def test_filler_keeps_the_form() -> None:
     assert redacted(b'{"detail": "model not found"}', EMPTY) == b'{"detail": "model not found"}'
     vectors = redacted(b'{"data": [{"embedding": [-0.25, 1e-05], "index": 0}]}', EMPTY)
     assert vectors == b'{"data": [{"embedding": [-1.11, 1e-11], "index": 1}]}'.replace(b'"index": 1', b'"index": 0')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data: Zebra and {Zebra\n\n",
+        b"data: {'content': 'Zebra', Zebra: \xc3\xa9Zebra}\n\ndata: [DONE]\n\n",
+        b"{Zebra: Zebra1}",
+        b'data: Zebra\ndata: {"id": "a", "b": [true, null, 1e5]} Zebra\n',
+    ],
+)
+def test_words_outside_of_json_do_not_stay(body: bytes) -> None:
+    """A stream's event, or a body, that is no JSON says nothing without content; what JSON itself says stays."""
+    found = redacted(body, EMPTY)
+    assert len(found) == len(body)
+    assert b"Zebra" not in found
+    assert all((each in found) == (each in body) for each in (b"data:", b"[DONE]", b"true, null, 1"))
+
+
+def test_what_a_program_asks_is_content_whatever_its_fields_are_called() -> None:
+    """Fields that say in a reply why there is no answer say nothing in a request; of a chute's own, none is known."""
+    body = b'{"model": "acme/one", "message": "Zebra", "detail": "Zebra", "code": "Zebra"}'
+    asked = redacted(body, EMPTY._replace(plain=ASKED))
+    assert asked == body.replace(b"Zebra", b"xxxxx")
+    own = redacted(
+        b'{"message": "Zebra", "model": "Zebra", "deep": {"Zebra": "Zebra"}}', EMPTY._replace(plain=frozenset())
+    )
+    assert own == b'{"message": "xxxxx", "model": "xxxxx", "deep": {"xxxxx": "xxxxx"}}'
+
+
+def test_a_number_that_says_who_somebody_is_does_not_stay() -> None:
+    """An account may be called by one."""
+    assert (
+        redacted(b'{"user_id": 90210, "user": "90210", "n": 90210}', PLAIN)
+        == b'{"user_id": 11111, "user": "*****", "n": 90210}'
+    )
 
 
 TEXT = st.text(st.sampled_from(string.ascii_letters + string.digits + ' {}[]":,\\/\n\té世🙂<>'), max_size=12)
