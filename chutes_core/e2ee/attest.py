@@ -204,19 +204,25 @@ def check_signature(
     try:
         report = dcap.verify(quote.raw, dcap.QuoteCollateralV3.from_json(collateral), now)
     except Exception as problem:  # whatever the package raises, the quote did not pass
-        raise ProofError(f"the signature of its quote is not valid: {problem}") from None
+        said = " ".join(str(problem).split())  # in one line, for the log
+        raise ProofError(f"the signature of its quote is not valid: {said}") from None
     if report.status not in tcb:
         known: Iterable[str] = cast("Iterable[str]", report.advisory_ids)
         raise ProofError(f"its firmware is {report.status}: {', '.join(known) or 'no advisory named'}")
-    number = _evaluation(collateral)
-    if number is not None and number < evaluation:
-        raise ProofError(f"its firmware was judged by the vendor's evaluation {number}, which is before {evaluation}")
+    for part in ("tcb_info", "qe_identity") if evaluation else ():
+        number = _evaluation(collateral, part)
+        if number < evaluation:
+            raise ProofError(
+                f"its firmware was judged by the vendor's evaluation {number}, which is before {evaluation} ({part})"
+            )
 
 
-def _evaluation(collateral: str) -> int | None:
-    """Read the number of the vendor's evaluation, which is in what the vendor has signed."""
+def _evaluation(collateral: str, part: str) -> int:
+    """Read the number of the vendor's evaluation from a part that the vendor has signed."""
     try:
-        number = json.loads(json.loads(collateral)["tcb_info"])["tcbEvaluationDataNumber"]
+        number = json.loads(json.loads(collateral)[part])["tcbEvaluationDataNumber"]
     except (ValueError, LookupError, TypeError):
-        return None
-    return number if isinstance(number, int) else None
+        number = None
+    if not isinstance(number, int):
+        raise ProofError(f"the vendor's evaluation cannot be read from the collateral ({part})")
+    return number

@@ -8,18 +8,21 @@ I/O and uses the clock it is given.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import TypeGuard, cast
 
 from chutes_core.calls.clock import Clock
 from chutes_core.catalog.checked import number
 from chutes_core.locks import Gate
 
 __all__ = ["Ask", "Instance", "InstancePool", "RequestRate", "Seat", "Wait", "read_instances"]
+
+_WORD = re.compile("[!-~]{1,256}")
 
 MARGIN = 5.0
 """Seconds before its expiry at which a nonce counts as expired: the request has yet to get there."""
@@ -94,9 +97,14 @@ def read_instances(value: object) -> tuple[list[Instance], float]:
     for row in rows:
         fields = row if isinstance(row, Mapping) else {}
         name, key, nonces = fields.get("instance_id"), fields.get("e2e_pubkey"), fields.get("nonces")
-        if isinstance(name, str) and isinstance(key, str) and isinstance(nonces, list):
-            found.append(Instance(name, key, tuple(nonce for nonce in nonces if isinstance(nonce, str) and nonce)))
+        if _is_word(name) and isinstance(key, str) and isinstance(nonces, list):
+            found.append(Instance(name, key, tuple(filter(_is_word, nonces))))
     return found, number(cast("Mapping[str, object]", value).get("nonce_expires_in")) or 55.0
+
+
+def _is_word(value: object) -> TypeGuard[str]:
+    """Return whether a value may stand in a header and in the log."""
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
 
 
 class RequestRate:

@@ -99,7 +99,11 @@ class Machines:
         while True:
             turn = self.pool.take(chute, avoid=avoid, waited=waited)
             if isinstance(turn, Seat):
-                return turn
+                # The service says how long its numbers hold, but not for how long a proof does.
+                if self._settings.verify == "off" or self._proof(turn.instance, turn.public_key) is not None:
+                    return turn
+                self.pool.gone(chute, turn)
+                continue
             if isinstance(turn, Ask):
                 yield from self._fill(turn, asking)
                 continue
@@ -139,16 +143,16 @@ class Machines:
 
     def _proven(self, chute: str, instances: Sequence[Instance], asking: Asking) -> Flow[list[Instance]]:
         """Return the machines with a recent proof, asking for new proofs if any lacks one."""
-        if any(self._proof(each) is None for each in instances):
+        if any(self._proof(each.id, each.public_key) is None for each in instances):
             refused = yield from self._ask_for_proof(chute, instances, asking)
-        proven = [each for each in instances if self._proof(each) is not None]
+        proven = [each for each in instances if self._proof(each.id, each.public_key) is not None]
         if instances and not proven:
             raise failure(Kind.ATTESTATION, "; ".join(sorted(set(refused.values()))), model=asking.model)
         return proven
 
-    def _proof(self, instance: Instance) -> Proof | None:
+    def _proof(self, instance: str, public_key: str) -> Proof | None:
         with self._lock:
-            proof = self._proofs.get((instance.id, instance.public_key))
+            proof = self._proofs.get((instance, public_key))
         return proof if proof is not None and self._clock.now() - proof.at < _PROOF_LASTS else None
 
     def _prove(self, instance: Instance, entry: str) -> None:
@@ -260,7 +264,13 @@ class Machines:
         name = f"collateral {fmspc} {ca}"
         found = self._kept(name)
         if found is None:
-            found = yield from collateral(asking.public, fmspc, ca)
+            said = ""
+            try:
+                found = yield from collateral(asking.public, fmspc, ca)
+            except StatusFailure as answer:  # of the vendor, and no word of the service's
+                said = f"the vendor answered with status {answer.status}"
+            if said:
+                raise ProofError(f"its collateral could not be fetched: {said}")
             self._keep(name, found)
         return cast("str", found)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Literal, get_args
 from uuid import NAMESPACE_OID, uuid5
@@ -154,6 +155,9 @@ class E2EE:
             raise ConfigurationError(f"debug must be True or False, not {self.debug!r}.")
         if self.collateral is not None and not callable(self.collateral):
             raise ConfigurationError("collateral must be a function that takes the bytes of a quote.")
+        for name in _FUNCTIONS:
+            if iscoroutinefunction(getattr(self, name)):
+                raise ConfigurationError(f"{name} must be a function that is not async: its result is needed at once.")
         object.__setattr__(self, "chutes", _pins(self.chutes))
         given = self.measurements
         if given is not None and not callable(given):

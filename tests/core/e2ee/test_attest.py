@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chutes_core.e2ee import attest
 from chutes_core.e2ee.attest import (
     ProofError,
     Quote,
@@ -18,6 +21,8 @@ from chutes_core.e2ee.attest import (
     quotes_of,
 )
 from chutes_local.e2ee.proof import evidence, measurements, quote
+
+from .dcap import FakeDcap
 
 NUMBER, KEY = "ab" * 32, "the key in base64"
 RAW = base64.b64decode(quote(NUMBER, KEY))
@@ -133,6 +138,37 @@ def test_the_embedded_servers_quotes_are_marked() -> None:
     assert b"made by the embedded server" in RAW
     with pytest.raises(ProofError, match="not come from a real processor"):
         check_signature(Quote.parse(RAW), "{}", 0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "enclave", "said"),
+    [
+        (17, 17, ""),
+        (16, 17, r"evaluation 16, which is before 17 \(tcb_info"),
+        (17, 16, r"evaluation 16, which is before 17 \(qe_identity"),
+        (None, 17, r"cannot be read from the collateral \(tcb_info"),
+        (17, "17", r"cannot be read from the collateral \(qe_identity"),
+    ],
+)
+def test_both_lists_of_the_maker_are_of_the_evaluation_that_was_asked(
+    levels: object, enclave: object, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the firmware and of the enclave that signs; a list without its number is of none."""
+    monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("UpToDate"))
+    parts = {"tcb_info": levels, "qe_identity": enclave}
+    lists = json.dumps({name: json.dumps({"tcbEvaluationDataNumber": number}) for name, number in parts.items()})
+    found = Quote.parse(RAW[:12] + attest._INTEL + RAW[28:])
+    if said:
+        with pytest.raises(ProofError, match=said):
+            check_signature(found, lists, 0, evaluation=17)
+    else:
+        check_signature(found, lists, 0, evaluation=17)
+
+
+def test_without_a_least_evaluation_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For lists of another form."""
+    monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("UpToDate"))
+    check_signature(Quote.parse(RAW[:12] + attest._INTEL + RAW[28:]), "{}", 0, evaluation=0)
 
 
 def test_a_quote_does_not_show_its_bytes() -> None:

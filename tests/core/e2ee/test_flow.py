@@ -107,6 +107,23 @@ def test_proofs_are_asked_for_again_after_some_minutes() -> None:
     assert service.questions("/measurements") == 1
 
 
+def test_however_long_numbers_hold_a_proof_does_not_hold_longer() -> None:
+    """The service says how long its numbers do: nothing is sealed for who proved himself ten minutes ago."""
+    service = Service(good_for=1e9)
+    path = sealed_path(service)
+    assert ask(service, path=path).meta.attested is not None
+    service.clock.advance(599)
+    ask(service, path=path)
+    assert service.questions("/evidence") == 1
+    service.clock.advance(2)
+    assert ask(service, path=path).meta.attested is not None
+    assert (service.questions("/evidence"), service.questions("/e2e/instances")) == (2, 2)
+    service.lies.add("debug")
+    service.clock.advance(601)
+    assert isinstance(failed(service, path=path), errors.AttestationError)
+    assert len(service.sent) == 3
+
+
 Refusal = tuple[Step, Kind]
 RETRIED: list[Refusal] = [
     (detail(403, "Invalid, expired, or already-used nonce"), Kind.SEALED_NONCE),
@@ -623,7 +640,7 @@ def test_full_verification_asks_for_the_makers_signature(
     monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap(status))
     monkeypatch.setattr("chutes_local.e2ee.proof.MAKER", attest._INTEL)
     service, given = Service(), list[bytes]()
-    path = sealed_path(service, verify="full", collateral=lambda raw: str(given.append(raw)))
+    path = sealed_path(service, verify="full", collateral=lambda raw: str(given.append(raw)), evaluation=0)
     if said:
         with pytest.raises(errors.AttestationError, match=said):
             planned_with(service, path)
@@ -685,7 +702,7 @@ def test_without_collateral_it_is_fetched_from_the_maker_without_the_key(monkeyp
             return known(effect)
         sent.append(effect.request)
         part = "tcbInfo" if "tcb?" in effect.request.url else "enclaveIdentity"
-        return iter([b'{"%s":{"a":1},"signature":"00"}' % part.encode()])
+        return iter([b'{"%s":{"tcbEvaluationDataNumber":17},"signature":"00"}' % part.encode()])
 
     service.answer = answer  # type: ignore[method-assign]
     path = sealed_path(service, verify="full")
@@ -693,7 +710,22 @@ def test_without_collateral_it_is_fetched_from_the_maker_without_the_key(monkeyp
     assert planned_with(service, path).content
     assert len(sent) == 4
     assert all(request.secret is None and not request.headers for request in sent)
-    assert json.loads(dcap.read[0])["tcb_info"] == '{"a":1}'
+    assert json.loads(dcap.read[0])["tcb_info"] == '{"tcbEvaluationDataNumber":17}'
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+def test_a_refusal_of_the_maker_is_none_of_the_services(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing of the key, the model or the load: there is no proof."""
+    monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("UpToDate"))
+    monkeypatch.setattr("chutes_local.e2ee.proof.MAKER", attest._INTEL)
+    service = Service(pages={"/tcb?fmspc=B0C06F000000": detail(status, "walrus")})
+    monkeypatch.setattr(Hand, "headers", CHAINS)
+    pages = {"encoding=der": b"", "update=standard": b"", "CA.der": b""}
+    service.pages |= pages
+    with pytest.raises(errors.AttestationError, match=f"the vendor answered with status {status}") as caught:
+        ask(service, path=sealed_path(service, verify="full"))
+    assert "walrus" not in str(caught.value) + str(caught.value.body)
+    assert service.sent == []
 
 
 def test_full_verification_without_its_package_is_refused_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,3 +301,11 @@ def test_rows_that_are_not_of_the_form_are_left_out() -> None:
     row = {"instance_id": "i", "e2e_pubkey": "k", "nonces": ["n", 1, ""]}
     odd = [None, {}, {**row, "instance_id": 1}, {**row, "e2e_pubkey": None}, {**row, "nonces": "n"}]
     assert read_instances({"instances": [*odd, row], "nonce_expires_in": 30}) == ([Instance("i", "k", ("n",))], 30.0)
+
+
+@pytest.mark.parametrize("word", ["", "a b", "a\nWARNING all is well", "a\x1b[2J", "caf\u00e9", "a" * 257])
+def test_what_could_not_stand_in_a_header_or_a_log_is_left_out(word: str) -> None:
+    """A name and a number of the service's go into both."""
+    row = {"instance_id": "i", "e2e_pubkey": "k", "nonces": ["n", word]}
+    found, _ = read_instances({"instances": [{**row, "instance_id": word}, row]})
+    assert found == [Instance("i", "k", ("n",))]

@@ -77,6 +77,10 @@ def test_what_is_no_list_is_refused_at_once(wrong: Any) -> None:
         E2EE(measurements=wrong)
 
 
+async def later(*given: Any) -> Any:
+    """Return what nobody waits for."""
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -88,6 +92,8 @@ def test_what_is_no_list_is_refused_at_once(wrong: Any) -> None:
         ({"debug": 1}, "debug must be"),
         ({"chutes": ["a"]}, "chutes must be a table"),
         ({"collateral": "x"}, "collateral must be a function"),
+        ({"collateral": later}, "collateral must be a function that is not async"),
+        ({"measurements": later}, "measurements must be a function that is not async"),
     ],
 )
 def test_a_setting_of_another_kind_is_refused(wrong: Any, said: str) -> None:
