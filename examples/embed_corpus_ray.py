@@ -65,6 +65,12 @@ def start(options: argparse.Namespace) -> None:
     )
 
 
+def keep_stdout() -> None:
+    """Keep standard output for what this program prints: Ray's processes and libraries write to standard error."""
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+
 def read(corpus: str) -> Any:
     import ray.data
 
@@ -150,6 +156,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    keep_stdout()
     try:
         sys.exit(main())
     except ChutesError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -19,10 +21,12 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_test")
 
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "embed_corpus_ray.py"
+
+
 @pytest.fixture
 def example() -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "embed_corpus_ray.py"
-    found = importlib.util.spec_from_file_location("embed_corpus_ray", path)
+    found = importlib.util.spec_from_file_location("embed_corpus_ray", EXAMPLE)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -60,3 +64,15 @@ def test_why_a_run_ended_is_one_line(example: ModuleType) -> None:
     )
     assert example.reason(error) == "chutes_core.errors.PaymentRequiredError: 402."
     assert example.reason(ValueError("x")) == "ValueError: x"
+
+
+def test_standard_output_is_for_what_the_program_says() -> None:
+    """Not for what Ray's libraries and processes write to it, which is beneath Python."""
+    program = (
+        "import atexit, os, runpy, sys; atexit.register(os.write, 1, b'of a library'); "
+        f"sys.argv[1:] = ['--help']; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("usage: ")
+    assert "of a library" not in ended.stdout
+    assert ended.stderr == "of a library"
