@@ -339,31 +339,100 @@ _TESTS: Mapping[str, Callable[[object], bool]] = {
 
 
 def broken(schema: Schema, answer: object) -> str | None:
-    """Return how an answer violates a schema at its top level; None if it does not.
+    """Return how an answer violates a schema, however deep inside; None if it does not.
+
+    Types, fields that must be there, values that are listed, and patterns count; other keywords are not looked at.
 
     >>> schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
     >>> broken(schema, {"name": "Ada"}), broken(schema, {"age": "36"}), broken(schema, {"age": 36})
     ("'age' is missing", "'age' is not of type integer: '36'", None)
+    >>> broken({"items": {"properties": {"zip": {"pattern": "^[0-9]+$"}}}}, [{"zip": "1"}, {"zip": "x"}])
+    "'[1].zip' does not match '^[0-9]+$': 'x'"
     """
-    properties = _mapping(schema.get("properties"))
-    kind = schema.get("type") or ("object" if properties else None)
-    if not _is_of(kind, answer):
-        return f"it is not of type {_told(kind)}"
-    if not isinstance(answer, dict):
-        return None
-    needed = _list(schema.get("required"))
-    for name in needed:
-        if name not in answer:
-            return f"{name!r} is missing"
-    for name, value in answer.items():
-        wanted = properties.get(name)
-        if not isinstance(wanted, Mapping) or (value is None and (name not in needed or wanted.get("nullable"))):
-            continue
-        if not _is_of(wanted.get("type"), value):
-            return f"{name!r} is not of type {_told(wanted['type'])}: {value!r:.80}"
-        if isinstance(wanted.get("enum"), list) and value not in wanted["enum"]:
-            return f"{name!r} is none of {wanted['enum']!r:.200}: {value!r:.80}"
-    return None
+    try:
+        fault = _Check(schema).fault(schema, answer)
+    except RecursionError:
+        return "it is nested too deeply to be checked"
+    return None if fault is None else f"{repr(fault.where) if fault.where else 'it'} {fault.what}"
+
+
+class _Fault(NamedTuple):
+    where: str
+    what: str
+
+    def within(self, name: str) -> _Fault:
+        """The same, told from outside of a field or an item."""
+        between = "." if self.where and not self.where.startswith("[") else ""
+        return _Fault(f"{name}{between}{self.where}", self.what)
+
+
+class _Check:
+    """Looks for the first violation. Every part of the schema meets every part of the answer once at most."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._met: dict[tuple[int, int], _Fault | None] = {}
+
+    def fault(self, schema: Schema, value: object) -> _Fault | None:
+        met = (id(schema), id(value))
+        if met not in self._met:
+            self._met[met] = None  # a reference that leads back here says nothing new
+            self._met[met] = next(filter(None, self._faults(schema, value)), None)
+        return self._met[met]
+
+    def _faults(self, schema: Schema, value: object) -> Iterator[_Fault | None]:
+        if value is None and schema.get("nullable"):
+            return
+        fields = _mapping(schema.get("properties"))
+        kind = schema.get("type") or ("object" if fields else None)
+        if not _is_of(kind, value):
+            yield _Fault("", f"is not of type {_told(kind)}: {value!r:.80}")
+        if isinstance(choices := schema.get("enum"), list) and value not in choices:
+            yield _Fault("", f"is none of {choices!r:.200}: {value!r:.80}")
+        if "const" in schema and value != schema["const"]:
+            yield _Fault("", f"is not {schema['const']!r:.200}: {value!r:.80}")
+        pattern = schema.get("pattern")
+        if isinstance(pattern, str) and isinstance(value, str) and not _matches(pattern, value):
+            yield _Fault("", f"does not match {pattern!r}: {value!r:.80}")
+        if "$ref" in schema:
+            yield self.fault(_mapping(_resolved(self._root, str(schema["$ref"]))), value)
+        for part in _list(schema.get("allOf")):
+            yield self.fault(_mapping(part), value)
+        for parts in filter(None, (_list(schema.get("anyOf")), _list(schema.get("oneOf")))):
+            faults = [self.fault(_mapping(part), value) for part in parts]
+            if None not in faults:
+                yield faults[0] if len(faults) == 1 else _Fault("", f"has none of the forms it may have: {value!r:.80}")
+        if isinstance(value, dict):
+            yield from self._in_fields(fields, _list(schema.get("required")), value)
+        elif isinstance(value, list) and isinstance(items := schema.get("items"), Mapping):
+            for number, item in enumerate(value):
+                if fault := self.fault(items, item):
+                    yield fault.within(f"[{number}]")
+
+    def _in_fields(self, fields: Schema, needed: Sequence[object], value: Mapping[str, object]) -> Iterator[_Fault]:
+        for name in needed:
+            if name not in value:
+                yield _Fault(str(name), "is missing")
+        for name, each in value.items():
+            if each is None and name not in needed:
+                continue  # models say so of what is not there
+            if fault := self.fault(_mapping(fields.get(name)), each):
+                yield fault.within(name)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Look for a pattern in linear time, as pydantic does; without it, and where it cannot be read so, it is found."""
+    try:
+        from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
+    except ImportError:  # the frameworks bring it, the core alone does not need it
+        return True
+    try:
+        SchemaValidator(core_schema.str_schema(pattern=pattern)).validate_python(text)
+    except SchemaError:
+        return True
+    except ValidationError:
+        return False
+    return True
 
 
 def _is_of(kind: object, value: object) -> bool:

@@ -316,8 +316,8 @@ def _schemas(given: dict[str, object], notes: list[str]) -> None:
     if removed:
         notes.append(
             f"A 'pattern' in a JSON schema can crash an engine, and the gateway refuses some, so {removed} of them "
-            f"{'was' if removed == 1 else 'were'} removed: the model does not know of them, and only a class of "
-            "pydantic checks the answer against them."
+            f"{'was' if removed == 1 else 'were'} removed: the model does not know of them. Structured output "
+            "and the answers of a fallback are checked against them all the same."
         )
     if any(map(is_refused, _answer_schemas(given))):
         notes.append(

@@ -24,7 +24,7 @@ from chutes_core.json_text import Pace
 from chutes_core.reply.structured import Form, FormError, Found, agreed, broken, field_names, in_calls, in_text, pieces
 from langchain_chutes._convert.restart import Kept, is_restart
 from langchain_chutes._refusals import raise_if_refused
-from langchain_chutes._structured.schemas import Schema, promise, titled, unmatched
+from langchain_chutes._structured.schemas import Schema, promise, titled
 
 __all__ = ["AnswerParser", "answer_parser"]
 
@@ -103,9 +103,7 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
         if self.is_model:
             validate = getattr(self.asked, "model_validate", None) or self.asked.parse_obj
             return validate(found.value)
-        schema = self.form.schema
-        wrong = (broken(schema, found.value) or unmatched(schema, found.value)) if self.asked is not None else None
-        if wrong is not None:
+        if self.asked is not None and (wrong := broken(self.form.schema, found.value)):
             raise ValueError(wrong)
         return found.value
 

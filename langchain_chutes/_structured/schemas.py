@@ -12,9 +12,8 @@ from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
-__all__ = ["Schema", "promise", "response_format", "titled", "unmatched"]
+__all__ = ["Schema", "promise", "response_format", "titled"]
 
 Schema = Mapping[str, Any] | type
 
@@ -61,7 +60,8 @@ def titled(schema: Schema) -> Schema:
 def promise(schema: Schema) -> Mapping[str, Any]:
     """Return the schema that answers are checked against.
 
-    LangChain describes every TypedDict key as required and none as nullable, so the class itself is consulted.
+    LangChain describes every TypedDict key as required and none as nullable, so the class itself is consulted, and
+    nothing is known of what is inside of its values.
     """
     described = response_format(schema)["json_schema"].get("schema")
     if not isinstance(described, Mapping):
@@ -70,38 +70,13 @@ def promise(schema: Schema) -> Mapping[str, Any]:
     if keys is None:
         return described
     nullable = _nullable(cast("type", schema))
-    known = {name: each for name, each in described["properties"].items() if name not in nullable}
+    known = {
+        name: {key: each[key] for key in ("type", "enum") if key in each}
+        for name, each in described["properties"].items()
+        if name not in nullable
+    }
     needed = [name for name in described.get("required", ()) if name in keys]
     return {**described, "properties": known, "required": needed}
-
-
-def unmatched(schema: Mapping[str, Any], answer: object) -> str | None:
-    """Return which direct property does not match its ``pattern``, of which no model was told; None if all do.
-
-    >>> schema = {"properties": {"zip": {"type": "string", "pattern": "^[0-9]+$"}}}
-    >>> unmatched(schema, {"zip": "12a"}), unmatched(schema, {"zip": "12"})
-    ("'zip' does not match '^[0-9]+$': '12a'", None)
-    """
-    fields = schema.get("properties")
-    if not isinstance(fields, Mapping) or not isinstance(answer, Mapping):
-        return None
-    for name, value in answer.items():
-        field = fields.get(name)
-        pattern = field.get("pattern") if isinstance(field, Mapping) else None
-        if isinstance(pattern, str) and isinstance(value, str) and not _matches(pattern, value):
-            return f"{name!r} does not match {pattern!r}: {value!r:.80}"
-    return None
-
-
-def _matches(pattern: str, text: str) -> bool:
-    """Look for a pattern in linear time, as pydantic does; one that cannot be read so counts as found."""
-    try:
-        SchemaValidator(core_schema.str_schema(pattern=pattern)).validate_python(text)
-    except SchemaError:
-        return True
-    except ValidationError:
-        return False
-    return True
 
 
 def _nullable(schema: type) -> set[str]:

@@ -15,7 +15,7 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1 import Field as FieldV1
 
 from chutes_core.json_text import values
-from chutes_core.reply.structured import Form, FormError, Found, agreed, field_names, in_calls, in_text, pieces
+from chutes_core.reply.structured import Form, FormError, Found, agreed, broken, field_names, in_calls, in_text, pieces
 
 
 class Person(BaseModel):
@@ -264,3 +264,90 @@ def test_no_text_raises_anything_else(text: str) -> None:
 
 def _value(found: Found) -> object:
     return found.value
+
+
+# ------------------------------------------------------------------------------------------ what a schema asks for
+
+ZIP = {"type": "string", "pattern": "^[0-9]+$"}
+PLACE = {"type": "object", "properties": {"zip": ZIP, "kind": {"enum": ["home", "work"]}}, "required": ["zip"]}
+TREE = {"$ref": "#/$defs/Node", "$defs": {"Node": {"properties": {"next": {"$ref": "#/$defs/Node"}, "zip": ZIP}}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "why"),
+    [
+        ({"properties": {"at": PLACE}}, {"at": {"zip": "1", "kind": "home"}}, None),
+        ({"properties": {"at": PLACE}}, {"at": {"zip": "x"}}, "'at.zip' does not match '^[0-9]+$': 'x'"),
+        ({"properties": {"at": PLACE}}, {"at": {}}, "'at.zip' is missing"),
+        ({"properties": {"at": PLACE}}, {"at": {"zip": "1", "kind": "?"}}, "'at.kind' is none of ['home', 'work']: "),
+        ({"properties": {"a": {"nullable": True, "enum": ["x"]}}, "required": ["a"]}, {"a": None}, None),
+        ({"items": PLACE}, [{"zip": "1"}, {"zip": 2}], "'[1].zip' is not of type string: 2"),
+        ({"properties": {"all": {"items": {"items": ZIP}}}}, {"all": [["1"], ["1", ""]]}, "'all[1][1]' does not match"),
+        (TREE, {"next": {"next": {"zip": "x"}}}, "'next.next.zip' does not match"),
+        (TREE, {"next": {"next": {"zip": "1"}}}, None),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}, {"a": 1}, None),
+        ({"$ref": "https://elsewhere.test/schema"}, {"a": 1}, None),
+        ({"allOf": [{"properties": {"a": ZIP}}, {"required": ["b"]}]}, {"a": "1"}, "'b' is missing"),
+        ({"properties": {"a": {"anyOf": [ZIP, {"type": "null"}]}}}, {"a": "1"}, None),
+        ({"properties": {"a": {"anyOf": [ZIP, {"type": "null"}]}}}, {"a": "x"}, "'a' has none of the forms it"),
+        ({"properties": {"a": {"const": 1}}}, {"a": 2}, "'a' is not 1: 2"),
+        ({"properties": {"a": ZIP}}, {"a": None}, None),
+        ({"properties": {"a": {"pattern": "(?=only Python reads this)"}}}, {"a": "x"}, None),
+        ({"properties": {"a": {"pattern": 3}, "b": {"items": [ZIP]}, "c": True}}, {"a": "x", "b": ["x"], "c": 1}, None),
+    ],
+)  # fmt: skip
+def test_an_answer_is_held_to_all_of_its_schema(schema: dict[str, Any], answer: object, why: str | None) -> None:
+    """Inside of objects, lists, alternatives and references too; what it does not know, it lets pass."""
+    found = broken(schema, answer)
+    assert found is None if why is None else (found or "").startswith(why)
+
+
+def test_many_alternatives_do_not_multiply() -> None:
+    """A form that refers to itself in two places meets each part of an answer once; too deep an answer is refused."""
+    either = {"anyOf": [{"properties": {"a": {"$ref": "#/$defs/E"}, "b": {"const": n}}} for n in (1, 2)]}
+    schema = {"$ref": "#/$defs/E", "$defs": {"E": either}}
+    answer: dict[str, Any] = {"b": 3}
+    for _ in range(40):
+        answer = {"a": answer}
+    assert (broken(schema, answer) or "").startswith("it has none of the forms")
+    for _ in range(1_000):
+        answer = {"a": answer}
+    assert broken(schema, answer) == "it is nested too deeply to be checked"
+
+
+names = st.sampled_from("ab")
+plain = st.one_of(st.booleans(), st.integers(0, 2), st.sampled_from(["", "1", "x"]))
+schemas = st.recursive(
+    st.one_of(
+        st.sampled_from([{}, {"type": "string"}, {"type": "integer"}, {"type": ["boolean", "string"]}, ZIP]),
+        st.builds(lambda values: {"enum": values}, st.lists(st.sampled_from(["", "1", "x"]), min_size=1)),
+        st.just({"$ref": "#/$defs/A"}),
+    ),
+    lambda inner: st.one_of(
+        st.builds(
+            lambda fields, needed: {"type": "object", "properties": fields, "required": needed},
+            st.dictionaries(names, inner),
+            st.lists(names, unique=True),
+        ),
+        st.builds(lambda each: {"type": "array", "items": each}, inner),
+        st.builds(lambda key, parts: {key: parts}, st.sampled_from(["anyOf", "allOf"]), st.lists(inner, min_size=1)),
+    ),
+    max_leaves=8,
+)
+answers = st.recursive(
+    plain, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner)), max_leaves=8
+)
+
+
+@given(schemas, st.one_of(plain.map(lambda _: {"type": "string"}), schemas), answers)
+def test_it_agrees_with_a_validator(schema: dict[str, Any], definition: dict[str, Any], answer: object) -> None:
+    """On the keywords that it knows, it says what the library ``jsonschema`` says."""
+    jsonschema: Any = pytest.importorskip("jsonschema")
+    if "$ref" in definition:
+        definition = {}
+    whole = {**schema, "$defs": {"A": definition}}
+    try:
+        valid = jsonschema.Draft202012Validator(whole).is_valid(answer)
+    except RecursionError:  # a reference that leads to itself: there it gives up
+        return
+    assert (broken(whole, answer) is None) == valid

@@ -106,7 +106,7 @@ def test_an_answer_by_tool_call_is_held_to_its_form_too() -> None:
         ({"properties": {"of": {"enum": ["a", "b"]}}}, {"of": "c"}, "'of' is none of"),
         ({"properties": {"of": {"type": ["string", "null"]}}, "required": ["of"]}, {"of": None}, None),
         ({"properties": {"of": {"type": ["string", "null"]}}}, {"of": 1}, "'of' is not of type string or null"),
-        ({"properties": {"of": {"anyOf": [{"type": "string"}]}, "to": True}}, {"of": 1, "to": 1}, None),
+        ({"properties": {"of": {"anyOf": [{"type": "string"}]}, "to": True}}, {"of": "1", "to": 1}, None),
         ({"name": "person", "parameters": SCHEMA}, {}, "'name' is missing"),
         ({"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}, {}, "'name' is missing"),
         ({"type": "json_schema", "json_schema": {"name": "person"}}, 1, None),
