@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from chutes_cli.scopes import Scopes
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import ConfigurationError
@@ -30,6 +33,10 @@ _METHODS = frozenset(
      "stream_chat", "astream_chat", "stream_complete", "astream_complete")
 )  # fmt: skip
 """What a model is called with."""
+_OF_TYPES = frozenset(("isinstance", "issubclass", "type", "cast", "TypeVar", "repr", "print"))
+"""What takes a class and calls it with nothing."""
+_BY_NAME = frozenset(("getattr", "setattr", "hasattr", "delattr", "object"))
+"""What takes the name of a class; the last is `patch.object`."""
 _FOREIGN_KEY = re.compile(r"(OPENAI|OPENROUTER|ANTHROPIC|LITELLM|AZURE)_?\w*KEY")
 _UNKNOWN = object()
 
@@ -50,6 +57,15 @@ class Migrated:
     notes: list[Note] = field(default_factory=list)
 
 
+class _Unusual(Exception):
+    """A place of the syntax tree has another text than it should."""
+
+
+_Located = ast.expr | ast.stmt | ast.keyword | ast.alias
+_GAP = rb"(?:[ \t\f]|\\\r?\n|\\\r)*"  # within a line, which a backslash continues
+_SPACE = rb"(?:\s|\\\r?\n|\\\r)*"
+
+
 @dataclass(slots=True)
 class _Edits:
     """Changes of a text, by the places of its syntax tree, which count bytes."""
@@ -63,33 +79,58 @@ class _Edits:
         for line in self.source.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
 
-    def span(self, node: ast.expr | ast.stmt | ast.keyword | ast.alias) -> tuple[int, int]:
+    def span(self, node: _Located) -> tuple[int, int]:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self.starts[node.lineno - 1] + node.col_offset, self.starts[node.end_lineno - 1] + node.end_col_offset
 
+    def begins(self, node: _Located, text: str) -> tuple[int, int]:
+        """Return where a word is with which something begins. Python 3.11 is wrong about some within an f-string."""
+        start, _ = self.span(node)
+        end = start + len(text.encode())
+        if self.source[start:end] != text.encode():
+            raise _Unusual(getattr(node, "lineno", 1))
+        return start, end
+
     def replace(self, start: int, end: int, text: str) -> None:
         self.made.append((start, end, text.encode()))
 
+    def line_of(self, start: int, end: int) -> tuple[int, int] | None:
+        """Return the whole line, its end included, if nothing else is in it."""
+        begin = max(self.source.rfind(b"\n", 0, start), self.source.rfind(b"\r", 0, start)) + 1
+        rest = re.compile(rb"[ \t\f]*\\?(?:\r\n|\n|\r)").match(self.source, end)
+        return (begin, rest.end()) if rest and not self.source[begin:start].strip() else None
+
     def remove_item(self, start: int, end: int) -> None:
         """Remove one of several items between commas; a comment beside it stays."""
-        if after := re.compile(rb"\s*,[ \t]*").match(self.source, end):
+        if after := re.compile(_SPACE + rb"," + _GAP).match(self.source, end):
             end = after.end()
-            line = self.source.rfind(b"\n", 0, start) + 1
-            if ending := re.compile(rb"\r?\n").match(self.source, end):
-                if not self.source[line:start].strip():
-                    start, end = line, ending.end()  # the whole line was its
-                else:
-                    start = line + len(self.source[line:start].rstrip())
-        elif before := re.compile(rb",\s*\Z").search(self.source, 0, start):
-            start = before.start()
+            comma = self.source.index(b",", after.start()) + 1
+            if line := self.line_of(start, comma):
+                start, end = line  # the whole line was its
+            elif self.source[end : end + 1] in (b"\r", b"\n"):
+                start = max(self.source.rfind(b"\n", 0, start) + 1, len(self.source[:start].rstrip(b" \t")))
+        else:
+            begin = start
+            while (near := self._removed_before(begin)) is not None:  # the items before it are gone too
+                begin = near
+            if before := re.compile(rb"," + _SPACE + rb"\Z").search(self.source, 0, begin):
+                start = before.start()
+            elif line := self.line_of(start, end):
+                start, end = line
         self.replace(start, end, "")
+
+    def _removed_before(self, at: int) -> int | None:
+        reach = len(self.source[:at].rstrip())
+        ends = {end: start for start, end, new in self.made if not new and start < end}
+        return next((start for end, start in ends.items() if reach <= end <= at), None)
 
     def applied(self) -> str:
         text, at = b"", 0
         for start, end, new in sorted(self.made):
-            if start < at:
-                continue  # within what is gone
+            if start < at:  # within what is gone, or gone with it
+                at = at if new else max(at, end)
+                continue
             text, at = text + self.source[at:start] + new, end
         return (text + self.source[at:]).decode()
 
@@ -97,131 +138,293 @@ class _Edits:
 def migrated(source: str) -> Migrated:
     """Return a file as it is for the classes here.
 
+    Raises:
+        SyntaxError, ValueError: It is no Python.
+        RecursionError, MemoryError: It is nested too deeply for Python.
+
     >>> migrated("from langchain_openai import ChatOpenAI").text
     'from langchain_chutes import ChatChutes'
     """
-    work = _Migration(ast.parse(source), _Edits(source.encode()))
-    work.run()
-    new = Migrated(work.edits.applied(), sorted(work.notes, key=lambda note: note.line))
-    try:
-        ast.parse(new.text)
-    except SyntaxError as error:  # nothing half done is written
-        return Migrated(
-            source, [Note(error.lineno or 1, "This file is too unusual to be rewritten: change it by hand.")]
-        )
-    return new
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the file's author wrote, such as "\d"
+        try:
+            work = _Migration(ast.parse(source), _Edits(source.encode()))
+            work.run()
+            text = work.edits.applied()
+            if text != source:
+                ast.parse(text)
+        except _Unusual as place:
+            return _by_hand(source, int(str(place)))
+        except SyntaxError as error:
+            ast.parse(source)  # else it is the source's own
+            return _by_hand(source, error.lineno or 1)
+    return Migrated(text, sorted(dict.fromkeys(work.notes), key=lambda note: note.line))
+
+
+def _by_hand(source: str, line: int) -> Migrated:
+    """Leave a file as it is: nothing half done is written."""
+    return Migrated(source, [Note(line, "This file is too unusual to be rewritten: change it by hand.")])
 
 
 class _Migration:
     def __init__(self, tree: ast.Module, edits: _Edits) -> None:
         self.tree, self.edits = tree, edits
+        self.nodes = [*ast.walk(tree)]
+        self.scopes = Scopes(tree)
         self.notes: list[Note] = []
-        self.names: dict[str, Peer] = {}  # of the file, for the classes
-        self.kept: set[str] = set()  # which of them stay what they are called
-        self.modules: dict[str, str] = {}  # of the file, for their modules
-        self.imports: dict[str, ast.stmt] = {}  # which import one of them
+        self.names: dict[ast.AST, Peer] = {}  # what imports bind that are of a class
+        self.ours: set[ast.AST] = set()  # what imports bind that are of ours, under their own names
+        self.modules: dict[str, str] = {}  # what the file calls a module of theirs, and its name
+        self.imports: list[tuple[ast.Import, str]] = []  # those, and the names
+        self.types: set[ast.AST] = set()  # annotations, and what else calls no class
+        self.told: set[str] = set()  # classes that a text names
         self.catalog = Catalog.bundled()
 
     def note(self, node: ast.AST, text: str) -> None:
         self.notes.append(Note(getattr(node, "lineno", 1), text))
 
     def run(self) -> None:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                self._import_from(node)
+        for node in self.nodes:
+            if isinstance(node, ast.ImportFrom):
+                self._find(node)
             elif isinstance(node, ast.Import):
-                self._import(node)
+                self._find_modules(node)
+        self._texts()
         if not self.names and not self.modules:
             return
-        called = {}
-        for node in ast.walk(self.tree):
+        self._find_types()
+        for block in self._blocks():
+            self._blocks_imports(block)
+        for node in self.nodes:
             if isinstance(node, ast.Call):
                 if (peer := self._peer(node.func)) is not None:
-                    called[id(node.func)] = peer
                     self._call(node, peer)
                 else:
                     self._others_call(node)
-        for node in ast.walk(self.tree):
+            elif isinstance(node, ast.ClassDef):
+                for base in node.bases:
+                    if (peer := self._peer(base)) is not None:
+                        self.note(
+                            base, f"{node.name} is a subclass: what it overrides, and hands on, is not looked at."
+                        )
+        for node in self.nodes:
             if isinstance(node, ast.Name | ast.Attribute) and (peer := self._peer(node)) is not None:
                 self._rename(node, peer)
 
     # ------------------------------------------------------------------------------------------ imports
 
-    def _import_from(self, node: ast.ImportFrom) -> None:
-        module = _module_of(node.module or "")
-        if module is None:
-            return
-        found = {alias: peer for alias in node.names if (peer := _peer_of(module, alias.name)) is not None}
+    def _find(self, node: ast.ImportFrom) -> None:
+        module = None if node.level else _module_of(node.module or "")
+        homes = {peer.home for peer in PEERS}
         for alias in node.names:
-            if alias.name == "*":
-                self.note(node, f"What `from {node.module} import *` brings is not known: name the classes.")
-            if alias.name in ("OpenAIEmbeddings", "OpenAILikeEmbedding"):
-                self.note(node, f"{alias.name} is not rewritten: see docs/migrating.md for ours.")
-        for alias, peer in found.items():
-            self.names[alias.asname or alias.name] = peer
-            if alias.asname:
-                self.kept.add(alias.asname)
-        if not found:
-            return
-        if len(found) == len(node.names):
-            start, end = self.edits.span(node)
-            place = re.compile(rb"from\s+([\w.]+)").match(self.edits.source, start, end)
-            assert place is not None
-            homes = {peer.home for peer in found.values()}
-            self.edits.replace(*place.span(1), homes.pop())
-            for alias, peer in found.items():
-                begin, _ = self.edits.span(alias)
-                self.edits.replace(begin, begin + len(alias.name), peer.ours)
-            return
-        for alias, peer in found.items():
-            called = f" as {alias.asname}" if alias.asname else ""
-            self._insert(node, f"from {peer.home} import {peer.ours}{called}")
-            self.edits.remove_item(*self.edits.span(alias))
-
-    def _import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            module = _module_of(alias.name)
+            if not node.level and node.module in homes and alias.asname is None:
+                self.ours.add(alias)
             if module is None:
+                if node.level and (ours := next((each for each in PEERS if each.name == alias.name), None)):
+                    self.note(node, f"If that file is changed too, {alias.name} may be called {ours.ours} there.")
                 continue
-            name = alias.asname or alias.name
-            self.modules[name] = module
-            self.imports.setdefault(module, node)
+            if (peer := _peer_of(module, alias.name)) is not None:
+                self.names[alias] = peer
+            elif alias.name == "*":
+                self.note(node, f"What `from {node.module} import *` brings is not known: name the classes.")
+            elif alias.name in ("OpenAIEmbeddings", "OpenAILikeEmbedding"):
+                self.note(node, f"{alias.name} is not rewritten: see docs/migrating.md for ours.")
+
+    def _find_modules(self, node: ast.Import) -> None:
+        for alias in node.names:
+            if _module_of(alias.name) is not None:
+                self.modules[alias.asname or alias.name] = alias.name
+                self.imports.append((node, alias.asname or alias.name))
+
+    def _blocks(self) -> list[Sequence[ast.stmt]]:
+        parts = [getattr(node, name, None) for node in self.nodes for name in ("body", "orelse", "finalbody")]
+        return [part for part in parts if isinstance(part, list)]
+
+    def _blocks_imports(self, block: Sequence[ast.stmt]) -> None:
+        """Change the imports of a block; what one of ours has imported there already is not imported again."""
+        there: set[str] = set()
+        for node in block:
+            if isinstance(node, ast.ImportFrom):
+                found = {alias: self.names[alias] for alias in node.names if alias in self.names}
+                new = [f"from {peer.home} import {self._bound(alias, peer)}" for alias, peer in found.items()]
+                if found and len(found) == len(node.names):
+                    self._replace_import(node, found, there.issuperset(new))
+                elif found:
+                    self._insert(node, [line for line in dict.fromkeys(new) if line not in there])
+                    for alias in found:
+                        self.edits.remove_item(*self.edits.span(alias))
+                elif not node.level:
+                    new = [
+                        f"from {node.module} import {each.name}" + (f" as {each.asname}" if each.asname else "")
+                        for each in node.names
+                    ]
+                there.update(new)
+            elif isinstance(node, ast.Import):
+                there.update(f"import {alias.name}" for alias in node.names if alias.asname is None)
+                homes = [self._homes(name) for each, name in self.imports if each is node]
+                new = [f"import {home}" for home in dict.fromkeys(home for each in homes for home in each)]
+                self._insert(node, [line for line in new if line not in there])
+                there.update(new)
+
+    def _bound(self, alias: ast.alias, peer: Peer) -> str:
+        """What of ours an import names, and as what: as what it was, where more than one place goes by that."""
+        name = alias.asname or (alias.name if self._is_kept(alias.name, peer) else peer.ours)
+        return peer.ours if name == peer.ours else f"{peer.ours} as {name}"
+
+    def _is_kept(self, name: str, peer: Peer) -> bool:
+        binders = self.scopes.all_binders(name)
+        return (
+            name in self.told
+            or any(each not in self.names or self.names[each].ours != peer.ours for each in binders)
+            or any(self.scopes.is_of_a_class(each) for each in binders)
+            or any(isinstance(node, ast.Global | ast.Nonlocal) and name in node.names for node in self.nodes)
+            or any(each not in self.ours for each in self.scopes.all_binders(peer.ours))
+        )
+
+    def _replace_import(self, node: ast.ImportFrom, found: Mapping[ast.alias, Peer], is_there: bool) -> None:
+        start, end = self.edits.span(node)
+        if is_there and (line := self.edits.line_of(start, end)):
+            self.edits.replace(*line, "")
+            return
+        place = re.compile(rb"from" + _SPACE + rb"([\w.]+)").match(self.edits.source, start, end)
+        if place is None:
+            raise _Unusual(node.lineno)
+        self.edits.replace(*place.span(1), next(iter(found.values())).home)
+        for alias, peer in found.items():
+            new = peer.ours if alias.asname else self._bound(alias, peer)
+            self.edits.replace(*self.edits.begins(alias, alias.name), new)
+
+    def _insert(self, before: ast.stmt, statements: Sequence[str]) -> None:
+        start, _ = self.edits.span(before)
+        source = self.edits.source
+        line = max(source.rfind(b"\n", 0, start), source.rfind(b"\r", 0, start)) + 1
+        indent = source[line:start].decode()
+        ending = re.compile(rb"\r\n|\n|\r").search(source)
+        between = "; " if indent.strip() else f"{ending.group().decode() if ending else chr(10)}{indent}"
+        self.edits.replace(start, start, "".join(f"{each}{between}" for each in statements))
 
     # ------------------------------------------------------------------------------------------ names
 
     def _peer(self, node: ast.expr) -> Peer | None:
         if isinstance(node, ast.Name):
-            return self.names.get(node.id)
-        if isinstance(node, ast.Attribute):
-            module = self.modules.get(ast.unparse(node.value))
-            return None if module is None else _peer_of(module, node.attr)
+            return next((self.names[each] for each in self.scopes.binders(node) if each in self.names), None)
+        if isinstance(node, ast.Attribute) and (at := self._module(node.value)) is not None:
+            return _peer_of(at[1], node.attr)
         return None
 
-    def _rename(self, node: ast.Name | ast.Attribute, peer: Peer) -> None:
-        if isinstance(node, ast.Name):
-            if node.id not in self.kept and isinstance(node.ctx, ast.Load):
-                self.edits.replace(*self.edits.span(node), peer.ours)
-        else:
-            self.edits.replace(*self.edits.span(node), f"{peer.home}.{peer.ours}")
-            if (beside := self.imports.pop(peer.module, None)) is not None:
-                self._insert(beside, f"import {peer.home}")
+    def _module(self, node: ast.expr) -> tuple[str, str] | None:
+        """Return what the file calls a module of theirs, and under which name the table has it."""
+        parts = _dotted(node)
+        for count in range(len(parts), 0, -1):
+            called = ".".join(parts[:count])
+            if called in self.modules:
+                module = _module_of(".".join([self.modules[called], *parts[count:]]))
+                return None if module is None else (called, module)
+        return None
 
-    def _insert(self, before: ast.stmt, statement: str) -> None:
-        start, _ = self.edits.span(before)
-        line = self.edits.source.rfind(b"\n", 0, start) + 1
-        indent = self.edits.source[line:start].decode()
-        self.edits.replace(start, start, f"{statement}; " if indent.strip() else f"{statement}\n{indent}")
+    def _homes(self, called: str) -> list[str]:
+        """Return where ours are, of the classes that the file reaches through a module."""
+        found = []
+        for node in self.nodes:
+            if isinstance(node, ast.Attribute) and (peer := self._peer(node)) is not None:
+                at = self._module(node.value)
+                found += [peer.home] if at is not None and at[0] == called else []
+        return found
+
+    def _rename(self, node: ast.Name | ast.Attribute, peer: Peer) -> None:
+        if isinstance(node, ast.Attribute):
+            start, end = self.edits.span(node)
+            words = re.findall(rb"\w+", self.edits.source[start:end])
+            if [word.decode() for word in words] != _dotted(node):
+                raise _Unusual(node.lineno)
+            self.edits.replace(start, end, f"{peer.home}.{peer.ours}")
+        elif any(each in self.names and each.asname is None for each in self.scopes.binders(node)):  # type: ignore[attr-defined]
+            place = self.edits.begins(node, node.id)
+            if not self._is_kept(node.id, peer):
+                self.edits.replace(*place, peer.ours)
+        if node not in self.types and isinstance(node.ctx, ast.Load):
+            self.note(node, f"{peer.name} is handed on: what it is called with is not looked at.")
+
+    def _find_types(self) -> None:
+        """Find where a class is named and not called: annotations, tests of types, and what is called itself."""
+        for node in self.nodes:
+            if isinstance(node, ast.AnnAssign | ast.arg):
+                self._are_types([node.annotation])
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                self._are_types([node.returns])
+            elif isinstance(node, ast.ClassDef):
+                self.types.update(node.bases)
+            elif isinstance(node, ast.Subscript):
+                self._are_types([node.slice])
+            elif isinstance(node, ast.BinOp):
+                self.types.update((node.left, node.right))
+            elif isinstance(node, ast.Compare):
+                self.types.update((node.left, *node.comparators))
+            elif isinstance(node, ast.MatchClass):
+                self.types.add(node.cls)
+            elif isinstance(node, ast.FormattedValue) or (
+                isinstance(node, ast.Attribute) and node.attr.startswith("__")
+            ):
+                self.types.add(node.value)
+            elif isinstance(node, ast.Call):
+                self.types.add(node.func)
+                if _dotted(node.func)[-1:] and _dotted(node.func)[-1] in _OF_TYPES:
+                    self._are_types([*node.args, *(each.value for each in node.keywords)])
+
+    def _are_types(self, nodes: Iterable[ast.AST | None]) -> None:
+        todo = [*nodes]
+        while todo:
+            node = todo.pop()
+            if node is not None and not isinstance(node, ast.Call):
+                self.types.add(node)
+                todo += ast.iter_child_nodes(node)
+
+    def _texts(self) -> None:
+        """Find the texts of a program that name a class: annotations, `__all__`, targets of a patch."""
+        known = {peer.name for peer in PEERS}
+        pieces = {each for node in self.nodes if isinstance(node, ast.JoinedStr) for each in node.values}
+        by_name = {
+            each
+            for node in self.nodes
+            if isinstance(node, ast.Call) and (_dotted(node.func) or [""])[-1] in _BY_NAME
+            for each in node.args
+        }
+        for node in self.nodes:
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node in pieces:
+                continue
+            if not any(name in node.value for name in known) or len(node.value) > 1000:
+                continue
+            try:
+                parts = [*ast.walk(ast.parse(node.value.strip(), mode="eval"))]
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
+            for part in parts:
+                name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
+                if name not in known:
+                    continue
+                if isinstance(part, ast.Attribute) or node in by_name:
+                    self.note(node, f"The text {node.value!r} names {name}, and is left as it is.")
+                self.told.add(name)
 
     # ------------------------------------------------------------------------------------------ calls
 
     def _call(self, node: ast.Call, peer: Peer) -> None:
-        for number, value in enumerate(node.args):
-            if isinstance(value, ast.Starred) or number:
+        given = {each.arg for each in node.keywords}
+        for value in node.args:
+            if isinstance(value, ast.Starred) or len(node.args) > 1 or given & {"model", "model_name"}:
                 self.note(value, f"{peer.ours} takes its arguments by name: name this one.")
             else:
-                self.edits.replace(self.edits.span(value)[0], self.edits.span(value)[0], "model=")
+                start, _ = self.edits.span(value)
+                while before := re.compile(rb"\(\s*\Z").search(
+                    self.edits.source, self.edits.span(node.func)[1] + 1, start
+                ):
+                    start = before.start()  # what is in parentheses begins before them
+                self.edits.replace(start, start, "model=")
                 self._model(value, peer)
-        given = {each.arg for each in node.keywords}
+        if not node.args and not given & {"model", "model_name", None}:
+            self.note(
+                node, "No model is named: the default one is asked, of CHUTES_MODEL or `chutes-connect models set`."
+            )
         for keyword in node.keywords:
             if keyword.arg is None:
                 self.note(keyword.value, f"What is in **{ast.unparse(keyword.value)} is not known here.")
@@ -247,7 +450,7 @@ class _Migration:
             self.note(keyword.value, f"{name!r} and {to!r} are the same here: keep one.")
             return
         if to != name:
-            self.edits.replace(start, start + len(name.encode()), to)
+            self.edits.replace(*self.edits.begins(keyword, name), to)
         if to == "model":
             self._model(keyword.value, peer)
         elif to == base:
@@ -276,10 +479,7 @@ class _Migration:
             self.note(node, f"{name!r} is no model that is known here: see `chutes-connect models`.")
 
     def _others_call(self, node: ast.Call) -> None:
-        """Say what a call of something else does with a class, or asks of a model."""
-        for value in (*node.args, *(each.value for each in node.keywords)):
-            if (peer := self._peer(value)) is not None:
-                self.note(value, f"{peer.name} is handed on: what it is called with is not looked at.")
+        """Say what a call, if it is one of a model, cannot ask."""
         if not isinstance(node.func, ast.Attribute) or node.func.attr not in _METHODS:
             return
         for keyword in node.keywords:
@@ -308,14 +508,28 @@ def _peer_of(module: str, name: str) -> Peer | None:
 def _literal(node: ast.expr) -> object:
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return _UNKNOWN
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """Return the parts of a dotted name; none of anything else.
+
+    >>> _dotted(ast.parse("a.b.c", mode="eval").body), _dotted(ast.parse("a().b", mode="eval").body)
+    (['a', 'b', 'c'], [])
+    """
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    return [node.id, *parts] if isinstance(node, ast.Name) else []
 
 
 def _is_own(address: str) -> bool:
     """Return whether an address is the service's own.
 
-    >>> _is_own("https://llm.chutes.ai/v1/"), _is_own("https://openrouter.ai/api/v1")
-    (True, False)
+    >>> _is_own("https://llm.chutes.ai/v1/"), _is_own("https://openrouter.ai/api/v1"), _is_own("http://llm.chutes.ai")
+    (True, False, False)
     """
-    return urlsplit(address).hostname == urlsplit(BASE_URL).hostname
+    found, own = urlsplit(address.strip()), urlsplit(BASE_URL)
+    return (found.scheme, found.netloc) == (own.scheme, own.netloc) and found.path.rstrip("/") in ("", own.path)

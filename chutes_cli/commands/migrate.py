@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,44 +38,68 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, out: Out) -> int:
-    from chutes_cli.migrating import migrated
-
     if not options.files:
         raise Stop("Name the files to migrate, as in `chutes-connect migrate app.py`.", Exit.USAGE)
-    shown = []
-    for name in options.files:
-        source, encoding = _read(Path(name))
-        try:
-            new = migrated(source)
-        except (SyntaxError, ValueError) as error:
-            raise Stop(f"{name} is no Python that can be read: {getattr(error, 'msg', error)}.", Exit.USAGE) from None
-        if options.write and new.text != source:
-            Path(name).write_bytes(new.text.encode(encoding))
-        shown.append((name, source, new))
+    shown = [(name, *_migrated(Path(name))) for name in options.files]
+    if options.write:  # when all of them were read
+        for name, source, encoding, new in shown:
+            if new.text != source:
+                _write(Path(name), new.text.encode(encoding))
     if out.as_json:
-        out.data({"files": [_plain(*each) for each in shown], "written": options.write})
+        files = [_plain(name, source, new) for name, source, _, new in shown]
+        out.data({"files": files, "written": options.write})
     else:
-        for each in shown:
-            _show(out, *each, written=options.write)
-    return Exit.FAILURE if any(new.notes for _, _, new in shown) else Exit.OK
+        for name, source, _, new in shown:
+            _show(out, name, source, new, written=options.write)
+    return Exit.FAILURE if any(new.notes for *_, new in shown) else Exit.OK
 
 
-def _read(path: Path) -> tuple[str, str]:
-    """Return a file's text as it is, line ends included, and its encoding."""
+def _migrated(path: Path) -> tuple[str, str, Migrated]:
+    """Return a file's text as it is, line ends included, its encoding, and what it becomes."""
     from io import BytesIO
     from tokenize import detect_encoding
 
-    content = path.read_bytes()
+    from chutes_cli.migrating import Migrated, Note, migrated
+
+    if path.is_dir():
+        raise Stop(f"{path} is a folder: name its files, as in `chutes-connect migrate {path}/*.py`.", Exit.USAGE)
+    content, source, encoding = path.read_bytes(), "", "utf-8"
     try:
+        if path.suffix == ".ipynb":
+            raise ValueError("a notebook is to be saved as a script first, or changed by hand")
         encoding, _ = detect_encoding(BytesIO(content).readline)
-        return content.decode(encoding), encoding
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise Stop(f"{path} is no Python that can be read: {error}.", Exit.USAGE) from None
+        source = content.decode(encoding)
+        return source, encoding, migrated(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        told = getattr(error, "msg", None) or str(error) or "it is nested too deeply"
+        note = Note(getattr(error, "lineno", None) or 1, f"This is no Python that can be read: {told}.")
+        return source, encoding, Migrated(source, [note])
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a text in a file's place at once, with its permissions; a link stays one."""
+    import os
+    import shutil
+    import tempfile
+
+    path = path.resolve()
+    with path.open("rb+"):  # which fails where only reading is allowed
+        pass
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _diff(name: str, source: str, new: Migrated) -> list[str]:
-    lines = unified_diff(source.splitlines(), new.text.splitlines(), name, name, lineterm="")
-    return [*lines]
+    lines = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|(?<=.)\Z)")  # as Python has them: a form feed ends none
+    old, after = ([line.rstrip("\r\n") for line in lines.findall(text)] for text in (source, new.text))
+    return [*unified_diff(old, after, name, name, lineterm="")]
 
 
 def _plain(name: str, source: str, new: Migrated) -> dict[str, object]:

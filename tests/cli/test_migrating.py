@@ -97,16 +97,161 @@ def test_forms(before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("stream_usage=True, base_url=OWN", ""),
+        ("n=1, stream_usage=True, base_url=OWN", "n=1"),
+        ("n=1,\n  stream_usage=True,\n  base_url=OWN\n", "n=1\n"),
+        ("\n  stream_usage=True\n", "\n"),
+        ("n=1, stream_usage=True, \\\n  base_url=OWN, \\\n  seed=2", "n=1,   seed=2"),
+        ("\n  n=1, # one\n  stream_usage=True, # two\n  seed=2", "\n  n=1, # one\n  # two\n  seed=2"),
+        ("n=1\n  , stream_usage=True\n  , seed=2", "n=1\n  , seed=2"),
+        ("base_url='http://llm.chutes.ai/v1'", "base_url='http://llm.chutes.ai/v1'"),
+        ("base_url='https://llm.chutes.ai:8443/v1'", "base_url='https://llm.chutes.ai:8443/v1'"),
+        ("base_url='https://llm.chutes.ai/other/v1'", "base_url='https://llm.chutes.ai/other/v1'"),
+    ],
+)  # fmt: skip
+def test_what_is_gone(before: str, after: str) -> None:
+    """Several arguments leave no trace, whatever stands between them; only the service's own address is one."""
+    own = "'https://llm.chutes.ai/v1'"
+    text = migrated(f"from langchain_openai import ChatOpenAI\nChatOpenAI({before.replace('OWN', own)})\n").text
+    assert text == f"from langchain_chutes import ChatChutes\nChatChutes({after})\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "def f(ChatOpenAI=None):\n    return ChatOpenAI(organization='a')\n",
+        "ChatOpenAI = None\n",
+        "def f():\n    global ChatOpenAI\n",
+        "class ChatOpenAI: ...\n",
+        "def f(model: 'ChatOpenAI | None'): ...\n",
+        "__all__ = ['ChatOpenAI']\n",
+        "ChatChutes = 1\n",
+        "def f():\n    ChatChutes = 1\n    return ChatOpenAI(model=MODEL)\n",
+        "from elsewhere import ChatChutes\n",
+        "x = [ChatOpenAI for ChatOpenAI in y]\n",
+    ],
+)
+def test_a_name_that_stands_for_more_stays(rest: str) -> None:
+    """Where the file, or who reads a text of it, has the old name or the new one for something else."""
+    assert migrated(f"from langchain_openai import ChatOpenAI\n{rest}").text == (
+        f"from langchain_chutes import ChatChutes as ChatOpenAI\n{rest}"
+    )
+    assert notes_of(f"from langchain_openai import ChatOpenAI\n{rest}") == []
+
+
+def test_places_that_a_name_has() -> None:
+    """Of an import in a class, which is an attribute; of branches; and of a function's own."""
+    assert text_of(
+        """\
+            class Models:
+                from langchain_openai import ChatOpenAI
+            try:
+                from langchain_litellm import ChatLiteLLM
+            except ImportError:
+                ChatLiteLLM = None
+            def make():
+                from llama_index.llms.litellm import LiteLLM
+                return LiteLLM(model="x")
+            def other(LiteLLM):
+                return LiteLLM(model="openai/Qwen/Qwen3-32B-TEE")
+            """
+    ) == dedent(
+        """\
+            class Models:
+                from langchain_chutes import ChatChutes as ChatOpenAI
+            try:
+                from langchain_chutes import ChatChutes as ChatLiteLLM
+            except ImportError:
+                ChatLiteLLM = None
+            def make():
+                from llama_index_chutes import Chutes as LiteLLM
+                return LiteLLM(model="x")
+            def other(LiteLLM):
+                return LiteLLM(model="openai/Qwen/Qwen3-32B-TEE")
+            """
+    )
+
+
+def test_imports() -> None:
+    """Ours is imported once in a block, in each block of its own, with the file's ends of lines."""
+    assert text_of(
+        """\
+            from llama_index.llms.openrouter import OpenRouter
+            from llama_index.llms.litellm import LiteLLM
+            import llama_index.llms.openai_like, langchain_openai as lo
+            def f():
+                import langchain_openai.chat_models as lo
+                return lo.base.ChatOpenAI(model=m)
+            llama_index.llms.openai_like.base.OpenAILike(model=m), lo.ChatOpenAI(model=m)
+            """
+    ) == dedent(
+        """\
+            from llama_index_chutes import Chutes
+            import llama_index_chutes
+            import langchain_chutes
+            import llama_index.llms.openai_like, langchain_openai as lo
+            def f():
+                import langchain_chutes
+                import langchain_openai.chat_models as lo
+                return langchain_chutes.ChatChutes(model=m)
+            llama_index_chutes.Chutes(model=m), langchain_chutes.ChatChutes(model=m)
+            """
+    )
+    ends = migrated("from langchain_openai import A, ChatOpenAI\r\nx\r\n").text
+    assert ends == "from langchain_chutes import ChatChutes\r\nfrom langchain_openai import A\r\nx\r\n"
+
+
+def test_within_texts() -> None:
+    """An f-string is code."""
+    assert text_of(
+        '''\
+            from langchain_openai import ChatOpenAI
+            x = ("é" f"é{ChatOpenAI(model_name='x/y')!r:>{len(ChatOpenAI.__name__)}}" f"""
+            {ChatOpenAI(model_name='x/y', stream_usage=True)}{{ChatOpenAI}}""")
+            '''
+    ) == dedent(
+        '''\
+            from langchain_chutes import ChatChutes
+            x = ("é" f"é{ChatChutes(model='x/y')!r:>{len(ChatChutes.__name__)}}" f"""
+            {ChatChutes(model='x/y')}{{ChatOpenAI}}""")
+            '''
+    )
+
+
+@pytest.mark.parametrize("call", ["ChatOpenAI('a', 1)", "ChatOpenAI('a', model='b')", "ChatOpenAI(*a)"])
+def test_places_of_arguments(call: str) -> None:
+    """The only one by its place is the model; more of them are said."""
+    assert text_of(f"from langchain_openai import ChatOpenAI\n{call}\n").endswith(
+        call.replace("OpenAI", "Chutes") + "\n"
+    )
+    assert {text.partition(":")[0] for _, text in notes_of(f"from langchain_openai import ChatOpenAI\n{call}\n")} >= {
+        "ChatChutes takes its arguments by name"
+    }
+    assert text_of(f"from langchain_openai import ChatOpenAI\nChatOpenAI(('{QWEN}'))\n").endswith(
+        f"ChatChutes(model=('{QWEN}'))\n"
+    )
+
+
+@pytest.mark.parametrize(
     ("call", "line", "words"),
     [
         ("ChatOpenAI(model='gpt-4o')", 2, "'gpt-4o' is no model that is known here"),
-        ("ChatOpenAI(\n  organization='me')", 3, "ChatChutes has no 'organization'. A key belongs to one account"),
-        ("ChatOpenAI(stream_usage=False)", 2, "ChatChutes has no 'stream_usage'. Every stream ends"),
+        ("ChatOpenAI(temperature=0)", 2, "No model is named: the default one is asked"),
+        ("ChatOpenAI(model=m,\n  organization='me')", 3, "ChatChutes has no 'organization'. A key belongs to one"),
+        ("ChatOpenAI(model=m, stream_usage=False)", 2, "ChatChutes has no 'stream_usage'. Every stream ends"),
         ("ChatOpenAI(**settings)", 2, "What is in **settings is not known here."),
-        ("ChatOpenAI(base_url=URL)", 2, "The address is kept. For Chutes' own leave base_url out."),
-        ("ChatOpenAI(api_key=os.environ['OPENAI_API_KEY'])", 2, "It has to be a key of Chutes"),
-        ("ChatOpenAI(timeout=1, request_timeout=2)", 2, "'request_timeout' and 'timeout' are the same here: keep one."),
+        ("ChatOpenAI(model=m, base_url=URL)", 2, "The address is kept. For Chutes' own leave base_url out."),
+        ("ChatOpenAI(model=m, api_key=os.environ['OPENAI_API_KEY'])", 2, "It has to be a key of Chutes"),
+        ("ChatOpenAI(model=m, timeout=1, request_timeout=2)", 2, "'request_timeout' and 'timeout' are the same here"),
         ("partial(ChatOpenAI, n=1)", 2, "ChatOpenAI is handed on: what it is called with is not looked at."),
+        ("models = {'a': ChatOpenAI}", 2, "ChatOpenAI is handed on"),
+        ("x = ChatOpenAI.model_construct(n=1)", 2, "ChatOpenAI is handed on"),
+        ("class Mine(ChatOpenAI): ...", 2, "Mine is a subclass"),
+        ("patch('app.ChatOpenAI')", 2, "The text 'app.ChatOpenAI' names ChatOpenAI, and is left as it is."),
+        ("patch.object(app, 'ChatOpenAI')", 2, "The text 'ChatOpenAI' names ChatOpenAI, and is left as it is."),
+        ("from .app import ChatOpenAI as C", 2, "If that file is changed too, ChatOpenAI may be called ChatChutes"),
         ("model.invoke('x', functions=f)", 2, "A call has no 'functions'"),
     ],
 )
@@ -115,6 +260,25 @@ def test_what_is_left(call: str, line: int, words: str) -> None:
     (note,) = notes_of(f"from langchain_openai import ChatOpenAI\n{call}\n")
     assert note[0] == line
     assert note[1].startswith(words)
+
+
+def test_what_is_no_call_is_not_said() -> None:
+    """Types, and questions about them."""
+    assert (
+        notes_of(
+            """\
+            from langchain_openai import ChatOpenAI
+            def f(a: ChatOpenAI | None = None, *b: list[ChatOpenAI]) -> dict[str, ChatOpenAI]:
+                c: ChatOpenAI = a
+                return isinstance(a, (ChatOpenAI, int)), type(a) is ChatOpenAI, cast(ChatOpenAI, a), ChatOpenAI.__name__
+            Model = ChatOpenAI | None
+            def g(a):
+                match a:
+                    case ChatOpenAI(): return "a \\d"
+            """
+        )
+        == []
+    )
 
 
 def test_stars_and_embeddings() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,23 +66,74 @@ def test_json(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "content", "said"),
+    ("content", "line", "said"),
     [
-        ([], "", "Name the files"),
-        (["app.py"], "def (:", "app.py is no Python that can be read: invalid syntax"),
-        (["app.py"], "x = '\x00'", "app.py is no Python that can be read"),
-        (["other.py"], "", "other.py: No such file or directory"),
-        (["."], "", "Is a directory"),
+        (b"x = 1\ndef (:\n", 2, "invalid syntax"),
+        (b"x = '\x00'", 1, "null bytes"),
+        (b"\xff\xfe", 1, "invalid or missing encoding declaration"),
+        (b"# coding: nope\n", 1, "unknown encoding"),
+        (b"x = " + b"(" * 500 + b")" * 500, 1, "too many nested parentheses"),
     ],
-    ids=["none", "syntax", "null", "missing", "folder"],
+    ids=["syntax", "null", "bytes", "encoding", "depth"],
 )
 def test_what_cannot_be_read(
-    app: Path, capsys: pytest.CaptureFixture[str], words: list[str], content: str, said: str
+    app: Path, capsys: pytest.CaptureFixture[str], content: bytes, line: int, said: str
 ) -> None:
-    """It ends the command, with a sentence and a status that is none of a finished one."""
-    app.write_text(content, "utf-8")
-    assert main(["migrate", *words]) in (1, 2)
+    """It is said with its line; the others are changed, and it is not."""
+    Path("bad.py").write_bytes(content)
+    assert main(["migrate", "--write", "bad.py", "app.py"]) == 1
+    shown = capsys.readouterr().err
+    assert f"bad.py:{line}: This is no Python that can be read: " in shown
+    assert said in shown
+    assert (Path("bad.py").read_bytes(), app.read_text("utf-8")) == (content, NEW)
+
+
+def test_a_notebook(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its JSON would be read as Python in which there is nothing to change."""
+    Path("a.ipynb").write_text('{"cells": []}', "utf-8")
+    assert main(["migrate", "a.ipynb"]) == 1
+    assert "a notebook is to be saved as a script first, or changed by hand" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ([], 2, "Name the files"),
+        (["app.py", "other.py"], 1, "other.py: No such file or directory"),
+        (["app.py", "."], 2, "name its files, as in `chutes-connect migrate ./*.py`"),
+    ],
+    ids=["none", "missing", "folder"],
+)
+def test_what_is_no_file(
+    app: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
+) -> None:
+    """It ends the command before anything is changed."""
+    assert main(["migrate", "--write", *words]) == status
     assert said in capsys.readouterr().err
+    assert app.read_text("utf-8") == OLD
+
+
+def test_a_file_is_changed_at_once(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its permissions stay, a link stays one, and a failure leaves nothing half written and nothing beside it."""
+    app.chmod(0o640)
+    Path("link.py").symlink_to(app)
+
+    def fails(*paths: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("os.replace", fails)
+        assert main(["migrate", "--write", "link.py"]) == 1
+    assert (app.read_text("utf-8"), sorted(os.listdir())) == (OLD, ["app.py", "link.py"])
+    assert main(["migrate", "--write", "link.py"]) == 0
+    assert (app.read_text("utf-8"), app.stat().st_mode & 0o777, Path("link.py").is_symlink()) == (NEW, 0o640, True)
+
+
+def test_the_diff_has_the_lines_that_python_has(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A form feed within a line ends none."""
+    app.write_bytes(b"x = 'a\x0cb'\r\n" + OLD.encode())
+    assert main(["migrate", "app.py"]) == 0
+    assert "@@ -1,3 +1,3 @@" in capsys.readouterr().out
 
 
 def test_the_page_shows_what_is_printed(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
