@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chutes_cli.exits import Exit, described
+from chutes_cli.exits import Exit, Stop, described
 from chutes_cli.memory import Conversation
 from chutes_cli.options import nearest
 from chutes_cli.out import Out
-from chutes_cli.prompts import Json, params, question, system
+from chutes_cli.prompts import Json, image_url, params, question, system
 from chutes_core.errors import ChutesError
 from chutes_core.shown.numbers import dollars, plural
 from chutes_core.shown.table import Cell
@@ -59,7 +59,8 @@ class Talk:
         """Do what a line with a slash says, and answer it; None for a line that is a question.
 
         Raises:
-            OSError: A file cannot be written.
+            OSError: A file cannot be read, or written.
+            Stop: A file is no image.
         """
         if not line.startswith("/"):
             return None
@@ -79,7 +80,7 @@ class Talk:
                 self.system = rest or None
                 return "System message set." if rest else "System message removed."
             case "/image" if rest:
-                self.images.append(rest)
+                self.images.append(image_url(str(Path(rest).expanduser()) if rest.startswith("~") else rest))
                 return f"{rest} will be sent with the next question."
             case "/save" if rest:
                 return self._save(Path(rest).expanduser())
@@ -164,7 +165,7 @@ def talk(state: Talk, others: Sequence[str], memory: Memory, options: argparse.N
 def _obeyed(state: Talk, line: str) -> str | None:
     try:
         return state.obey(line)
-    except (OSError, RuntimeError, ValueError) as error:  # also of a name that cannot be a path
+    except (OSError, RuntimeError, ValueError, Stop) as error:  # also of a name that cannot be a path
         return described(error)
 
 

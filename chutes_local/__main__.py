@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -81,7 +82,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     begin = words.index("--") if "--" in words else None
     program = None if begin is None else words[begin + 1 :]
     made = parser(prog)
-    options = made.parse_args(words[:begin])
+    options, left = made.parse_known_args(words[:begin])
+    if left:
+        hint = "" if left[0].startswith("-") else f"; a program stands behind --: {prog} -- {shlex.join(left)}"
+        made.error(f"unrecognized arguments: {' '.join(left)}{hint}")
     if program == []:
         made.error("name a program behind --, such as: -- python app.py")
     if options.list_faults:

@@ -47,14 +47,12 @@ def for_program(url: str, models: Sequence[str], env: Mapping[str, str]) -> dict
 
 
 def exports(told: Mapping[str, str | None]) -> str:
-    r"""Write the variables as a shell reads them.
+    r"""Write the variables as a shell reads them, fish too, which has no ``unset``: an empty one is as good as none.
 
     >>> exports({"CHUTES_MODEL": "acme/one", "CHUTES_OAUTH_TOKEN": None})
-    'export CHUTES_MODEL=acme/one\nunset CHUTES_OAUTH_TOKEN'
+    'export CHUTES_MODEL=acme/one\nexport CHUTES_OAUTH_TOKEN='
     """
-    return "\n".join(
-        f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}" for name, value in told.items()
-    )
+    return "\n".join(f"export {name}={shlex.quote(value) if value else ''}" for name, value in told.items())
 
 
 def running(host: str, port: int) -> tuple[str, list[str]] | None:

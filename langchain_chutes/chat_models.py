@@ -7,13 +7,13 @@ async form of a method share everything except the waiting.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from chutes_core.catalog.joint import Method, echoes_reasoning, price, structured_method
 from chutes_core.catalog.names import model_infos
@@ -81,7 +81,7 @@ class ChatChutes(ChutesSettings, ChatModel):
     seed: int | None = None
     n: int | None = None
     """Number of answers; more than one only without streaming."""
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[Annotated[str, BeforeValidator(str)], float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     user: str | None = None

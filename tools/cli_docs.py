@@ -7,8 +7,9 @@ A block is announced by a comment, ``<!-- cli: models --offline -->``, with the 
 may stand ``fault=RULE`` for the embedded Chutes, ``stdin=TEXT``, ``keep`` to leave the server and the default model as
 the block before left them, and ``keys=WAIT|KEYS|…`` to sit at a terminal: when the first text is shown, the keys are
 pressed, and so on; ``↵`` is Enter, ``^C`` Ctrl-C, ``^D`` Ctrl-D. All run against the embedded Chutes with the echo
-behind it, in lines of 80 characters. Times, ports, dates and versions may differ between the page and a run; where
-nothing else does, the page stays as it is.
+behind it, in lines of 80 characters; ``PORT`` among the words is its port, and a block behind ``<!-- file: app.py -->``
+is a file that is there. Times, ports, dates and versions may differ between the page and a run; where nothing else
+does, the page stays as it is.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ BLOCK = re.compile(
     r"(?P<head><!-- cli(?P<options>[^:]*): (?P<words>[^\n]*) -->\n\n)```console\n(?P<body>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
+FILE = re.compile(r"<!-- file: (?P<name>[^\n/]*) -->\n\n```\w+\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 TABLE = re.compile(r"(?P<head><!-- exit statuses -->\n\n)(?P<body>(?:\|[^\n]*\n)*)")
 VOLATILE = (
     (r"\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b\d+(\.\d+)? m?s\b", "TIME"),
     (r'"(seconds|ttft|skew)": [0-9.e-]+', "NUMBER"),
     (r"\b\d{4}-\d\d-\d\dT[0-9:.+Z-]+", "MOMENT"),
-    (r"127\.0\.0\.1:\d+", "HOST"),
+    (r"127\.0\.0\.1:\d+|--port \d+", "HOST"),
     (r"(?s)\bversions .*?(?= (ok|warn|fail|skip) )", "VERSIONS"),
 )
 
@@ -82,13 +84,14 @@ def statuses() -> str:
 def transcript(options: str, words: str, server: LocalChutes) -> str:
     """Run one command, and return what a terminal would show of it."""
     told = dict(option.partition("=")[::2] for option in shlex.split(options))
+    words = words.replace("PORT", server.url.rpartition(":")[2])
     if "keep" not in told:
         server.reset()
         forget()
     if "fault" in told:
         server.faults.parse(told["fault"])
     if "keys" in told:
-        return typed(told["keys"].split("|"), words)
+        return typed(told["keys"].split("|") if told["keys"] else [], words)
     shown, status = io.StringIO(), 0
     stdin, sys.stdin = sys.stdin, io.StringIO(told.get("stdin", ""))
     try:
@@ -108,7 +111,8 @@ def typed(steps: list[str], words: str) -> str:
     """Run one command at a terminal, press keys, and return what the terminal showed."""
     from tests.terminal import Terminal
 
-    env = {**os.environ, "TERM": "dumb", "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = {**os.environ, "TERM": "dumb", "PYTHONPATH": str(ROOT), "PATH": path}
     with Terminal([sys.executable, "-m", "chutes_cli", *shlex.split(words)], env, columns=WIDTH) as terminal:
         for wait, keys in zip(steps[::2], steps[1::2], strict=True):
             terminal.until(wait.replace("\\n", "\n"))
@@ -148,6 +152,8 @@ def main() -> int:
     options = parser.parse_args()
     page = PAGE.read_text("utf-8")
     with stage() as server:
+        for match in FILE.finditer(page):
+            Path(match["name"]).write_text(match["body"], "utf-8")
         new = renewed(page, lambda told, words: transcript(told, words, server))
     count = len(BLOCK.findall(page))
     if not options.check:

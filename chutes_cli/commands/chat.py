@@ -95,7 +95,7 @@ def _add_parameters(parser: Parser) -> None:
 def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli.memory import Conversation, Memory
     from chutes_cli.options import names, stdin_key
-    from chutes_cli.prompts import joined
+    from chutes_cli.prompts import image_url, joined
     from chutes_cli.talk import Talk, talk
 
     stdin_key(options)  # the first line, before the rest is the prompt
@@ -104,13 +104,14 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     before = memory.last() if options.continued else Conversation([])
     models = [model] if model is not None else before.models or default_models()
     others = names(options.fallback) if options.fallback is not None else models[1:]
-    state = Talk(models[0], options.system or before.system, list(options.image), before.turns)
+    state = Talk(models[0], options.system or before.system, [image_url(each) for each in options.image], before.turns)
     if not words and out.interactive and not out.as_json:
         return talk(state, others, memory, options, out)
     piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     prompt = joined(words, piped)
     if not prompt:
-        raise Stop("There is no prompt: give one, pipe one in, or run this in a terminal.", Exit.USAGE)
+        hint = f"{models[0]!r} is taken for the model. " if options.words and not words else ""
+        raise Stop(f"There is no prompt: {hint}give one, pipe one in, or run this in a terminal.", Exit.USAGE)
     try:
         _ask(state, prompt, [models[0], *others], options, out)
     except ModelNotFoundError as error:

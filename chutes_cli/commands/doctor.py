@@ -228,11 +228,11 @@ def call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
             pass
     except (CapacityError, ColdModelError) as error:
         return checks.Finding(
-            "call", "warn", f"{name} cannot answer now", described(error), facts={"model": name}
+            "call", "warn", f"{name} cannot answer now", _why(name, error), facts={"model": name}
         ), False
     except ChutesError as error:
         finding = checks.Finding(
-            "call", "fail", f"{name} did not answer", described(error), exit_of(error), {"model": name}
+            "call", "fail", f"{name} did not answer", _why(name, error), exit_of(error), {"model": name}
         )
         return finding, not (isinstance(error, APIError) and error.kind in _OF_THE_MODEL)
     answer = asked.answered
@@ -240,6 +240,12 @@ def call_one(service: ChutesClient, name: str) -> tuple[Finding, bool]:
     facts = {"model": answer.reply.model, "ttft": asked.meter.ttft, "cost": answer.cost, **told_of(meta)}
     said = [*summed_up(answer), *filter(None, [rate(meta.rate_limit_user)])]
     return checks.Finding("call", "ok", " · ".join(said), facts=facts), True
+
+
+def _why(name: str, error: Exception) -> str:
+    """Say what happened, without the model's name: it was just said."""
+    told = described(error).removeprefix(f"{name}: ")
+    return f"{told[:1].upper()}{told[1:]}"
 
 
 def _no_model() -> Finding:

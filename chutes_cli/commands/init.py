@@ -80,8 +80,8 @@ def _begin(options: argparse.Namespace, way: str, key: str, asks: bool, out: Out
     else:
         out.line(Cell("key    ", "bold"), key)
         out.line(Cell("model  ", "bold"), f"{in_words(names)}, {kept}")
-        _show(found, out)
-        for title, block in lines.items():
+        _show(found, way, out)
+        for title, block in lines.items() if found is None or found.status is not Exit.KEY else ():
             out.line()
             out.line(Cell(title, "bold"))
             out.line(textwrap.indent(block, "    "))
@@ -90,9 +90,12 @@ def _begin(options: argparse.Namespace, way: str, key: str, asks: bool, out: Out
     return Exit.OK if found is None or found.state != "fail" else found.status
 
 
-def _show(found: Finding | None, out: Out) -> None:
+def _show(found: Finding | None, way: str, out: Out) -> None:
     if found is not None:
-        wrapped = textwrap.wrap(f"{found.said} {found.remedy}".strip(), max((out.width or 10_000) - 7, 20))
+        other = found.status is Exit.KEY and way in ("apikey", "login")
+        told = ". ".join(filter(None, [found.said, found.remedy]))
+        told += " `chutes-connect init --auth-choice apikey` stores another key." if other else ""
+        wrapped = textwrap.wrap(told, max((out.width or 10_000) - 7, 20))
         for place, line in enumerate(wrapped):
             out.line(Cell("call   " if place == 0 else "       ", "bold"), line)
 

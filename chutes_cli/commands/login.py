@@ -132,13 +132,14 @@ def _login(options: argparse.Namespace, out: Out) -> int:
 
 
 def signed_in(options: argparse.Namespace, way: str, key: Secret | None, out: Out, *, asks: bool) -> str:
-    """Have a stored login, made now if there is none or a key was given, and say where it is."""
+    """Have a stored login, made now if there is none, a way was chosen or a key was given, and say where it is."""
     from chutes_core.auth import Credential
     from chutes_core.login.value import StoredLogin
 
     with _as_stop():
         store = _store(options)
-        login = None if key is not None else store.load()
+        anew = key is not None or (asks and options.auth_choice is not None)
+        login = None if anew else store.load()
         if login is None:
             if key is not None:
                 key = Credential(key, env={}).secret()

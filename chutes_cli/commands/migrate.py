@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="Python files; they are read, and not run")
     parser.add_argument("--write", action="store_true", help="change the files instead of showing a diff")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _run(options: argparse.Namespace, out: Out) -> int:

@@ -88,6 +88,11 @@ def test_names_of_other_integrations_are_understood(other: str, name: str, value
         ChatChutes(**{**base, name: value, other: value})
 
 
+def test_the_numbers_of_tokens_are_understood() -> None:
+    """As ChatOpenAI takes them; JSON has names."""
+    assert ChatChutes(model=MODEL, logit_bias={50256: -100}).logit_bias == {"50256": -100.0}  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -116,7 +116,7 @@ def test_the_variables_of_one_that_runs(
     assert main(["--env", "--port", port]) == 0
     said = capsys.readouterr().out
     assert "CHUTES_MODEL" not in said
-    assert said.endswith("\nunset CHUTES_OAUTH_TOKEN\n")
+    assert said.endswith("\nexport CHUTES_OAUTH_TOKEN=\n")
 
 
 def test_without_one_that_runs_nothing_is_printed_for_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,6 +125,16 @@ def test_without_one_that_runs_nothing_is_printed_for_the_shell(capsys: pytest.C
     said = capsys.readouterr()
     assert said.out == ""
     assert "start it with `chutes-connect local --port 9`" in said.err
+
+
+def test_a_program_without_its_mark(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it goes is said."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["python", "my app.py"], prog="chutes-connect local")
+    assert "a program stands behind --: chutes-connect local -- python 'my app.py'\n" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--prot", "0"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --prot 0\n")
 
 
 @pytest.mark.parametrize("words", [["--"], ["--env", "--", "true"], ["--env", "--port", "0"]], ids=" ".join)

@@ -36,6 +36,7 @@ $ not announced
     [
         ("first token 12 ms, all 0.31 s", "first token 1.20 s, all 2 min 3 s"),
         ("http://127.0.0.1:4711/v1", "http://127.0.0.1:80/v1"),
+        ("local --env --port 4711", "local --env --port 80"),
         ('{"seconds": 0.25}', '{"seconds": 12}'),
         ("ok   versions    Python 3.11\n     rich 15\nok   account", "ok   versions    Python 3.13\nok   account"),
         ("one line that is\n   broken", "one line that\n  is broken"),
@@ -77,7 +78,11 @@ def test_a_transcript_is_what_a_terminal_shows() -> None:
     with cli_docs.stage() as server:
         failed = cli_docs.transcript("fault=*=bad_request", "chat Qwen/Qwen3-32B-TEE Hello", server)
         piped = cli_docs.transcript("stdin='a text'", "chat Qwen/Qwen3-32B-TEE -q", server)
+        shell = cli_docs.transcript("", "local --env --port PORT", server)
     assert failed.startswith("$ chutes-connect chat Qwen/Qwen3-32B-TEE Hello\nerror: Qwen/Qwen3-32B-TEE: ")
     assert failed.endswith("\n$ echo $?\n2\n")
     assert piped.splitlines()[0] == "$ echo 'a text' | chutes-connect chat Qwen/Qwen3-32B-TEE -q"
     assert piped.splitlines()[1].endswith("You said: a text")
+    port = server.url.rpartition(":")[2]
+    assert shell.splitlines()[0] == f"$ chutes-connect local --env --port {port}"
+    assert f"export CHUTES_BASE_URL=http://127.0.0.1:{port}/v1" in shell.splitlines()

@@ -352,7 +352,7 @@ def test_a_conversation_obeys_commands(typed: Run, service: LocalChutes) -> None
 
 
 def test_a_picture_goes_with_the_next_question_alone(typed: Run, service: LocalChutes, tmp_path: Path) -> None:
-    """/image holds for one question; a file that is not there is said, and the conversation goes on."""
+    """/image holds for one question; a file that is not there, or no picture, is said at once and never sent."""
     picture = tmp_path / "a.png"
     picture.write_bytes(PICTURE)
     typed(f"/model {OTHER}", f"/image {picture}", "What is this?", "And now?")
@@ -360,9 +360,18 @@ def test_a_picture_goes_with_the_next_question_alone(typed: Run, service: LocalC
     assert [part["type"] for part in first.body["messages"][0]["content"]] == ["text", "image_url"]
     assert second.body["messages"][-1]["content"] == "And now?"
     service.reset()
-    ran = typed("/image none.png", "What?", "/quit")
-    assert "error: none.png: No such file or directory." in ran.err
-    assert asked(service, 0) == []
+    (tmp_path / "a.txt").write_text("no picture")
+    ran = typed("/image none.png", f"/image {tmp_path / 'a.txt'}", "What?", "/quit")
+    assert "none.png: No such file or directory." in ran.err
+    assert "a.txt does not look like an image" in ran.err
+    assert asked(service, 1)[0].body["messages"][-1]["content"] == "What?"
+
+
+def test_a_picture_that_is_none_is_said_before_the_conversation(typed: Run) -> None:
+    """With --image, as at /image."""
+    ran = typed("Hello", words=("--image", "none.png"))
+    assert (ran.status, ran.out) == (1, "")
+    assert "none.png: No such file or directory." in ran.err
 
 
 def test_a_conversation_without_a_word_costs_nothing(typed: Run) -> None:
@@ -445,6 +454,8 @@ def test_without_a_model_the_ways_to_name_one_are_said(run: Run, service: LocalC
 
 def test_a_question_of_one_word_is_taken_for_a_model_and_the_way_out_is_said(run: Run, service: LocalChutes) -> None:
     """The status is that of a model that does not exist."""
+    ran = run("chat", "Hello")
+    assert (ran.status, "There is no prompt: 'Hello' is taken for the model." in ran.err) == (2, True)
     ran = run("chat", "Hello", stdin="a text")
     assert ran.status == 8
     assert ran.err.endswith(" If 'Hello' is the question, name a model with --model.\n")

@@ -86,6 +86,17 @@ def test_a_wrong_model_and_a_failed_call_have_their_statuses(run: Run, service: 
     assert (run("init", "--yes", "--model", MODEL).status, kept_in().exists()) == (6, True)
 
 
+def test_a_key_that_is_rejected(run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How to store another is said instead of code, and that asks for one although one is stored."""
+    monkeypatch.delenv("CHUTES_API_KEY")
+    words = ("init", "--yes", "--model", MODEL)
+    for ran in (run(*words, "--api-key-stdin", stdin="cpk_bad\n"), run(*words)):
+        assert (ran.status, len(ran.lines)) == (3, 3)
+        assert f"call   {MODEL} did not answer. The key was rejected" in ran.out
+        assert ran.out.endswith(" `chutes-connect init --auth-choice apikey` stores another key.\n")
+    assert run("init", "--auth-choice", "apikey", "--model", MODEL, stdin=f"{service.api_key}\n1\n").status == 0
+
+
 def test_the_variable_that_wins_is_mentioned(run: Run, service: LocalChutes) -> None:
     """Who chooses another model than that of the variable is told which one is asked."""
     ran = run("init", "--yes", "--no-call", "--model", MODEL, env={"CHUTES_MODEL": OTHER})
