@@ -32,7 +32,8 @@ POLL = 0.02
 
 
 COLD_LASTS = 10.0
-"""Seconds for which a model without machines is not asked about again: the few requests of a minute are for others."""
+"""Seconds for which a model without machines, or without a proof of any, is not asked about again: the few requests of
+a minute are for others."""
 
 ASK_LASTS = 120.0
 """Seconds after which a request for machines counts as abandoned, and another call may ask."""

@@ -134,7 +134,7 @@ class Machines:
                 raise failure(Kind.COLD, "the service listed no machine", model=asking.model)
             self.pool.answered(ask, instances, seconds)
         except (WireFailure, StatusFailure, APIError) as error:
-            problem, cold = _again(error), _is_cold(error)
+            problem, cold = _again(error), _has_none(error)
             raise
         finally:
             self.pool.given_up(ask, problem, cold=cold)
@@ -300,10 +300,11 @@ def _again(error: Exception) -> Callable[[], Exception]:
     return lambda: copy.copy(error)
 
 
-def _is_cold(error: Exception) -> bool:
+def _has_none(error: Exception) -> bool:
+    """Return whether a model has no machine, or none that could prove itself: it will not have one at once."""
     if isinstance(error, StatusFailure):
         return kind_of(error.status, message_of(parsed(error.content))) is Kind.COLD
-    return isinstance(error, APIError) and error.kind is Kind.COLD
+    return isinstance(error, APIError) and error.kind in (Kind.COLD, Kind.ATTESTATION)
 
 
 class Registry:

@@ -55,8 +55,8 @@ class FallbackPolicy:
             broken service from being flooded with retries. To ask a member for the first time costs nothing.
         burst: How many unused attempts of the retry budget may accumulate.
         confidential: True uses only members with confidential compute, as the catalogue says, and tells the service
-            to refuse any other (``X-TEE-Only``); False uses any. None, the default, never falls back from a Chutes
-            model with it to one without, nor from a sealed one to an unsealed one; a model of another provider that
+            to refuse any other (``X-TEE-Only``); False uses any. None, the default, asks no Chutes model without it
+            if the first in order has it, and no unsealed one if the first is sealed; a model of another provider that
             you listed yourself is trusted.
         trusted: Names of members that ``confidential=True`` trusts although the catalogue does not know whether they
             have confidential compute: models of other providers, or your own.

@@ -431,6 +431,17 @@ def test_a_cold_model_is_remembered_for_a_while() -> None:
     assert ask(service, path=path).content
 
 
+def test_a_model_whose_machines_prove_nothing_is_remembered_for_a_while() -> None:
+    """A fallback that asks it again, with nobody else left, does not use up the questions of the minute."""
+    service = Service(lies={"debug"})
+    path = sealed_path(service)
+    assert {failed(service, path=path).kind for _ in range(10)} == {Kind.ATTESTATION}
+    assert service.questions("/e2e/instances") == service.questions("/evidence") == 1
+    service.lies.clear()
+    service.clock.advance(10)
+    assert ask(service, path=path).content
+
+
 def test_time_that_the_side_questions_took_is_not_there_for_the_call() -> None:
     """The limit for the headers runs from the beginning."""
     service = Service()
