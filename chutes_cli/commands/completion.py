@@ -37,6 +37,7 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_cli import parser
+    from chutes_cli.commands.local import described
 
     try:
         import shtab
@@ -44,5 +45,9 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         raise Stop("Shell completion needs the package shtab: pip install 'chutes-connect[cli]'") from None
     if options.shell not in shtab.SUPPORTED_SHELLS:
         raise Stop(f"This version of shtab does not know {options.shell}: pip install -U shtab")
-    out.line(shtab.complete(parser(), options.shell))
+    made, local = parser(), described()
+    for action in made._actions if local is not None else ():
+        if isinstance(action, argparse._SubParsersAction):
+            action.choices["local"] = local  # which reads its own options
+    out.line(shtab.complete(made, options.shell))
     return Exit.OK

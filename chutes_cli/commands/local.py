@@ -15,7 +15,7 @@ from chutes_core.shown.table import Cell
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
 
-__all__ = ["add", "embedded", "run_local"]
+__all__ = ["add", "described", "embedded", "run_local"]
 
 
 def add(commands: Commands) -> None:
@@ -47,6 +47,15 @@ def embedded() -> Iterator[dict[str, str]]:
         raise Stop(f"The embedded Chutes cannot start: {error}") from None
     with server:
         yield server.env
+
+
+def described() -> argparse.ArgumentParser | None:
+    """Return the embedded Chutes' own options; None where it is not installed."""
+    try:
+        from chutes_local.__main__ import parser
+    except ImportError:
+        return None
+    return parser("chutes-connect local")
 
 
 def _remedy(error: ImportError) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from chutes_cli.exits import Exit
+from chutes_cli.exits import Exit, Stop
 from chutes_cli.out import Out
 from chutes_core.shown.table import Column, Table
 
@@ -41,6 +41,8 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     from chutes_core.exchanges.replaying import made_of, read_exchanges
 
     exchanges = read_exchanges(options.file)
+    if not exchanges:
+        raise Stop(f"{options.file} has no exchange in it: nothing of this package asked the service.")
     results = [None if exchange.sealed else made_of(exchange) for exchange in exchanges]
     rows = [{**each.facts, "ours": ours} for each, ours in zip(exchanges, results, strict=True) if ours is not None]
     if options.output:
@@ -51,7 +53,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         out.data({"exchanges": rows})
     elif not options.output:
         _show(exchanges, results, out)
-    return Exit.OK if exchanges else Exit.FAILURE
+    return Exit.OK
 
 
 def _show(exchanges: Sequence[Exchange], results: Sequence[Mapping[str, object] | None], out: Out) -> None:

@@ -26,7 +26,8 @@ def as_words(
     if what and wanted:
         met = frozenset[str]().union(*(group for group in known if group is not None))
         for word in sorted(wanted - met):
-            warn(f"No model in this catalogue has the {what} {word!r}; known are {', '.join(sorted(met))}.")
+            pictures = " For models that take pictures say modalities='image'." if word in ("vision", "image") else ""
+            warn(f"No model in this catalogue has the {what} {word!r}; known are {', '.join(sorted(met))}.{pictures}")
     return wanted
 
 

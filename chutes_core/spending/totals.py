@@ -105,7 +105,9 @@ class Tally(Tabular):
         from chutes_core.shown.numbers import dollars, plural
 
         totals = self.totals
-        return f"{plural(totals.calls, 'call')}, {plural(totals.usage.total_tokens, 'token')}, {dollars(totals.cost)}"
+        unpriced = f" and {plural(totals.unpriced_calls, 'call')} of unknown price" if totals.unpriced_calls else ""
+        counted = f"{plural(totals.calls, 'call')}, {plural(totals.usage.total_tokens, 'token')}"
+        return f"{counted}, {dollars(totals.cost)}{unpriced}"
 
     def _table(self) -> Table:
         from chutes_core.shown.numbers import dollars

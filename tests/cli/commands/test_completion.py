@@ -18,6 +18,8 @@ finish chutes-connect mod
 finish chutes-connect models --re
 finish chutes-connect models --sort t
 finish chutes-connect aliases cr
+finish chutes-connect local --ba
+finish chutes-connect local --backend e
 """
 
 
@@ -29,7 +31,7 @@ def test_bash_finishes_commands_options_and_choices(run: Run, tmp_path: Path) ->
     words = ["bash", "-c", FINISHES.format(script=script)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = [sorted(line.split()) for line in done.stdout.splitlines()]
-    assert found == [["models"], ["--reasoning"], ["tps", "ttft"], ["create"]]
+    assert found == [["models"], ["--reasoning"], ["tps", "ttft"], ["create"], ["--backend"], ["echo"]]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish", "tcsh"])

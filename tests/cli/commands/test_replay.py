@@ -33,4 +33,6 @@ def test_what_is_no_recording(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     assert run("replay", str(tmp_path / "other")).status == 2
     assert run("replay", str(tmp_path / "none")).status == 1
-    assert run("replay", str(tmp_path / "empty")).status == 1
+    empty = run("replay", str(tmp_path / "empty"))
+    assert (empty.status, empty.out) == (1, "")
+    assert "empty has no exchange in it" in empty.err

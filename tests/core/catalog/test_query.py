@@ -88,6 +88,7 @@ def test_select_meets_every_demand(demand: dict[str, object], expected: list[str
     ("demand", "what"),
     [
         ({"features": "tool"}, "feature 'tool'; known are json_mode, tools"),
+        ({"features": "vision"}, "For models that take pictures say modalities='image'."),
         ({"modalities": "images"}, "input modality 'images'"),
     ],
 )

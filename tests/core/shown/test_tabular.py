@@ -54,6 +54,11 @@ def test_it_is_shown_everywhere(name: str) -> None:
         assert each in console.file.getvalue()
 
 
+def test_a_sum_without_a_price_says_so() -> None:
+    """Above the table too: $0 alone would be what it cost."""
+    assert "2 calls, 1,515 tokens, $0.0003 and 1 call of unknown price" in cost(CostCallback())._repr_html_()
+
+
 def test_nothing_is_loaded_before_it_is_shown() -> None:
     """A program that shows nothing does not pay for tables."""
     program = (
