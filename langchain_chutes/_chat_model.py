@@ -47,6 +47,9 @@ class ChatModel(BaseChatModel):
         def _formed(self, form: Form) -> tuple[Method | None, Source, dict[str, Any]]:
             """Return how an object is asked for: the method, where it will be, and the options of the call."""
 
+        def _is_sealed(self) -> bool:
+            """Return whether answers come encrypted."""
+
     def _tool_list(self, described: list[dict[str, Any]], tools: Sequence[Tool], strict: bool | None) -> list[Any]:
         """Return the tools that are bound."""
         return described
@@ -157,7 +160,7 @@ class ChatModel(BaseChatModel):
             chosen, source, options = self._formed(form)
         if schema is not None:
             kwargs["ls_structured_output_format"] = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
-        return form.parsed(self.bind(**{**kwargs, **options}), answer_parser(schema, source))
+        return form.parsed(self.bind(**{**kwargs, **options}), answer_parser(schema, source, quiet=self._is_sealed()))
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         return super()._get_llm_string(stop, **_shown(kwargs, apart=True))

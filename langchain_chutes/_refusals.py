@@ -22,8 +22,10 @@ __all__ = ["Telling", "raise_if_refused"]
 _FILTERS = frozenset({"content_filter", "refusal", "safety"})
 
 
-def raise_if_refused(message: BaseMessage) -> None:
+def raise_if_refused(message: BaseMessage, *, quiet: bool = False) -> None:
     """Raise a ``RefusalError`` if the model refused instead of answering, as any provider says it.
+
+    A ``quiet`` one quotes nothing of the answer, which came encrypted.
 
     >>> raise_if_refused(AIMessage("", additional_kwargs={"refusal": "I cannot help with that."}))
     Traceback (most recent call last):
@@ -38,7 +40,12 @@ def raise_if_refused(message: BaseMessage) -> None:
     model = told.get("model_name")
     reply = Reply(message.id, model, (choice,))
     said = refusal or f"finish_reason {ending!r}"
-    error = as_langchain(failure(Kind.REFUSED, said, model=model, partial_reply=reply))
+    found = failure(Kind.REFUSED, said, model=model, partial_reply=reply)
+    if quiet:
+        from chutes_core.e2ee.privacy import without_words
+
+        found = without_words(found, opened=True)
+    error = as_langchain(found)
     error.raw_message = message  # type: ignore[attr-defined]
     raise error
 

@@ -17,7 +17,7 @@ from chutes_core.errors import APIError, ContextLengthError, Kind
 from chutes_core.failures.reading import failure, message_of
 from chutes_core.response import Reply
 
-__all__ = ["PartialReply", "readable", "without_words"]
+__all__ = ["PartialReply", "not_shown", "readable", "without_words"]
 
 _OPAQUE = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _UNREADABLE = "the machine refused the request, and its reason is sealed between machine and service"
@@ -56,10 +56,14 @@ def without_words(error: APIError, *, opened: bool) -> APIError:
         said = _numbers(error) if isinstance(error, ContextLengthError) else "in the sealed answer"
         found = failure(error.kind, said, model=error.model, status_code=error.status_code, request_id=error.request_id)
         found.attempts = error.attempts
-    reply = error.partial_reply
-    if reply is not None:
-        found.partial_reply = PartialReply(**{each.name: getattr(reply, each.name) for each in fields(Reply)})
+    if error.partial_reply is not None:
+        found.partial_reply = not_shown(error.partial_reply)
     return found
+
+
+def not_shown(reply: Reply) -> PartialReply:
+    """Return a reply as one whose text is not in its repr or pickle."""
+    return PartialReply(**{each.name: getattr(reply, each.name) for each in fields(Reply)})
 
 
 def _numbers(error: ContextLengthError) -> str:

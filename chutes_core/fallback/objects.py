@@ -71,8 +71,8 @@ def asked_form(params: Mapping[str, object]) -> Form | None:
     return Form(schema) if isinstance(schema, Mapping) else None
 
 
-def check_reply(form: Form, reply: Reply, model: str) -> None:
-    """Raise if an answer is not JSON of the form that was asked for, as it stands.
+def check_reply(form: Form, reply: Reply, model: str, *, quiet: bool = False) -> None:
+    """Raise if an answer is not JSON of the form that was asked for, as it stands; if ``quiet``, without a word of it.
 
     Whoever asked with ``response_format`` reads the text as it is: JSON in a fence, or after a sentence, is no answer
     then. One that was cut at its length limit would be with every member, and a tool call is not yet an answer.
@@ -81,7 +81,7 @@ def check_reply(form: Form, reply: Reply, model: str) -> None:
         return
     wrong = _wrong(form, reply.content)
     if wrong is not None:
-        raise _misfit(wrong, model)
+        raise _misfit("" if quiet else wrong, model)
 
 
 def _wrong(form: Form, text: str) -> str | None:
@@ -93,4 +93,5 @@ def _wrong(form: Form, text: str) -> str | None:
 
 
 def _misfit(wrong: str, model: str) -> APIError:
-    return failure(Kind.MALFORMED, f"the answer does not have the form that was asked for: {wrong}", model=model)
+    said = "the answer does not have the form that was asked for"
+    return failure(Kind.MALFORMED, f"{said}: {wrong}" if wrong else said, model=model)

@@ -339,7 +339,7 @@ class Relay:
     def accept(self, reply: Reply) -> Reply:
         """Return the whole reply of a member, or raise the failure that it is: frameworks may refuse more."""
         if self._form is not None:
-            check_reply(self._form, reply, str(reply.model))
+            check_reply(self._form, reply, str(reply.model), quiet=self._sealed)
         if self._words is not None and not self._foreign:
             rest = self._through(self._seam, "", ends=True) if self._seam is not None and not self._seam.open else ""
             last = self._words.take(rest) + self._words.rest()
@@ -378,7 +378,7 @@ class Relay:
         """Record a member's failure, with what has arrived."""
         arrived = self._arrived()
         if arrived.choices and error.partial_reply is None:
-            error.partial_reply = arrived
+            error.partial_reply = self._kept(arrived)
         if self._words is None or not self._text:
             self.call.failed(error, arrived.usage)
             return
@@ -391,7 +391,20 @@ class Relay:
         plain = not self._foreign and not any(each.tool_calls for each in self._late)
         self.call.failed(error, arrived.usage, resumable=plain and bool(self._past) and can_go_on(text))
         if self._past:
-            self._first.partial_reply = self._joined(replace(self._past[-1], usage=None), broken=True)
+            self._first.partial_reply = self._kept(self._joined(replace(self._past[-1], usage=None), broken=True))
+
+    def _kept(self, reply: Reply) -> Reply:
+        """Return what has arrived as an error may hold it: where it came encrypted, it is not shown."""
+        if not self._sealed:
+            return reply
+        from chutes_core.e2ee.privacy import not_shown
+
+        return not_shown(reply)
+
+    @property
+    def _sealed(self) -> bool:
+        """Whether anything of the answer may have come encrypted."""
+        return any(member.sealed for member in self.call.order)
 
     def left(self, error: BaseException) -> None:
         """Record that the caller stopped early."""

@@ -43,6 +43,8 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
     """The schema; None accepts any JSON."""
     source: Source = "text"
     """Where the answer is: in the text, in calls of the tool that takes it, or in either."""
+    quiet: bool = False
+    """Whether errors quote nothing of an answer: it came encrypted."""
 
     @property
     def OutputType(self) -> Any:
@@ -85,18 +87,20 @@ class AnswerParser(BaseCumulativeTransformOutputParser[Any]):
         if partial and not (message is not None and _is_last(message)):
             return self._piece(text, message)
         if message is not None:
-            raise_if_refused(message)
+            raise_if_refused(message, quiet=self.quiet)
         cut = message is not None and message.response_metadata.get("finish_reason") == "length"
         try:
             if self._is_called(message):
                 return agreed(in_calls(self._calls(message, cut), self.form, self._fits))
             return agreed(in_text(text, self.form, self._fits, cut=cut))
         except FormError as error:
-            said = error.said[0] if len(error.said) == 1 else error.said
-            told = json.dumps(said, ensure_ascii=False, default=str) if said else text
-            raise OutputParserException(
-                f"The structured answer cannot be used: {error.why}. It was: {told[:500]}", llm_output=told
-            ) from error.problem
+            if not self.quiet:
+                said = error.said[0] if len(error.said) == 1 else error.said
+                told = json.dumps(said, ensure_ascii=False, default=str) if said else text
+                raise OutputParserException(
+                    f"The structured answer cannot be used: {error.why}. It was: {told[:500]}", llm_output=told
+                ) from error.problem
+        raise OutputParserException("The structured answer cannot be used: it is not what was asked for.")
 
     def _fits(self, found: Found) -> Any:
         """Return an answer as the schema's instance, or raise a ValueError that says why it cannot be one."""
@@ -189,9 +193,9 @@ class _Steps:
             yield read
 
 
-def answer_parser(schema: Schema | None, source: Source) -> AnswerParser:
+def answer_parser(schema: Schema | None, source: Source, *, quiet: bool = False) -> AnswerParser:
     """Return the parser for answers of a schema."""
-    return AnswerParser(asked=dict(schema) if isinstance(schema, Mapping) else schema, source=source)
+    return AnswerParser(asked=dict(schema) if isinstance(schema, Mapping) else schema, source=source, quiet=quiet)
 
 
 def _is_last(message: BaseMessage) -> bool:

@@ -135,6 +135,9 @@ class ChutesFallback(FaceFallback, ChatModel):
             raise RequestRefusedError("Structured output needs a schema, except with method='json_mode'.")
         return form.method, "either", {"chutes_form": form}
 
+    def _is_sealed(self) -> bool:
+        return any(seat.member.sealed for seat in self._sit())
+
     # Only LangChain knows a stream's run: pass it on to the attempts here.
 
     def stream(

@@ -9,14 +9,16 @@ import asyncio
 import logging
 import pickle
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.load import dumps, loads
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from chutes_core import E2EE, APIError, AttestationError, ChutesError, ConfigurationError, Kind
 from chutes_core.e2ee import seal
@@ -171,10 +173,41 @@ def test_a_wish_that_comes_late_is_kept(server: LocalChutes) -> None:
     assert (len(server.journal.to("/chat/completions")), len(invoked(server))) == (2, 2)
 
 
+class Impossible(BaseModel):
+    """A form that no answer has."""
+
+    value: int
+
+    @field_validator("value")
+    @classmethod
+    def _never(cls, value: int) -> int:
+        raise ValueError(f"walrus {value}")
+
+
 class Strict(BaseModel):
     """A form that no echo has."""
 
     number: int
+
+
+@pytest.mark.parametrize("fallback", [False, True], ids=["model", "fallback"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("method", ["json_mode", "json_schema", "function_calling"])
+@pytest.mark.parametrize("params", [{}, {"max_tokens": 1}], ids=["whole", "cut"])
+def test_an_answer_of_another_form_is_not_quoted(
+    server: LocalChutes, params: dict[str, Any], method: Any, mode: str, fallback: bool
+) -> None:
+    """Neither in the error nor in what it came from; the answer itself is there with ``include_raw=True``."""
+    model: Any = ChatChutes(model=MODEL, max_retries=0, **params, **connection(server))
+    if fallback:
+        model = ChutesFallback([model], policy=POLICY)
+    with pytest.raises((OutputParserException, FallbackError)) as caught:
+        ask(mode, model.with_structured_output(Impossible, method=method), "What is it?")
+    error: BaseException | None = caught.value
+    while error is not None:
+        told = f"{error} {error!r} {vars(error)} {pickle.dumps(error)!r}" + "".join(traceback.format_exception(error))
+        assert not any(word in told for word in ("walrus", "'echo'", '"echo"'))
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize("mode", MODES)

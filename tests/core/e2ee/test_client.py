@@ -19,6 +19,9 @@ from chutes_core import (
     AttestationError,
     ChutesClient,
     ConfigurationError,
+    FallbackClient,
+    FallbackError,
+    FallbackPolicy,
     Kind,
     Reply,
     RequestRefusedError,
@@ -214,6 +217,25 @@ def test_every_fault_is_a_whole_answer_or_the_right_error(server: LocalChutes, f
     assert truth.startswith(error.partial) or kind is Kind.EMPTY or not mode.endswith("stream")
     assert server.api_key not in str(error) + repr(error.body)
     assert "something of a few" not in str(error) + repr(error) + repr(error.body) + repr(error.partial_reply)
+
+
+@pytest.mark.filterwarnings("ignore:A 'pattern' in a JSON schema")
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_fallback_quotes_no_sealed_answer_of_another_form(
+    server: LocalChutes, sealed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in its error and its log, nor in the error of the member, nor in a pickle of that."""
+    schema = {"type": "object", "properties": {"word": {"type": "string", "pattern": "^walrus$"}}, "required": ["word"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    policy, given = FallbackPolicy(max_attempts=1), options(server, e2ee=sealed)
+    client = FallbackClient([MODEL], server.api_key, policy=policy, **given)
+    with client, pytest.raises(FallbackError) as caught:
+        client.chat(HELLO, response_format=form)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, APIError)
+    shown = f"{caught.value} {error} {error.partial_reply!r} {pickle.dumps(error)!r} {caplog.text}"
+    assert ('"word"' not in shown and "'word'" not in shown) is sealed
+    assert error.partial.startswith('{"word"')
 
 
 @pytest.mark.parametrize("mode", MODES)

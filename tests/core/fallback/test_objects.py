@@ -110,6 +110,15 @@ def test_an_answer_is_what_was_asked_for(text: str, wrong: str | None) -> None:
     assert caught.value.kind is Kind.MALFORMED
 
 
+def test_a_quiet_error_says_nothing_of_the_answer() -> None:
+    """It came encrypted."""
+    form = asked_form(ASKED)
+    assert form is not None
+    with pytest.raises(APIError, match="does not have the form") as caught:
+        check_reply(form, reply('["Ada"]'), "acme/one", quiet=True)
+    assert "Ada" not in str(caught.value)
+
+
 def test_what_is_no_answer_yet_is_not_read() -> None:
     """A call comes before the answer, and a length limit would be reached everywhere."""
     form = asked_form(ASKED)
