@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from chutes_core.shown.table import Cell, Table, fitted, laid_out
+from chutes_core.shown.table import Cell, Table, fitted, in_one_line, laid_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,8 @@ Channel = Literal["out", "err"]
 # A model, or a service, that writes these could move a terminal's cursor, hide what it said, or turn it around: the
 # controls of terminals, then those of Unicode that change the direction, end a line, or are not seen.
 _CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
 
@@ -46,7 +47,7 @@ def as_json(document: object, indent: int | None = None) -> str:
     '{"a": "b\\u202ec"}'
     """
     text = json.dumps(document, indent=indent, ensure_ascii=False)
-    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _CONTROLS.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def wants_colour(terminal: bool, env: Mapping[str, str]) -> bool:
@@ -148,7 +149,10 @@ class Out:
 
     def facts(self, parts: Sequence[str]) -> None:
         """Sum something up: parts with dots between them, in as many lines as it takes."""
-        for line in in_lines(parts, shutil.get_terminal_size().columns if self.is_terminal("err") else self._width):
+        for line in in_lines(
+            [in_one_line(each) for each in parts],
+            shutil.get_terminal_size().columns if self.is_terminal("err") else self._width,
+        ):
             self.note(Cell(line, "dim"))
 
     def bar(self, total: int, what: str) -> AbstractContextManager[Bar]:

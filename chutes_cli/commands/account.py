@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +14,7 @@ from chutes_cli.standing import Report, left, midnight, standing, windows
 from chutes_core.account import Discount, Quota, QuotaUsage, Window
 from chutes_core.errors import APIError, AuthenticationError, ConnectionFailedError, PermissionDeniedError
 from chutes_core.shown.numbers import dollars, seconds
-from chutes_core.shown.table import Cell
+from chutes_core.shown.table import Cell, in_one_line
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
@@ -160,7 +160,7 @@ def _run(options: argparse.Namespace, out: Out) -> int:
         out.data(report_json(report, names))
         return Exit.OK
     for name, cell in report_lines(report, names, datetime.now(UTC)):
-        out.line(Cell(f"{name:<9} ", "dim"), cell)
+        out.line(Cell(f"{name:<9} ", "dim"), replace(cell, text=in_one_line(cell.text)))
     for name, why in report.missing.items():
         out.note(Cell("note: ", "yellow"), f"{name} unknown: {why}")
     return Exit.OK

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from chutes_cli.exits import Exit, Stop
@@ -46,7 +48,8 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     results = [None if exchange.sealed else made_of(exchange) for exchange in exchanges]
     rows = [{**each.facts, "ours": ours} for each, ours in zip(exchanges, results, strict=True) if ours is not None]
     if options.output:
-        with open(options.output, "w", encoding="utf-8") as file:
+        # Like the recording, it has prompts and answers in it.
+        with open(options.output, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         out.note(f"{len(rows)} of {len(exchanges)} written to {options.output}.")
     if out.as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chutes_cli.exits import Exit
 from chutes_cli.out import Out
 from chutes_core.shown.numbers import seconds
-from chutes_core.shown.table import Cell
+from chutes_core.shown.table import Cell, in_one_line
 
 if TYPE_CHECKING:
     from chutes_cli.options import Commands
@@ -47,7 +47,8 @@ def _run(options: argparse.Namespace, out: Out) -> int:
                 passed = time.monotonic() - started
                 told.append({"status": status.status, "log": status.log, "seconds": round(passed, 3)})
                 if not out.as_json:
-                    out.note(Cell(f"{status.status:<5}", "green" if status.hot else "yellow"), f" {status.log}")
+                    shown = Cell(f"{in_one_line(status.status):<5}", "green" if status.hot else "yellow")
+                    out.note(shown, f" {in_one_line(status.log)}")
     passed = time.monotonic() - started
     if out.as_json:
         out.data({"model": name, "hot": True, "seconds": round(passed, 3), "said": told})

@@ -21,6 +21,8 @@ SHORTEST = 6
 
 _ALONE = 12  # anything shorter counts only where it stands alone
 _BEGUN = 4
+_PART = 12  # so much of a longer one is not there by chance, if it has a digit and many different signs
+_DIFFERENT = 6
 _CUT = ("", "…", ")")  # what follows a text that was cut off
 _LAYERS = 3  # of escapes around one another, and of codes
 _CODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
@@ -55,6 +57,11 @@ class _Form(NamedTuple):
     coded: bool = False
     hexadecimal: bool = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is the secret itself, of which a server may write back a part."""
+        return not self.coded and not self.hexadecimal
+
 
 class Echoes:
     """Finds secrets in texts.
@@ -88,6 +95,8 @@ class Echoes:
                 for wanted in {form.raw, form.folded}:
                     found = _widened(plain, form, _found(wanted, folded.text))
                     yield from (_outermost(places, *each) for each in found)
+                if form.whole:
+                    yield from (_outermost(places, *each) for each in _parts(form.folded, folded.text))
         if layers:
             yield from self._in_codes(text, layers - 1)
             if places:
@@ -102,6 +111,8 @@ class Echoes:
             yield from _widened(text, form, _found(form.raw, lowered))
             if len(form.raw) >= _ALONE:
                 yield from whole.spans(form.raw)
+            if form.whole:
+                yield from _parts(form.raw, lowered)
             if form.hexadecimal:
                 yield from digits.spans(form.raw)
 
@@ -182,6 +193,22 @@ def _found(form: str, text: str) -> Iterator[Span]:
     while start >= 0:
         yield start, start + len(form)
         start = text.find(form, start + len(form))
+
+
+def _parts(form: str, text: str) -> Iterator[Span]:
+    """Find parts of a form that was cut off or apart."""
+    for place in range(0, len(form) - _PART + 1, _PART // 2) if len(form) >= 2 * _PART else ():
+        part = form[place : place + _PART]
+        if len(set(part)) < _DIFFERENT or not any(map(str.isdigit, part)):
+            continue
+        for start, end in _found(part, text):
+            before, after = place, place + _PART
+            while before > 0 and start > 0 and text[start - 1] == form[before - 1]:
+                start, before = start - 1, before - 1
+            while after < len(form) and end < len(text) and text[end] == form[after]:
+                end, after = end + 1, after + 1
+            found = text[start:end]
+            yield start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
 
 
 def _widened(text: str, form: _Form, found: Iterable[Span]) -> Iterator[Span]:

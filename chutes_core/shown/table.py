@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TypeVar
 
-__all__ = ["Bar", "Cell", "Column", "Table", "as_html", "as_rich", "as_text", "fitted", "laid_out", "width_of"]
+__all__ = [
+    "Bar",
+    "Cell",
+    "Column",
+    "Table",
+    "as_html",
+    "as_rich",
+    "as_text",
+    "fitted",
+    "in_one_line",
+    "laid_out",
+    "width_of",
+]
 
 T = TypeVar("T")
 _GAP = 2
 _NARROWEST = 12
 _BAR = 24
+_BREAKS = re.compile(r"[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 # Of a shape, never of a text, which has the colour of the page: they stand out from white and from black.
 _COLOURS = {"green": "#2f8f4e", "yellow": "#b07d12", "red": "#d04a45", "dim": "#808080"}
 
@@ -75,8 +89,21 @@ class Table:
     @classmethod
     def of(cls, columns: Sequence[Column], rows: Iterable[Sequence[Cell | str]]) -> Table:
         """Make a table of texts and cells."""
-        made = (tuple(each if isinstance(each, Cell) else Cell(each) for each in row) for row in rows)
+        made = (tuple(_in_a_row(each if isinstance(each, Cell) else Cell(each)) for each in row) for row in rows)
         return cls(tuple(columns), tuple(made))
+
+
+def in_one_line(text: str) -> str:
+    r"""Keep a text that somebody else wrote from beginning a line, which would look like one of ours.
+
+    >>> in_one_line("ada\nbalance  $5.00")
+    'ada balance  $5.00'
+    """
+    return _BREAKS.sub(" ", text)
+
+
+def _in_a_row(cell: Cell) -> Cell:
+    return replace(cell, text=in_one_line(cell.text)) if _BREAKS.search(cell.text) else cell
 
 
 def _widths(table: Table) -> list[int]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from chutes_cli.out import Out, in_lines, visible, wants_colour
+from chutes_cli.out import Out, as_json, in_lines, visible, wants_colour
 from chutes_core.shown.table import Cell, Column, Table
 
 from .conftest import Stream
@@ -95,6 +95,20 @@ def test_a_terminal_is_not_steered_by_what_it_shows(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdout", stream)
     Out().line("one\x1b[2J\rtwo\tthree")
     assert stream.getvalue() == text
+
+
+@pytest.mark.parametrize("char", ["\u115f", "\u3164", "\uffa0", "\U000e0041", "\U000e0100", "\U0001d173"])
+def test_what_nobody_sees_is_left_out(char: str) -> None:
+    """Fillers, tags and the like could hide words in what is copied; in JSON they are escaped."""
+    assert visible(f"a{char}b") == "ab"
+    assert char not in as_json({"a": char})
+    assert json.loads(as_json({"a": char})) == {"a": char}
+
+
+def test_what_is_summed_up_begins_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model's name is what the service says."""
+    Out().facts(["acme/one\nerror: forged", "12 in"])
+    assert capsys.readouterr().err == "acme/one error: forged · 12 in\n"
 
 
 def test_a_bar_counts_also_where_nobody_looks() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pickle import PicklingError
 
 import pytest
 from pydantic_core import PydanticSerializationError
 
+from chutes_core.secrets.headers import Headers
+from chutes_core.secrets.secret import Secret
+
 from .ways import CALLS, SHOWS, told
-from .world import HEADER, KEYS, MAKERS, Service, leaks, logged, made
+from .world import HEADER, KEY, KEYS, MAKERS, Service, leaks, logged, made
 
 NOT_FOR = (AttributeError, TypeError, NotImplementedError, PicklingError, PydanticSerializationError)
 
@@ -46,6 +52,17 @@ def test_no_object_shows_a_secret(kind: str, key: str) -> None:
             found[way] = where
     assert found == {}
     assert shown > 8
+
+
+@pytest.mark.parametrize("thing", [Secret(KEY), Headers({HEADER: KEY}), Headers({HEADER: KEY})[HEADER]], ids=repr)
+def test_no_secret_shows_itself(thing: object) -> None:
+    """What holds one, by itself: printed, in a list, pickled."""
+    shown = [repr(thing), repr([thing]), repr({"a": thing})]
+    shown += [] if isinstance(thing, str) else [str(thing), f"{thing}", "%s" % thing]  # noqa: UP031
+    with suppress(TypeError):
+        shown += [str(pickle.dumps(thing, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    assert [place for each in shown for place in leaks(each)] == []
+    assert isinstance(thing, Headers) or copy.copy(thing) is copy.deepcopy(thing) is thing
 
 
 @pytest.mark.parametrize("way", ["status", "body", "event", "partial", "malformed", "long"])

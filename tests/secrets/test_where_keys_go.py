@@ -177,6 +177,7 @@ def test_a_page_that_needs_no_key_takes_no_secret_header_along(
         _opened_up(kind, page, service, key=f"{KEY}@gateway.example")
     with suppress(APIError):
         _opened_up(kind, page, service, base_url=OTHER, management_url=OTHER)
+    assert "authorization" not in service.seen[-1]
     assert len(service.seen) >= 3 * anonymous
     assert all("x-tenant-token" in sent for sent in service.seen[anonymous:])
 

@@ -117,7 +117,7 @@ class Service:
         if self.way == "status":
             return package.Response(401, json={"detail": {"message": " ".join(told), told[0]: told}}, headers=back)
         if self.way == "long":
-            long = "x" * (1000 - len(KEY) // 2) + sent["authorization"].partition(" ")[2]
+            long = "x" * (1000 - len(KEY) * 3 // 4) + sent["authorization"].partition(" ")[2]
             return package.Response(400, json={"detail": long}, headers=back)
         if self.way == "malformed":
             return package.Response(200, content=("{" + " ".join(told)).encode(), headers=events if stream else back)

@@ -8,6 +8,7 @@ import pytest
 
 from chutes_cli.commands.account import Report, report_json, report_lines
 from chutes_core.account import Discount, Profile, Quota, QuotaUsage, Subscription, Window
+from chutes_core.shown.table import Cell
 from chutes_local import LocalChutes
 from tests.cli.conftest import NOWHERE, Run
 
@@ -81,6 +82,14 @@ def test_every_line_fits_a_terminal(balance: float) -> None:
     plan = Subscription(True, 20.0, Window(8.33, 8.33, 0.0, SOON), Window(1_234.5, 2_345.6, None, SOON))
     full = Report(Profile("anna", "u1", balance), today=QuotaUsage(50_000.0, 12_345.0), subscription=plan)
     assert max(len(f"{name:<9} {cell.text}") for name, cell in report_lines(full, {}, NOW)) <= 80
+
+
+def test_what_the_service_calls_somebody_is_one_line(
+    run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could look like a line of ours."""
+    monkeypatch.setattr("chutes_cli.commands.account.report_lines", lambda *given: [("account", Cell("ada\nbalance"))])
+    assert run("account").out == "account   ada balance\n"
 
 
 def test_the_account_as_json(run: Run, service: LocalChutes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from tests.cli.conftest import Run
@@ -25,6 +26,17 @@ def test_what_is_shown(run: Run, tmp_path: Path) -> None:
         "{'balance': 1}",
         "error connect: scope target, retry here",
     ]
+
+
+def test_what_is_written_is_for_its_owner(run: Run, tmp_path: Path) -> None:
+    """It has prompts and answers, like the recording."""
+    (tmp_path / "own").write_text(json.dumps({"send": SEND, "status": 401, "blocks": ["{}"], "reader": "chat"}))
+    before = os.umask(0)
+    try:
+        assert run("replay", str(tmp_path / "own"), "-o", str(tmp_path / "made")).status == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_no_recording(run: Run, tmp_path: Path) -> None:

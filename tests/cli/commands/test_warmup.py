@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from chutes_core import ChutesClient
+from chutes_core.calls.flows import WarmUpStatus
 from chutes_local import LocalChutes
 from tests.cli.conftest import MODEL, Run
 
@@ -13,6 +17,13 @@ def test_a_cold_model_is_woken(run: Run, service: LocalChutes) -> None:
     assert ran.status == 0
     assert ran.err.splitlines() == ["cold  waiting for instances ...", "hot   chute is hot, 1 instances available"]
     assert ran.out.startswith(f"{MODEL} is hot after ")
+
+
+def test_what_the_service_says_is_one_line(run: Run, service: LocalChutes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could look like a line of ours."""
+    said = [WarmUpStatus("cold\nerror:", "a\r\nb"), WarmUpStatus("hot")]
+    monkeypatch.setattr(ChutesClient, "warm_up", lambda client, name: iter(said))
+    assert run("warmup", MODEL).err.splitlines() == ["cold error: a b", "hot   "]
 
 
 def test_as_json(run: Run, service: LocalChutes) -> None:

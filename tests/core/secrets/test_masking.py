@@ -35,6 +35,32 @@ def known(key: str | None = KEY, **headers: str) -> Known:
     return made
 
 
+LONG = "Kq9zX7w2unusual1key8Bf6tRd4Gm0Lp5Hs3Vn"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [LONG[:24], LONG[-20:], LONG[9:30], f"{LONG[:19]}<br>{LONG[19:]}", urllib.parse.quote(f"/{LONG[:20]}/", safe=""),
+     base64.b64encode(f"user:{LONG[:24]}".encode()).decode(), LONG[:24].upper()],
+)  # fmt: skip
+def test_a_part_of_a_long_secret_is_masked(said: str) -> None:
+    """A server may have cut it, at either end and without a sign of that, or put something in between."""
+    found = known(LONG).value({"detail": f"it says {said} here"})
+    assert isinstance(found, dict)
+    assert not any(LONG[place : place + 9].lower() in str(found).lower() for place in range(len(LONG) - 8))
+    assert said not in str(found)
+    assert found["detail"].startswith("it says ")
+    assert found["detail"].endswith(" here")
+
+
+def test_a_part_that_anybody_could_write_is_not_masked() -> None:
+    """Neither a short one, nor words: a secret header may be a sentence."""
+    sentence = known(None, x_about="the department of public health in town 12")
+    for text in (f"no {LONG[:10]}", "the department of public health", "of public health in town"):
+        assert sentence.value(text) == text
+    assert known("cpk_" + "0" * 40).value("chute 11d0b1a3-000000000000") == "chute 11d0b1a3-000000000000"
+
+
 FORMS: Mapping[str, Callable[[str], str]] = {
     "plain": str,
     "capitals": str.upper,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chutes_core.errors import ConfigurationError
 from chutes_core.secrets.places import check_place, reason
 from chutes_core.secrets.secret import Secret
+from chutes_core.wire.pools import http_package
 
 KEY = Secret("cpk_0123", places=["https://gateway.example"])
 
@@ -45,16 +46,25 @@ def test_why_a_key_may_go_to_an_address(url: str, why: str | None) -> None:
         check_place(url, KEY)
 
 
-@given(st.from_regex(r"https?://[a-z0-9.\\\[\]:@%-]{1,30}(/v1)?", fullmatch=True))
-def test_nothing_else_is_the_service(url: str) -> None:
-    """However odd the address, a key goes to a host below chutes.ai or to this machine, or an error says no."""
+PARTS = [
+    "chutes.ai", "chutes", "ai", "llm", "x", ".", "-", "/", "\\", "@", ":", ":80", "%2e", "?", "#", "[", "]",
+    "127.0.0.1", "localhost", "::1", "[::1]", "0", "7",
+]  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(scheme=st.sampled_from(["http", "https"]), parts=st.lists(st.sampled_from(PARTS), min_size=1, max_size=5))
+@example(scheme="https", parts=["x", "chutes.ai"])
+@example(scheme="http", parts=["llm", ".", "chutes.ai"])
+@example(scheme="http", parts=["127.0.0.1", "@", "x"])
+def test_nothing_else_is_the_service(scheme: str, parts: list[str]) -> None:
+    """However odd the address, what the HTTP package connects to is of chutes.ai, encrypted, or on this machine."""
+    url = f"{scheme}://{''.join(parts)}"
     try:
-        why = reason(url, Secret("cpk_0123"))
-    except ValueError:
+        why, found = reason(url, Secret("cpk_0123")), http_package().URL(url)
+    except (ValueError, http_package().InvalidURL):
         return
-    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    assert (
-        why is None
-        or host.rpartition(":")[0].strip("[]") in ("127.0.0.1", "localhost", "::1")
-        or (host.split(":")[0].endswith("chutes.ai") or host in ("127.0.0.1", "localhost", "[::1]"))
-    )
+    if why == "service":
+        assert (found.scheme, f".{found.host}"[-10:]) == ("https", ".chutes.ai")
+    assert why != "this machine" or found.host in ("127.0.0.1", "localhost", "::1")
+    assert why in ("service", "this machine", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -82,6 +83,13 @@ def test_whatever_a_cell_says_is_text(said: str, style: str) -> None:
     read = Read(as_html(table, said or "c"))
     assert (read.tags, read.attributes) == (plain.tags, plain.attributes)
     assert "".join(read.texts).count(said) >= 2 or not said
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\t", "\x0b", "\x85", "\u2028"])
+def test_a_cell_begins_no_line(end: str) -> None:
+    """What stands in it may be of somebody who would have it look like a line of ours."""
+    table = Table.of([Column("model")], [[f"acme/one{end}error: forged"], [Cell(f"a{end}b", "red")]])
+    assert as_text(table).splitlines() == ["model", "acme/one error: forged", "a b"]
 
 
 def test_html_has_no_script_and_the_colour_of_its_page() -> None:
