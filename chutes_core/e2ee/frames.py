@@ -58,7 +58,7 @@ class Habits:
 
     Attributes:
         packs: Pieces came that did not add up: it is not streamed again, unless in order is enough.
-        silent: Pieces came that did not count, or not on: it is not streamed again.
+        silent: Pieces came that did not count, or not on, or were of a tool call: it is not streamed again.
         marks: The most tokens between reasoning and text that are not shown: the end of the one, and a blank line.
         ends: The most tokens that end an answer: one, unless an answer ended without.
     """
@@ -240,6 +240,9 @@ class FrameReader:
         """Check the tokens that a choice has after a piece; return them, and what was shown last."""
         shown, text = _shown(choice.get("delta"))
         end = choice.get("finish_reason")
+        if shown == "call":
+            self._habits.silent = True
+            raise UncountedError("a tool call came in parts")
         if count is None:
             if shown:
                 self._habits.silent = True
@@ -297,14 +300,16 @@ def _chunk_in(line: bytes) -> Mapping[str, object] | None:
 
 
 def _shown(delta: object) -> tuple[str, str]:
-    """Return what a piece shows, and its text: reasoning, text, or nothing."""
+    """Return what a piece shows, and its text: a tool call, reasoning, text, or nothing."""
     if not isinstance(delta, Mapping):
         return "", ""
+    if delta.get("tool_calls") or delta.get("function_call"):
+        return "call", ""
     for name, kind in (("content", "text"), ("reasoning_content", "reasoning"), ("reasoning", "reasoning")):
         text = delta.get(name)
         if text:
             return kind, text if isinstance(text, str) else ""
-    return ("text" if delta.get("tool_calls") or delta.get("refusal") else ""), ""
+    return ("text" if delta.get("refusal") else ""), ""
 
 
 def _split(text: str) -> int:

@@ -75,12 +75,19 @@ def test_a_model_whose_parts_do_not_add_up_is_asked_for_its_answer_in_one_piece(
     assert [body["stream"] for body in service.bodies] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("delta", "usage"),
+    [({"content": "On"}, None), ({"tool_calls": [{"index": 0, **CALL}]}, {"completion_tokens": 1})],
+    ids=["no count", "tool call"],
+)
 @pytest.mark.parametrize("how", ["counted", "ordered"])
-def test_a_machine_that_does_not_count_is_not_streamed(how: str) -> None:
-    """Nothing of its first stream is given out either: at once, in the same attempt, it is asked in one piece."""
+def test_a_machine_that_does_not_count_is_not_streamed(how: str, delta: Any, usage: Any) -> None:
+    """Nothing of its first stream is given out either, nor of a tool call that nobody asked for: at once, in the same
+    attempt, it is asked in one piece.
+    """
 
     def silent(service: Service, reply: ReplySeal, body: dict[str, Any]) -> list[bytes]:
-        chunk = {"id": "1", "model": INFO.id, "choices": [{"index": 0, "delta": {"content": "On"}}]}
+        chunk = {"id": "1", "model": INFO.id, "choices": [{"index": 0, "delta": delta}], "usage": usage}
         return [reply.begin(), reply.frame(b"data: " + json.dumps(chunk).encode())]
 
     service = Service(script=[silent])
