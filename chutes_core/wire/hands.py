@@ -100,8 +100,10 @@ def _broken(error: Exception) -> WireFailure:
 
 
 def _said(error: Exception) -> str:
-    name = type(error).__name__
-    return redact(f"{name}: {error}" if str(error) else name)
+    name, said = type(error).__name__, str(error)
+    if name == "ProxyError" and said[:1].isdigit():
+        said = said.partition(" ")[0]  # its status: a proxy may write back the password that it was sent
+    return redact(f"{name}: {said}" if said else name)
 
 
 def _late() -> WireFailure:

@@ -121,10 +121,13 @@ async def test_without_a_key_nothing_is_sent(env: dict[str, str]) -> None:
         await credential.asecret()
 
 
-def test_an_empty_key_is_a_missing_one() -> None:
-    """An empty argument is not replaced by a key from the environment."""
+@pytest.mark.parametrize("key", ["", " \n"])
+def test_an_empty_key_is_a_missing_one(key: str) -> None:
+    """An empty argument is not replaced by a key from the environment, nor is what a function returns."""
     with pytest.raises(MissingKeyError):
-        Credential("", env=BOTH)
+        Credential(key, env=BOTH)
+    with pytest.raises(MissingKeyError):
+        Credential(lambda: key, env=BOTH).secret()
 
 
 BROKEN = [

@@ -68,6 +68,9 @@ def test_the_controls_take_json_alone(http: httpx.Client, server: LocalChutes, h
     """What a form of a web page could send is refused, whatever is in it; without a body there is nothing to refuse."""
     response = http.post("/local/faults", content=b'{"rules": ["*=cold"]}', headers=headers)
     assert response.status_code == 415
+    unmeasured = iter([b'{"rules": ["*=cold"]}'])
+    response = http.post("/local/faults", content=unmeasured, headers=headers)
+    assert response.status_code == 415
     assert server.faults.describe() == []
     assert http.post("/local/reset").status_code == 204
 

@@ -15,9 +15,10 @@ from pydantic_core import PydanticSerializationError
 
 from chutes_core.secrets.headers import Headers
 from chutes_core.secrets.secret import Secret
+from chutes_core.wire.pools import http_package
 
 from .ways import CALLS, SHOWS, told
-from .world import HEADER, KEY, KEYS, MAKERS, Service, leaks, logged, made
+from .world import BASIC, HEADER, KEY, KEYS, MAKERS, PASSWORD, Service, leaks, logged, made
 
 NOT_FOR = (AttributeError, TypeError, NotImplementedError, PicklingError, PydanticSerializationError)
 
@@ -87,3 +88,18 @@ def test_no_failure_shows_a_secret(kind: str, method: str, way: str, caplog: pyt
     assert [found for each in shown for found in leaks(each)] == []
     assert logged(caplog.text) == []
     assert caplog.records == [] or all(HEADER.lower() not in record.getMessage().lower() for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", ["ChutesClient", "AsyncChutesClient", "openai_client"])
+def test_no_failure_shows_what_a_proxy_says(kind: str) -> None:
+    """It knows its password, which is not among what a call has sent."""
+
+    def refused(request: object) -> None:
+        raise http_package().ProxyError(f"407 not with {PASSWORD} in {BASIC}")
+
+    service = Service()
+    for http in (service.blocking, service.waiting):
+        http._transport.handler = refused
+    with pytest.raises(Exception, match=r"Connection error|ProxyError: 407") as caught:
+        CALLS[kind]["chat"](made(kind, service), [])
+    assert [place for each in told(caught.value) for place in leaks(each)] == []

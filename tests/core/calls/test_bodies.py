@@ -231,11 +231,14 @@ def test_a_bomb_is_a_failure_and_little_is_unpacked(bomb: str, traced: Callable[
     assert traced() < 48
 
 
+LONG = b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % (28 * MIB) + bytes(28 * MIB)
+
+
 @pytest.mark.parametrize("surface", ["whole", "streamed", "awhole", "sdk_whole", "sdk_awhole"])
 def test_an_error_page_is_read_to_a_mebibyte(surface: str, traced: Callable[[], float]) -> None:
     """Its status is the failure, whatever is in it; one in a strange encoding is not read at all."""
     busy = b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\n"
-    for answer in (encoded(PACKED, head=busy), encoded(PACKED, "gzip, gzip", busy), encoded(b"x", "br", busy)):
+    for answer in (encoded(PACKED, head=busy), encoded(PACKED, "gzip, gzip", busy), encoded(b"x", "br", busy), LONG):
         with raw_server(serving(answer)) as server, pytest.raises((APIError, openai.APIError)) as caught:
             ask(surface, server.base_url)
         assert getattr(caught.value, "status_code", None) == 503

@@ -60,6 +60,15 @@ def test_it_says_so(file: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_others_could_read_is_closed(file: Path) -> None:
+    """One that was there before too: what is added has prompts and answers in it."""
+    file.touch(0o644)
+    file.chmod(0o644)
+    client().chat(HELLO, model=MODEL)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(read_exchanges(file)) == 1
+
+
 @pytest.mark.parametrize("place", ["no/such/folder", "", "loop"])
 def test_a_file_that_cannot_be_written_is_refused_at_the_door(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,12 +71,15 @@ def test_a_wrong_state_is_told_and_waited_past(attempt: Attempt) -> None:
 
     def show(url: str) -> None:
         pages.append(get(attempt.back, code="evil", state="other"))
+        pages.append(get(attempt.back, code="evil"))
+        pages.append(get(attempt.back, error="access_denied", state="other"))
+        pages.append(get(attempt.back, error="access_denied"))
         pages.append(get(attempt.back, code="c0de", state=attempt.state))
 
     assert attempt.wait(show).get_secret_value() == "c0de"
-    assert [page.status_code for page in pages] == [400, 200]
-    assert "another sign-in" in pages[0].text
-    assert "another sign-in" in attempt.notes[0]
+    assert [page.status_code for page in pages] == [400, 400, 400, 400, 200]
+    assert all("another sign-in" in page.text for page in pages[:4])
+    assert all("another sign-in" in note for note in attempt.notes)
 
 
 def test_a_denial_ends_the_wait(attempt: Attempt) -> None:
@@ -94,6 +97,9 @@ def test_what_a_page_says_is_escaped(attempt: Attempt) -> None:
     with pytest.raises(LoginError):
         attempt.wait(lambda url: pages.append(get(attempt.back, error="<script>x</script>", state=attempt.state)))
     assert "<script>" not in pages[0].text
+    back = f"http://127.0.0.1:{free_port()}/back"
+    with Loopback(back, lambda query: Answer(problem=f"<b>{query}"), lambda answer: None):
+        assert "<p>&lt;b&gt;/back?error=" in get(back, error="<b>").text
 
 
 def test_other_addresses_and_idle_connections_do_not_matter(attempt: Attempt) -> None:

@@ -29,6 +29,7 @@ from chutes_core.login.errors import LoginEndedError, LoginError
 from chutes_core.login.lock import locked
 from chutes_core.login.store import LoginStore
 from chutes_core.login.tokens import Grant
+from chutes_core.login.value import StoredLogin
 from chutes_core.secrets.secret import Secret
 from chutes_local import LocalChutes
 from tests.core.login.conftest import PUBLIC_APP, SignedIn, frames, sign_in_at, stored
@@ -326,6 +327,10 @@ def test_a_login_at_another_service_is_not_used(found: LoginStore) -> None:
     """A token goes to the service that gave it alone."""
     with pytest.raises(MissingKeyError, match="chutes-connect login"):
         Credential(service="https://api.chutes.ai").secret()
+    other = LoginStore("https://api.chutes.ai", folder=found.folder)
+    other.save(StoredLogin.of_key(other.service, Secret("cpk_other")))
+    assert Credential(service=other.service).secret().get_secret_value() == "cpk_other"
+    assert Credential(service=found.service).secret().get_secret_value().startswith("cak_")
 
 
 def test_an_environment_that_was_given_has_its_own_logins(found: LoginStore) -> None:

@@ -52,10 +52,11 @@ def test_only_its_owner_can_read_it(store: LoginStore) -> None:
 
 
 @posix
-def test_a_file_that_others_could_read_is_closed_and_told_of(store: LoginStore) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_file_that_others_could_read_is_closed_and_told_of(store: LoginStore, mode: int) -> None:
     """A login with loose rights is used, with a warning, and is private from then on."""
     store.save(LOGIN)
-    store.path.chmod(0o644)
+    store.path.chmod(mode)
     with pytest.warns(ChutesWarning, match="could read the login"):
         assert store.load() == LOGIN
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600

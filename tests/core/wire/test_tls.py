@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chutes_core.wire import pools
 from chutes_core.wire.tls import Tls
 from tests.core.wire.certificate import made
 
@@ -92,6 +94,14 @@ def test_bytes_that_were_changed(certificate: Path) -> None:
     client.take(bytes(data))
     with pytest.raises(ssl.SSLError):
         client.said()
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_what_connects_looks_at_certificates_and_names(kind: str) -> None:
+    """The pools do, and so do the clients that choose a proxy for each request."""
+    client: Any = pools._client(kind)
+    contexts = {pools.ssl_context(), client._transport._pool._ssl_context}
+    assert [(each.verify_mode, each.check_hostname) for each in contexts] == [(ssl.CERT_REQUIRED, True)]
 
 
 def test_another_name(certificate: Path) -> None:
