@@ -25,7 +25,7 @@ KEYS = re.compile(
     r"(?P<prefix>(?:cpk|cak|crt|csc)_|sk-(?:proj-|ant-|or-)?|gh[pousr]_|github_pat_|hf_|pypi-|AKIA|lsv2_(?:pt|sk)_)"
     r"(?P<body>[A-Za-z0-9][A-Za-z0-9._-]{15,})"
 )
-SAYS_SO = ("fake", "example", "dummy", "notakey", "not-a-key", "placeholder", "redacted")
+SAYS_SO = ("fake", "example", "dummy", "notakey", "not-a-key", "placeholder", "redacted", "localchutes")
 # Written so that this file does not match itself.
 FORBIDDEN = {
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KE[Y]-----"),
