@@ -358,7 +358,7 @@ class Door(ClientBase):
             call = WholeCall(WireRequest(question.url), policy, question.chat, ledger=bill.account)
             call.record.quiet = True
             reply = run(call.run(), _Given(headers, content))
-            return content, reply
+            return (_with_text(content) if b'"tool_calls"' in content else content), reply
         if question.body is not None:
             return _checked_vectors(question.body, content, question.model, bill), None
         return content, None
@@ -417,6 +417,17 @@ def read_json(content: bytes) -> object:
         return loads(content)
     except ValueError:
         return None
+
+
+def _with_text(content: bytes) -> bytes:
+    """Return a reply that was read with the arguments of its calls as text, as the SDK has them."""
+    reply = cast("Mapping[str, list[Mapping[str, Mapping[str, object]]]]", loads(content))
+    written = False
+    for choice in reply["choices"]:
+        for call in cast("list[Mapping[str, dict[str, object]]]", choice["message"].get("tool_calls") or []):
+            if isinstance(arguments := call["function"].get("arguments"), dict):
+                call["function"]["arguments"], written = json.dumps(arguments), True
+    return json.dumps(reply).encode() if written else content
 
 
 def _checked_vectors(asked: Mapping[str, object], content: bytes, model: str | None, bill: Bill) -> bytes:

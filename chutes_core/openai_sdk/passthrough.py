@@ -4,6 +4,7 @@
 the valid ones. It fixes what stock parsers get wrong, and changes nothing else:
 
 - nothing is passed on before the answer begins, so a machine that died before its first token leaves no trace;
+- a piece of a tool call has the index that it was read with, its id and name once, and its arguments as text;
 - usage, which the service repeats on every chunk as a running total, is on one chunk only;
 - a chunk without choices, which stock code trips over, is sent only if ``include_usage`` asked for it.
 """
@@ -17,6 +18,7 @@ from typing import cast
 from chutes_core.door import loads
 from chutes_core.errors import Kind
 from chutes_core.reply.guard import StreamGuard
+from chutes_core.response import ToolCallDelta
 
 __all__ = ["PassThrough"]
 
@@ -115,28 +117,27 @@ class PassThrough:
             yield from self._chunk(event, chunk)
 
     def _told_once(self, event: bytes, chunk: Mapping[str, object]) -> tuple[bytes, Mapping[str, object]]:
-        """Tell id and name of each tool call once, and give each an index of its own: parsers add all of them up."""
+        """Write each piece of a tool call as parsers add them up: id and name once, an index of its own, and text."""
         choices, changed = [], False
         for choice in cast("Sequence[Mapping[str, object]]", chunk.get("choices") or ()):
             delta = cast("Mapping[str, object]", choice.get("delta") or {})
-            calls = [
-                self._call(choice, call)
-                for call in cast("Sequence[Mapping[str, object]]", delta.get("tool_calls") or ())
-            ]
-            changed = changed or calls != (delta.get("tool_calls") or [])
+            given = cast("Sequence[Mapping[str, object]]", delta.get("tool_calls") or ())
+            read = self.guard.pieces_of(choice.get("index", 0))
+            calls = [self._call(choice, call, piece) for call, piece in zip(given, read, strict=False)]
+            changed = changed or calls != list(given)
             choices.append({**choice, "delta": {**delta, "tool_calls": calls}} if calls else choice)
         if not changed:
             return event, chunk
         chunk = {**chunk, "choices": choices}
         return _written(chunk), chunk
 
-    def _call(self, choice: Mapping[str, object], call: Mapping[str, object]) -> Mapping[str, object]:
-        index = call.get("index")
-        if not isinstance(index, int):
-            return call
-        place = self.guard.place_of(choice.get("index", 0), index)
-        made = call if place == index else {**call, "index": place}
+    def _call(self, choice: Mapping[str, object], call: Mapping[str, object], piece: ToolCallDelta) -> object:
+        place = piece.index
+        made = call if call.get("index") == place else {**call, "index": place}
         function = cast("Mapping[str, object]", call.get("function") or {})
+        if isinstance(function.get("arguments"), Mapping):
+            function = {**function, "arguments": piece.arguments}
+            made = {**made, "function": function}
         if call.get("id") and not self._is_new("id", choice, place):
             made = {**made, "id": None}
         if function.get("name") and not self._is_new("name", choice, place):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chutes_core import door
@@ -15,7 +15,7 @@ from chutes_core.door import MisfitError
 from chutes_core.errors import Kind
 from chutes_core.json_text import parse
 from chutes_core.reply.think import ThinkSplitter, split_whole
-from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall
+from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall, ToolCallDelta
 from chutes_core.usage import Usage
 
 BROKEN_FINISHES = frozenset({"abort", "error"})
@@ -59,6 +59,7 @@ class ChoiceDraft:
     reasoning: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     tools: dict[int, ToolDraft] = field(default_factory=dict)
+    pieces: Sequence[ToolCallDelta] = ()  # of tool calls, in the latest chunk
     moved: dict[int, int] = field(default_factory=dict)  # by the index that an engine gives to several calls
     finish_reason: str | None = None
     logprobs: dict[str, object] | None = None

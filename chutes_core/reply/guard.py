@@ -350,7 +350,7 @@ class StreamGuard:
         # Most fields are null in most deltas, of which there are thousands.
         reasoning, content = reasoning_of(delta), door.text(delta.get("content"), "delta.content") or ""
         refusal = None if (raw := delta.get("refusal")) is None else door.text(raw, "delta.refusal")
-        pieces = [] if (raw := delta.get("tool_calls")) is None else self._pieces(draft, raw)
+        pieces = draft.pieces = [] if (raw := delta.get("tool_calls")) is None else self._pieces(draft, raw)
         self._check_opening(draft, door.text(delta.get("role"), "delta.role"), pieces)
         if not (reasoning or content or pieces or refusal):
             return None
@@ -414,10 +414,10 @@ class StreamGuard:
             pieces.append(ToolCallDelta(draft.moved.get(index, index), call_id, name, arguments))
         return pieces
 
-    def place_of(self, choice: object, index: int) -> int:
-        """Return which call of a choice the latest piece with an index belongs to."""
+    def pieces_of(self, choice: object) -> Sequence[ToolCallDelta]:
+        """Return the pieces of tool calls that the latest event had for a choice, each with its call's own index."""
         draft = self._builder.drafts.get(choice) if isinstance(choice, int) else None
-        return index if draft is None else draft.moved.get(index, index)
+        return () if draft is None else draft.pieces
 
     def _is_another(self, tool: ToolDraft | None, call_id: str) -> bool:
         """Return whether a piece begins another call, though it has the index of one.

@@ -127,6 +127,24 @@ def test_a_tool_call_comes_through() -> None:
     assert (calls[0].function.name, json.loads(calls[0].function.arguments)) == ("pay", {"amount": 5})
 
 
+def test_calls_come_as_the_sdk_has_them() -> None:
+    """An engine may leave out an index or send arguments as an object: here each piece has its index, and text."""
+    said = [{"function": {"name": "pay", "arguments": {"amount": amount}}} for amount in (5, 6)]
+    whole = {"choices": [{"index": 0, "message": {"tool_calls": said}, "finish_reason": "tool_calls"}]}
+    pieces = [{"choices": [{"index": 0, "delta": {"tool_calls": [each]}, "finish_reason": None}]} for each in said]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    events = "".join(f"data: {json.dumps(each)}\n\n" for each in (*pieces, end)).encode()
+    replies = iter([httpx.Response(200, json=whole), httpx.Response(200, content=events)])
+    with openai_client(KEY, http_client=httpx.Client(transport=httpx.MockTransport(lambda _: next(replies)))) as client:
+        asked: Any = client.chat.completions.create(model=MODEL, messages=SAID)
+        chunks = streamed(client)
+    made = [call.function for call in asked.choices[0].message.tool_calls]
+    given = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+    assert [call.index for call in given] == [0, 1]
+    for functions in (made, [call.function for call in given]):
+        assert [(each.name, json.loads(each.arguments)["amount"]) for each in functions] == [("pay", 5), ("pay", 6)]
+
+
 def test_a_silent_stream_is_a_time_limit() -> None:
     """A stall past the client's timeout says so, with what had arrived."""
     client, _ = door(["stall"], timeout=5)
