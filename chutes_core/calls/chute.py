@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from chutes_core.calls.bodies import JSON, MIB, BodyError, Gauge, Most
-from chutes_core.calls.effects import Flow, WireRequest
+from chutes_core.calls.effects import Flow, WireFailure, WireRequest
 from chutes_core.calls.flows import CallPolicy, JsonCall
 from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
 from chutes_core.door import loads
 from chutes_core.errors import APIError, Kind, RequestRefusedError
-from chutes_core.failures.reading import explained, failure
+from chutes_core.failures.reading import explained, failure, reported_error
 from chutes_core.response import ReplyMeta
 from chutes_core.secrets.secret import Secret
 from chutes_core.spending.recording import Account
@@ -25,6 +25,9 @@ from chutes_core.usage import Usage
 __all__ = ["MOST_BYTES", "ChuteCall", "ChuteReply", "chute_request"]
 
 MOST_BYTES = 64 * MIB
+_BROKEN = b'{"error":"Unhandled exception during response stream'
+"""What the gateway appends to a reply that a chute did not end, of whatever type; the status was sent long before."""
+_MOST_SAID = 4096
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w.+-]+=[\w.+-]+)?", re.ASCII)
 
 
@@ -92,6 +95,7 @@ class ChuteCall(JsonCall):
         self._name = info.id
         self._payer = ledger
         self._most = Most(most, most)
+        self._fits = True
 
     def run(self) -> Flow[ChuteReply]:
         """Return what the chute answered."""
@@ -99,6 +103,8 @@ class ChuteCall(JsonCall):
 
     def _answer(self, secret: Secret | None) -> Flow[ChuteReply]:
         content, meta = yield from self._whole(secret)
+        if (said := _said_at_the_end(content)) is not None:
+            raise reported_error(said, model=self._model, request_id=meta.invocation_id, delivered=True)
         media_type = self._media_type.partition(";")[0].strip().lower()
         is_json = media_type == "application/json" or media_type.endswith("+json")
         reply = ChuteReply(content, media_type, self._json(content) if is_json else None, meta)
@@ -116,6 +122,15 @@ class ChuteCall(JsonCall):
             problem = "the body is not JSON"
         raise failure(Kind.MALFORMED, problem, model=self._model)
 
+    def _broken_off(self, problem: WireFailure) -> APIError:
+        if problem.reason != "too_large":
+            return super()._broken_off(problem)
+        self._fits = False  # and would not the next time, which may have to be paid for too
+        return failure(Kind.MALFORMED, problem.said, remedy="Allow more with max_bytes.", model=self._model)
+
+    def _worth_retrying(self, error: APIError) -> bool:
+        return self._fits
+
     def _reserved_for(self) -> Mapping[str, object]:
         # Neither tokens nor a price can be known beforehand.
         return {"model": self._name, "input": []}
@@ -123,6 +138,16 @@ class ChuteCall(JsonCall):
     def _told(self, result: object) -> tuple[str | None, Usage | None, str | None]:
         assert isinstance(result, ChuteReply)
         return None, _usage(result.value), result.meta.invocation_id
+
+
+def _said_at_the_end(content: bytes) -> Mapping[str, object] | None:
+    """Return what the gateway says of a reply that broke off, if it does."""
+    _, begun, rest = content[-_MOST_SAID:].rpartition(_BROKEN)
+    try:
+        said = loads(begun + rest) if begun else None
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _with_paths(error: APIError, info: ModelInfo) -> APIError:

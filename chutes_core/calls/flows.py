@@ -220,9 +220,12 @@ class _Call:
             while (block := (yield Read(self._left(self._policy.limits.whole, started)))) is not None:
                 blocks.append(cast("bytes", block))
         except WireFailure as problem:
-            kind = BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT)
-            raise failure(kind, problem.said, model=self._model) from None
+            raise self._broken_off(problem) from None
         return b"".join(blocks), meta
+
+    def _broken_off(self, problem: WireFailure) -> APIError:
+        """Return the failure of a reply that did not arrive in whole."""
+        return failure(BROKEN_OFF.get(problem.reason, Kind.TOTAL_TIMEOUT), problem.said, model=self._model)
 
     def _inline(self, policy: ImagePolicy | None) -> Flow[None]:
         """Inline the remote images in the request, if enabled."""

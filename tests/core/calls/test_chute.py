@@ -17,6 +17,7 @@ from chutes_core import (
     Catalog,
     ChuteReply,
     ChutesClient,
+    IncompleteAnswerError,
     InvalidRequestError,
     Kind,
     Ledger,
@@ -198,10 +199,29 @@ def test_a_redirect_to_another_host_is_not_followed() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_reply_that_is_too_large_is_not_kept(mode: str) -> None:
-    """Reading stops at the limit."""
-    service = Service(mode, picture(), max_retries=0)
-    with pytest.raises(MalformedReplyError, match="larger than 100 bytes"):
+    """Reading stops at the limit, and nobody draws it once more, since that would be as large."""
+    service = Service(mode, picture())
+    with pytest.raises(MalformedReplyError, match=r"larger than 100 bytes.*max_bytes"):
         service.call("acme/painter", "/generate", {}, max_bytes=100)
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("media_type", "begun"), [("text/event-stream", b'data: {"a": 1}\n\n'), ("audio/wav", b"RIFF"), ("image/png", PNG)]
+)
+def test_a_reply_that_the_gateway_broke_off_is_a_failure(mode: str, media_type: str, begun: bytes) -> None:
+    """What it appends where a chute did not end is no part of the reply, which is asked for again."""
+    said = b'{"error":"Unhandled exception during response stream: exhausted all available targets to no avail"}'
+    headers = {"content-type": media_type}
+    broken, whole = (httpx.Response(200, content=content, headers=headers) for content in (begun + said, begun))
+    service = Service(mode, broken, whole)
+    assert service.call("acme/painter", "/generate", {}).content == begun
+    assert len(service.requests) == 2
+    service = Service(mode, httpx.Response(200, content=begun + said, headers=headers), max_retries=0)
+    with pytest.raises(IncompleteAnswerError, match="exhausted all available targets") as caught:
+        service.call("acme/painter", "/generate", {})
+    assert caught.value.kind is Kind.STREAM_ERROR
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" + b"1," * 400_000 + b"1]", b'{"a": NaN}'])
