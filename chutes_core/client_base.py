@@ -377,7 +377,8 @@ class ClientBase:
             before = len(found)
             found.update((chute.get("chute_id"), chute) for chute in page.chutes)  # pages shift while they are read
             whole = page.total is not None and len(found) >= page.total
-            if whole or len(found) == before or len(page.chutes) < account.CHUTES_PER_PAGE:
+            short = page.total is None and len(page.chutes) < account.CHUTES_PER_PAGE
+            if whole or short or len(found) == before:
                 break
         stats = yield from self._page(account.stats_page(self._stats_since()), policy)
         self._catalog = self.catalog.with_chutes(found.values(), whole=whole).with_stats(stats)

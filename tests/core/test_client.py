@@ -649,9 +649,10 @@ def _chute(number: int) -> dict[str, object]:
     return {"chute_id": str(number), "name": slug, "slug": slug, "user": user, "cord_ref_id": "r", "hot": True}
 
 
-async def test_a_refresh_reads_every_page_of_the_chutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All pages are fetched, one after the other, and each chute has its kind by what it publishes."""
-    monkeypatch.setattr("chutes_core.account.CHUTES_PER_PAGE", 2)
+@pytest.mark.parametrize("wanted", [2, 500])
+async def test_a_refresh_reads_every_page_of_the_chutes(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pages are fetched, however few chutes the service puts on one; each has its kind by what it publishes."""
+    monkeypatch.setattr("chutes_core.account.CHUTES_PER_PAGE", wanted)
     chutes, asked = [_chute(number) for number in range(5)], list[str]()
 
     def listing(request: httpx.Request) -> httpx.Response:
