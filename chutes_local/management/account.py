@@ -16,7 +16,7 @@ from chutes_local.management.pages import Endpoint, guarded, invalid, json_objec
 from chutes_local.wire import errors
 from chutes_local.wire.errors import Refused
 from chutes_local.world import access
-from chutes_local.world.accounts import MONTHLY_PRICES, STARTED, Account, midnight_after
+from chutes_local.world.accounts import MONTHLY_PRICES, STARTED, Account, block_after, month_after
 from chutes_local.world.world import World
 
 Json = dict[str, object]
@@ -187,7 +187,7 @@ def _subscription(account: Account, now: float) -> Json:
     price = None if account.unlimited else MONTHLY_PRICES.get(account.quota)
     if price is None:
         return {"subscription": False}
-    reset, started = midnight_after(now), stamp(STARTED).removesuffix("Z")
+    started = stamp(STARTED).removesuffix("Z")
     capped = account.kind == "capped"
     four_hours, month = price / 180 * 75, price * 5
     return {
@@ -197,8 +197,8 @@ def _subscription(account: Account, now: float) -> Json:
         "anchor_date": started,
         "effective_date": None,
         "updated_at": started,
-        "four_hour": _cap(four_hours if capped else 0.0, four_hours, reset),
-        "monthly": _cap(0.0, month, reset),
+        "four_hour": _cap(four_hours if capped else 0.0, four_hours, block_after(now)),
+        "monthly": _cap(0.0, month, month_after(now)),
     }
 
 

@@ -42,6 +42,7 @@ KINDS: Mapping[Kind, str] = {
 """Every kind of account, and what it has: ``plan`` is that of any key, and the others of one with their word in it."""
 MONTHLY_PRICES = {300: 3.0, 2000: 10.0, 5000: 20.0}
 """The plans: their requests a day, and their price in US dollars."""
+_BLOCK = 4 * 3600
 _SHAPE = re.compile(r"cpk_[a-f0-9]{32}\.[a-f0-9]{32}\.[a-zA-Z0-9]{32}")
 
 
@@ -144,6 +145,25 @@ def midnight_after(now: float) -> str:
     """
     day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return (day + timedelta(days=1)).isoformat()
+
+
+def block_after(now: float) -> str:
+    """Return when the cap of four hours resets: at the end of the block of the day, as the service has it.
+
+    >>> block_after(0.0)
+    '1970-01-01T04:00:00+00:00'
+    """
+    return datetime.fromtimestamp((now // _BLOCK + 1) * _BLOCK, UTC).isoformat()
+
+
+def month_after(now: float) -> str:
+    """Return when the cap of a month resets: accounts were made on the first of one.
+
+    >>> month_after(0.0)
+    '1970-02-01T00:00:00+00:00'
+    """
+    first = datetime.fromisoformat(midnight_after(now)).replace(day=1)
+    return first.isoformat() if first.timestamp() > now else (first + timedelta(days=31)).replace(day=1).isoformat()
 
 
 def _kind_of(key: str) -> Kind:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from chutes_local.world.accounts import API_KEY, KINDS, Account, Accounts, Kind, midnight_after
+from chutes_local.world.accounts import (
+    API_KEY,
+    KINDS,
+    Account,
+    Accounts,
+    Kind,
+    block_after,
+    midnight_after,
+    month_after,
+)
 
 
 def test_the_documented_key_has_the_shape_of_a_real_one() -> None:
@@ -95,3 +105,11 @@ def test_midnight_is_in_the_future() -> None:
     """The quota starts anew at the next midnight, UTC."""
     assert midnight_after(86399.0) == "1970-01-02T00:00:00+00:00"
     assert midnight_after(86400.0) == "1970-01-03T00:00:00+00:00"
+
+
+def test_a_plans_caps_reset_with_their_own_time() -> None:
+    """That of four hours at the end of a block of the day, and that of a month on the first of the next."""
+    afternoon = datetime(2026, 12, 31, 15, 30, tzinfo=UTC).timestamp()
+    assert block_after(afternoon) == "2026-12-31T16:00:00+00:00"
+    assert month_after(afternoon) == "2027-01-01T00:00:00+00:00"
+    assert month_after(afternoon + 86400) == "2027-02-01T00:00:00+00:00"
