@@ -219,6 +219,33 @@ def test_every_fault_is_a_whole_answer_or_the_right_error(server: LocalChutes, f
     assert "something of a few" not in str(error) + repr(error) + repr(error.body) + repr(error.partial_reply)
 
 
+@pytest.mark.parametrize(
+    ("whole", "policy", "streamed"),
+    [
+        (True, {}, False),
+        (True, {"hedge": 0.001}, False),
+        (False, {}, True),
+        (False, {"after_commit": "restart"}, True),
+        (False, {"after_commit": "resume"}, True),
+        (False, {"after_commit": "hold"}, False),
+    ],
+    ids=str,
+)
+def test_a_fallback_streams_only_what_it_gives_out_as_it_comes(
+    server: LocalChutes, whole: bool, policy: dict[str, Any], streamed: bool
+) -> None:
+    """Inside it reads streams; what nobody sees before the end is one seal all the same."""
+    with FallbackClient([MODEL], server.api_key, policy=policy, **options(server)) as client:
+        if whole:
+            assert client.chat(HELLO).content
+        else:
+            with client.stream(HELLO) as stream:
+                assert "".join(delta.content for delta in stream)
+    (entry,) = server.journal.to("/e2e/invoke")
+    assert entry.body is not None
+    assert entry.body["stream"] is streamed
+
+
 @pytest.mark.filterwarnings("ignore:A 'pattern' in a JSON schema")
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_fallback_quotes_no_sealed_answer_of_another_form(

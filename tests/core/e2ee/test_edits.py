@@ -123,10 +123,13 @@ def test_an_end_that_counts_nothing_is_none_before_the_total_has_come(end: str) 
         return [begin, *parts[:3], parts[-3], *([tails[end]] if end in tails else [])]
 
     service = Service(script=[cut])
-    flow, _ = planned(service, sealed_path(service), stream=True, retries=0)
+    path = sealed_path(service)
+    flow, _ = planned(service, path, stream=True, retries=0)
     with pytest.raises(APIError) as caught:
         run(flow, Hand(service))
     assert caught.value.partial == "amount: 1"
+    # A machine that marks the end of an answer without its total will do so again.
+    assert path.habits(str(INFO.chute_id)).packs is (end == "marked")
 
 
 @pytest.mark.parametrize(("counts", "fits"), [((1, 1, 2), False), ((2, 4, 4), False), ((2, 4, 7), True)])

@@ -22,6 +22,7 @@ from chutes_core.errors import APIError, Kind
 from chutes_core.response import Reply
 from chutes_core.settings import TimeLimits
 from chutes_core.usage import Usage
+from chutes_local.wire.seal import MachineKey
 
 from .dcap import CHAINS, FakeDcap
 from .machine import WORDS, plain_events, sealed_lines
@@ -187,7 +188,7 @@ def test_a_key_that_is_none_is_no_machine() -> None:
     assert service.sent == []
 
 
-LIES = ["debug", "stale", "other_key", "unlisted", "broken", "missing"]
+LIES = ["debug", "stale", "other_key", "other_certificate", "unlisted", "broken", "missing"]
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -660,6 +661,50 @@ def test_full_verification_asks_for_the_makers_signature(
         assert planned_with(service, path).content
         assert known(path).proofs["machine-0"].verify == "full"
     assert len(given) == 2
+
+
+LISTS = json.dumps(dict.fromkeys(("tcb_info", "qe_identity"), '{"tcbEvaluationDataNumber": 17}'))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "its firmware is OutOfDate"),
+        ({"tcb": ["UpToDate", "OutOfDate"]}, ""),
+        ({"tcb": ["OutOfDate"], "evaluation": 18}, "evaluation 17, which is before 18"),
+        ({"tcb": ["OutOfDate"], "evaluation": 16}, ""),
+        ({"tcb": []}, "its firmware is OutOfDate"),
+    ],
+)
+def test_what_the_maker_may_say_is_a_setting(
+    settings: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the firmware, and by which evaluation."""
+    monkeypatch.setitem(sys.modules, "dcap_qvl", FakeDcap("OutOfDate"))
+    monkeypatch.setattr("chutes_local.e2ee.proof.MAKER", attest._INTEL)
+    path = sealed_path(service := Service(), verify="full", collateral=lambda raw: LISTS, **settings)
+    if said:
+        with pytest.raises(errors.AttestationError, match=said):
+            ask(service, path=path, retries=0)
+        assert service.sent == []
+    else:
+        assert ask(service, path=path, retries=0).meta.attested.verify == "full"  # type: ignore[union-attr]
+
+
+def test_another_key_of_a_machine_is_proved_anew() -> None:
+    """Its earlier proof was for the key that it had then, and is not one for a key that the service has swapped."""
+    service = Service(machines=1)
+    path = sealed_path(service)
+    ask(service, path=path)
+    service.clock.advance(60)
+    service.keys["machine-0"] = MachineKey()
+    assert ask(service, path=path).content
+    assert service.questions("/evidence") == 2
+    service.clock.advance(60)
+    service.keys["machine-0"] = MachineKey()
+    service.lies.add("other_key")
+    assert isinstance(failed(service, path=path), errors.AttestationError)
+    assert len(service.sent) == 2
 
 
 def test_collateral_that_cannot_be_had_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:

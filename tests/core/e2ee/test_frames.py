@@ -191,6 +191,32 @@ def test_every_part_counts_one_token_more(counts: list[tuple[int, str]], fits: b
             read(key, [begin, *frames])
 
 
+@pytest.mark.parametrize("total", [False, True], ids=["counted end", "total after it"])
+@pytest.mark.parametrize(
+    ("end", "more", "fits"),
+    [
+        ("stop", 0, True),
+        ("stop", 1, True),  # the token that ends an answer
+        ("stop", 2, False),
+        ("length", 0, True),
+        ("length", 1, False),  # no token ends an answer that was cut: the last one was taken out
+    ],
+)
+def test_an_end_counts_one_token_at_the_most(end: str, more: int, fits: bool, total: bool) -> None:
+    """And none where the limit ended the answer; whether it counts itself or the total after it does."""
+    key, reply = asked()
+    ends, after = chunk("", 1 + more, end), {**chunk("", 1 + more), "choices": []}
+    if total:
+        del ends["usage"]
+    events = [chunk("a", 1), ends, after]
+    parts = [reply.begin(), *(reply.frame(b"data: " + json.dumps(each).encode()) for each in events)]
+    if fits:
+        assert read(key, parts).count(b"data: {") == 3
+    else:
+        with pytest.raises(UncountedError, match="missing or arrived out of order"):
+            read(key, parts)
+
+
 @pytest.mark.parametrize("stated", [{"completion_tokens": 9}, None])
 def test_a_usage_in_the_clear_that_is_not_the_sealed_one_is_an_error(stated: object) -> None:
     """Somebody changed the bill, or the answer."""
