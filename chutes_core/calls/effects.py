@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from chutes_core.calls.bodies import JSON, Most
 from chutes_core.errors import APIError
@@ -114,11 +115,15 @@ class WireRequest:
 
     @property
     def telling(self) -> Mapping[str, str]:
-        """What a server may write back beside the key: the headers, and the parameters whose values do not show."""
-        if not self.params:
+        """What a server may write back beside the key: the headers, and the parameters whose values do not show.
+
+        Those that stand in the address already are the caller's of the SDK, and count as well.
+        """
+        if not self.params and "?" not in self.url:
             return self.headers
         hidden = {f"?{name}": value for name, value in self.params.items() if isinstance(value, HiddenText)}
-        return {**self.headers, **hidden}
+        given = {f"?{name}": value for name, value in parse_qsl(urlsplit(self.url).query)}
+        return {**self.headers, **given, **hidden}
 
     def plain_headers(self) -> dict[str, str]:
         """Return the headers to send, key included.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -154,7 +155,7 @@ def _unwritable(path: Path, reason: object) -> LoginError:
 def _read(path: Path) -> StoredLogin | LoginError | None:
     advice = "Run `chutes-connect logout` and sign in again."
     try:
-        mode = path.stat().st_mode
+        about, above = path.stat(), path.parent.stat().st_mode
         loaded = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -167,8 +168,15 @@ def _read(path: Path) -> StoredLogin | LoginError | None:
     login = from_json(loaded) if isinstance(loaded, dict) else None
     if login is None:
         return LoginError(f"The login at {path} is damaged. {advice}")
-    if os.name == "posix" and mode & 0o077:
-        _make_private(path)
+    if os.name == "posix":
+        if about.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+            return LoginError(
+                f"The login at {path} belongs to another user of this machine, and is not used. Remove it."
+            )
+        if about.st_mode & 0o077:
+            _make_private(path)
+        if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+            warn(f"Every user of this machine can put another login in the place of yours: chmod go-w {path.parent}")
     return login
 
 

@@ -110,5 +110,5 @@ def _grant(service: str, body: Mapping[str, object]) -> Grant | None:
         access_of(access, service),
         3600.0 if seconds is None else seconds,
         Secret(refresh) if isinstance(refresh, str) and refresh else None,
-        str(body.get("scope") or ""),
+        " ".join(str(body.get("scope") or "").split()),
     )

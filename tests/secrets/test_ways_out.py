@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pickle import PicklingError
 
+import openai
 import pytest
 from pydantic_core import PydanticSerializationError
 
@@ -18,7 +19,7 @@ from chutes_core.secrets.secret import Secret
 from chutes_core.wire.pools import http_package
 
 from .ways import CALLS, SHOWS, told
-from .world import BASIC, HEADER, KEY, KEYS, MAKERS, PASSWORD, Service, leaks, logged, made
+from .world import BASIC, HEADER, KEY, KEYS, MAKERS, PASSWORD, QUERY, Service, leaks, logged, made
 
 NOT_FOR = (AttributeError, TypeError, NotImplementedError, PicklingError, PydanticSerializationError)
 
@@ -103,3 +104,11 @@ def test_no_failure_shows_what_a_proxy_says(kind: str) -> None:
     with pytest.raises(Exception, match=r"Connection error|ProxyError: 407") as caught:
         CALLS[kind]["chat"](made(kind, service), [])
     assert [place for each in told(caught.value) for place in leaks(each)] == []
+
+
+def test_no_failure_shows_a_query_that_the_sdk_was_given() -> None:
+    """It stands in the address that the SDK has made, and in the SDK's own frames; the service's words are masked."""
+    client = made("openai_client", Service("status")).with_options(default_query={"tenant": QUERY})
+    with pytest.raises(openai.APIStatusError, match="401") as caught:
+        CALLS["openai_client"]["chat"](client, [])
+    assert leaks((str(caught.value), caught.value.body, caught.value.response.text)) == []

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import stat
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,35 @@ def test_a_file_that_others_could_read_is_closed_and_told_of(store: LoginStore, 
     with pytest.warns(ChutesWarning, match="could read the login"):
         assert store.load() == LOGIN
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+
+
+@posix
+@pytest.mark.parametrize(
+    ("mode", "told"), [(0o700, False), (0o775, False), (0o777, True), (0o702, True), (0o1777, False)]
+)
+def test_a_folder_that_everybody_can_write_is_told_of(store: LoginStore, mode: int, told: bool) -> None:
+    """Anybody could put a login of theirs there, and get what is asked with it."""
+    store.save(LOGIN)
+    store.folder.chmod(mode)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert store.load() == LOGIN
+    assert ["another login in the place of yours" in str(each.message) for each in caught] == [True] * told
+
+
+@posix
+def test_a_login_of_somebody_else_is_not_used(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever put it there would get what is asked with it; root is who it says, and reads those of all."""
+    store.save(LOGIN)
+    if os.geteuid() == 0:
+        os.chown(store.path, 4321, -1)
+    owner = store.path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(LoginError, match="belongs to another user"):
+        store.load()
+    for user in (owner, 0):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        assert store.load() == LOGIN
 
 
 def test_each_service_has_a_login_of_its_own(tmp_path: Path) -> None:

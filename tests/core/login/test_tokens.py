@@ -14,9 +14,10 @@ import pytest
 from chutes_core.errors import APIError
 from chutes_core.login.errors import LoginError
 from chutes_core.login.pkce import OAuthApp, SignIn
-from chutes_core.login.tokens import Refusal, request_tokens, revoke, user_of
+from chutes_core.login.tokens import Grant, Refusal, request_tokens, revoke, user_of
 from chutes_core.login.value import access_of
 from chutes_core.secrets.secret import Secret
+from chutes_core.wire.fetch import Fetched
 
 SECRETS = {"client_secret": "s3cr3t/of+app", "code": "c0de~of-the-browser", "refresh_token": "r3fresh-without-prefix"}
 
@@ -85,3 +86,12 @@ def test_a_failure_has_nothing_of_what_was_sent(service: str, monkeypatch: pytes
 def test_a_name_that_is_the_token_is_none(service: str) -> None:
     """A service may not have the token printed as who is signed in."""
     assert user_of(service, access_of("t0ken-without-prefix", service)) == ""
+
+
+def test_scopes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are shown in a sentence of the command's."""
+    granted = Fetched(200, {}, b'{"access_token": "cak_0123", "scope": "openid\\nerror: forged"}')
+    monkeypatch.setattr("chutes_core.login.tokens._post", lambda url, form: granted)
+    grant = request_tokens("https://api.chutes.ai", {})
+    assert isinstance(grant, Grant)
+    assert grant.scope == "openid error: forged"
