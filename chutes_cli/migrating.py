@@ -178,6 +178,7 @@ class _Migration:
         self.imports: list[tuple[ast.Import, str]] = []  # those, and the names
         self.types: set[ast.AST] = set()  # annotations, and what else calls no class
         self.told: set[str] = set()  # classes that a text names
+        self.kept: dict[tuple[str, str], bool] = {}  # what was found of a name, and of ours
         self.catalog = Catalog.bundled()
 
     def note(self, node: ast.AST, text: str) -> None:
@@ -272,6 +273,11 @@ class _Migration:
         return peer.ours if name == peer.ours else f"{peer.ours} as {name}"
 
     def _is_kept(self, name: str, peer: Peer) -> bool:
+        if (name, peer.ours) not in self.kept:
+            self.kept[name, peer.ours] = self._stands_for_more(name, peer)
+        return self.kept[name, peer.ours]
+
+    def _stands_for_more(self, name: str, peer: Peer) -> bool:
         binders = self.scopes.all_binders(name)
         return (
             name in self.told

@@ -14,7 +14,7 @@ from chutes_cli.memory import Conversation
 from chutes_cli.options import nearest
 from chutes_cli.out import Out
 from chutes_cli.prompts import Json, image_url, params, question, system
-from chutes_core.errors import ChutesError
+from chutes_core.errors import ChutesError, ModelNotFoundError
 from chutes_core.shown.numbers import dollars, plural
 from chutes_core.shown.table import Cell
 from chutes_core.usage import Totals
@@ -194,5 +194,6 @@ def _turn(
     except KeyboardInterrupt:
         out.note(Cell("stopped", "dim"))
     except (ChutesError, OSError) as error:
-        out.note(Cell("error: ", "red"), described(error))
+        way_out = " /model NAME asks another one." if isinstance(error, ModelNotFoundError) else ""
+        out.note(Cell("error: ", "red"), f"{described(error)}{way_out}")
     return service.ledger.totals()

@@ -115,13 +115,23 @@ def _run(options: argparse.Namespace, out: Out) -> int:
     try:
         _ask(state, prompt, [models[0], *others], options, out)
     except ModelNotFoundError as error:
-        if options.model is not None or "/" in models[0] or out.as_json:
+        if options.model is not None or out.as_json or not (hint := _hint(model, before.models)):
             raise
-        told = f"{described(error)} If {models[0]!r} is the question, name a model with --model."
-        raise Stop(told, exit_of(error)) from None
+        raise Stop(f"{described(error)} {hint}", exit_of(error)) from None
     if options.continued or (out.is_terminal("out") and not out.as_json):  # a script's are its own
         memory.save(Conversation([models[0], *others], state.system, state.turns))
     return Exit.OK
+
+
+def _hint(model: str | None, continued: Sequence[str]) -> str:
+    """Say of a model that is not there where its name comes from, if that may be a mistake."""
+    if model is not None:
+        return "" if "/" in model else f"If {model!r} is the question, name a model with --model."
+    from chutes_cli.defaults import source
+    from chutes_core.default_model import find
+
+    found = None if continued else find()
+    return "" if found is None else f"It is the default model, {source(found)}."
 
 
 def addressed(words: Sequence[str], model: str | None, *, continued: bool) -> tuple[str | None, list[str]]:

@@ -176,7 +176,7 @@ def _host(name: str, url: str, shown: str) -> Generator[Finding, None, Answer | 
     try:
         answer = exchange("GET", url, timeout=15.0)
     except APIError as error:
-        yield checks.host(name, shown, None, None, described(error))
+        yield checks.host(name, shown, None, None, _why(name, error))
         return None
     yield checks.host(name, shown, answer.status, answer.seconds)
     return answer

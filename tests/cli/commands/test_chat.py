@@ -389,6 +389,13 @@ def test_a_failure_does_not_end_a_conversation(typed: Run, service: LocalChutes)
     assert len(asked(service, 2)[1].body["messages"]) == 1
 
 
+def test_a_model_that_is_not_there_can_be_changed(typed: Run, service: LocalChutes) -> None:
+    """The way to another one is said, and is open."""
+    ran = typed("/model hello", "Hello", f"/model {MODEL}", "Hello")
+    assert "List the current models with `chutes-connect models`. /model NAME asks another one.\n" in ran.err
+    assert ran.out.strip().endswith(f"{SAID}Hello")
+
+
 def test_ctrl_c_at_the_prompt_ends_a_conversation(typed: Run) -> None:
     """Ctrl-C twice where nothing is asked ends it with status 130, and the sum; once, it says so."""
     ran = typed("Hello", "^C", "Again", "^C", "^C", "never")
@@ -450,6 +457,14 @@ def test_without_a_model_the_ways_to_name_one_are_said(run: Run, service: LocalC
     assert (ran.status, ran.out) == (2, "")
     assert "name one, set CHUTES_MODEL, or store one with `chutes-connect models set MODEL`" in ran.err
     assert not service.journal.entries
+
+
+def test_a_default_model_that_is_not_there(run: Run, service: LocalChutes) -> None:
+    """Where its name comes from is said, since nobody named it now."""
+    ran = run("chat", "Why is it?", env={"CHUTES_MODEL": "acme/gone"})
+    assert ran.status == 8
+    assert ran.err.endswith(" It is the default model, from CHUTES_MODEL.\n")
+    assert "default model" not in run("chat", "-m", "acme/gone", "Why?", env={"CHUTES_MODEL": MODEL}).err
 
 
 def test_a_question_of_one_word_is_taken_for_a_model_and_the_way_out_is_said(run: Run, service: LocalChutes) -> None:
