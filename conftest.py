@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Iterator
 
+import platformdirs
 import pytest
 from hypothesis import settings
 
@@ -57,6 +58,7 @@ def _losers_are_waited_for() -> Iterator[None]:
 
 
 _number = itertools.count()
+_cache_dir = platformdirs.user_cache_dir
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +70,15 @@ def _clean_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.
             for name in filter(is_scrubbed, list(os.environ)):
                 patch.delenv(name)
         # Each test has a place for logins of its own, which does not exist before it stores one.
-        patch.setenv("CHUTES_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / f"logins-{next(_number)}"))
+        number = next(_number)
+        patch.setenv("CHUTES_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / f"logins-{number}"))
+        # And for the list of models, which another run, or its user, may have cached. The weights are everybody's.
+        cache = str(tmp_path_factory.getbasetemp() / f"cache-{number}")
+
+        def found(*words: object, **options: object) -> str:
+            return cache if (words, options) == (("chutes-connect",), {}) else _cache_dir(*words, **options)  # type: ignore[arg-type]
+
+        patch.setattr("platformdirs.user_cache_dir", found)
         yield
 
 

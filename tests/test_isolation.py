@@ -6,10 +6,13 @@ import os
 import socket
 from pathlib import Path
 
+import platformdirs
 import pytest
 from pytest_socket import SocketConnectBlockedError
 
+from chutes_core import Catalog
 from chutes_core.wire.pools import http_package
+from chutes_local.backends.weights import cache_folder
 
 pytest_plugins = ["pytester"]
 
@@ -47,6 +50,14 @@ def test_environment_is_clean() -> None:
     assert [name for name in os.environ if name.startswith(("CHUTES_", "OPENAI_"))] == ["CHUTES_CONFIG_DIR"]
     assert not Path(os.environ["CHUTES_CONFIG_DIR"]).exists()
     assert [name for name in os.environ if name.lower().endswith("_proxy")] == []
+
+
+def test_the_list_of_models_is_the_snapshot() -> None:
+    """What the developer's own runs have cached is not seen, nor changed; the embedded models are where they were."""
+    kept = Catalog.bundled().save()
+    assert kept is not None
+    assert not kept.is_relative_to(Path.home())
+    assert cache_folder({}).parent == Path(platformdirs.user_cache_dir("chutes-connect", appauthor=False))
 
 
 def test_the_second_environment_runs_on_httpx(pytestconfig: pytest.Config) -> None:

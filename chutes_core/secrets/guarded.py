@@ -44,6 +44,14 @@ class Guarded(BaseModel):
     if not TYPE_CHECKING:  # type checkers know the fields from pydantic
 
         @unseen
+        def __new__(cls, *nameless, **data):
+            """Make an empty model; refuse, without showing it, what has no name."""
+            if nameless:
+                first = "model_name" if "model_name" in cls.model_fields else "model"
+                raise TypeError(f"{cls.__name__} takes its arguments by name, such as {first}=...")
+            return super().__new__(cls)
+
+        @unseen
         def __init__(self, **data):
             super().__init__(**data)
             self._wrap()

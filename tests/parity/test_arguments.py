@@ -18,8 +18,8 @@ from chutes_core.errors import ChutesWarning, ConfigurationError
 from chutes_core.peers import CALLS, FIELDS, PEERS, Peer
 from chutes_core.request.chat import ChatParams
 from chutes_core.testing import Answer, FaultyTransport
-from langchain_chutes import ChatChutes
-from llama_index_chutes import Chutes
+from langchain_chutes import ChatChutes, ChutesEmbeddings
+from llama_index_chutes import Chutes, ChutesEmbedding
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 import peer_arguments
@@ -39,6 +39,13 @@ def made(cls: Any, **arguments: Any) -> Any:
 def names_of(row: str) -> list[str]:
     """Those on record, and those of what is installed, which may be another version."""
     return sorted({*RECORD[row]["names"], *HERE.get(row, {"names": ()})["names"]})
+
+
+@pytest.mark.parametrize("cls", [ChatChutes, ChutesEmbeddings, Chutes, ChutesEmbedding])
+def test_an_argument_without_its_name(cls: Any) -> None:
+    """It is refused in words, by the name of the class, and without what was given, which may be a key."""
+    with pytest.raises(TypeError, match=rf"^{cls.__name__} takes its arguments by name, such as model(_name)?="):
+        cls(KEY)
 
 
 def test_record_is_whole() -> None:
