@@ -54,6 +54,7 @@ _NO_PINS: Mapping[str, str] = MappingProxyType({})
 _STATUSES = ("UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded", "OutOfDate",
              "OutOfDateConfigurationNeeded")  # fmt: skip
 _FUNCTIONS = ("collateral", "measurements")
+_OF_THE_VENDOR = ("collateral", "tcb", "evaluation")
 # Whoever gets a tool call or an object acts on it, and what may be told apart by its end alone is not counted out.
 _ACTED_ON = ("tools", "functions", "response_format", "structured_outputs", "json_schema", "regex", "ebnf")
 _GUIDED = ("guided_", "structural_")
@@ -158,6 +159,12 @@ class E2EE:
         for name in _FUNCTIONS:
             if iscoroutinefunction(getattr(self, name)):
                 raise ConfigurationError(f"{name} must be a function that is not async: its result is needed at once.")
+        for each in fields(self):
+            if each.name in _OF_THE_VENDOR and self.verify != "full" and getattr(self, each.name) != each.default:
+                raise ConfigurationError(
+                    f"{each.name} is about the processor vendor's signature, which verify='full' checks; with "
+                    f"verify={self.verify!r} it would change nothing."
+                )
         object.__setattr__(self, "chutes", _pins(self.chutes))
         given = self.measurements
         if given is not None and not callable(given):

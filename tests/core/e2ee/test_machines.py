@@ -25,7 +25,7 @@ def test_clients_with_the_same_key_share_machines() -> None:
     others = [
         registry.of("https://b.example", SETTINGS, KEY),
         registry.of(URL, E2EE(verify="off"), KEY),
-        registry.of(URL, E2EE(collateral=lambda raw: ""), KEY),
+        registry.of(URL, E2EE(verify="full", collateral=lambda raw: ""), KEY),
         registry.of(URL, SETTINGS, Secret("cpk_two")),
         registry.of(URL, SETTINGS, None),
     ]

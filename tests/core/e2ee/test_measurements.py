@@ -102,6 +102,15 @@ def test_a_setting_of_another_kind_is_refused(wrong: Any, said: str) -> None:
         E2EE(**wrong)
 
 
+@pytest.mark.parametrize("verify", ["off", "binding"])
+@pytest.mark.parametrize("given", [{"collateral": str}, {"tcb": ["OutOfDate"]}, {"evaluation": 20}], ids=str)
+def test_what_is_about_the_makers_signature_needs_it_to_be_checked(given: Any, verify: Any) -> None:
+    """Who sets it relies on it."""
+    E2EE(verify="full", **given)
+    with pytest.raises(ConfigurationError, match="verify='full' checks; with verify="):
+        E2EE(verify=verify, **given)
+
+
 def test_the_embedded_servers_system_counts_on_this_machine_only() -> None:
     """There a rehearsal needs no settings; elsewhere whoever serves its quotes is refused."""
     assert rehearsed()["runtime_rtmrs"] == {name: value.lower() for name, value in ROWS[0]["runtime_rtmrs"].items()}
@@ -112,7 +121,13 @@ def test_the_embedded_servers_system_counts_on_this_machine_only() -> None:
 def test_settings_travel_as_they_are() -> None:
     """As plain data and as a pickle; what a function pinned is not lost, but accepts nothing."""
     made = E2EE(
-        measurements=ROWS, chutes={"a/one": "c"}, streams="whole", allow=["x 1"], tcb=["OutOfDate"], evaluation=20
+        verify="full",
+        measurements=ROWS,
+        chutes={"a/one": "c"},
+        streams="whole",
+        allow=["x 1"],
+        tcb=["OutOfDate"],
+        evaluation=20,
     )
     assert E2EE.of(made.to_dict()) == made == pickle.loads(pickle.dumps(made))
     assert E2EE(measurements=lambda: ROWS).to_dict()["measurements"] == []
