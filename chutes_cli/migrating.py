@@ -37,6 +37,7 @@ _OF_TYPES = frozenset(("isinstance", "issubclass", "type", "cast", "TypeVar", "r
 """What takes a class and calls it with nothing."""
 _BY_NAME = frozenset(("getattr", "setattr", "hasattr", "delattr", "object"))
 """What takes the name of a class; the last is `patch.object`."""
+_ADDRESSES = frozenset(("base_url", "api_base", "openai_api_base"))
 _FOREIGN_KEY = re.compile(r"(OPENAI|OPENROUTER|ANTHROPIC|LITELLM|AZURE)_?\w*KEY")
 _UNKNOWN = object()
 
@@ -191,6 +192,9 @@ class _Migration:
             elif isinstance(node, ast.Import):
                 self._find_modules(node)
         self._texts()
+        for node in self.nodes:
+            if isinstance(node, ast.Call) and self._peer(node.func) is None:
+                self._address(node)
         if not self.names and not self.modules:
             return
         self._find_types()
@@ -483,6 +487,17 @@ class _Migration:
             known = [None]
         if "/" not in name or None in known:
             self.note(node, f"{name!r} is no model that is known here: see `chutes-connect models`.")
+
+    def _address(self, node: ast.Call) -> None:
+        """Say what else is led to Chutes, and is none of ours."""
+        if "chutes" in "".join(_dotted(node.func)[-1:]).lower():
+            return
+        for keyword in node.keywords:
+            value = _literal(keyword.value)
+            if keyword.arg in _ADDRESSES and isinstance(value, str) and _is_own(value):
+                self.note(
+                    keyword.value, "This is the service's address, of what is not rewritten: see docs/migrating.md."
+                )
 
     def _others_call(self, node: ast.Call) -> None:
         """Say what a call, if it is one of a model, cannot ask."""

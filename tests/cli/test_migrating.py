@@ -262,6 +262,26 @@ def test_what_is_left(call: str, line: int, words: str) -> None:
     assert note[1].startswith(words)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "init_chat_model('openai:x', base_url={})",
+        "openai.OpenAI(api_key=key, base_url={})",
+        "OpenAIEmbeddings(openai_api_base={})",
+        "partial(make, api_base={})",
+        "dict(base_url={})",
+    ],
+)
+def test_what_else_is_led_to_chutes(call: str) -> None:
+    """By the service's address, in a file with a class to change and in one without; not what is of ours."""
+    line = call.format("'https://llm.chutes.ai/v1'") + "\n"
+    told = "This is the service's address, of what is not rewritten: see docs/migrating.md."
+    assert notes_of(line) == [(1, told)]
+    assert notes_of(f"from langchain_openai import ChatOpenAI\n{line}") == [(2, told)]
+    assert notes_of(call.format("'https://api.openai.com/v1'")) == []
+    assert notes_of("ChatChutes(base_url='https://llm.chutes.ai/v1')") == []
+
+
 def test_what_is_no_call_is_not_said() -> None:
     """Types, and questions about them."""
     assert (
