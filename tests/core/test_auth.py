@@ -307,7 +307,9 @@ def test_a_pickled_credential_leaves_the_key_behind(monkeypatch: pytest.MonkeyPa
     assert KEY[4:].encode() not in data
     monkeypatch.setenv("CHUTES_API_KEY", "cpk_there")
     assert plain(pickle.loads(data)) == "cpk_there"
-    assert plain(pickle.loads(pickle.dumps(Credential(functools.partial(str, "cpk_made"))))) == "cpk_made"
+    made = Credential(functools.partial(str, "cpk_made"), named={"https://gateway.example"})
+    there = pickle.loads(pickle.dumps(made)).secret()
+    assert (there.get_secret_value(), there.places) == ("cpk_made", {"https://gateway.example"})
     assert KEY[4:].encode() not in pickle.dumps(Credential(env=BOTH))
 
 

@@ -102,13 +102,15 @@ def test_no_failure_shows_what_a_proxy_says(kind: str) -> None:
     for http in (service.blocking, service.waiting):
         http._transport.handler = refused
     with pytest.raises(Exception, match=r"Connection error|ProxyError: 407") as caught:
-        CALLS[kind]["chat"](made(kind, service), [])
+        CALLS[kind]["chat"](made(kind, service, headers={}), [])
     assert [place for each in told(caught.value) for place in leaks(each)] == []
 
 
 def test_no_failure_shows_a_query_that_the_sdk_was_given() -> None:
     """It stands in the address that the SDK has made, and in the SDK's own frames; the service's words are masked."""
-    client = made("openai_client", Service("status")).with_options(default_query={"tenant": QUERY})
+    service, package = Service(), http_package()
+    service.blocking._transport.handler = lambda request: package.Response(401, json={"detail": f"no {QUERY}"})
+    client = made("openai_client", service).with_options(default_query={"tenant": QUERY})
     with pytest.raises(openai.APIStatusError, match="401") as caught:
         CALLS["openai_client"]["chat"](client, [])
     assert leaks((str(caught.value), caught.value.body, caught.value.response.text)) == []

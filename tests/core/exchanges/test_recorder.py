@@ -173,6 +173,19 @@ def test_a_chute_s_own_words_without_content(file: Path, monkeypatch: pytest.Mon
     assert "Rosebud" not in file.read_text()
 
 
+def test_why_a_chute_refuses_is_recorded_without_content_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service says of a failure stays."""
+    monkeypatch.setenv("CHUTES_RECORD_CONTENT", "0")
+    catalog = replace(
+        Catalog.bundled(), models=(ModelInfo(id="acme/own", kind="other", host="https://acme-own.chutes.ai"),)
+    )
+    http = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(400, json={"detail": "too long"})))
+    with pytest.raises(InvalidRequestError):
+        ChutesClient("cpk_fake", catalog=catalog, http_client=http).call("acme/own", "/speak", {"text": "Rosebud"})
+    assert "too long" in file.read_text()
+    assert "Rosebud" not in file.read_text()
+
+
 def test_a_secret_query_is_not_recorded(file: Path) -> None:
     """Neither the one that was sent nor the one that a redirect repeats."""
     answers = iter([httpx.Response(307, headers={"location": "/v2?tenant=s3cr3t-t0ken"}), httpx.Response(400, json={})])

@@ -16,7 +16,14 @@ from tests.core.login.conftest import frames
 
 SERVICE = "https://api.chutes.ai"
 LOGIN = StoredLogin(
-    SERVICE, Secret("cak_aaaa"), 100.0, Secret("crt_bbbb"), "cid_1", Secret("csc_cccc"), "profile chutes:invoke", "ann"
+    SERVICE,
+    Secret("cak_aaaa", places=[SERVICE, "https://gateway.example"]),
+    100.0,
+    Secret("crt_bbbb"),
+    "cid_1",
+    Secret("csc_cccc"),
+    "profile chutes:invoke",
+    "ann",
 )
 
 
@@ -47,7 +54,10 @@ def test_the_keyring_holds_the_secrets(store: LoginStore, monkeypatch: pytest.Mo
     keyring = FakeKeyring()
     monkeypatch.setitem(sys.modules, "keyring", keyring)
     store.save(IN_KEYRING)
-    assert store.load() == IN_KEYRING
+    login = store.load()
+    assert login == IN_KEYRING
+    assert login is not None
+    assert login.access.places == IN_KEYRING.access.places
     assert not any(word in store.path.read_text() for word in ("aaaa", "bbbb", "cccc"))
     assert list(keyring.held) == [("chutes-connect", SERVICE)]
     store.delete()
