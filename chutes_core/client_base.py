@@ -18,7 +18,7 @@ from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.calls.effects import Flow, WireRequest
 from chutes_core.calls.embeddings import EmbedCall, Embeddings, batches, check_texts
 from chutes_core.calls.flows import CallPolicy, JsonCall, StreamCall, WarmUpCall, WholeCall
-from chutes_core.calls.traced import HEADER, traced
+from chutes_core.calls.traced import HEADER, asked_for, traced
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.kinds import is_path
 from chutes_core.catalog.model_info import ModelInfo
@@ -96,9 +96,10 @@ class ClientBase:
         self._clock: Clock = clock or SystemClock()
         self._recorder = recorder_asked_for()
         _check_kind("trace", trace, bool)
-        self._trace = trace or any(
-            name.lower() == HEADER.lower() and value.lower() == "true" for name, value in self._headers.items()
-        )
+        self._trace = trace or asked_for(self._headers)
+        if asked_for(self._headers):  # chat calls send it: other replies would come in events too
+            others = {name: value for name, value in self._headers.items() if name.lower() != HEADER.lower()}
+            self._headers = Headers(others)
         self._sealed = self._sealed_path(e2ee)
         self._embed_steps: dict[str, int] = {}
         self._closed = False
@@ -223,10 +224,12 @@ class ClientBase:
         return error if error.model is None else with_hint(error, self.catalog, wanted)
 
     def _build(self, messages: Sequence[Message], model: str, params: ChatParams, *, stream: bool) -> ChatRequest:
+        own: ChatParams = {"trace": True} if self._trace else {}
+        told: ChatParams = {"trace": True} if asked_for(params.get("extra_headers")) else {}
         request = build_chat_request(
             messages,
             model,
-            {"trace": True, **params} if self._trace else params,
+            {**own, **params, **told},
             stream=stream,
             infos=model_infos(self.catalog, model),
             inline=self._images is not None,

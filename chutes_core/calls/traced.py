@@ -9,7 +9,7 @@ have got without, and so checks the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, cast
 
@@ -19,7 +19,7 @@ from chutes_core.errors import redact
 from chutes_core.reply.sse import EventDecoder
 from chutes_core.response import TraceEvent
 
-__all__ = ["HEADER", "Trace", "traced"]
+__all__ = ["HEADER", "Trace", "asked_for", "traced"]
 
 T = TypeVar("T")
 HEADER = "X-Chutes-Trace"
@@ -40,6 +40,16 @@ class Trace:
     tell: Callable[[TraceEvent], object]
     now: Callable[[], float]
     events: list[TraceEvent] = field(default_factory=list)
+
+
+def asked_for(headers: object) -> bool:
+    """Return whether headers ask for a trace, as a call does with ``trace=True``.
+
+    >>> asked_for({"x-chutes-trace": "True"}), asked_for({"X-Chutes-Trace": "false"}), asked_for(None)
+    (True, False, False)
+    """
+    named = headers.items() if isinstance(headers, Mapping) else ()
+    return any(str(name).lower() == HEADER.lower() and str(value).lower() == "true" for name, value in named)
 
 
 def traced(call: Flow[T], trace: Trace) -> Flow[T]:

@@ -236,12 +236,25 @@ def test_events_that_cannot_be_read_are_a_failure(body: bytes) -> None:
 
 
 def test_a_client_may_ask_for_it_always() -> None:
-    """By an argument, or with the header itself; a call may still do without."""
+    """By an argument, or with the header itself, which a call may have too."""
     for more in ({"trace": True}, {"default_headers": {"x-chutes-trace": "true"}}):
         client = ChutesClient("cpk_test", **options(handler(whole()), False, **more))
         assert len(client.chat(**ASK).meta.trace) == 5
+    client = ChutesClient("cpk_test", **options(handler(whole()), False))
+    assert len(client.chat(**ASK, extra_headers={"X-Chutes-Trace": "True"}).meta.trace) == 5
     with FallbackClient([MODEL], "cpk_test", **_own(handler(streamed()))) as fallback:
         assert len(fallback.chat(ASK["messages"], trace=True).meta.trace) == 5
+
+
+def test_only_answers_of_a_chat_come_in_events() -> None:
+    """The header of a client goes with no other request: its reply would be read as it is."""
+    seen: list[httpx.Request] = []
+    rows = b'{"data": [{"index": 0, "embedding": [0.6, 0.8]}]}'
+    given = {"X-Chutes-Trace": "true", "X-Title": "mine"}
+    client = ChutesClient("cpk_test", **options(handler(rows, seen=seen), False, default_headers=given))
+    client.embed(["a"], model="Qwen/Qwen3-Embedding-8B-TEE")
+    assert "x-chutes-trace" not in seen[0].headers
+    assert seen[0].headers["x-title"] == "mine"
 
 
 def _own(answer: Any) -> Any:
