@@ -26,7 +26,7 @@ from chutes_core.catalog.names import ModelRef, check_model, model_infos
 from chutes_core.errors import APIError, ConfigurationError, Kind, RequestRefusedError, Retry
 from chutes_core.exchanges.asked import recorder_asked_for
 from chutes_core.failures.hints import Wanted, with_hint
-from chutes_core.failures.reading import failure
+from chutes_core.failures.reading import explained, failure
 from chutes_core.request.chat import ChatParams, ChatRequest, build_chat_request
 from chutes_core.request.image_policy import ImagePolicy
 from chutes_core.request.messages import Message
@@ -348,7 +348,7 @@ class ClientBase:
         request = WireRequest(
             f"{self._host_of(endpoint)}{endpoint.path}", None, self._headers.ready(), "GET", None, endpoint.params
         )
-        call = JsonCall(request, policy)
+        call = JsonCall(request, policy if endpoint.gateway else replace(policy, explain=_managed))
         call.record.quiet = quiet
         value = yield from call.run()
         try:
@@ -365,7 +365,10 @@ class ClientBase:
         request = WireRequest(
             f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers.ready(), "GET"
         )
-        return WarmUpCall(request, policy, model=model)
+        explain = policy.explain
+        return WarmUpCall(
+            request, replace(policy, explain=lambda error, wanted: _managed(explain(error, wanted))), model=model
+        )
 
     def _take_models(self, rows: list[Mapping[str, object]]) -> list[ModelInfo]:
         self._catalog = self.catalog.updated(rows, fetched_at=time.time())
@@ -394,6 +397,13 @@ class ClientBase:
     @staticmethod
     def _stats_since() -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86400))
+
+
+def _managed(error: APIError, wanted: Wanted | None = None) -> APIError:
+    """Say where to look where the management host lacks a page: no address of a chat has to do with it."""
+    if error.kind is not Kind.ROUTE_NOT_FOUND:
+        return error
+    return explained(error, remedy="Check the management URL; a gateway of your own may have no such page.")
 
 
 def _check_kind(name: str, value: object, *kinds: type) -> None:

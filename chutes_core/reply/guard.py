@@ -408,7 +408,7 @@ class StreamGuard:
             call_id, name, arguments = tool_fields(call, function)
             index = door.count(call.get("index"), "tool_calls[].index")
             if index is None:
-                index = self._tool_index(draft, pieces, call_id, name)
+                index = self._tool_index(draft, pieces, call_id, name, arguments)
             elif call_id is not None and self._is_another(draft.tools.get(draft.moved.get(index, index)), call_id):
                 draft.moved[index] = max(draft.tools) + 1
             pieces.append(ToolCallDelta(draft.moved.get(index, index), call_id, name, arguments))
@@ -426,10 +426,7 @@ class StreamGuard:
         """
         if tool is None or tool.id in (None, call_id) or self._builder.id is None:
             return False
-        try:
-            return isinstance(door.loads("".join(tool.arguments)), dict)
-        except ValueError:
-            return False
+        return _holds_object(tool)
 
     def _tool(self, draft: ChoiceDraft, piece: ToolCallDelta) -> ToolCallDelta | None:
         """Add a piece of a tool call to its call; return what it adds."""
@@ -458,15 +455,22 @@ class StreamGuard:
         return tool.continued and repeats and (not piece.arguments or piece.arguments.lstrip().startswith("{"))
 
     @staticmethod
-    def _tool_index(draft: ChoiceDraft, pieces: Sequence[ToolCallDelta], call_id: str | None, name: str | None) -> int:
-        """Return which call a piece belongs to if the engine omits the index."""
+    def _tool_index(
+        draft: ChoiceDraft, pieces: Sequence[ToolCallDelta], call_id: str | None, name: str | None, arguments: str
+    ) -> int:
+        """Return which call a piece belongs to if the engine omits the index.
+
+        A name begins another call, unless it is once more that of one whose arguments are not whole yet.
+        """
         known = {index: (tool.id, tool.name) for index, tool in draft.tools.items()}
         known.update((piece.index, (piece.id, piece.name or "")) for piece in pieces)
         for index, (known_id, _) in known.items():
             if call_id is not None and known_id == call_id:
                 return index
         last = max(known, default=-1)
-        opens = call_id is not None or last < 0 or (name is not None and bool(known[last][1]))
+        open_call = draft.tools.get(last)
+        goes_on = arguments and open_call is not None and open_call.name == name and not _holds_object(open_call)
+        opens = call_id is not None or last < 0 or (name is not None and bool(known[last][1]) and not goes_on)
         return last + 1 if opens else last
 
     @staticmethod
@@ -482,6 +486,14 @@ class StreamGuard:
 
 class _Anew(Exception):
     """The answer begins a second time."""
+
+
+def _holds_object(tool: ToolDraft) -> bool:
+    """Return whether the arguments of a call, as far as they have come, are a whole object."""
+    try:
+        return isinstance(door.loads("".join(tool.arguments)), dict)
+    except ValueError:
+        return False
 
 
 def _is_json(text: bytes) -> bool:

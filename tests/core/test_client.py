@@ -29,6 +29,7 @@ from chutes_core import (
     Kind,
     Ledger,
     MissingKeyError,
+    ModelNotFoundError,
     RequestRefusedError,
     StreamInterruptedError,
     TimeLimitError,
@@ -626,6 +627,18 @@ def test_the_services_pages_blocking() -> None:
     assert account.quota_usage().remaining == 196.5
     assert account.subscription().active is False
     assert account.usage()[0].count == 2
+
+
+def test_a_page_that_is_not_there_is_looked_for_at_the_management_host() -> None:
+    """What a chat would be asked at does not matter: a gateway of one's own may have neither account nor warm-up."""
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(404, json={"detail": "Not Found"})))
+    client = ChutesClient(KEY, http_client=http, base_url="http://127.0.0.1:9/v1")
+    for ask in (client.account.me, lambda: list(client.warm_up("acme/one")), client.utilization):
+        with pytest.raises(ModelNotFoundError, match="Check the management URL") as caught:
+            ask()
+        assert "base URL" not in str(caught.value)
+    with pytest.raises(ModelNotFoundError, match="Check the base URL"):
+        client.models()
 
 
 async def test_the_services_pages_async() -> None:

@@ -198,6 +198,19 @@ def _call(index: int | None, id: str | None = None, name: str | None = None, arg
     return {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": args}}
 
 
+def test_a_name_that_comes_again_without_index_and_id_goes_on() -> None:
+    """Until the arguments are an object, it is the same call: else its beginning would be a call without arguments."""
+    pieces = [("pay", None), ("pay", '{"a":'), ("pay", " 1}"), ("pay", '{"a": 2}'), ("see", ""), ("see", "")]
+    events = [chunk({"tool_calls": [_call(None, None, name, args)]}) for name, args in pieces]
+    _, reply = play(sse(*events, chunk(None, "tool_calls")))
+    assert [(call.name, call.args) for call in reply.tool_calls] == [
+        ("pay", {"a": 1}),
+        ("pay", {"a": 2}),
+        ("see", {}),
+        ("see", {}),
+    ]
+
+
 def test_tool_calls_without_an_index_are_told_apart_by_id() -> None:
     """An engine that leaves the index out is read by ids and order; id and name may repeat on every piece."""
     _, reply = play(
