@@ -27,6 +27,9 @@ _WORD = re.compile("[!-~]{1,256}")
 MARGIN = 5.0
 """Seconds before its expiry at which a nonce counts as expired: the request has yet to get there."""
 
+LONGEST = 600.0
+"""Seconds for which a nonce counts as valid at most, whatever the service says: what is remembered has an end."""
+
 POLL = 0.02
 """Seconds after which a call checks again whether another one has fetched machines."""
 
@@ -210,7 +213,7 @@ class InstancePool:
         """Add the machines of a listing; their nonces are valid for ``seconds`` from when it was requested."""
         with self._gate:
             known = self._chutes[ask.chute]
-            until = ask.at + max(seconds - MARGIN, 0.0)
+            until = ask.at + max(min(seconds, LONGEST) - MARGIN, 0.0)
             if known.asked == ask.number:  # else another call has asked since, and is still waiting
                 known.asking = False
             known.failed.clear()

@@ -47,12 +47,13 @@ def test_nor_do_several(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("ends", [0, 1])
 @pytest.mark.parametrize("role", [0, 1])
-def test_what_remains_is_in_the_first_answer_of_a_model(role: int, ends: int) -> None:
+@pytest.mark.parametrize("total", [0, 1])
+def test_what_remains_is_in_the_first_answer_of_a_model(total: int, role: int, ends: int) -> None:
     """As docs/privacy.md says: the last part, where the end counts no token, and the two where reasoning ends."""
     for words, lost in ((SPOKEN, [len(SPOKEN)]), (THOUGHT, [2, 3, len(THOUGHT)])):
         changed = []
         for place in range(len(words) + 4):
-            relay = Relay(words, clear=False, knows=False, role=role, ends=ends)
+            relay = Relay(words, clear=False, knows=False, role=role, ends=ends, total=total)
             if relay.outcome([each for each in range(relay.count) if each != place]) == OTHER:
                 changed.append(place)
         assert changed == (lost if ends == 0 else lost[:-1])

@@ -296,6 +296,16 @@ def test_what_is_no_list_of_machines_is_refused(value: object) -> None:
         read_instances(value)
 
 
+def test_no_number_holds_for_ever() -> None:
+    """Whatever the service says; else those that were given out would pile up."""
+    clock = VirtualClock()
+    pool = filled(clock, machines=1, seconds=1e12)
+    clock.advance(594)
+    assert isinstance(pool.take("c"), Seat)
+    clock.advance(1)
+    assert isinstance(pool.take("c"), Ask)
+
+
 def test_rows_that_are_not_of_the_form_are_left_out() -> None:
     """One odd row does not take the others with it."""
     row = {"instance_id": "i", "e2e_pubkey": "k", "nonces": ["n", 1, ""]}
