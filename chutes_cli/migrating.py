@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -179,6 +179,7 @@ class _Migration:
         self.imports: list[tuple[ast.Import, str]] = []  # those, and the names
         self.types: set[ast.AST] = set()  # annotations, and what else calls no class
         self.told: set[str] = set()  # classes that a text names
+        self.quoted: list[tuple[ast.Constant, str]] = []  # annotations in quotes, and what they name
         self.kept: dict[tuple[str, str], bool] = {}  # what was found of a name, and of ours
         self.catalog = Catalog.bundled()
 
@@ -215,6 +216,8 @@ class _Migration:
         for node in self.nodes:
             if isinstance(node, ast.Name | ast.Attribute) and (peer := self._peer(node)) is not None:
                 self._rename(node, peer)
+        for text, name in dict.fromkeys(self.quoted):
+            self._rename_quoted(text, name)
 
     # ------------------------------------------------------------------------------------------ imports
 
@@ -399,6 +402,7 @@ class _Migration:
             if isinstance(node, ast.Call) and (_dotted(node.func) or [""])[-1] in _BY_NAME
             for each in node.args
         }
+        annotations = {*_quoted(self.nodes)}
         for node in self.nodes:
             if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node in pieces:
                 continue
@@ -412,22 +416,37 @@ class _Migration:
                 name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
                 if name not in known:
                     continue
+                if isinstance(part, ast.Name) and node in annotations and self._is_plain(node):
+                    self.quoted.append((node, name))
+                    continue
                 if isinstance(part, ast.Attribute) or node in by_name:
                     self.note(node, f"The text {node.value!r} names {name}, and is left as it is.")
                 self.told.add(name)
+
+    def _is_plain(self, node: ast.Constant) -> bool:
+        """Return whether a text stands in the file as it is, between quotes."""
+        start, end = self.edits.span(node)
+        return self.edits.source[start + 1 : end - 1] == str(node.value).encode()
+
+    def _rename_quoted(self, node: ast.Constant, name: str) -> None:
+        peers = [self.names[each] for each in self.scopes.all_binders(name) if each in self.names]
+        if peers and not self._is_kept(name, peers[0]):
+            start, end = self.edits.span(node)
+            for found in re.compile(rb"\b%b\b" % name.encode()).finditer(self.edits.source, start, end):
+                self.edits.replace(*found.span(), peers[0].ours)
 
     # ------------------------------------------------------------------------------------------ calls
 
     def _call(self, node: ast.Call, peer: Peer) -> None:
         given = {each.arg for each in node.keywords}
         for value in node.args:
-            if isinstance(value, ast.Starred) or len(node.args) > 1 or given & {"model", "model_name"}:
+            several = len(node.args) > 1 or given & {"model", "model_name"}
+            if several or isinstance(value, ast.Starred | ast.GeneratorExp):
                 self.note(value, f"{peer.ours} takes its arguments by name: name this one.")
             else:
                 start, _ = self.edits.span(value)
-                while before := re.compile(rb"\(\s*\Z").search(
-                    self.edits.source, self.edits.span(node.func)[1] + 1, start
-                ):
+                begin = self.edits.source.index(b"(", self.edits.span(node.func)[1]) + 1
+                while before := re.compile(rb"\(\s*\Z").search(self.edits.source, begin, start):
                     start = before.start()  # what is in parentheses begins before them
                 self.edits.replace(start, start, "model=")
                 self._model(value, peer)
@@ -508,6 +527,24 @@ class _Migration:
             if word is None or word.to or word.is_free(_literal(keyword.value)):
                 continue
             self.note(keyword.value, f"A call has no {keyword.arg!r}, if it is one of a model of these. {word.say}")
+
+
+def _quoted(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Return the texts that are types: annotations, and parts of them, but for values such as those of Literal."""
+    todo: list[ast.AST | None] = []
+    for node in nodes:
+        todo += [node.annotation] if isinstance(node, ast.AnnAssign | ast.arg) else []
+        todo += [node.returns] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+    while todo:
+        part = todo.pop()
+        if isinstance(part, ast.Constant):
+            yield part
+        elif isinstance(part, ast.Tuple | ast.List):
+            todo += part.elts
+        elif isinstance(part, ast.BinOp):
+            todo += [part.left, part.right]
+        elif isinstance(part, ast.Subscript) and _dotted(part.value)[-1:] not in (["Literal"], ["Annotated"]):
+            todo.append(part.slice)
 
 
 def _module_of(name: str) -> str | None:

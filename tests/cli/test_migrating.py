@@ -125,7 +125,9 @@ def test_what_is_gone(before: str, after: str) -> None:
         "ChatOpenAI = None\n",
         "def f():\n    global ChatOpenAI\n",
         "class ChatOpenAI: ...\n",
-        "def f(model: 'ChatOpenAI | None'): ...\n",
+        "def f(model: Literal['ChatOpenAI']): ...\n",
+        "x = cast('ChatOpenAI | None', y)\n",
+        "def f(model: 'Chat' 'OpenAI'): ...\n",
         "__all__ = ['ChatOpenAI']\n",
         "ChatChutes = 1\n",
         "def f():\n    ChatChutes = 1\n    return ChatOpenAI(model=MODEL)\n",
@@ -139,6 +141,25 @@ def test_a_name_that_stands_for_more_stays(rest: str) -> None:
         f"from langchain_chutes import ChatChutes as ChatOpenAI\n{rest}"
     )
     assert notes_of(f"from langchain_openai import ChatOpenAI\n{rest}") == []
+
+
+def test_annotations_in_quotes() -> None:
+    """They are types, as those without are."""
+    assert text_of(
+        """\
+            if TYPE_CHECKING:
+                from langchain_openai import ChatOpenAI
+            def f(a: "ChatOpenAI | None", *b: 'list[ChatOpenAI, ChatOpenAI]') -> dict[str, "ChatOpenAI"]:
+                c: Callable[["ChatOpenAI"], int] | "ChatOpenAI" = "ChatOpenAI is a class"
+            """
+    ) == dedent(
+        """\
+            if TYPE_CHECKING:
+                from langchain_chutes import ChatChutes
+            def f(a: "ChatChutes | None", *b: 'list[ChatChutes, ChatChutes]') -> dict[str, "ChatChutes"]:
+                c: Callable[["ChatChutes"], int] | "ChatChutes" = "ChatOpenAI is a class"
+            """
+    )
 
 
 def test_places_that_a_name_has() -> None:
@@ -220,7 +241,9 @@ def test_within_texts() -> None:
     )
 
 
-@pytest.mark.parametrize("call", ["ChatOpenAI('a', 1)", "ChatOpenAI('a', model='b')", "ChatOpenAI(*a)"])
+@pytest.mark.parametrize(
+    "call", ["ChatOpenAI('a', 1)", "ChatOpenAI('a', model='b')", "ChatOpenAI(*a)", "ChatOpenAI(a for a in b)"]
+)
 def test_places_of_arguments(call: str) -> None:
     """The only one by its place is the model; more of them are said."""
     assert text_of(f"from langchain_openai import ChatOpenAI\n{call}\n").endswith(
@@ -229,8 +252,8 @@ def test_places_of_arguments(call: str) -> None:
     assert {text.partition(":")[0] for _, text in notes_of(f"from langchain_openai import ChatOpenAI\n{call}\n")} >= {
         "ChatChutes takes its arguments by name"
     }
-    assert text_of(f"from langchain_openai import ChatOpenAI\nChatOpenAI(('{QWEN}'))\n").endswith(
-        f"ChatChutes(model=('{QWEN}'))\n"
+    assert text_of(f"from langchain_openai import ChatOpenAI\nChatOpenAI ( ('{QWEN}'))\n").endswith(
+        f"ChatChutes ( model=('{QWEN}'))\n"
     )
 
 
