@@ -29,6 +29,7 @@ from chutes_core.fallback.telling import About, Telling
 from chutes_core.fallback.trace import FallbackError, Receipt
 from chutes_core.reply.structured import Form
 from chutes_core.response import Delta, Reply
+from chutes_core.secrets.headers import MASK
 from chutes_core.usage import Usage
 
 __all__ = ["RESUMED", "Answer", "AsyncAnswer", "Observer", "Relay", "Restart", "shows_any"]
@@ -161,6 +162,7 @@ class Relay:
         self._seam: Seam | None = None
         self._text: list[str] = []  # that was given out of this answer, whoever gave it
         self._past: list[Reply] = []  # what broke off after some of it was given out
+        self._secret = False  # whether a secret was masked in what an error has of it, which the text given out has
         self._used: list[Usage | None] = []
         self._links: list[dict[str, object]] = []  # where others went on
         self._author = self._member = ""  # whose text was given out last, and whose turn it is
@@ -197,7 +199,7 @@ class Relay:
             return ()
         given, self._given = self._given, False
         self._text, self._past, self._used, self._links, self._foreign = [], [], [], [], False
-        self._first = None
+        self._first, self._secret = None, False
         return (Restart(model=step.member.name, text=step.restart),) if given else ()
 
     def _goes_on(self, step: Try) -> None:
@@ -376,8 +378,9 @@ class Relay:
 
     def failed(self, error: APIError) -> None:
         """Record a member's failure, with what has arrived."""
-        arrived = self._arrived()
-        if arrived.choices and error.partial_reply is None:
+        arrived, told = self._arrived(), error.partial_reply
+        self._secret = self._secret or (told is not None and MASK in told.content and told.content != arrived.content)
+        if arrived.choices and told is None:
             error.partial_reply = self._kept(arrived)
         if self._words is None or not self._text:
             self.call.failed(error, arrived.usage)
@@ -390,7 +393,7 @@ class Relay:
         # A call that was begun would be forgotten: what goes on is text.
         plain = not self._foreign and not any(each.tool_calls for each in self._late)
         self.call.failed(error, arrived.usage, resumable=plain and bool(self._past) and can_go_on(text))
-        if self._past:
+        if self._past and not self._secret:
             self._first.partial_reply = self._kept(self._joined(replace(self._past[-1], usage=None), broken=True))
 
     def _kept(self, reply: Reply) -> Reply:

@@ -14,12 +14,13 @@ import openai
 import pytest
 from pydantic_core import PydanticSerializationError
 
+from chutes_core import APIError, FallbackClient, FallbackError
 from chutes_core.secrets.headers import Headers
 from chutes_core.secrets.secret import Secret
 from chutes_core.wire.pools import http_package
 
-from .ways import CALLS, SHOWS, told
-from .world import BASIC, HEADER, KEY, KEYS, MAKERS, PASSWORD, QUERY, Service, leaks, logged, made
+from .ways import ASK, CALLS, SHOWS, told
+from .world import ALL, BASIC, HEADER, KEY, KEYS, MAKERS, MODEL, PASSWORD, QUERY, Service, leaks, logged, made
 
 NOT_FOR = (AttributeError, TypeError, NotImplementedError, PicklingError, PydanticSerializationError)
 
@@ -114,3 +115,19 @@ def test_no_failure_shows_a_query_that_the_sdk_was_given() -> None:
     with pytest.raises(openai.APIStatusError, match="401") as caught:
         CALLS["openai_client"]["chat"](client, [])
     assert leaks((str(caught.value), caught.value.body, caught.value.response.text)) == []
+
+
+@pytest.mark.parametrize("after", ["raise", "resume", "resume_or_restart", "restart"])
+@pytest.mark.parametrize("second", ["status", "partial"])
+def test_no_failure_of_an_answer_that_others_go_on_with_shows_a_secret(after: str, second: str) -> None:
+    """What was given out before is in the failure of the whole, masked like what a single model gave out."""
+    first, then = Service("partial"), Service(second)
+    answers = iter([first._answer])
+    first.blocking._transport.handler = lambda request: next(answers, then._answer)(request)
+    policy = {"after_commit": after, "max_attempts": 2, "backoff": 0.001}
+    members = [MODEL, "zai-org/GLM-5.2-TEE"]
+    client = FallbackClient(members, KEY, policy=policy, default_headers=ALL, http_client=first.blocking)
+    with pytest.raises((APIError, FallbackError)) as caught:
+        list(client.stream(ASK))
+    shown = list(told(caught.value, CORE))
+    assert [place for each in shown for place in leaks(each)] == []
