@@ -176,14 +176,15 @@ class ChatModel(FunctionCallingLLM):
             MalformedReplyError: A tool call has invalid arguments; ignoring it would lose the call.
             ValueError: There is no tool call, and ``error_on_no_tool_call`` is set.
         """
+        speaker, quiet = self._speaker(response), self._is_sealed()
         if response.message.additional_kwargs.get("invalid_tool_calls"):
-            speaker = self._speaker(response)
             reply = arrived(response, speaker)
-            raise unusable(told_of(reply.invalid_tool_calls), reply, model=speaker, quiet=self._is_sealed())
+            said = "a tool call is not valid" if quiet else told_of(reply.invalid_tool_calls)
+            raise unusable(said, reply, model=speaker, quiet=quiet)
         selections = selections_in(response.message)
         if not selections and error_on_no_tool_call:
-            said = (response.message.content or "")[:200]
-            raise ValueError(f"{self._speaker(response)} called no tool; it said: {said!r}")
+            said = "" if quiet else f"; it said: {(response.message.content or '')[:200]!r}"
+            raise ValueError(f"{speaker} called no tool{said}")
         return selections
 
     def _speaker(self, response: ChatResponse) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
@@ -185,6 +185,20 @@ def test_your_words_are_in_no_log_error_or_pickle(
     shown += llm.to_json() + fallback.to_json()
     assert "walrus" not in shown
     assert "Waldemar" not in shown
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("invalid", [False, True])
+def test_what_is_said_instead_of_a_tool_call_is_not_quoted(server: LocalChutes, invalid: bool, sealed: bool) -> None:
+    """Nor what is wrong with a call that is not valid, which may have words of the model's."""
+    call = {"id": "1", "function": {"name": "walrus", "arguments": "{"}, "error": "the key 'walrus' comes twice"}
+    told = {"additional_kwargs": {"invalid_tool_calls": [call]}} if invalid else {"content": "I am a walrus."}
+    given = ChatResponse(message=ChatMessage(role="assistant", **told))
+    llm = Chutes(model=MODEL, **connection(server, e2ee=sealed))
+    for asked in (llm, ChutesFallback([llm])):
+        with pytest.raises((ValueError, APIError)) as caught:
+            asked.get_tool_calls_from_response(given)
+        assert ("walrus" not in f"{caught.value} {caught.value!r}") is sealed
 
 
 def test_an_answer_without_its_form_is_not_quoted(server: LocalChutes) -> None:
