@@ -359,9 +359,11 @@ class ClientBase:
     def _warm_up(self, model: str, policy: CallPolicy) -> WarmUpCall:
         check_model(model)
         info = self.catalog.get(model)
-        name = quote(info.chute_id if info is not None and info.chute_id else model)
+        chute = info.chute_id if info is not None and info.chute_id else model
         if self._sealed is not None:
-            self._sealed.registry.warmed(name)
+            chute = self._sealed.settings.chutes.get(info.id if info is not None else model, chute)
+            self._sealed.registry.warmed(chute)
+        name = quote(chute)
         request = WireRequest(
             f"{self.settings.management_url}/chutes/warmup/{name}", None, self._headers.ready(), "GET"
         )

@@ -17,7 +17,9 @@ from chutes_core import (
     APIError,
     AsyncChutesClient,
     AttestationError,
+    Catalog,
     ChutesClient,
+    ColdModelError,
     ConfigurationError,
     FallbackClient,
     FallbackError,
@@ -244,6 +246,22 @@ def test_a_fallback_streams_only_what_it_gives_out_as_it_comes(
     (entry,) = server.journal.to("/e2e/invoke")
     assert entry.body is not None
     assert entry.body["stream"] is streamed
+
+
+def test_a_model_with_a_pinned_chute_is_woken_by_that(server: LocalChutes) -> None:
+    """As it is asked by that; that it was cold is forgotten then."""
+    chute = Catalog.bundled().model(MODEL).chute_id
+    assert chute is not None
+    given = options(server, e2ee=E2EE(chutes={"me/mine": chute}), max_retries=0)
+    with ChutesClient(server.api_key, **given) as client:
+        server.change(MODEL, machines=0)
+        with pytest.raises(ColdModelError):
+            client.chat(HELLO, model="me/mine")
+        assert [status.hot for status in client.warm_up("me/mine")][-1]
+        server.change(MODEL, machines=2)
+        with pytest.raises(APIError, match="was not asked"):  # its machine answers in the name that it has here
+            client.chat(HELLO, model="me/mine")
+    assert len(server.journal.to("/e2e/invoke")) == 1
 
 
 @pytest.mark.filterwarnings("ignore:A 'pattern' in a JSON schema")
