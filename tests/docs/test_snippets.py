@@ -12,6 +12,7 @@ from pathlib import Path
 from types import CodeType
 
 import pytest
+from llama_index.core.instrumentation import get_dispatcher
 
 import langchain_chutes
 
@@ -72,10 +73,12 @@ def test_snippet_compiles(snippet: Snippet) -> None:
 def test_snippet_runs(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that says it runs does, without a key, a network or files lying about."""
     monkeypatch.chdir(tmp_path)
+    told, listening = get_dispatcher(), [*get_dispatcher().event_handlers]
     try:
         snippet.execute()
-    finally:
-        langchain_chutes.unregister()  # what a block may have registered is the reader's, and not that of other tests
+    finally:  # what a block may have registered is the reader's, and not that of other tests
+        langchain_chutes.unregister()
+        told.event_handlers = listening
 
 
 SAMPLE = """\
