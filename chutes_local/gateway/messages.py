@@ -39,7 +39,7 @@ def flatten(messages: Sequence[Message]) -> Flat:
     flat = Flat()
     for message in messages:
         role = str(message.get("role"))
-        text = _text(message.get("content"), flat)
+        text = _text(message.get("content"), flat, needed=role != "assistant")
         if role == "tool":
             name = message.get("name") or "the tool"
             flat.messages.append({"role": "user", "content": f"Result of {name}: {text}"})
@@ -88,20 +88,27 @@ def check_roles(messages: Sequence[Message], *, developer: bool, strict_system: 
             raise Refused(errors.engine_400("System message must be at the beginning."))
 
 
-def _text(content: object, flat: Flat) -> str:
+def _text(content: object, flat: Flat, *, needed: bool) -> str:
+    """Return the text of a content; refuse, as engines do, what is none."""
     if isinstance(content, str):
         return content
+    if content is None and not needed:
+        return ""
+    if not isinstance(content, list):
+        raise Refused(errors.engine_400("messages: content must be a text or a list of parts"))
     texts = []
-    for part in content if isinstance(content, list) else ():
-        if not isinstance(part, Mapping):
-            continue
-        kind = str(part.get("type"))
-        if kind == "text":
-            texts.append(str(part.get("text", "")))
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
         elif kind in MEDIA:
             medium = "video" if kind.startswith("video") else "image"
             flat.kinds.add(medium)
             flat.media.append(_describe(medium, part.get(kind), flat))
+        else:
+            raise Refused(
+                errors.engine_400(f"Unknown part type: {kind}" if kind != "text" else "a text part has no text")
+            )
     return "\n".join(texts)
 
 

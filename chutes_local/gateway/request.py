@@ -220,7 +220,7 @@ def _engine_request(
 def _answer_schema(body: Body, question: str) -> Body | None:
     form = body.get("response_format")
     kind = form.get("type") if isinstance(form, Mapping) else None
-    if kind in (None, "text"):
+    if form is None or kind == "text":
         return None
     if kind == "json_object":
         return named_keys(question) or JSON_OBJECT

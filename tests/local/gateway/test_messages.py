@@ -105,3 +105,25 @@ def test_roles_follow_the_models_template() -> None:
         check_roles([developer], developer=False, strict_system=False)
     with pytest.raises(Refused, match="System message must be at the beginning"):
         check_roles([user, system], developer=False, strict_system=True)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"role": "user"}, "content must be a text or a list of parts"),
+        ({"role": "tool", "content": None}, "content must be"),
+        ({"role": "user", "content": {"type": "text", "text": "Hi"}}, "content must be"),
+        ({"role": "assistant", "content": 1}, "content must be"),
+        ({"role": "user", "content": ["Hi"]}, "Unknown part type: None"),
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "Unknown part type: input_audio"),
+        ({"role": "user", "content": [{"type": "text", "text": None}]}, "a text part has no text"),
+    ],
+)
+def test_what_is_no_content_is_refused(message: dict[str, object], said: str) -> None:
+    """As engines refuse it, rather than answered as if it were empty; an assistant that calls a tool needs none."""
+    with pytest.raises(Refused) as caught:
+        flatten([message])
+    status, body = refused(caught)
+    assert status == 400
+    assert said in body
+    assert flatten([{"role": "assistant", "content": None}]).messages == [{"role": "assistant", "content": ""}]

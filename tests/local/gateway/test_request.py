@@ -105,6 +105,7 @@ def test_the_gateways_guardrails(body: dict[str, object], phrase: str) -> None:
         ({"n": 0}, "n must be a whole number of at least 1"),
         ({"response_format": {"type": "json_schema"}}, "json_schema with a schema"),
         ({"response_format": {"type": "xml"}}, "json_object, or json_schema"),
+        ({"response_format": "json_object"}, "json_object, or json_schema"),
     ],
 )
 def test_the_engines_limits(body: dict[str, object], phrase: str) -> None:
