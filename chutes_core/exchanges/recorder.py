@@ -109,7 +109,7 @@ class Recorder:
     def _write(self, line: bytes) -> None:
         try:
             with _opened(self.path) as file:
-                _append(file, line)
+                _append(file, line if _is_whole(file) else b"\n" + line)
         except OSError as error:
             self._missed(error)
 
@@ -244,6 +244,15 @@ def _try_out(file: int) -> None:
     size = os.fstat(file).st_size
     _append(file, b" " * 4096)
     os.ftruncate(file, size)
+
+
+def _is_whole(file: int) -> bool:
+    """Return whether the last line is whole: one of a process that was killed may not be."""
+    size = os.lseek(file, 0, os.SEEK_END)
+    if size == 0:
+        return True
+    os.lseek(file, size - 1, os.SEEK_SET)
+    return os.read(file, 1) == b"\n"
 
 
 def _append(file: int, data: bytes) -> None:

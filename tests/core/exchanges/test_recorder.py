@@ -116,6 +116,16 @@ def test_a_disk_that_becomes_full_ends_no_call(
     assert len([each for each in caplog.records if "could not be recorded" in each.message]) == 1
 
 
+def test_a_line_that_was_torn_off_takes_none_along(file: Path) -> None:
+    """What a process had written of one when it was killed stands by itself."""
+    asking = client()
+    file.write_bytes(b'{"send": {"meth')
+    for _ in range(2):
+        asking.chat(HELLO, model=MODEL)
+    torn, *whole, rest = file.read_bytes().split(b"\n")
+    assert (torn, len(whole), rest) == (b'{"send": {"meth', 2, b"")
+
+
 def test_a_failure_of_the_recorder_ends_no_call(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a mistake in the recorder itself does."""
     asking = client()
