@@ -16,7 +16,7 @@ from chutes_core.catalog.names import ModelRef
 from chutes_core.errors import RequestRefusedError
 from chutes_core.peers import CALLS, Word, closest
 from chutes_core.request.messages import Message, fit_messages, prompt_bytes
-from chutes_core.request.schema import is_refused, without_patterns
+from chutes_core.request.schema import by_reference, is_refused, without_patterns
 
 __all__ = ["ChatParams", "ChatRequest", "build_chat_request", "effort_of"]
 
@@ -319,20 +319,24 @@ def _schemas(given: dict[str, object], notes: list[str]) -> None:
             f"{'was' if removed == 1 else 'were'} removed: the model does not know of them. Structured output "
             "and the answers of a fallback are checked against them all the same."
         )
-    if any(map(is_refused, _answer_schemas(given))):
+    form = given.get("response_format")
+    if isinstance(form, Mapping) and isinstance(described := form.get("json_schema"), Mapping):
+        given["response_format"] = {**form, "json_schema": _taken(described, "schema", notes)}
+    if isinstance(structured := given.get("structured_outputs"), Mapping):
+        given["structured_outputs"] = _taken(structured, "json", notes)
+
+
+def _taken(given: Mapping[str, object], name: str, notes: list[str]) -> Mapping[str, object]:
+    """Write the schema of this name so that the gateway takes it."""
+    if not is_refused(given.get(name)):
+        return given
+    schema = by_reference(given[name])
+    if is_refused(schema):
         notes.append(
             "The gateway refuses this schema, since it takes a property named 'pattern' for a regular expression: "
             "rename it, or ask for the object by a tool call."
         )
-
-
-def _answer_schemas(given: Mapping[str, object]) -> Iterator[object]:
-    """Yield the schemas in which the gateway looks for patterns."""
-    form, structured = given.get("response_format"), given.get("structured_outputs")
-    if isinstance(form, Mapping) and isinstance(described := form.get("json_schema"), Mapping):
-        yield described.get("schema")
-    if isinstance(structured, Mapping):
-        yield structured.get("json")
+    return {**given, name: schema}
 
 
 def starts_thinking(body: Mapping[str, object], infos: Sequence[ModelInfo]) -> bool:

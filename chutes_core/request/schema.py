@@ -1,19 +1,19 @@
 """Adapt JSON schemas to what the gateway accepts.
 
 It refuses some schemas with a ``pattern``, for every model, since regular expressions have crashed engines. It does not
-find all of them, and takes some for one that are none; :func:`is_refused` says what it does. A pattern is best not sent
-in either case.
+find all of them, and takes some for one that are none; :func:`is_refused` says what it does, and :func:`by_reference`
+writes a schema so that it is taken. A pattern is best not sent in either case.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import get_origin
 
 from chutes_core.errors import RequestRefusedError
 
-__all__ = ["check_form", "is_refused", "is_taken", "without_patterns"]
+__all__ = ["by_reference", "check_form", "is_refused", "is_taken", "without_patterns"]
 
 _LOG = logging.getLogger("chutes_core")
 _FOLLOWED = ("properties", "items", "additionalProperties", "allOf", "anyOf", "oneOf", "not", "if", "then", "else")
@@ -53,6 +53,37 @@ def is_taken(schema: object) -> bool:
             "so the object is asked for by a tool call or in words"
         )
     return not refused
+
+
+def by_reference(schema: object) -> object:
+    """Return a schema that means the same, with all of it among its definitions, where the gateway does not look.
+
+    One with references to elsewhere than its definitions stays as it is.
+
+    >>> by_reference({"properties": {"pattern": {}}})
+    {'$ref': '#/$defs/answer', '$defs': {'answer': {'properties': {'pattern': {}}}}}
+    """
+    definitions = schema.get("$defs", {}) if isinstance(schema, Mapping) else None
+    if not (isinstance(schema, Mapping) and isinstance(definitions, Mapping)):
+        return schema
+    if not all(isinstance(ref, str) and ref.startswith("#/$defs/") for ref in _references(schema)):
+        return schema
+    name = "answer"
+    while name in definitions:
+        name += "_"
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    return {"$ref": f"#/$defs/{name}", "$defs": {**definitions, name: inner}}
+
+
+def _references(part: object) -> Iterator[object]:
+    if isinstance(part, Mapping):
+        if "$ref" in part:
+            yield part["$ref"]
+        part = part.values()
+    elif not isinstance(part, list | tuple):
+        return
+    for each in part:
+        yield from _references(each)
 
 
 def without_patterns(schema: object) -> tuple[object, int]:

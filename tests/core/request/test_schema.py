@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from chutes_core.request.schema import is_refused, is_taken, without_patterns
+from chutes_core.reply.structured import broken
+from chutes_core.request.schema import by_reference, is_refused, is_taken, without_patterns
 from chutes_local.gateway.request import has_pattern
 from tests.gateway.recordings import BY_NAME
 
@@ -133,3 +134,46 @@ def test_why_a_schema_is_not_taken_is_in_the_log(caplog: pytest.LogCaptureFixtur
     with caplog.at_level("INFO", "chutes_core"):
         assert not is_taken({"properties": {"pattern": {"type": "string"}}})
     assert "a property named 'pattern'" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------- by reference
+
+
+@given(schemas(), st.one_of(st.none(), st.text(max_size=2), st.dictionaries(NAMES, st.text(max_size=2))))
+def test_by_reference_it_is_taken_and_means_the_same(schema: dict[str, object], answer: object) -> None:
+    """Whatever it says, an answer is held to the same."""
+    cleaned = without_patterns(schema)[0]
+    assert isinstance(cleaned, dict)
+    written = by_reference(cleaned)
+    assert isinstance(written, dict)
+    assert is_refused(written) is ("$ref" not in written and is_refused(cleaned))
+    assert (broken(written, answer) is None) == (broken(cleaned, answer) is None)
+
+
+def test_definitions_stay_where_references_look_for_them() -> None:
+    """Of a class with another one inside; a name that is taken is not taken twice."""
+
+    class Part(BaseModel):
+        pattern: str
+
+    class Whole(BaseModel):
+        pattern: str
+        parts: list[Part]
+
+    schema = Whole.model_json_schema()
+    written = by_reference(schema)
+    assert isinstance(written, dict)
+    assert written["$defs"]["Part"] == schema["$defs"]["Part"]
+    assert not is_refused(written)
+    assert broken(written, {"pattern": "", "parts": [{"pattern": 1}]}) == "'parts[0].pattern' is not of type string: 1"
+    again = by_reference(written)
+    assert isinstance(again, dict)
+    assert again["$ref"] == "#/$defs/answer_"
+
+
+@pytest.mark.parametrize(
+    "schema", [None, 7, {"$ref": "#"}, {"items": [{"$ref": "#/properties/a"}]}, {"$defs": 1}, {"$ref": 3}]
+)
+def test_what_cannot_be_written_so_stays(schema: object) -> None:
+    """A reference to itself would be one to something else."""
+    assert by_reference(schema) == schema

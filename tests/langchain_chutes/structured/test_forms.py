@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from typing import Annotated, Any, Optional, TypedDict
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from chutes_core import ChutesWarning
 from chutes_core.reply.structured import broken
+from chutes_core.request.schema import is_refused
 from chutes_core.testing import Answer
 from langchain_chutes._structured.schemas import promise
 from tests.langchain_chutes.fallback_stage import Other, Person, stage
@@ -193,6 +195,19 @@ def test_a_field_named_pattern_is_asked_for_by_a_tool(fallback: bool, caplog: py
     assert "response_format" not in body
     assert body["tools"][0]["function"]["parameters"]["properties"]["pattern"]
     assert "a property named 'pattern'" in caplog.text
+
+
+@pytest.mark.parametrize("given", [Rule, {"title": "Rule", **Rule.model_json_schema()}], ids=["model", "schema"])
+def test_who_asks_for_a_schema_with_such_a_field_gets_it(given: Any) -> None:
+    """It goes by reference, which the gateway takes, without a warning."""
+    made = scripted([said({"pattern": "^a", "n": 1})])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dict(made.model.with_structured_output(given, method="json_schema").invoke("A rule?"))["n"] == 1
+    schema = made.body["response_format"]["json_schema"]["schema"]
+    assert schema["$ref"] == "#/$defs/answer"
+    assert "pattern" in schema["$defs"]["answer"]["properties"]
+    assert not is_refused(schema)
 
 
 @pytest.mark.parametrize("schema", [Zip, {"title": "Zip", **Zip.model_json_schema()}], ids=["model", "schema"])
