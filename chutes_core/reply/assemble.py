@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from chutes_core.reply.think import ThinkSplitter, split_whole
 from chutes_core.response import Choice, Reply, ReplyMeta, ToolCall, ToolCallDelta
 from chutes_core.usage import Usage
 
+_MARKS = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 BROKEN_FINISHES = frozenset({"abort", "error"})
 """Finish reasons that mean the engine did not finish: it was shut down, or it failed."""
 _ENDS_WITH_CALLS = frozenset({"stop", "tool_calls", "function_call"})
@@ -47,6 +49,31 @@ class ToolDraft:
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     continued: bool = False
+    _looked_at: int = 0
+    _open: int = 0
+    _quoted: bool = False
+    _rest: str = ""
+    _first: str = ""
+
+    @property
+    def is_object(self) -> bool:
+        r"""Whether the arguments, as far as they have come, are a whole object. Each piece is looked at once.
+
+        >>> ToolDraft(arguments=['{"a": "}', '\\', '"}"', "}"]).is_object, ToolDraft(arguments=['{"a": "}']).is_object
+        (True, False)
+        """
+        for piece in self.arguments[self._looked_at :]:
+            text, self._rest = self._rest + piece, ""
+            self._first = self._first or text.lstrip()[:1]
+            for mark in _MARKS.findall(text):
+                if mark == "\\":
+                    self._rest = mark  # what it escapes is in the next piece
+                elif mark == '"':
+                    self._quoted = not self._quoted
+                elif len(mark) == 1 and not self._quoted:
+                    self._open += 1 if mark in "{[" else -1
+        self._looked_at = len(self.arguments)
+        return self._first == "{" and not self._open and not self._quoted
 
 
 @dataclass(slots=True)

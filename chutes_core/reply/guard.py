@@ -426,7 +426,7 @@ class StreamGuard:
         """
         if tool is None or tool.id in (None, call_id) or self._builder.id is None:
             return False
-        return _holds_object(tool)
+        return tool.is_object
 
     def _tool(self, draft: ChoiceDraft, piece: ToolCallDelta) -> ToolCallDelta | None:
         """Add a piece of a tool call to its call; return what it adds."""
@@ -469,7 +469,7 @@ class StreamGuard:
                 return index
         last = max(known, default=-1)
         open_call = draft.tools.get(last)
-        goes_on = arguments and open_call is not None and open_call.name == name and not _holds_object(open_call)
+        goes_on = arguments and open_call is not None and open_call.name == name and not open_call.is_object
         opens = call_id is not None or last < 0 or (name is not None and bool(known[last][1]) and not goes_on)
         return last + 1 if opens else last
 
@@ -486,14 +486,6 @@ class StreamGuard:
 
 class _Anew(Exception):
     """The answer begins a second time."""
-
-
-def _holds_object(tool: ToolDraft) -> bool:
-    """Return whether the arguments of a call, as far as they have come, are a whole object."""
-    try:
-        return isinstance(door.loads("".join(tool.arguments)), dict)
-    except ValueError:
-        return False
 
 
 def _is_json(text: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chutes_core import ReplyMeta, ToolCall, Usage
-from chutes_core.reply.assemble import parse_reply
+from chutes_core.reply import assemble
+from chutes_core.reply.assemble import ToolDraft, parse_reply
 from chutes_core.testing import Answer
 from tests.core.clients import call
 
@@ -190,3 +192,39 @@ def test_values_are_compared_and_shown_as_values() -> None:
     assert parse_reply(body({"content": "Hi"}, usage={"prompt_tokens": 1, "completion_tokens": 1})).usage == Usage(
         1, 1, 2
     )
+
+
+@given(st.dictionaries(TEXT, TEXT | st.lists(TEXT, max_size=2), max_size=3), st.lists(st.integers(1, 9), min_size=1))
+def test_arguments_are_an_object_when_they_have_ended(value: dict[str, Any], sizes: list[int]) -> None:
+    """However they come: not before their last brace, and from then on, whatever is in their strings."""
+    written, draft, asked = "  " + json.dumps(value), ToolDraft(), []
+    while written:
+        size = sizes[len(asked) % len(sizes)]
+        draft.arguments.append(written[:size])
+        written = written[size:]
+        asked.append(draft.is_object)
+    assert asked == [False] * (len(asked) - 1) + [True]
+    assert ToolDraft(arguments=["".join(draft.arguments)]).is_object
+
+
+def test_each_piece_of_arguments_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is asked about with each of its pieces costs what it is long."""
+    looked_at, marks = [], assemble._MARKS
+
+    class Counting:
+        def findall(self, text: str) -> list[str]:
+            looked_at.append(text)
+            return marks.findall(text)
+
+    monkeypatch.setattr(assemble, "_MARKS", Counting())
+    draft = ToolDraft(arguments=['{"a": "'])
+    for _ in range(1_000):
+        draft.arguments.append("}")
+        assert not draft.is_object
+    assert len("".join(looked_at)) == len("".join(draft.arguments))
+
+
+@pytest.mark.parametrize("arguments", [[], [""], [" "], ['"{}"'], ["[{}]"], ["{", "["], ["x{}"]])
+def test_what_is_no_object_is_none(arguments: list[str]) -> None:
+    """Nothing, a string, a list, what has not ended."""
+    assert not ToolDraft(arguments=arguments).is_object
