@@ -96,10 +96,10 @@ class ClientBase:
         self._clock: Clock = clock or SystemClock()
         self._recorder = recorder_asked_for()
         _check_kind("trace", trace, bool)
-        self._trace = trace or asked_for(self._headers)
+        self._trace = trace
         if asked_for(self._headers):  # chat calls send it: other replies would come in events too
             others = {name: value for name, value in self._headers.items() if name.lower() != HEADER.lower()}
-            self._headers = Headers(others)
+            self._headers, self._trace = Headers(others), True
         self._sealed = self._sealed_path(e2ee)
         self._embed_steps: dict[str, int] = {}
         self._closed = False
@@ -331,18 +331,14 @@ class ClientBase:
     def _host_of(self, endpoint: Endpoint[T]) -> str:
         return self.settings.base_url if endpoint.gateway else self.settings.management_url
 
-    def _keyless(self, *endpoints: Endpoint[T]) -> bool:
-        """Return whether pages are asked for without the key.
+    def _keyless(self, endpoint: Endpoint[T]) -> bool:
+        """Return whether a page is asked for without the key.
 
         Secret headers go where the key may go: to another address that is not named with them, the key has to agree.
         """
-        return all(each.public for each in endpoints) and not (
-            self._headers.secret and any(map(self._apart, endpoints))
-        )
-
-    def _apart(self, endpoint: Endpoint[T]) -> bool:
         host = self._host_of(endpoint)
-        return is_stranger(host) and origin_of(host) not in self.settings.named
+        needs_word = self._headers.secret and is_stranger(host) and origin_of(host) not in self.settings.named
+        return endpoint.public and not needs_word
 
     def _page(self, endpoint: Endpoint[T], policy: CallPolicy, *, quiet: bool = False) -> Flow[T]:
         request = WireRequest(

@@ -78,22 +78,14 @@ def _migrated(path: Path) -> tuple[str, str, Migrated]:
 
 def _write(path: Path, content: bytes) -> None:
     """Put a text in a file's place at once, with its permissions; a link stays one."""
-    import os
-    import shutil
-    import tempfile
+    from stat import S_IMODE
+
+    from chutes_core.catalog.cache import replace_file
 
     path = path.resolve()
     with path.open("rb+"):  # which fails where only reading is allowed
         pass
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_file(path, content, mode=S_IMODE(path.stat().st_mode))
 
 
 def _diff(name: str, source: str, new: Migrated) -> list[str]:

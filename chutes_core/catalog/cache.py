@@ -79,7 +79,7 @@ def write(
     return path
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     """Write a file, and its folder if there is none, so that no reader ever sees half of it.
 
     Raises:
@@ -91,10 +91,12 @@ def replace_file(path: Path, text: str) -> None:
     # In the same folder, because the replacement is atomic only within one file system.
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        if mode != 0o600:  # that of mkstemp
+            os.chmod(temporary, mode)
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise

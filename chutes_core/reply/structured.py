@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -392,7 +392,7 @@ class _Check:
         if "const" in schema and value != schema["const"]:
             yield _Fault("", f"is not {schema['const']!r:.200}: {value!r:.80}")
         pattern = schema.get("pattern")
-        if isinstance(pattern, str) and isinstance(value, str) and not _matches(pattern, value):
+        if isinstance(pattern, str) and isinstance(value, str) and not _matcher(pattern)(value):
             yield _Fault("", f"does not match {pattern!r}: {value!r:.80}")
         if "$ref" in schema:
             yield self.fault(_mapping(_resolved(self._root, str(schema["$ref"]))), value)
@@ -420,19 +420,18 @@ class _Check:
                 yield fault.within(name)
 
 
-def _matches(pattern: str, text: str) -> bool:
-    """Look for a pattern in linear time, as pydantic does; without it, and where it cannot be read so, it is found."""
+@lru_cache(maxsize=64)
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what looks for a pattern in linear time, as pydantic does; where that is impossible, it is found."""
     try:
-        from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
+        from pydantic_core import SchemaError, SchemaValidator, core_schema
     except ImportError:  # the frameworks bring it, the core alone does not need it
-        return True
+        return lambda text: True
     try:
-        SchemaValidator(core_schema.str_schema(pattern=pattern)).validate_python(text)
+        validator = SchemaValidator(core_schema.str_schema(pattern=pattern))
     except SchemaError:
-        return True
-    except ValidationError:
-        return False
-    return True
+        return lambda text: True
+    return validator.isinstance_python
 
 
 def _is_of(kind: object, value: object) -> bool:
