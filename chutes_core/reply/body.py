@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 
-from chutes_core.response import Choice, Reply
+from chutes_core.response import Choice, Reply, ReplyMeta
 from chutes_core.usage import Usage
 
-__all__ = ["call_bodies", "call_body", "choice_body", "reply_body", "usage_body"]
+__all__ = ["call_bodies", "call_body", "choice_body", "meta_body", "reply_body", "usage_body"]
 
 
 def reply_body(reply: Reply) -> dict[str, object]:
@@ -69,6 +70,21 @@ def usage_body(usage: Usage | None) -> dict[str, object] | None:
         "total_tokens": usage.total_tokens,
         **{name: {count: value} for name, (count, value) in details.items() if value is not None},
     }
+
+
+def meta_body(meta: ReplyMeta) -> dict[str, object]:
+    """Return what the service said beside a reply, and what its machine proved; a trace only if there is one.
+
+    >>> meta_body(ReplyMeta("abc", quota_used=7))["quota_used"]
+    7
+    """
+    told = {name: getattr(meta, name) for name in _META}
+    if meta.trace:
+        told["trace"] = [event.to_dict() for event in meta.trace]
+    return {**told, "attested": meta.attested.to_dict() if meta.attested is not None else None}
+
+
+_META = tuple(each.name for each in fields(ReplyMeta) if each.name != "trace")
 
 
 def _message(choice: Choice) -> dict[str, object]:

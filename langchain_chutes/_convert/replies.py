@@ -17,6 +17,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
+from chutes_core.reply.body import meta_body
 from chutes_core.reply.call_pieces import CallPiece, CallPieces
 from langchain_chutes._convert.spoiling import spoiled
 
@@ -33,8 +34,6 @@ M = TypeVar("M", bound=BaseModel)
 # What LangChain itself keeps there is not for a server to set.
 _PRIVATE = frozenset({"prompt_sha256", "output_version"})
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_META = ("invocation_id", "quota_total", "quota_used", "quota_remaining", "rate_limit_user", "rate_limit_model",
-         "invoice_billing")  # fmt: skip
 
 
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
@@ -84,11 +83,8 @@ def response_metadata(reply: Reply, choice: Choice, cost: float | None) -> dict[
         "created": reply.created,
         "logprobs": choice.logprobs,
         "cost": cost,
+        **meta_body(reply.meta),
     }
-    told.update((name, getattr(reply.meta, name)) for name in _META)
-    if reply.meta.trace:
-        told["trace"] = [event.to_dict() for event in reply.meta.trace]
-    told["attested"] = reply.meta.attested.to_dict() if reply.meta.attested is not None else None
     return {name: value for name, value in told.items() if value is not None and name not in _PRIVATE}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from io import IOBase
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,8 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.bridge.pydantic import BaseModel
 
-from chutes_core import Reply, ReplyMeta, RequestRefusedError, ToolCall, Usage
-from chutes_core.reply.body import call_body, reply_body
+from chutes_core import Reply, RequestRefusedError, ToolCall, Usage
+from chutes_core.reply.body import call_body, meta_body, reply_body
 from llama_index_chutes._convert.raw import Raw
 
 if TYPE_CHECKING:
@@ -209,15 +209,10 @@ def _counts(usage: Usage | None) -> dict[str, Any]:
 
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_META = tuple(field.name for field in fields(ReplyMeta) if field.name != "trace")
 
 
 def _meta(reply: Reply) -> dict[str, Any]:
-    meta: dict[str, Any] = {name: value for name in _META if (value := getattr(reply.meta, name)) is not None}
-    if reply.meta.trace:
-        meta["trace"] = [event.to_dict() for event in reply.meta.trace]
-    if reply.meta.attested is not None:
-        meta["attested"] = reply.meta.attested.to_dict()
+    meta = {name: value for name, value in meta_body(reply.meta).items() if value is not None}
     return {"chutes": meta} if meta else {}
 
 
