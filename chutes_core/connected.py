@@ -75,6 +75,8 @@ class Connected(Guarded):
         api_key: object
         catalog: Catalog | None
         default_headers: Mapping[str, str] | None
+        e2ee: object
+        max_retries: int
 
     _passed_on: ClassVar[Mapping[str, str]] = {
         name: name for name in ("timeout", "max_retries", "management_url", "e2ee", "ledger", "clock", "default_query")
@@ -182,6 +184,10 @@ class Connected(Guarded):
 
         client = getattr(self, self._transports[0])
         return LiveStats.of_service(self._client().settings, self._known_models(), http_client=client)
+
+    def _is_sealed(self) -> bool:
+        """Return whether answers come encrypted."""
+        return bool(self.e2ee)
 
     def _sealing(self, wish: object) -> bool | E2EE:
         """Validate ``e2ee`` and the options it must work with."""

@@ -167,9 +167,6 @@ class ChatChutes(ChutesSettings, ChatModel):
     ) -> Call:  # fmt: skip
         return Call(self, self._request(messages, stop, options, stream=not whole))
 
-    def _is_sealed(self) -> bool:
-        return bool(self.e2ee)
-
     def _formed(self, form: Form) -> tuple[Method, Source, dict[str, Any]]:
         method = form.method or structured_method(
             model_infos(self._known_models(), self.model), by_schema=form.by_schema

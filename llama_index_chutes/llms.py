@@ -180,9 +180,6 @@ class Chutes(ChutesComponent, ChatModel):
     def _address(self) -> str | None:
         return self.api_base
 
-    def _is_sealed(self) -> bool:
-        return bool(self.e2ee)
-
     def _structured_mode(self, infos: Sequence[ModelInfo], output_cls: type[Model]) -> Mode:
         wish = self.pydantic_program_mode
         if wish == PydanticProgramMode.LLM:

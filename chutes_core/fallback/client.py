@@ -220,7 +220,7 @@ class _FallbackBase(Generic[C]):
         catalogs = [seat.client.catalog for seat in self._seats]
         if len(catalogs) != len(self._catalogs) or any(map(is_not, catalogs, self._catalogs)):
             described = [replace(seat, member=self._described(seat.name, seat.client)) for seat in self._seats]
-            self._seats = placed(described, lambda seat: (seat.options, seat.params), pools=True)
+            self._seats = placed(described, lambda seat: (seat.options, seat.params))
             self._catalogs = catalogs
         return self._seats
 

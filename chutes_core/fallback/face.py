@@ -6,7 +6,7 @@ Some of the members may be other providers' models, which are asked through the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from chutes_core.connected import Connected
 from chutes_core.errors import ConfigurationError
@@ -14,7 +14,7 @@ from chutes_core.fallback.call import Try
 from chutes_core.fallback.live import LiveStats
 from chutes_core.fallback.policy import FallbackPolicy
 from chutes_core.fallback.relay import Answer, AsyncAnswer
-from chutes_core.fallback.roster import Seat, health_of, rules_of
+from chutes_core.fallback.roster import Seat, health_of, placed, rules_of
 from chutes_core.fallback.routes import Routed
 from chutes_core.fallback.run import Run
 
@@ -42,9 +42,26 @@ class FaceFallback(Routed, BaseModel):
     _seated: Seated
     _stats: tuple[LiveStats | None] | None
 
-    def _described(self) -> Sequence[Seat[object, Connected]]:
-        """Describe the members to the engine."""
+    _separate: ClassVar[Collection[str]]
+    """The fields of Chutes models that may differ where they share a request; the account is compared beside them."""
+
+    def _seat(self, model: object) -> Seat[object, Connected]:
+        """Describe one model to the engine."""
         raise NotImplementedError
+
+    def _described(self, models: Sequence[object]) -> Sequence[Seat[object, Connected]]:
+        return placed([self._seat(model) for model in models], self._settings)
+
+    def _settings(self, seat: Seat[object, Connected]) -> object:
+        """Return what requests depend on besides the model's name; of another provider's that is not known."""
+        if seat.own is None:
+            return id(seat.model)
+        return {name: value for name, value in seat.own.__dict__.items() if name not in self._separate}
+
+    def _again(self, seat: Seat[object, Connected], model: str) -> Seat[object, Connected]:
+        """Return a Chutes member with another model."""
+        assert seat.own is not None
+        return self._described([seat.own.model_copy(update={"model": model})])[0]
 
     def _sit(self) -> Sequence[Seat[object, Connected]]:
         """Return the members as the engine sees them, described anew when one of them or its catalogue has changed."""
@@ -58,8 +75,16 @@ class FaceFallback(Routed, BaseModel):
         if seated is None or seated[0] != now:
             if seated is not None and seated[0][1:] != now[1:]:  # for the policy alone they stay what they are
                 self._stats = None
-            seated = self._seated = now, self._described(), state  # which are kept, or others might get their ids
+            seated = self._seated = (
+                now,
+                self._described(self.members),
+                state,
+            )  # which are kept, or others might get their ids
         return seated[1]
+
+    def _is_sealed(self) -> bool:
+        """Return whether answers may come encrypted."""
+        return any(seat.member.sealed for seat in self._sit())
 
     def _exchanged(self, members: object) -> object:
         """Check what takes the place of the members."""

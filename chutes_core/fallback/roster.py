@@ -1,6 +1,6 @@
 """The list of a fallback's members: what may be in it, and what the engine is told of each.
 
-A framework says how it makes, quiets and seals one of its models (:class:`Roster`); the rules and their texts are here,
+A framework says how it makes and quiets one of its models (:class:`Roster`); the rules and their texts are here,
 so that a list that one framework takes, the other takes too.
 """
 
@@ -62,19 +62,17 @@ class Roster(Generic[M]):
         base: Its class of chat models.
         kind: What it calls one.
         providers: Where other providers' models are, as "package.module:Class", by the name that routes use.
-        read: Checks the arguments that members listed by name share, and returns them under their own names.
-        make: Makes a Chutes model from arguments.
-        quiet: Returns a model whose own retries are turned off; None where that cannot be done.
-        seal: Returns a model whose requests are sealed as wished; None where they cannot be.
+        own: Its class of Chutes models.
+        make: Makes one from arguments.
+        quiet: Returns another provider's model with its own retries turned off; None where that cannot be done.
     """
 
     base: type[M]
     kind: str
     providers: Mapping[str, str]
-    read: Callable[[Mapping[str, object]], Mapping[str, object]]
+    own: type[Connected]
     make: Maker[M]
     quiet: Callable[[M], M | None]
-    seal: Callable[[M, object], M | None]
 
     def members(self, listed: object, shared: Mapping[str, object]) -> list[M]:
         """Make the members from what was listed, with their own retries turned off.
@@ -90,7 +88,8 @@ class Roster(Generic[M]):
                 "string use from_models()."
             )
         refuse_retries(shared.get("max_retries"))
-        shared = self.read({name: value for name, value in shared.items() if name != "max_retries"})
+        shared = {name: value for name, value in shared.items() if name != "max_retries"}
+        shared = self.own._read("ChutesFallback", shared, "members", "policy", "health")
         unused = sorted(shared.keys() - {"e2ee"})
         if unused and all(isinstance(each, self.base) for each in listed):
             raise ConfigurationError(
@@ -101,7 +100,7 @@ class Roster(Generic[M]):
             if any(_is_same(entry, other) for other in listed[:place]):
                 raise _twice(_name(entry))
         made = [model for entry in listed for model in _seated(self._made(entry, shared))]
-        quiet = [self.quiet(model) for model in made]
+        quiet = [self._quiet(model) for model in made]
         if restless := dict.fromkeys(type(made[place]).__name__ for place, each in enumerate(quiet) if each is None):
             warn(
                 f"{', '.join(restless)}: its own retries cannot be turned off from here, so any that it makes delay "
@@ -155,14 +154,18 @@ class Roster(Generic[M]):
             raise ConfigurationError(f"{place} is not a {self.kind}.")
         return cast("Maker[M]", found)
 
+    def _quiet(self, model: M) -> M | None:
+        if not isinstance(model, self.own):
+            return self.quiet(model)
+        return cast("M", model.model_copy(update={"max_retries": 0})) if model.max_retries else model
+
     def _sealed(self, model: M, wish: object) -> M:
-        sealed = self.seal(model, wish)
-        if sealed is None:
+        if not isinstance(model, self.own):
             raise ConfigurationError(
                 f"e2ee= seals what every member is asked, and {type(model).__name__} cannot be asked sealed. To fall "
                 "back from sealed members to another provider's model, pass e2ee= to the models themselves."
             )
-        return sealed
+        return model if model.e2ee else cast("M", model.model_copy(update={"e2ee": model._sealing(wish)}))
 
 
 def listed_or_default(members: L | None, shared: Mapping[str, object]) -> L | list[str]:
@@ -311,7 +314,7 @@ def account_id(provider: str, where: str, key: object) -> str:
     return f"{provider}-{digest.hexdigest()}"
 
 
-def seated(members: Sequence[Member], settings: Callable[[int], object], *, pools: bool = False) -> list[Member]:
+def seated(members: Sequence[Member], settings: Callable[[int], object]) -> list[Member]:
     """Tell members with the same model apart, and find those that can share a request.
 
     The same model with another key has its own health. With the same key and other settings it shares that, and is one
@@ -320,7 +323,6 @@ def seated(members: Sequence[Member], settings: Callable[[int], object], *, pool
     Args:
         members: The members, as described one by one.
         settings: Returns what else a member's requests depend on, by its place in the list.
-        pools: Find those that can share a request.
 
     >>> one, same, other = (Member("acme/one", account) for account in ("a", "a", "b"))
     >>> [(each.target, each.place) for each in seated([one, same, other], lambda place: place)]
@@ -334,7 +336,7 @@ def seated(members: Sequence[Member], settings: Callable[[int], object], *, pool
         if any(settings(other) == settings(place) for other in alike):
             raise _twice(member.name)
         pool, host = None, member.host
-        if pools and not member.sealed and member.info is not None:  # sealed requests are for one machine of one model
+        if not member.sealed and member.info is not None:  # sealed requests are for one machine of one model
             told = (member.account, member.host, settings(place))
             if told not in known:
                 known.append(told)
@@ -345,9 +347,9 @@ def seated(members: Sequence[Member], settings: Callable[[int], object], *, pool
     return placed
 
 
-def placed(seats: Sequence[S], settings: Callable[[S], object], *, pools: bool = False) -> list[S]:
+def placed(seats: Sequence[S], settings: Callable[[S], object]) -> list[S]:
     """Return the seats with their members told apart; see :func:`seated`."""
-    members = seated([seat.member for seat in seats], lambda place: settings(seats[place]), pools=pools)
+    members = seated([seat.member for seat in seats], lambda place: settings(seats[place]))
     return [replace(seat, member=member) for seat, member in zip(seats, members, strict=True)]  # type: ignore[type-var]
 
 

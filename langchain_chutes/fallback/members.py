@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from chutes_core.errors import ConfigurationError
 from chutes_core.fallback import FallbackPolicy, roster
 from langchain_chutes.chat_models import ChatChutes
 
-__all__ = ["Listed", "Seat", "again", "member_roster", "seats", "template_maker"]
+__all__ = ["Listed", "Seat", "member_roster", "seat_of", "template_maker"]
 
 Listed = str | Mapping[str, Any] | BaseChatModel
 
@@ -31,8 +31,6 @@ _PROVIDERS = {
 }
 _RETRIES = ("max_retries", "num_retries")
 _BUILT = frozenset({"client", "async_client", "root_client", "root_async_client"})
-# What may differ between models that share one request; their account is compared beside it.
-_SEPARATE = frozenset({"model", "api_key", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +46,7 @@ class Seat(roster.Seat[BaseChatModel, ChatChutes]):
 
 def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
     """Return how members are made; ``make`` makes those that are listed by name."""
-    return roster.Roster(BaseChatModel, "LangChain chat model", _PROVIDERS, _read, make, _quiet, _sealed)  # type: ignore[type-abstract]
+    return roster.Roster(BaseChatModel, "LangChain chat model", _PROVIDERS, ChatChutes, make, _quiet)  # type: ignore[type-abstract]
 
 
 def template_maker(template: ChatChutes | None) -> Callable[..., ChatChutes]:
@@ -70,19 +68,7 @@ def template_maker(template: ChatChutes | None) -> Callable[..., ChatChutes]:
     return make
 
 
-def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    return ChatChutes._read("ChutesFallback", shared, "members", "policy", "health")
-
-
-def _sealed(model: BaseChatModel, wish: object) -> BaseChatModel | None:
-    if not isinstance(model, ChatChutes):
-        return None
-    return model if model.e2ee else model.model_copy(update={"e2ee": model._sealing(wish)})
-
-
 def _quiet(model: BaseChatModel) -> BaseChatModel | None:
-    if isinstance(model, ChatChutes):
-        return model.model_copy(update={"max_retries": 0}) if model.max_retries else model
     fields = type(model).model_fields
     name = next((each for each in _RETRIES if each in fields), None)
     if name is None:
@@ -97,21 +83,8 @@ def _quiet(model: BaseChatModel) -> BaseChatModel | None:
         return None
 
 
-# ---------------------------------------------------------------------------------------- what is known of them
-
-
-def seats(models: Sequence[BaseChatModel], policy: FallbackPolicy) -> list[Seat]:
-    """Describe each model to the engine."""
-    return roster.placed([_seat(model, policy) for model in models], _settings, pools=policy.first_hop == "server")
-
-
-def again(policy: FallbackPolicy, seat: Seat, model: str) -> Seat:
-    """Return a Chutes member with another model."""
-    assert seat.own is not None
-    return seats([seat.own.model_copy(update={"model": model})], policy)[0]
-
-
-def _seat(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
+def seat_of(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
+    """Describe a model to the engine."""
     if not isinstance(model, ChatChutes):
         return Seat(model, roster.foreign_member(model))
     catalog = model._known_models()
@@ -122,10 +95,3 @@ def _seat(model: BaseChatModel, policy: FallbackPolicy) -> Seat:
         headers = policy.headers(model.default_headers)
         asked = model.model_copy(update={"default_headers": headers, "catalog": catalog})
     return Seat(asked, member, model)
-
-
-def _settings(seat: Seat) -> object:
-    """Return what requests depend on besides the model's name; of another provider's that is not known."""
-    if seat.own is None:
-        return id(seat.model)
-    return {name: value for name, value in seat.own.__dict__.items() if name not in _SEPARATE}

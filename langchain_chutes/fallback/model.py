@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -45,7 +45,7 @@ from langchain_chutes._convert.tools import Tool, ToolList
 from langchain_chutes._structured.forms import Form
 from langchain_chutes._structured.parsers import Source
 from langchain_chutes.chat_models import ChatChutes
-from langchain_chutes.fallback.members import Listed, Seat, member_roster, seats, template_maker
+from langchain_chutes.fallback.members import Listed, Seat, member_roster, seat_of, template_maker
 from langchain_chutes.fallback.run import Run
 from langchain_chutes.fallback.tracing import announce, announced, watched
 
@@ -89,6 +89,9 @@ class ChutesFallback(FaceFallback, ChatModel):
 
     _seated: Any = PrivateAttr(default=None)
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
+    _separate: ClassVar[Collection[str]] = {
+        "model", "api_key", "name", "profile", "catalog", "ledger", "cache", "tags", "metadata",
+    }  # fmt: skip
 
     @unseen
     def __init__(
@@ -116,8 +119,8 @@ class ChutesFallback(FaceFallback, ChatModel):
 
     # ------------------------------------------------------------------------------------------ the call
 
-    def _described(self) -> list[Seat]:
-        return seats(self.members, self.policy)
+    def _seat(self, model: Any) -> Seat:
+        return seat_of(model, self.policy)
 
     def _asked(
         self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: dict[str, Any], *,
@@ -134,9 +137,6 @@ class ChutesFallback(FaceFallback, ChatModel):
         elif form.schema is None:
             raise RequestRefusedError("Structured output needs a schema, except with method='json_mode'.")
         return form.method, "either", {"chutes_form": form}
-
-    def _is_sealed(self) -> bool:
-        return any(seat.member.sealed for seat in self._sit())
 
     # Only LangChain knows a stream's run: pass it on to the attempts here.
 

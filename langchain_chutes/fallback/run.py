@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +27,7 @@ from langchain_chutes._convert.restart import restart_chunk, restartable
 from langchain_chutes._errors import as_langchain
 from langchain_chutes._structured.forms import Form
 from langchain_chutes.fallback.foreign import Question
-from langchain_chutes.fallback.members import Seat, again
+from langchain_chutes.fallback.members import Seat
 from langchain_chutes.fallback.tracing import current_runs
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Run(FaceRun[Seat, ChatGenerationChunk]):
         options: dict[str, Any], *, whole: bool,
     ) -> None:  # fmt: skip
         self._messages, self._stop, self._options = messages, stop, options
-        seats = asked_seats(owner._sit(), options, partial(again, owner.policy))
+        seats = asked_seats(owner._sit(), options, owner._again)
         limit = taken_limit(options)
         options.pop("stream", None)
         self._wanted: Form | None = options.pop("chutes_form", None)

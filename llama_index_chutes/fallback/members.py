@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from chutes_core import ConfigurationError
 from chutes_core.fallback import roster
 from llama_index_chutes.llms import Chutes
 
-__all__ = ["Seat", "again", "member_roster", "public_copy", "seats_of", "unheard"]
+__all__ = ["Seat", "member_roster", "public_copy", "seat_of", "unheard"]
 
 _SECRET = ("api_key", "token", "secret", "password", "headers")
 # Where route files find other providers' models.
@@ -30,11 +29,6 @@ _PROVIDERS = {
     "ollama": "llama_index.llms.ollama:Ollama",
     "fireworks": "llama_index.llms.fireworks:Fireworks",
 }
-# What a request depends on, apart from the model and the account: members with the same values can share one.
-_NOT_SENT = {"model", "api_key", "catalog", "ledger", "context_window"}
-_ALIKE = sorted(
-    (({*Chutes.model_fields} - {*LLM.model_fields}) | {"pydantic_program_mode", "system_prompt"}) - _NOT_SENT
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +42,7 @@ def member_roster(**common: Any) -> roster.Roster[LLM]:
     >>> [llm.max_retries for llm in member_roster().members(["acme/one"], {"api_key": "cpk_0123"})]
     [0]
     """
-    return roster.Roster(LLM, "LlamaIndex LLM", _PROVIDERS, _read, partial(_make, **common), _quiet, _sealed)  # type: ignore[type-abstract]
-
-
-def _read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    return Chutes._read("ChutesFallback", shared, "members", "policy", "health")
+    return roster.Roster(LLM, "LlamaIndex LLM", _PROVIDERS, Chutes, partial(_make, **common), _quiet)  # type: ignore[type-abstract]
 
 
 def _make(**arguments: Any) -> Chutes:
@@ -63,21 +53,7 @@ def _make(**arguments: Any) -> Chutes:
     return Chutes(**arguments)
 
 
-def _changed(llm: Chutes, **changes: Any) -> Chutes:
-    copy = llm.model_copy(update=changes)
-    copy._clients = type(copy._clients)()
-    return copy
-
-
-def _sealed(llm: LLM, wish: object) -> LLM | None:
-    if not isinstance(llm, Chutes):
-        return None
-    return llm if llm.e2ee else _changed(llm, e2ee=llm._sealing(wish))
-
-
 def _quiet(llm: LLM) -> LLM | None:
-    if isinstance(llm, Chutes):
-        return _changed(llm, max_retries=0) if llm.max_retries else llm
     tries = getattr(llm, "max_retries", None)
     if tries == 0:
         return llm
@@ -114,35 +90,9 @@ def public_copy(llm: LLM) -> LLM:
     return copy
 
 
-# ------------------------------------------------------------------------------------------- for the engine
-
-
-def seats_of(llms: Sequence[LLM], *, pools: bool = False) -> list[Seat]:
-    """Describe the members to the engine.
-
-    Args:
-        llms: The members.
-        pools: Determine which of them can share a request.
-
-    >>> [seat.member.name for seat in seats_of([Chutes(model="acme/one", api_key="cpk_0123")])]
-    ['acme/one']
-    """
-    return roster.placed([_seat(llm) for llm in llms], _settings, pools=pools)
-
-
-def again(seat: Seat, model: str) -> Seat:
-    """Return a Chutes member with another model."""
-    assert seat.own is not None
-    return seats_of([_changed(seat.own, model=model)])[0]
-
-
-def _seat(llm: LLM) -> Seat:
+def seat_of(llm: LLM) -> Seat:
+    """Describe a model to the engine."""
     if isinstance(llm, Chutes):
         return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, llm._infos(), llm.e2ee), llm)
     name = llm.metadata.model_name
     return Seat(llm, roster.foreign_member(llm, name if name != "unknown" else ""))
-
-
-def _settings(seat: Seat) -> object:
-    """Return what requests depend on besides the model's name; of another provider's that is not known."""
-    return [getattr(seat.own, name) for name in _ALIKE] if seat.own is not None else id(seat.model)

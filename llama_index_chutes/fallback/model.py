@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer
@@ -28,7 +28,7 @@ from chutes_core.secrets.frames import unseen
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.profile import Described
 from llama_index_chutes._settings import kept
-from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seats_of
+from llama_index_chutes.fallback.members import Seat, member_roster, public_copy, seat_of
 from llama_index_chutes.fallback.run import Run
 from llama_index_chutes.fallback.wanted import Wanted
 from llama_index_chutes.llms import Chutes
@@ -74,6 +74,10 @@ class ChutesFallback(FaceFallback, ChatModel):
     _stats: tuple[LiveStats | None] | None = PrivateAttr(default=None)
     _metadata: tuple[object, LLMMetadata, str | None] | None = PrivateAttr(default=None)
     _chance: Callable[[], float] = PrivateAttr(default=random.random)
+    _separate: ClassVar[Collection[str]] = (
+        LLM.model_fields.keys() - {"pydantic_program_mode", "system_prompt"}
+        | {"model", "api_key", "catalog", "ledger", "context_window"}
+    )  # fmt: skip
 
     @unseen
     def __init__(
@@ -149,10 +153,10 @@ class ChutesFallback(FaceFallback, ChatModel):
 
     def _seats_now(self) -> Sequence[Any]:
         """Return the members for one call; if they may share a request, all their parameters matter."""
-        return self._described() if self.policy.first_hop == "server" else self._sit()
+        return self._described(self.members) if self.policy.first_hop == "server" else self._sit()
 
-    def _described(self) -> list[Seat]:
-        return seats_of(self.members, pools=self.policy.first_hop == "server")
+    def _seat(self, model: Any) -> Seat:
+        return seat_of(model)
 
     def _exchanged(self, members: object) -> list[LLM]:
         return member_roster().exchanged(members)
@@ -171,9 +175,6 @@ class ChutesFallback(FaceFallback, ChatModel):
         own = [member for member in self.members if isinstance(member, Chutes)]
         addresses = (member.api_base for member in own) if len(own) == len(self.members) else ()
         return next((address for address in addresses if address), None)
-
-    def _is_sealed(self) -> bool:
-        return any(seat.member.sealed for seat in self._sit())
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Stream only the text; it has no room for a restart marker, so a broken answer raises."""

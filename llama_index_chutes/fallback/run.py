@@ -19,7 +19,7 @@ from llama_index_chutes._convert.messages import flat
 from llama_index_chutes._settings import kept
 from llama_index_chutes._structured.plans import Plan
 from llama_index_chutes.fallback.foreign import Question
-from llama_index_chutes.fallback.members import Seat, again, unheard
+from llama_index_chutes.fallback.members import Seat, unheard
 from llama_index_chutes.fallback.tracing import Attempts, somebody_listens
 from llama_index_chutes.fallback.wanted import Wanted
 
@@ -47,7 +47,7 @@ class Run(FaceRun[Seat, ChatResponse]):
         self._params = params
         self._plans: dict[str, Plan[Any]] = {}  # by the member that was asked with it
         needs, limit = needs_of(messages, params), taken_limit(params)
-        seats, unable = asked_seats(owner._seats_now(), params, again), []
+        seats, unable = asked_seats(owner._seats_now(), params, owner._again), []
         if "tools" in needs.features:
             # Only the model itself knows whether another provider's supports tools.
             able = [each for each in seats if each.own is not None or each.model.metadata.is_function_calling_model]

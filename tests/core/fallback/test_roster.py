@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,7 @@ from chutes_core.auth import KeyFunction
 from chutes_core.catalog.catalog import Catalog
 from chutes_core.catalog.joint import price
 from chutes_core.catalog.model_info import ModelInfo
+from chutes_core.connected import Connected
 from chutes_core.fallback import FallbackPolicy, Member
 from chutes_core.fallback.roster import (
     Roster,
@@ -36,7 +37,7 @@ INFO = ModelInfo(id="acme/one")
 
 
 @dataclass
-class Model:
+class Base:
     """A chat model of the framework."""
 
     model: str = ""
@@ -46,34 +47,45 @@ class Model:
     timeout: TimeLimits | float | None = None
 
 
-class Stranger(Model):
+class Model(Base):
+    """A Chutes model, with what the list needs of one."""
+
+    @classmethod
+    def _read(cls, owner: str, given: Mapping[str, object], *more: str) -> dict[str, object]:
+        if unknown := given.keys() - {"api_key", "e2ee", "timeout", *more}:
+            raise ConfigurationError(f"{owner} has no argument {min(unknown)!r}")
+        return dict(given)
+
+    def _sealing(self, wish: object) -> object:
+        return f"sealed {wish}"
+
+    def model_copy(self, *, update: Mapping[str, Any]) -> Model:
+        return replace(self, **update)
+
+
+class Stranger(Base):
     """Another provider's model."""
 
 
+class Odd(Stranger):
+    """And one more."""
+
+
 @dataclass
-class Fallback(Model):
+class Fallback(Base):
     """A fallback, which is a model too."""
 
-    members: list[Model] = field(default_factory=list)
+    members: list[Base] = field(default_factory=list)
     policy: FallbackPolicy = field(default_factory=FallbackPolicy)
 
 
-def read(shared: Mapping[str, object]) -> Mapping[str, object]:
-    if unknown := shared.keys() - {"api_key", "e2ee", "timeout"}:
-        raise ConfigurationError(f"no argument {min(unknown)!r}")
-    return shared
-
-
-def quiet(model: Model) -> Model | None:
+def quiet(model: Base) -> Base | None:
     return None if model.max_retries is None else replace(model, max_retries=0)
 
 
-def seal(model: Model, wish: object) -> Model | None:
-    return None if isinstance(model, Stranger) else replace(model, e2ee=wish)
-
-
 PLACE = f"{__name__}:Stranger"
-ROSTER = Roster(Model, "Model", {"other": PLACE, "absent": "no_such_package.models:Model"}, read, Model, quiet, seal)
+PROVIDERS = {"other": PLACE, "absent": "no_such_package.models:Model"}
+ROSTER = Roster(Base, "Model", PROVIDERS, cast("type[Connected]", Model), Model, quiet)  # type: ignore[arg-type]
 
 
 def names(listed: Any, **shared: object) -> list[str]:
@@ -97,7 +109,7 @@ def test_names_tables_models_and_fallbacks_may_be_listed() -> None:
     assert [each.api_key for each in made] == ["a", "b", "", "", "", ""]
     assert {each.max_retries for each in made} == {0}
     assert type(made[2]) is Stranger
-    assert [each.e2ee for each in ROSTER.members(["acme/one", inner], {"e2ee": True})] == [True] * 3
+    assert [each.e2ee for each in ROSTER.members(["acme/one", inner], {"e2ee": True})] == [True, True, "sealed True"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,7 @@ def test_names_tables_models_and_fallbacks_may_be_listed() -> None:
         ([7], {}, "the name of a model or a Model, not int"),
         (["acme/one"], {"models": []}, "no 'models' beside its members"),
         (["acme/one"], {"max_retries": 1}, "max_attempts"),
-        (["acme/one"], {"colour": 1}, "no argument 'colour'"),
+        (["acme/one"], {"colour": 1}, "^ChutesFallback has no argument 'colour'"),
         ([Model("acme/one")], {"api_key": "a", "timeout": 1}, "^api_key, timeout: these arguments"),
         (["acme/one", Model("a"), "acme/one"], {}, "'acme/one' is listed twice"),
         ([{"model": "acme/one"}, {"model": "acme/one"}], {}, "'acme/one' is listed twice"),
@@ -129,8 +141,8 @@ def test_what_cannot_be_meant_is_refused(listed: Any, shared: dict[str, object],
 
 def test_retries_that_stay_are_told_of_once() -> None:
     """For all members together, where the caller's own line is."""
-    with pytest.warns(ChutesWarning, match="^Model, Stranger: its own retries cannot") as told:
-        made = ROSTER.members([Model("a", None), Model("b", None), Stranger("c", None)], {})
+    with pytest.warns(ChutesWarning, match="^Stranger, Odd: its own retries cannot") as told:
+        made = ROSTER.members([Stranger("a", None), Stranger("b", None), Odd("c", None)], {})
     assert [each.max_retries for each in made] == [None] * 3
     assert (len(told), told[0].filename) == (1, __file__)
 
@@ -204,15 +216,14 @@ def test_the_same_model_again_is_another_chance() -> None:
 
 
 def test_those_that_differ_only_in_their_model_share_a_pool() -> None:
-    """If asked to look; neither sealed ones nor other providers'."""
+    """Neither sealed ones do, nor other providers'."""
     members = [
         Member("a", "k", INFO), Member("b", "k", INFO), Member("c", "k", INFO), Member("d", "l", INFO),
         Member("e", "k", INFO, sealed="off"), Member("f", "k"),
     ]  # fmt: skip
     settings = ["x", "x", "y", "x", "x", "x"]
-    pools = [each.pool for each in seated(members, settings.__getitem__, pools=True)]
+    pools = [each.pool for each in seated(members, settings.__getitem__)]
     assert pools == ["pool-0", "pool-0", "pool-1", "pool-2", None, None]
-    assert {each.pool for each in seated(members, settings.__getitem__)} == {None}
 
 
 def test_limits_are_the_shortest_of_all() -> None:
