@@ -9,7 +9,7 @@ from dataclasses import fields
 from chutes_core.response import Choice, Reply, ReplyMeta
 from chutes_core.usage import Usage
 
-__all__ = ["call_bodies", "call_body", "choice_body", "meta_body", "reply_body", "usage_body"]
+__all__ = ["call_bodies", "call_body", "choice_body", "meta_body", "reply_body", "token_counts", "usage_body"]
 
 
 def reply_body(reply: Reply) -> dict[str, object]:
@@ -65,11 +65,14 @@ def usage_body(usage: Usage | None) -> dict[str, object] | None:
         "completion_tokens_details": ("reasoning_tokens", usage.reasoning_tokens),
     }
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
+        **token_counts(usage),
         **{name: {count: value} for name, (count, value) in details.items() if value is not None},
     }
+
+
+def token_counts(usage: Usage) -> dict[str, int]:
+    """Return the counts that every usage has, by the service's names."""
+    return {name: getattr(usage, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
 
 
 def meta_body(meta: ReplyMeta) -> dict[str, object]:

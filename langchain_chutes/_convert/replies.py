@@ -17,7 +17,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from chutes_core.reply.body import meta_body
+from chutes_core.reply.body import meta_body, token_counts
 from chutes_core.reply.call_pieces import CallPiece, CallPieces
 from langchain_chutes._convert.spoiling import spoiled
 
@@ -33,7 +33,6 @@ M = TypeVar("M", bound=BaseModel)
 # A fingerprint of the prompt, which must not be sent to tracing services.
 # What LangChain itself keeps there is not for a server to set.
 _PRIVATE = frozenset({"prompt_sha256", "output_version"})
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
@@ -98,10 +97,8 @@ def chat_result(reply: Reply, cost: float | None = None) -> ChatResult:
 
 def _llm_output(reply: Reply) -> dict[str, Any]:
     """Return what token counters of the older kind look for."""
-    if (used := reply.usage) is None:
-        return {"model_name": reply.model}
-    counts = (used.prompt_tokens, used.completion_tokens, used.total_tokens)
-    return {"model_name": reply.model, "token_usage": dict(zip(_COUNTS, counts, strict=True))}
+    counts = {} if reply.usage is None else {"token_usage": token_counts(reply.usage)}
+    return {"model_name": reply.model, **counts}
 
 
 def summed_usage(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:

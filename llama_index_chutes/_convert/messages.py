@@ -29,7 +29,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.bridge.pydantic import BaseModel
 
 from chutes_core import Reply, RequestRefusedError, ToolCall, Usage
-from chutes_core.reply.body import call_body, meta_body, reply_body
+from chutes_core.reply.body import call_body, meta_body, reply_body, token_counts
 from llama_index_chutes._convert.raw import Raw
 
 if TYPE_CHECKING:
@@ -205,10 +205,7 @@ def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
 
 def _counts(usage: Usage | None) -> dict[str, Any]:
     """Return the tokens as handlers of other providers' models look for them."""
-    return {} if usage is None else {name: getattr(usage, name) for name in _COUNTS}
-
-
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {} if usage is None else dict(token_counts(usage))
 
 
 def _meta(reply: Reply) -> dict[str, Any]:
