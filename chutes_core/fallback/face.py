@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
+from chutes_core.calls.clock import SystemClock
 from chutes_core.connected import Connected
 from chutes_core.errors import ConfigurationError
 from chutes_core.fallback.call import Try
@@ -17,6 +18,7 @@ from chutes_core.fallback.relay import Answer, AsyncAnswer
 from chutes_core.fallback.roster import Seat, health_of, placed, rules_of
 from chutes_core.fallback.routes import Routed
 from chutes_core.fallback.run import Run
+from chutes_core.secrets.frames import unseen
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -44,6 +46,11 @@ class FaceFallback(Routed, BaseModel):
 
     _separate: ClassVar[Collection[str]]
     """The fields of Chutes models that may differ where they share a request; the account is compared beside them."""
+
+    @unseen
+    def __init__(self, members: object, policy: object, health: object, **own: object) -> None:
+        health = health_of(health, own.get("clock") or SystemClock())  # type: ignore[arg-type]
+        super().__init__(members=members, policy=rules_of(policy), health=health, **own)  # type: ignore[arg-type]
 
     def _seat(self, model: object) -> Seat[object, Connected]:
         """Describe one model to the engine."""
@@ -75,11 +82,8 @@ class FaceFallback(Routed, BaseModel):
         if seated is None or seated[0] != now:
             if seated is not None and seated[0][1:] != now[1:]:  # for the policy alone they stay what they are
                 self._stats = None
-            seated = self._seated = (
-                now,
-                self._described(self.members),
-                state,
-            )  # which are kept, or others might get their ids
+            described = self._described(self.members)
+            seated = self._seated = now, described, state  # which are kept, or others might get their ids
         return seated[1]
 
     def _is_sealed(self) -> bool:

@@ -29,14 +29,13 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 
-from chutes_core.calls.clock import Clock, SystemClock
 from chutes_core.catalog.joint import Method
 from chutes_core.catalog.names import model_infos
 from chutes_core.errors import RequestRefusedError
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
-from chutes_core.fallback.roster import health_of, listed_or_default, rules_of
+from chutes_core.fallback.roster import listed_or_default
 from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._chat_model import ChatModel
@@ -106,16 +105,13 @@ class ChutesFallback(FaceFallback, ChatModel):
         own = {name: arguments.pop(name) for name in list(arguments) if name in type(self).model_fields}
         if isinstance(own.get("profile"), Resolved):
             del own["profile"]  # resolved for other members
-        clock: Clock | None = own.get("clock")
         rebuilt = "template" in own  # by LangChain, which makes a configured fallback of another one's fields
         named: list[ChatChutes] = []
         maker = template_maker(own["template"]) if rebuilt else _maker(own, named)
         made = member_roster(maker).members(members, arguments)
         if not rebuilt:
             own["template"] = next((each for each in named if each.model in members), None)
-        health = health_of(health, clock or SystemClock())
-        given = {"members": made, "policy": rules_of(policy), "health": health, **own}
-        super().__init__(**given)
+        super().__init__(made, policy, health, **own)
 
     # ------------------------------------------------------------------------------------------ the call
 

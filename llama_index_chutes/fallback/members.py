@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from llama_index_chutes.llms import Chutes
 
 __all__ = ["Seat", "member_roster", "public_copy", "seat_of", "unheard"]
 
+Seat = roster.Seat[LLM, Chutes]
 _SECRET = ("api_key", "token", "secret", "password", "headers")
 # Where route files find other providers' models.
 _PROVIDERS = {
@@ -29,11 +29,6 @@ _PROVIDERS = {
     "ollama": "llama_index.llms.ollama:Ollama",
     "fireworks": "llama_index.llms.fireworks:Fireworks",
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seat(roster.Seat[LLM, Chutes]):
-    """A member as the engine sees it."""
 
 
 def member_roster(**common: Any) -> roster.Roster[LLM]:
@@ -93,6 +88,6 @@ def public_copy(llm: LLM) -> LLM:
 def seat_of(llm: LLM) -> Seat:
     """Describe a model to the engine."""
     if isinstance(llm, Chutes):
-        return Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, llm._infos(), llm.e2ee), llm)
+        return roster.Seat(llm, roster.own_member(llm.model, llm.api_base, llm.api_key, llm._infos(), llm.e2ee), llm)
     name = llm.metadata.model_name
-    return Seat(llm, roster.foreign_member(llm, name if name != "unknown" else ""))
+    return roster.Seat(llm, roster.foreign_member(llm, name if name != "unknown" else ""))

@@ -19,11 +19,10 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
-from chutes_core.calls.clock import SystemClock
 from chutes_core.fallback import FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
-from chutes_core.fallback.roster import health_of, listed_or_default, rules_of
+from chutes_core.fallback.roster import listed_or_default
 from chutes_core.secrets.frames import unseen
 from llama_index_chutes._chat_model import ChatModel, Messages, Params
 from llama_index_chutes._convert.profile import Described
@@ -96,9 +95,7 @@ class ChutesFallback(FaceFallback, ChatModel):
         made = member_roster(**common).members(members, shared)
         if clock is None:
             clock = next((model.clock for model in made if isinstance(model, Chutes) and model.clock), None)
-        health = health_of(health, clock or SystemClock())
-        given = {"members": made, "policy": rules_of(policy), "health": health, "clock": clock, **own}
-        super().__init__(**given)
+        super().__init__(made, policy, health, clock=clock, **own)
 
     @classmethod
     def class_name(cls) -> str:
@@ -168,8 +165,8 @@ class ChutesFallback(FaceFallback, ChatModel):
         return Wanted(output_cls, messages, params)
 
     def _address(self) -> str | None:
-        private = self.__pydantic_private__  # read directly: every event asks
-        return private["_metadata"][2] if private and private["_metadata"] else None
+        held = kept(self, "_metadata")
+        return held[2] if held is not None else None
 
     def _joint_address(self) -> str | None:
         own = [member for member in self.members if isinstance(member, Chutes)]
