@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -47,7 +49,7 @@ class ChutesSettings(Connected, BaseModel):
     """A key or token, or a function that returns one. Without it: `CHUTES_OAUTH_TOKEN`, then `CHUTES_API_KEY`, then
     the login stored by `chutes-connect login`."""
 
-    base_url: str | None = None
+    base_url: Annotated[str | None, AfterValidator(partial(check_address, "base_url"))] = None
     """URL of the inference gateway; by default `CHUTES_BASE_URL`, else the public one."""
 
     management_url: str | None = None
@@ -109,11 +111,6 @@ class ChutesSettings(Connected, BaseModel):
         if not isinstance(given, dict):
             return given
         return cls._read(cls.__name__, given)
-
-    @field_validator("base_url")
-    @classmethod
-    def _address(cls, given: str | None) -> str | None:
-        return check_address("base_url", given)  # before anything is asked of it
 
     @field_validator("timeout", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput, Mo
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from chutes_core.catalog.joint import Method, echoes_reasoning, price, structured_method
 from chutes_core.catalog.names import model_infos
@@ -85,7 +85,7 @@ class ChatChutes(ChutesSettings, ChatModel):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     user: str | None = None
-    reasoning: bool | Effort | None = None
+    reasoning: Annotated[bool | Effort | None, BeforeValidator(effort_of)] = None
     """Whether, or how hard, to reason. The reasoning is in `additional_kwargs["reasoning_content"]` and in
     `content_blocks`."""
     reasoning_effort: Effort | None = None
@@ -111,11 +111,6 @@ class ChatChutes(ChutesSettings, ChatModel):
     @classmethod
     def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
         return super()._read(owner, with_parameters(given, _LOOSE, "model_kwargs"), *more)
-
-    @field_validator("reasoning", mode="before")
-    @classmethod
-    def _effort(cls, given: Any) -> Any:
-        return effort_of(given)
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,11 @@ __all__ = ["register", "unregister"]
 
 _PROVIDER = "chutes"
 # LangChain has no public way to add a provider. These tables are what its functions look names up in.
-_TABLES = {"langchain.chat_models.base": "ChatChutes", "langchain.embeddings.base": "ChutesEmbeddings"}
+_PLACES = {
+    "langchain.chat_models.base": ("ChatChutes", "_get_chat_model_creator"),
+    "langchain.embeddings.base": ("ChutesEmbeddings", "_get_embeddings_class_creator"),
+}
+"""Where they are, our class for each, and what there keeps the class of a provider that it has looked up."""
 _TABLE = "_BUILTIN_PROVIDERS"
 
 
@@ -30,43 +34,35 @@ def register() -> None:
     Raises:
         ConfigurationError: This version of LangChain keeps its providers in another way.
     """
-    for table, cls in _tables():
+    for table, cls, _ in _tables():
         table.setdefault(_PROVIDER, ("langchain_chutes", cls, _made))
 
 
 def unregister() -> None:
     """Take back what :func:`register` has done."""
-    for table, _ in _tables():
+    for table, _, finder in _tables():
         if table.get(_PROVIDER, ("",))[-1] is _made:
             del table[_PROVIDER]
-    for place, finder in _FOUND_ONCE.items():
-        found: Any = getattr(import_module(place), finder, None)
-        if hasattr(found, "cache_clear"):
-            found.cache_clear()
-
-
-_FOUND_ONCE = {
-    "langchain.chat_models.base": "_get_chat_model_creator",
-    "langchain.embeddings.base": "_get_embeddings_class_creator",
-}
-"""What keeps the class of a provider that it has looked up."""
+        if hasattr(finder, "cache_clear"):
+            finder.cache_clear()
 
 
 def _made(cls: type[Any], **arguments: Any) -> Any:
     return cls(**arguments)
 
 
-def _tables() -> list[tuple[dict[str, Any], str]]:
+def _tables() -> list[tuple[dict[str, Any], str, Any]]:
     found = []
-    for place, cls in _TABLES.items():
+    for place, (cls, finder) in _PLACES.items():
         try:
-            table = getattr(import_module(place), _TABLE, None)
+            module = import_module(place)
         except ImportError:
             raise ConfigurationError("Names like 'chutes:MODEL' are langchain's: pip install langchain.") from None
+        table = getattr(module, _TABLE, None)
         if not isinstance(table, dict):
             raise ConfigurationError(
                 "This version of langchain keeps its providers in another way: pass a model, as in "
                 "create_agent(ChatChutes(model=...))."
             )
-        found.append((table, cls))
+        found.append((table, cls, getattr(module, finder, None)))
     return found

@@ -24,9 +24,6 @@ from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
 from chutes_core.settings import usable_limits
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["ChutesComponent", "kept"]
 
 # Connections are not sent to another process, and keys neither: it uses its own.

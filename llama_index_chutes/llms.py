@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llama_index.core.base.llms.types import LLMMetadata
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
+from llama_index.core.bridge.pydantic import BeforeValidator, Field, PrivateAttr
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
+from chutes_core.catalog.joint import echoes_reasoning
 from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
 from chutes_core.default_model import default_model
 from chutes_core.peers import CALLS, FIELDS, renames, with_parameters
-from chutes_core.request.chat import build_chat_request, effort_of
+from chutes_core.request.chat import Effort, OnLength, build_chat_request, effort_of
 from chutes_core.request.objects import Mode
 from chutes_core.request.schema import is_taken
 from chutes_core.secrets.frames import unseen
@@ -72,10 +73,10 @@ class Chutes(ChutesComponent, ChatModel):
     temperature: float | None = Field(default=None, description="Sampling temperature.")
     max_tokens: int | None = Field(default=None, description="Maximum length of the answer, in tokens.")
     top_p: float | None = Field(default=None, description="Nucleus sampling threshold.")
-    reasoning: bool | Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+    reasoning: Annotated[bool | Effort | None, BeforeValidator(effort_of)] = Field(
         default=None, description="Whether, or how hard, to reason before answering."
     )
-    on_length: Literal["keep", "raise"] | None = Field(
+    on_length: OnLength | None = Field(
         default=None, description="What an answer is that reaches max_tokens: returned as far as it got, or an error."
     )
     trace: bool | None = Field(default=None, description="Have the gateway tell which machines it asks.")
@@ -103,11 +104,6 @@ class Chutes(ChutesComponent, ChatModel):
             super().__init__(**with_parameters(data, _LOOSE, "additional_kwargs"))
             # Refuse invalid parameters here, not at the first call.
             build_chat_request([{"role": "user", "content": "-"}], self.model, self._params({}))
-
-    @field_validator("reasoning", mode="before")
-    @classmethod
-    def _effort(cls, given: Any) -> Any:
-        return effort_of(given)
 
     @classmethod
     def class_name(cls) -> str:
@@ -158,7 +154,7 @@ class Chutes(ChutesComponent, ChatModel):
             params["tools"] = tool_specs(tools, strict=self.strict)
         elif "tools" in params:
             del params["tools"]
-        echo = any(info.traits.echo_reasoning is True for info in self._infos(model))
+        echo = echoes_reasoning(self._infos(model))
         wire = wire_messages(self._extend_messages(list(messages)), echo_reasoning=echo)
         return {"messages": wire, "model": model or self.model, **params}
 
