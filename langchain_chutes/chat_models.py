@@ -110,15 +110,9 @@ class ChatChutes(ChutesSettings, ChatModel):
 
     @classmethod
     def _read(cls, owner: str, given: Mapping[str, Any], *more: str) -> dict[str, Any]:
+        # A profile that was resolved came from another model's arguments: it is looked up again.
+        given = {name: value for name, value in given.items() if not isinstance(value, Resolved)}
         return super()._read(owner, with_parameters(given, _LOOSE, "model_kwargs"), *more)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_what_was_found(cls, given: Any) -> Any:
-        """Drop a resolved profile copied from another model's arguments, so it is looked up again."""
-        if isinstance(given, dict) and isinstance(given.get("profile"), Resolved):
-            return {name: value for name, value in given.items() if name != "profile"}
-        return given
 
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:

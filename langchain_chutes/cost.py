@@ -175,7 +175,9 @@ class CostCallback(Tally, BaseCallbackHandler):
         if raw.get("total_cost") == 0:
             return  # from LangChain's cache: nothing was sent
         model = str(told.get("model_name") or told.get("model") or "")
-        usage = usage_in(raw) or _usage_of_output(response)
+        # Completion models and older integrations put it beside the message.
+        output = (response.llm_output if response is not None else None) or {}
+        usage = usage_in(raw) or Usage.parse(output.get("token_usage") or output.get("usage"))
         ours = told.get("model_provider") == "chutes"
         yield from self._answered(told, model, usage, meta=told, ours=ours, call=call, price=told.get("cost"))
 
@@ -225,9 +227,3 @@ def _is_ours(params: Mapping[str, Any]) -> bool:
 def _model(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     named = params.get("model") or params.get("model_name") or metadata.get("ls_model_name")
     return str(named or params.get("_type") or "unknown")
-
-
-def _usage_of_output(response: LLMResult | None) -> Usage | None:
-    """Read usage from ``llm_output``, where completion models and older integrations put it."""
-    output = (response.llm_output if response is not None else None) or {}
-    return Usage.parse(output.get("token_usage") or output.get("usage"))

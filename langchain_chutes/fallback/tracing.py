@@ -251,8 +251,6 @@ class _Listener(BaseCallbackHandler):
 class _AsyncListener(_Listener):
     async def on_llm_error(self, error: BaseException, **options: Any) -> None:
         """End the attempt before its call, where a reader leaves the stream."""
-        stream = self.stream
-        if (
-            isinstance(error, GeneratorExit) and stream is not None and not stream.ag_running
-        ):  # or a loop's end closes it
+        stream = self.stream  # while it runs, a loop's end closes it
+        if isinstance(error, GeneratorExit) and stream is not None and not stream.ag_running:
             await stream.aclose()

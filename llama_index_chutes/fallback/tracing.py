@@ -66,7 +66,9 @@ class Attempts:
 
     def __init__(self) -> None:
         self._parent = active_span_id.get()
-        self._call = [each for each in _open(self._parent) if hasattr(each, "__setitem__")]
+        handlers = (handler for each in _dispatchers() for handler in each.span_handlers)
+        held: list[Any] = [handler.open_spans.get(self._parent or "") for handler in handlers]
+        self._call = [span for span in held if hasattr(span, "__setitem__")]
         self._spans: dict[int, tuple[str, inspect.BoundArguments]] = {}  # by the identity of each one's step
 
     def span_id(self, step: Try | None) -> str | None:
@@ -106,14 +108,6 @@ def _dispatchers() -> Iterator[Dispatcher]:
     while each is not None:
         yield each
         each = each.parent if each.propagate else None
-
-
-def _open(span_id: str | None) -> list[Any]:
-    """Return what the handlers hold of an open span."""
-    if span_id is None:
-        return []
-    held = [handler.open_spans.get(span_id) for each in _dispatchers() for handler in each.span_handlers]
-    return [span for span in held if span is not None]
 
 
 def somebody_listens() -> bool:
