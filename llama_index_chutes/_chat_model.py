@@ -33,10 +33,10 @@ from llama_index.core.types import Model
 
 from chutes_core.reply.reader import told_of
 from chutes_core.request.schema import check_form
-from chutes_core.request.tools import tool_choice_param, tool_names
+from chutes_core.request.tools import Toolbox, tool_choice_param, tool_names
 from llama_index_chutes._convert.messages import chat_response
 from llama_index_chutes._convert.stream import achunks, chunks, completion, unbegun
-from llama_index_chutes._convert.tools import Toolbox, selections_in, tool_specs
+from llama_index_chutes._convert.tools import selections_in, tool_specs
 from llama_index_chutes._convert.unusable import arrived, unusable
 
 if TYPE_CHECKING:

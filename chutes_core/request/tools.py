@@ -1,4 +1,4 @@
-"""Which tool a model is to call: every way to say it, as the service reads it. Pure.
+"""The tools of a request, and which of them a model is to call: every way to say it, as the service reads it. Pure.
 
 >>> tool_choice_param("any", ["add"]), tool_choice_param("add", ["add"])
 ('required', {'type': 'function', 'function': {'name': 'add'}})
@@ -10,7 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from chutes_core.errors import RequestRefusedError
 
-__all__ = ["tool_choice_param", "tool_names"]
+__all__ = ["Toolbox", "tool_choice_param", "tool_names"]
+
+
+class Toolbox(list[Mapping[str, object]]):
+    """Tool specifications that keep the framework's own tools, for other providers' models to describe themselves.
+
+    Args:
+        specs: The specifications.
+        tools: The tools as the caller gave them.
+        options: What else was said of them.
+    """
+
+    def __init__(
+        self, specs: Iterable[Mapping[str, object]], tools: Iterable[object], options: Mapping[str, object]
+    ) -> None:
+        super().__init__(specs)
+        self.tools = list(tools)
+        self.options = dict(options)
 
 
 def tool_names(tools: Iterable[object]) -> list[str]:

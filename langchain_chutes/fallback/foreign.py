@@ -21,11 +21,11 @@ from chutes_core.errors import Kind
 from chutes_core.failures.reading import failure
 from chutes_core.fallback import carried
 from chutes_core.fallback.carried import Carried, CarriedReply, check_whole
+from chutes_core.request.tools import Toolbox
 from chutes_core.response import Choice, Reply, ToolCallDelta
 from chutes_core.usage import Usage
 from langchain_chutes._convert.replies import usage_in
 from langchain_chutes._convert.spoiling import spoiled
-from langchain_chutes._convert.tools import ToolList
 from langchain_chutes._structured.forms import Form
 from langchain_chutes._structured.schemas import titled
 from langchain_chutes.chat_models import ChatChutes
@@ -117,11 +117,11 @@ def bind_foreign(
     if not tools:
         return model, options
     parameters = inspect.signature(model.bind_tools).parameters
-    wishes = _set(strict=getattr(tools, "strict", None), parallel_tool_calls=options.pop("parallel_tool_calls", None))
+    raw, told = (tools.tools, tools.options) if isinstance(tools, Toolbox) else (tools, {})
+    wishes = _set(strict=told.get("strict"), parallel_tool_calls=options.pop("parallel_tool_calls", None))
     wishes = {name: wish for name, wish in wishes.items() if name in parameters}
     if choice is not None and choice is not False:
         wishes["tool_choice"] = _name(choice)
-    raw = tools.raw if isinstance(tools, ToolList) else tools
     return model.bind_tools(cast("list[dict[str, Any]]", list(raw)), **wishes), options
 
 

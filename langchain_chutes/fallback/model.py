@@ -36,11 +36,12 @@ from chutes_core.fallback import FallbackPolicy, Health, LiveStats
 from chutes_core.fallback.face import FaceFallback
 from chutes_core.fallback.report import common
 from chutes_core.fallback.roster import listed_or_default
+from chutes_core.request.tools import Toolbox
 from chutes_core.secrets.frames import unseen
 from chutes_core.usage import Ledger
 from langchain_chutes._chat_model import ChatModel
 from langchain_chutes._convert.profile import Resolved, model_profile
-from langchain_chutes._convert.tools import Tool, ToolList
+from langchain_chutes._convert.tools import Tool
 from langchain_chutes._structured.forms import Form
 from langchain_chutes._structured.parsers import Source
 from langchain_chutes.chat_models import ChatChutes
@@ -124,8 +125,8 @@ class ChutesFallback(FaceFallback, ChatModel):
     ) -> Run:  # fmt: skip
         return Run(self, messages, stop, run_manager, options, whole=whole)
 
-    def _tool_list(self, described: list[dict[str, Any]], tools: Sequence[Tool], strict: bool | None) -> ToolList:
-        return ToolList(described, tools, strict)
+    def _tool_list(self, described: list[dict[str, Any]], tools: Sequence[Tool], strict: bool | None) -> Toolbox:
+        return Toolbox(described, tools, {"strict": strict})
 
     def _formed(self, form: Form) -> tuple[Method | None, Source, dict[str, Any]]:
         if form.method is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
@@ -11,18 +11,7 @@ from llama_index.core.llms.llm import ToolSelection
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
-__all__ = ["Toolbox", "selections_in", "tool_specs"]
-
-
-class Toolbox(list[Mapping[str, Any]]):
-    """Tool specifications that keep the original tools, for other providers' models to convert themselves."""
-
-    def __init__(
-        self, specs: Sequence[Mapping[str, Any]], tools: Sequence[BaseTool], options: Mapping[str, Any]
-    ) -> None:
-        super().__init__(specs)
-        self.tools = list(tools)
-        self.options = dict(options)
+__all__ = ["selections_in", "tool_specs"]
 
 
 def tool_specs(tools: Iterable[BaseTool | Mapping[str, Any]], *, strict: bool | None = None) -> list[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel
@@ -20,9 +20,12 @@ from chutes_core.failures.reading import failure
 from chutes_core.fallback import carried
 from chutes_core.fallback.bounded import ending, inside
 from chutes_core.fallback.carried import Carried, CarriedReply, check_whole, finish_reasons, value_of
-from llama_index_chutes._convert.tools import Toolbox
+from chutes_core.request.tools import Toolbox
 from llama_index_chutes._convert.unusable import arrived, usage_of
 from llama_index_chutes.fallback.wanted import Wanted
+
+if TYPE_CHECKING:
+    from llama_index.core.tools.types import BaseTool
 
 __all__ = ["Question", "has_calls"]
 
@@ -122,8 +125,8 @@ def _way(question: Question) -> _Way:
         # The model prepares them itself.
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             params.pop(name, None)
-        params = {**tools.options, **params}
-        return _Way("chat", llm._prepare_chat_with_tools_compat(tools.tools, chat_history=messages, **params))
+        params, own = {**tools.options, **params}, cast("list[BaseTool]", tools.tools)
+        return _Way("chat", llm._prepare_chat_with_tools_compat(own, chat_history=messages, **params))
     return _Way("chat", {"messages": messages, **params})
 
 
