@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from chutes_core.errors import ConfigurationError
 from chutes_core.warned import warn
 
-__all__ = ["Settings", "TimeLimits", "check_address", "is_loopback", "origin_of", "usable_limits"]
+__all__ = ["Settings", "TimeLimits", "check_address", "is_loopback", "origin_of", "others_limits", "usable_limits"]
 
 T = TypeVar("T")
 BASE_URL = "https://llm.chutes.ai/v1"
@@ -98,6 +98,15 @@ def usable_limits(value: object) -> object:
     """
     limits = TimeLimits.of(value)
     return value if value is None or isinstance(value, int | float) else limits
+
+
+def others_limits(value: object) -> object:
+    """Return the time limits of other packages as ours, and anything else as it was given, for its type to be checked.
+
+    >>> others_limits((3, 20)).gap, others_limits("soon")
+    (20, 'soon')
+    """
+    return usable_limits(value) if hasattr(value, "connect") or isinstance(value, tuple | list) else value
 
 
 @dataclass(frozen=True, slots=True)

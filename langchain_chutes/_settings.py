@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     field_serializer,
-    field_validator,
     model_validator,
 )
 
@@ -25,7 +25,7 @@ from chutes_core.connected import Clients, Connected, wraps
 from chutes_core.errors import ChutesError, ConfigurationError
 from chutes_core.peers import FIELDS, Word
 from chutes_core.secrets.headers import Headers, Query
-from chutes_core.settings import TimeLimits, check_address, usable_limits
+from chutes_core.settings import TimeLimits, check_address, others_limits
 from chutes_core.usage import Ledger
 from langchain_chutes._errors import as_langchain
 
@@ -56,7 +56,7 @@ class ChutesSettings(Connected, BaseModel):
     """URL for the catalogue, the login and end-to-end encryption; by default `CHUTES_MANAGEMENT_URL`, else the
     public one."""
 
-    timeout: TimeLimits | float | None = None
+    timeout: Annotated[TimeLimits | float | None, BeforeValidator(others_limits)] = None
     """Timeout for the whole call in seconds, or `TimeLimits` for the connection, first token and gaps. A tuple
     `(connect, read)` and an `httpx.Timeout` are understood."""
 
@@ -111,11 +111,6 @@ class ChutesSettings(Connected, BaseModel):
         if not isinstance(given, dict):
             return given
         return cls._read(cls.__name__, given)
-
-    @field_validator("timeout", mode="before")
-    @classmethod
-    def _limits(cls, given: Any) -> Any:
-        return usable_limits(given) if hasattr(given, "connect") or isinstance(given, tuple | list) else given
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     field_serializer,
-    field_validator,
 )
 from llama_index.core.schema import BaseComponent
 
@@ -22,7 +22,7 @@ from chutes_core.connected import Clients, Connected, wraps
 from chutes_core.peers import FIELDS, Word
 from chutes_core.secrets.frames import unseen
 from chutes_core.secrets.headers import Headers
-from chutes_core.settings import usable_limits
+from chutes_core.settings import others_limits
 
 __all__ = ["ChutesComponent", "kept"]
 
@@ -64,7 +64,7 @@ class ChutesComponent(Connected, BaseComponent):
         description="Seal every request for the machine that answers it: True, or an E2EE that says how its proof is "
         "checked.",
     )
-    timeout: TimeLimits | float | None = Field(
+    timeout: Annotated[TimeLimits | float | None, BeforeValidator(others_limits)] = Field(
         default=None,
         description="Time limits, or seconds for the whole call including retries; also (connect, read), or httpx's.",
     )
@@ -105,11 +105,6 @@ class ChutesComponent(Connected, BaseComponent):
             self._unpickled = unpickled
             if self.e2ee is not False:
                 self.e2ee = self._sealing(self.e2ee)
-
-    @field_validator("timeout", mode="before")
-    @classmethod
-    def _limits(cls, given: Any) -> Any:
-        return usable_limits(given) if hasattr(given, "connect") or isinstance(given, tuple | list) else given
 
     @field_serializer("e2ee")
     def _plain_e2ee(self, wish: Any) -> Any:

@@ -10,7 +10,6 @@ from llama_index.core.bridge.pydantic import BeforeValidator, Field, PrivateAttr
 from llama_index.core.types import Model, PydanticProgramMode
 
 from chutes_core import ChatParams, ImagePolicy, ModelInfo
-from chutes_core.catalog.joint import echoes_reasoning
 from chutes_core.catalog.names import model_infos
 from chutes_core.connected import ModelCall
 from chutes_core.default_model import default_model
@@ -154,7 +153,7 @@ class Chutes(ChutesComponent, ChatModel):
             params["tools"] = tool_specs(tools, strict=self.strict)
         elif "tools" in params:
             del params["tools"]
-        echo = echoes_reasoning(self._infos(model))
+        echo = any(info.traits.echo_reasoning is True for info in self._infos(model))
         wire = wire_messages(self._extend_messages(list(messages)), echo_reasoning=echo)
         return {"messages": wire, "model": model or self.model, **params}
 
