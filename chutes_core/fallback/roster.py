@@ -37,6 +37,7 @@ __all__ = [
 L = TypeVar("L")
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
+C = TypeVar("C", bound="Connected")
 O_co = TypeVar("O_co", bound="Connected", covariant=True)
 _LIMITS = ("connect", "first_token", "gap", "total", "reply")
 _NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
@@ -55,7 +56,7 @@ class Maker(Protocol[M_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Roster(Generic[M]):
+class Roster(Generic[M, C]):
     """How a framework makes the members of its fallbacks.
 
     Attributes:
@@ -70,7 +71,7 @@ class Roster(Generic[M]):
     base: type[M]
     kind: str
     providers: Mapping[str, str]
-    own: type[Connected]
+    own: type[C]
     make: Maker[M]
     quiet: Callable[[M], M | None]
 
@@ -157,7 +158,7 @@ class Roster(Generic[M]):
     def _quiet(self, model: M) -> M | None:
         if not isinstance(model, self.own):
             return self.quiet(model)
-        return cast("M", model.model_copy(update={"max_retries": 0})) if model.max_retries else model
+        return cast("M", model.model_copy(update={"max_retries": 0}) if model.max_retries else model)
 
     def _sealed(self, model: M, wish: object) -> M:
         if not isinstance(model, self.own):
@@ -165,7 +166,7 @@ class Roster(Generic[M]):
                 f"e2ee= seals what every member is asked, and {type(model).__name__} cannot be asked sealed. To fall "
                 "back from sealed members to another provider's model, pass e2ee= to the models themselves."
             )
-        return model if model.e2ee else cast("M", model.model_copy(update={"e2ee": model._sealing(wish)}))
+        return cast("M", model if model.e2ee else model.model_copy(update={"e2ee": model._sealing(wish)}))
 
 
 def listed_or_default(members: L | None, shared: Mapping[str, object]) -> L | list[str]:

@@ -44,7 +44,7 @@ class Seat(roster.Seat[BaseChatModel, ChatChutes]):
         return own if own is not None and own.rate_limiter is None and not own.callbacks and not own.verbose else None
 
 
-def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel]:
+def member_roster(make: Callable[..., ChatChutes] = ChatChutes) -> roster.Roster[BaseChatModel, ChatChutes]:
     """Return how members are made; ``make`` makes those that are listed by name."""
     return roster.Roster(BaseChatModel, "LangChain chat model", _PROVIDERS, ChatChutes, make, _quiet)  # type: ignore[type-abstract]
 

@@ -31,7 +31,7 @@ _PROVIDERS = {
 }
 
 
-def member_roster(**common: Any) -> roster.Roster[LLM]:
+def member_roster(**common: Any) -> roster.Roster[LLM, Chutes]:
     """Return how members are made; those that are listed by name get the ``common`` arguments too.
 
     >>> [llm.max_retries for llm in member_roster().members(["acme/one"], {"api_key": "cpk_0123"})]
