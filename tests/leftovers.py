@@ -34,7 +34,7 @@ SHARED_THREADS = {"tqdm_monitor"}  # one for all progress bars
 STEPS = 20
 # After so many tests, with more than so many objects that outlived one, these are put where the collector does not
 # look at them again; so that it costs less with the check than it did without.
-OFTEN, MANY = 20, 10_000
+OFTEN, MANY = 5, 500
 # The signals that a program may have a say in.
 SIGNALS = [signal.Signals[name] for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGCHLD", "SIGALRM", "SIGPIPE", "SIGUSR1")]
 

@@ -2,6 +2,7 @@
 
 python tools/environment.py [--group GROUP ...] DIRECTORY [CONSTRAINTS ...]     later files override earlier ones
 python tools/environment.py --unverified …                                      new pins, which have no hashes yet
+python tools/environment.py --like OTHER …                                      begin with what another one has
 python tools/environment.py --freeze DIRECTORY                                  print what is installed, as constraints
 python tools/environment.py --lowest                                            print the lowest versions declared
 
@@ -19,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -192,9 +194,18 @@ def install(venv: Path, constraints: Path, verified: bool, *requirements: str) -
         )
 
 
-def build(venv: Path, constraints: str, groups: Sequence[str], verified: bool) -> None:
-    """Make the environment from nothing and install the project in it, editable."""
-    subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+def begin(venv: Path, like: Path | None) -> None:
+    """Make an empty environment, or one with the packages of another, whose files are linked: pip never changes one."""
+    command = [sys.executable, "-m", "venv", "--clear", *(["--without-pip"] if like is not None else []), str(venv)]
+    subprocess.run(command, check=True)
+    for packages in like.glob("lib/python*/site-packages") if like is not None else ():
+        place = venv / packages.relative_to(packages.parents[2])
+        shutil.copytree(packages, place, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
+
+
+def build(venv: Path, constraints: str, groups: Sequence[str], verified: bool, like: Path | None = None) -> None:
+    """Make the environment and install the project in it, editable."""
+    begin(venv, like)
     pins = venv / "constraints.txt"
     pins.write_text(constraints)
     # The build backend first, pinned like the rest, so that nothing is fetched behind the constraints' back.
@@ -202,7 +213,9 @@ def build(venv: Path, constraints: str, groups: Sequence[str], verified: bool) -
     install(venv, pins, verified, *wanted(groups))
 
 
-def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str], verified: bool = True) -> None:
+def ensure(
+    venv: Path, files: Sequence[Path], groups: Sequence[str], verified: bool = True, like: Path | None = None
+) -> None:
     """Build the environment unless the one that is there is the one that is wanted."""
     constraints = merged(files)
     digest = key(constraints, groups)
@@ -211,7 +224,7 @@ def ensure(venv: Path, files: Sequence[Path], groups: Sequence[str], verified: b
         if stamp.is_file() and stamp.read_text() == digest:
             return
         print(f"Setting up {venv.name} (once; reused until the dependencies change) …", flush=True)
-        build(venv, constraints, groups, verified)
+        build(venv, constraints, groups, verified, like)
         stamp.write_text(digest)
 
 
@@ -241,13 +254,16 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     verified = arguments[0] != "--unverified"
     arguments = arguments if verified else arguments[1:]
-    groups = []
-    while arguments[0] == "--group":
-        groups.append(arguments[1])
+    groups, like = [], None
+    while arguments[0] in ("--group", "--like"):
+        if arguments[0] == "--group":
+            groups.append(arguments[1])
+        else:
+            like = ROOT / arguments[1]
         arguments = arguments[2:]
     venv, *files = (ROOT / argument for argument in arguments)
     try:
-        ensure(venv, files, groups, verified)
+        ensure(venv, files, groups, verified, like)
     except subprocess.CalledProcessError as error:
         print(f"Setting up {venv.name} failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -276,6 +277,7 @@ def test_memory_of_a_stream(name: str) -> None:
     assert kept < 4, f"An open stream keeps {kept:.1f} blocks of memory per chunk."
 
 
+@cache
 def modules_loaded(program: str) -> set[str]:
     """The modules that are there after a program, in a process of its own."""
     show = f"{program}\nimport sys; print(*sys.modules)"

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from vcr import VCR
+from vcr.cassette import Cassette
+from vcr.record_mode import RecordMode
 
 from chutes_local import LocalChutes, serve
 from chutes_local.pytest_plugin import chutes_faults, chutes_local
@@ -51,13 +54,10 @@ def offline_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "get", get)
 
 
-@pytest.fixture(scope="session")
-def vcr_config() -> dict[str, object]:
-    """How the tests of LangChain that replay a cassette read it: the same answer each time, and nothing unrecorded."""
-    return {**SETTINGS, "record_mode": "none", "allow_playback_repeats": True}
-
-
-@pytest.fixture(scope="session")
-def vcr_cassette_dir() -> str:
-    """Where the cassettes are."""
-    return str(FOLDER)
+@pytest.fixture
+def vcr(request: pytest.FixtureRequest) -> Iterator[Cassette]:
+    """The cassette of a test of LangChain's that replays one: the same answer each time, and nothing unrecorded."""
+    name = f"{request.cls.__name__}.{request.node.name}.yaml"
+    replaying = VCR(cassette_library_dir=str(FOLDER), record_mode=RecordMode.NONE, **SETTINGS)
+    with replaying.use_cassette(name, allow_playback_repeats=True) as cassette:
+        yield cassette

@@ -112,11 +112,15 @@ class Reader:
     driver: Any
     address: str
 
-    def look(self, size: tuple[int, int], page: str = "") -> None:
-        """Open a page in a window of a size, with touch where it is that of a phone."""
+    def fit(self, size: tuple[int, int]) -> None:
+        """Give the window a size, with touch where it is that of a phone."""
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def look(self, size: tuple[int, int], page: str = "") -> None:
+        """Open a page in a window of a size."""
+        self.fit(size)
         self.driver.get(self.address + page)
 
     def find(self, selector: str) -> Any:
@@ -161,46 +165,50 @@ def reader(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rea
             server.shutdown()
 
 
+@pytest.fixture(scope="module", params=PAGES)
+def opened(reader: Reader, request: pytest.FixtureRequest) -> Reader:
+    """The browser with one of the pages open, for all that is looked at there: the longest take seconds to load."""
+    reader.look(DESKTOP, request.param)
+    return reader
+
+
 @in_a_browser
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("page", PAGES)
-def test_page_fits_and_stays_at_home(reader: Reader, page: str, size: tuple[int, int]) -> None:
+def test_page_fits_and_stays_at_home(opened: Reader, size: tuple[int, int]) -> None:
     """A page is no wider than the window, loads its pictures, asks no other host and leaves the console silent."""
-    reader.look(size, page)
-    width, window = reader.driver.execute_script(
-        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    opened.fit(size)
+    width, window, whole = opened.driver.execute_script(
+        "const page = document.documentElement; return [page.scrollWidth, page.clientWidth, innerWidth]"
     )
-    assert width <= window
+    assert width <= window <= whole == size[0]
     broken = "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
-    assert reader.driver.execute_script(broken) == []
-    assert reader.find("article h1").text
-    assert reader.complaints() == []
-    assert reader.asked_elsewhere() == set()
+    assert opened.driver.execute_script(broken) == []
+    assert opened.find("article h1").text
+    assert opened.complaints() == []
+    assert opened.asked_elsewhere() == set()
 
 
 @in_a_browser
-@pytest.mark.parametrize("page", PAGES)
-def test_code_fits(reader: Reader, page: str) -> None:
+def test_code_fits(opened: Reader) -> None:
     """On a desktop no code has to be moved sideways to be read."""
-    reader.look(DESKTOP, page)
+    opened.fit(DESKTOP)
     wide = "return [...document.querySelectorAll('pre, pre code')].filter(c => c.scrollWidth > c.clientWidth + 1)"
-    assert reader.driver.execute_script(f"{wide}.map(c => c.innerText)") == []
+    assert opened.driver.execute_script(f"{wide}.map(c => c.innerText)") == []
 
 
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["default", "slate"])
-@pytest.mark.parametrize("page", PAGES)
-def test_every_text_stands_out(reader: Reader, page: str, scheme: str) -> None:
+def test_every_text_stands_out(opened: Reader, scheme: str) -> None:
     """In light and in dark each text has the contrast that WCAG AA asks for, computed from what is shown."""
-    reader.look(DESKTOP, page)
-    reader.driver.execute_script(
+    opened.fit(DESKTOP)
+    opened.driver.execute_script(
         "const still = document.createElement('style');"
         "still.textContent = '* { transition: none !important; animation: none !important }';"
         "document.head.append(still);"
         "document.body.setAttribute('data-md-color-scheme', arguments[0]);",
         scheme,
     )
-    assert reader.driver.execute_script(CONTRAST) == []
+    assert opened.driver.execute_script(CONTRAST) == []
 
 
 @in_a_browser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_built_once_and_again_when_dependencies_change(tmp_path: Path, monkeypat
     """Tool settings do not touch the environment; a dependency, a group or a constraint does."""
     built: list[str] = []
 
-    def build(venv: Path, constraints: str, groups: object, verified: bool) -> None:
+    def build(venv: Path, constraints: str, groups: object, verified: bool, like: object) -> None:
         venv.mkdir(exist_ok=True)
         built.append(constraints)
 
@@ -122,7 +123,7 @@ def pins(text: str) -> Iterator[tuple[str, Version]]:
 def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was interrupted half-way is not taken for complete the next time."""
 
-    def build(venv: Path, constraints: str, groups: object, verified: bool) -> None:
+    def build(venv: Path, constraints: str, groups: object, verified: bool, like: object) -> None:
         venv.mkdir()
         raise KeyboardInterrupt
 
@@ -132,6 +133,22 @@ def test_failed_build_leaves_no_stamp(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         environment.ensure(tmp_path / ".venv", [], [])
     assert not (tmp_path / ".venv/stamp").exists()
+
+
+def test_an_environment_begins_with_the_packages_of_another(tmp_path: Path) -> None:
+    """It has them, with their pip, on the same bytes of the disk; and what it loses the other one keeps."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    environment.begin(one, None)
+    (packages,) = one.glob("lib/python*/site-packages")
+    (packages / "said.py").write_text("it = 'so'\n")
+    environment.begin(other, one)
+    show = "import pip, said, sys; print(said.it, sys.prefix, pip.__file__)"
+    done = subprocess.run([other / "bin/python", "-c", show], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"so {other} {other}")
+    there = other / packages.relative_to(one) / "said.py"
+    assert there.samefile(packages / "said.py")
+    there.unlink()
+    assert (packages / "said.py").read_text() == "it = 'so'\n"
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def langsmith() -> Iterator[Sink]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     client = Client(f"http://127.0.0.1:{server.server_port}", api_key="lsv2_fake", auto_batch_tracing=False)
     try:

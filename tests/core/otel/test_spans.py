@@ -310,7 +310,7 @@ def test_spans_reach_a_collector(sink: Sink) -> None:
         def log_message(self, format: str, *values: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         exporter = OTLPSpanExporter(f"http://127.0.0.1:{server.server_port}/v1/traces")
         sink.tracers.add_span_processor(SimpleSpanProcessor(exporter))
         sink.instrument()
