@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chutes_cli.exits import Stop
-from chutes_core.folders import make_folder
+from chutes_core.folders import make_folder, replace_file
 
 __all__ = ["Conversation", "History", "Memory"]
 
@@ -57,8 +57,6 @@ class Memory:
         """Keep a conversation in the place of the last one; where that is impossible, the answer was still given."""
         if self._folder is None:
             return
-        from chutes_core.catalog.cache import replace_file
-
         told = {"version": 1, "models": conversation.models, "system": conversation.system, "turns": conversation.turns}
         text = json.dumps(told, ensure_ascii=False)
         with suppress(OSError):
@@ -118,8 +116,6 @@ class History:
                 file.write(f"{line}\n")
 
     def _cut(self, lines: Iterable[str]) -> None:
-        from chutes_core.catalog.cache import replace_file
-
         assert self._path is not None
         with suppress(OSError):
             replace_file(self._path, "".join(f"{line}\n" for line in list(lines)[-_MOST_LINES:]))

@@ -80,7 +80,7 @@ def _write(path: Path, content: bytes) -> None:
     """Put a text in a file's place at once, with its permissions; a link stays one."""
     from stat import S_IMODE
 
-    from chutes_core.catalog.cache import replace_file
+    from chutes_core.folders import replace_file
 
     path = path.resolve()
     with path.open("rb+"):  # which fails where only reading is allowed

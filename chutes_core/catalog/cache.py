@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -12,10 +11,10 @@ from pathlib import Path
 
 from chutes_core.catalog.model_info import ModelInfo, traits_for
 from chutes_core.catalog.updates import read_all
-from chutes_core.folders import make_folder
+from chutes_core.folders import replace_file
 from chutes_core.warned import warn
 
-__all__ = ["Cached", "cache_file", "read", "replace_file", "write"]
+__all__ = ["Cached", "cache_file", "read", "write"]
 
 SCHEMA = 1
 
@@ -77,29 +76,6 @@ def write(
         )
         return None
     return path
-
-
-def replace_file(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
-    """Write a file, and its folder if there is none, so that no reader ever sees half of it.
-
-    Raises:
-        OSError: That is impossible; the file is as it was.
-    """
-    import tempfile
-
-    make_folder(path.parent)
-    # In the same folder, because the replacement is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        if mode != 0o600:  # that of mkstemp
-            os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _lasting(info: ModelInfo) -> ModelInfo:

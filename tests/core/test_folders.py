@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chutes_core.catalog.cache import replace_file
 from chutes_core.default_model import store
-from chutes_core.folders import make_folder
+from chutes_core.folders import make_folder, replace_file
 from chutes_core.login.store import LoginStore
 from chutes_core.login.value import StoredLogin
 from chutes_core.secrets.secret import Secret
