@@ -14,9 +14,11 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.speed import aims, report, run, tokens
+from benchmarks.speed.canned import text_of
 from benchmarks.speed.child import Order
-from benchmarks.speed.clients import BARE, TOKENS, Entry
+from benchmarks.speed.clients import BARE, CLIENTS, TOKENS, Entry
 from benchmarks.speed.tokens import PARTS, Part, Watch
+
 
 # --------------------------------------------------------------------------------------- streams a token at a time
 
@@ -82,6 +84,17 @@ def test_streams_of_a_real_server(there: run.Server, what: str, client: str, tls
         assert told in (tokens.OVERRUN, tokens.DISTURBED) or (
             set(told) == {"cpu", "p50", "p99", "memory"} and told["p99"] >= told["p50"] > 0
         )
+
+
+OURS = [entry for entry in CLIENTS if "chutes" in entry.imports[0] and not entry.twin]
+
+
+@pytest.mark.filterwarnings("ignore:The catalogue does not know the context window")
+@pytest.mark.parametrize("entry", OURS, ids=lambda entry: entry.name)
+def test_each_client_of_ours_has_the_whole_answer(there: run.Server, entry: Entry) -> None:
+    """A client that is made in a way that is refused by now would only be skipped, in a run of an hour."""
+    client = entry.load()(there.url, "bench/8")
+    assert client.whole(client.messages([("user", "Say something.")])) == text_of(8)
 
 
 def test_a_size_that_would_need_much_more_than_a_core_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

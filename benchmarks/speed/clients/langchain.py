@@ -72,7 +72,7 @@ def chat_chutes_sealed(url: str, model: str) -> Client:
 def fallback(url: str, model: str) -> Client:
     from langchain_chutes import ChutesFallback
 
-    return client(ChutesFallback([model, "bench/8"], api_key="cpk_none", base_url=url))
+    return client(ChutesFallback([model, "bench/9"], api_key="cpk_none", base_url=url))
 
 
 def chat_openai(url: str, model: str) -> Client:

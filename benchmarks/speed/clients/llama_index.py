@@ -66,7 +66,7 @@ def fallback(url: str, model: str) -> Client:
 
     members = [
         Chutes(model=name, api_key="cpk_none", api_base=url, is_function_calling_model=True)
-        for name in (model, "bench/8")
+        for name in (model, "bench/9")
     ]
     return client(ChutesFallback(members))
 
