@@ -176,7 +176,7 @@ venv-lowest:
 
 venv-bench:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }
-	@$(PYTHON) tools/environment.py --group bench .venv-bench constraints.txt
+	@$(PYTHON) tools/environment.py --group bench .venv-bench constraints-bench.txt constraints.txt
 
 venv-bench-openai2:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none was found on PATH."; exit 1; }

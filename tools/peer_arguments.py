@@ -3,8 +3,9 @@
 python tools/peer_arguments.py            read those that are installed, and rewrite their rows
 python tools/peer_arguments.py --check    fail where one that is installed in the version on record takes others
 
-No environment has all of them beside each other in the suite: ``tools/environment.py --group peers .venv-peers`` makes
-one that does. What each argument is here is in ``chutes_core/peers.py``, and a test holds the record against it.
+No environment has all of them beside each other in the suite: ``tools/environment.py --unverified --group peers
+.venv-peers`` makes one that does, of today's versions. What each argument is here is in ``chutes_core/peers.py``, and a
+test holds the record against it.
 """
 
 from __future__ import annotations

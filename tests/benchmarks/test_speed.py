@@ -19,7 +19,6 @@ from benchmarks.speed.child import Order
 from benchmarks.speed.clients import BARE, CLIENTS, TOKENS, Entry
 from benchmarks.speed.tokens import PARTS, Part, Watch
 
-
 # --------------------------------------------------------------------------------------- streams a token at a time
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import environment
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -149,6 +150,20 @@ def test_an_environment_begins_with_the_packages_of_another(tmp_path: Path) -> N
     assert there.samefile(packages / "said.py")
     there.unlink()
     assert (packages / "said.py").read_text() == "it = 'so'\n"
+
+
+MAKEFILE = (environment.ROOT / "Makefile").read_text()
+MADE = re.findall(r"tools/environment\.py (?!--unverified|--freeze|--lowest)(.*)", MAKEFILE)
+
+
+@pytest.mark.parametrize("words", MADE)
+def test_what_a_target_installs_is_pinned(words: str) -> None:
+    """Whatever its groups name has a pin in its files, or no file of it would have a known hash."""
+    groups = re.findall(r"--group (\S+)", words)
+    files = [environment.ROOT / name for name in re.findall(r"constraints\S*\.txt", words)]
+    pins = {environment.canonical(line.partition("==")[0]) for line in environment.merged(files).splitlines()}
+    names = {Requirement(each).name for each in environment.requirements(groups) if not environment.own_extras(each)}
+    assert {environment.canonical(name) for name in names} <= pins
 
 
 @pytest.mark.parametrize(
