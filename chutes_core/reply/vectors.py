@@ -115,10 +115,12 @@ def count_inputs(given: object) -> int | None:
 
 
 def _vector(raw: object, name: str, *, coded: bool) -> list[float]:
-    vector = _from_base64(raw, name) if coded and isinstance(raw, str) else _from_list(listed(raw, name), name)
+    narrow = coded and isinstance(raw, str)
+    vector = _from_base64(raw, name) if narrow else _from_list(listed(raw, name), name)  # type: ignore[arg-type]
     if not vector:
         raise MisfitError(f"{name} is empty or missing")
-    if not _fits(vector):
+    # Numbers of four bytes are never too large, nor is their sum, which is not finite if one of them is not.
+    if not (math.isfinite(sum(vector)) if narrow else _fits(vector)):
         raise MisfitError(f"{name} has a number that is not finite, or too large")
     return vector
 
