@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chutes_core.errors import ConfigurationError
-from chutes_core.folders import replace_file
 
 __all__ = [
     "VARIABLE",
@@ -114,6 +113,8 @@ def store(names: Sequence[str]) -> Path:
     Raises:
         OSError: That is impossible.
     """
+    from chutes_core.folders import replace_file
+
     path = kept_in()
     replace_file(path, json.dumps({"version": 1, "models": ",".join(names)}))
     return path

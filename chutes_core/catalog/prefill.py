@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from chutes_core.catalog import checked
 from chutes_core.catalog.model_info import ModelInfo, traits_for
 from chutes_core.catalog.traits import Prefill, Traits
-from chutes_core.folders import replace_file
 from chutes_core.settings import BASE_URL
 from chutes_core.warned import warn
 
@@ -107,6 +106,8 @@ def record(
     measured: Iterable[Measured], cache_dir: str | os.PathLike[str] | None = None, *, base_url: str = BASE_URL
 ) -> Path | None:
     """Keep measurements, in place of older ones of the same models; warn and return None if that is impossible."""
+    from chutes_core.folders import replace_file
+
     path = prefill_file(cache_dir)
     known = {each.model: each for each in (*read(cache_dir, base_url=base_url), *measured)}
     rows = [{name: value for name, value in asdict(each).items() if value not in (None, "")} for each in known.values()]
