@@ -13,7 +13,7 @@ WORKERS ?= 3
 # The least line and branch coverage of chutes_core, in percent; 0 turns the limit off.
 COV_MIN ?= 98
 
-# What runs on the lowest declared versions: one call of everything, and all that a fallback promises.
+# What runs on the lowest declared versions: one call of everything, and the fallbacks, but for their bursts.
 TESTSL := tests/test_annotations.py tests/test_public_classes.py tests/core/fallback/test_client.py tests/core/fallback/test_live.py \
 	tests/core/fallback/test_drivers.py tests/langchain_chutes/fallback tests/langchain_chutes/structured \
 	tests/llama_index_chutes/fallback $(addprefix --ignore=,$(wildcard tests/*/fallback/test_burst.py)) --plain-httpx

@@ -196,11 +196,14 @@ def install(venv: Path, constraints: Path, verified: bool, *requirements: str) -
 
 def begin(venv: Path, like: Path | None) -> None:
     """Make an empty environment, or one with the packages of another, whose files are linked: pip never changes one."""
-    command = [sys.executable, "-m", "venv", "--clear", *(["--without-pip"] if like is not None else []), str(venv)]
-    subprocess.run(command, check=True)
-    for packages in like.glob("lib/python*/site-packages") if like is not None else ():
-        place = venv / packages.relative_to(packages.parents[2])
-        shutil.copytree(packages, place, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
+    command = [sys.executable, "-m", "venv", "--clear", venv]
+    if like is None:
+        subprocess.run(command, check=True)
+        return
+    subprocess.run([*command, "--without-pip"], check=True)
+    (packages,) = like.glob("lib/python*/site-packages")
+    place = venv / packages.relative_to(like)
+    shutil.copytree(packages, place, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
 
 
 def build(venv: Path, constraints: str, groups: Sequence[str], verified: bool, like: Path | None = None) -> None:
