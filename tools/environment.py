@@ -196,7 +196,7 @@ def install(venv: Path, constraints: Path, verified: bool, *requirements: str) -
 
 def begin(venv: Path, like: Path | None) -> None:
     """Make an empty environment, or one with the packages of another, whose files are linked: pip never changes one."""
-    command = [sys.executable, "-m", "venv", "--clear", venv]
+    command = [sys.executable, "-m", "venv", "--clear", str(venv)]
     if like is None:
         subprocess.run(command, check=True)
         return
